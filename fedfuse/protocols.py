@@ -1,0 +1,111 @@
+"""Every place where a user's own part plugs in, one Protocol each.
+
+A plain function or a frozen dataclass with ``__call__`` satisfies each of them; the configuration
+names it by ``_target_``. There is no registry and no base class. ``fedfuse.testing`` has a check
+for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from fedfuse.types import IntArray, KnowledgeBank, Space, Transform
+
+
+class Partitioner(Protocol):
+    """Deal the private training samples out to the clients.
+
+    Returns ``num_clients`` arrays of indices into ``labels``: disjoint, none empty. Samples that
+    appear in no array stay unused.
+    """
+
+    def __call__(
+        self, labels: IntArray, num_clients: int, rng: np.random.Generator
+    ) -> Sequence[npt.NDArray[np.integer]]: ...
+
+
+@runtime_checkable
+class ShiftsFeatures(Protocol):
+    """A partitioner that also gives each client its own look on the world (feature shift)."""
+
+    def transform(self, client_id: int, num_clients: int, seed: int) -> Transform | None:
+        """Return the client's deterministic input transform, or None for no shift."""
+        ...
+
+
+class ModelFactory(Protocol):
+    """Build a client's model: inputs float32 [B, *input_shape] to logits [B, num_classes]."""
+
+    def __call__(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module: ...
+
+
+class ModelPlan(Protocol):
+    """Say which architecture each client runs."""
+
+    def name(self, client_id: int) -> str:
+        """Return the architecture's name; equal names mean equal architectures."""
+        ...
+
+    def build(
+        self, client_id: int, input_shape: tuple[int, ...], num_classes: int
+    ) -> nn.Module:
+        """Build the client's model with freshly drawn weights (global torch RNG)."""
+        ...
+
+
+class Scorer(Protocol):
+    """Say how effective each client's knowledge is for each other client.
+
+    Returns float32 [K, K] scores, row = receiver, column = source. A score is the logarithm of an
+    unnormalised fusion weight: ``softmax(scores, dim=1)`` over the neighbours gives the weights,
+    so equal scores mean a plain mean and a difference of ``log 2`` means twice the weight.
+    ``labels`` are the public labels [P] or None; a scorer that cannot do without them, or without
+    ``bank.class_distribution``, says so with a class attribute ``needs_labels = True`` or
+    ``needs_class_distribution = True``.
+    """
+
+    def __call__(self, bank: KnowledgeBank, labels: Tensor | None) -> Tensor: ...
+
+
+class Neighbours(Protocol):
+    """Choose, for each receiver, whose knowledge is fused: bool [K, K], no row all False."""
+
+    def __call__(self, scores: Tensor) -> Tensor: ...
+
+
+class Rule(Protocol):
+    """Fuse the bank into one target per receiver.
+
+    Args (of the call): the bank and row-stochastic weights [K, K]. Returns targets [K, P, C] in
+    the rule's ``space``.
+    """
+
+    @property
+    def space(self) -> Space: ...
+
+    def __call__(self, bank: KnowledgeBank, weights: Tensor) -> Tensor: ...
+
+
+class Sharpen(Protocol):
+    """Change how peaked fused probabilities [..., C] are; rows stay on the simplex."""
+
+    def __call__(self, probs: Tensor) -> Tensor: ...
+
+
+class DistillLoss(Protocol):
+    """Compare a student's logits [B, C] with its teacher's targets [B, C].
+
+    Returns one loss per sample, [B]; the trainer weights and averages them. ``space`` says what
+    the loss wants: a loss on probabilities accepts logits too (they are turned by a softmax at
+    its temperature), a loss on logits refuses probabilities.
+    """
+
+    @property
+    def space(self) -> Space: ...
+
+    def __call__(self, student_logits: Tensor, targets: Tensor) -> Tensor: ...

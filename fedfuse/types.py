@@ -1,0 +1,327 @@
+"""The values that flow through fedfuse: data, knowledge going up, teachers coming down, metrics.
+
+Sizes: K clients, P public samples, C classes. A container always holds several clients, stacked
+in ascending order of ``client_id``; one client is the case K = 1. That is what lets one node host
+many clients with one message, and what makes results independent of who answers first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedfuse.errors import KnowledgeError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    T = TypeVar("T", bound=DataclassInstance)
+else:
+    T = TypeVar("T")
+
+IntArray = npt.NDArray[np.int64]
+"""A one-dimensional array of sample indices."""
+
+Transform = Callable[[Tensor], Tensor]
+"""A deterministic map of raw inputs [N, channels, height, width], values 0 to 255, to the same."""
+
+
+class Space(StrEnum):
+    """What a teacher's numbers are."""
+
+    LOGITS = "logits"
+    PROBABILITIES = "probabilities"
+
+
+class Phase(StrEnum):
+    """When in a round a metric was taken."""
+
+    LOCAL = "local"
+    """After local training, before any knowledge came back."""
+    FUSE = "fuse"
+    """On the server, while fusing."""
+    FUSED = "fused"
+    """After the client has distilled its teacher (for a method without one: at the same moment)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Labelled inputs that every process maps and none copies.
+
+    Args:
+        inputs: uint8 images [N, channels, height, width], or float32 features [N, ...].
+        labels: int64 class ids [N].
+    """
+
+    inputs: npt.NDArray[Any]
+    labels: IntArray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicSet:
+    """The samples on which clients share predictions.
+
+    Args:
+        inputs: Same layout as the private inputs, [P, ...].
+        labels: int64 [P], or None where nobody knows them. Only parts that declare that they
+            need labels may read them.
+        source: Where the samples came from, in words, for the run's record.
+    """
+
+    inputs: npt.NDArray[Any]
+    labels: IntArray | None
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientData:
+    """What one client owns, as indices into the shared arrays.
+
+    Args:
+        client_id: 0 to K-1.
+        train: Indices into the training pool that it learns from.
+        val: Indices into the training pool that it holds back, disjoint from ``train``.
+        test: Indices into the test pool, drawn with the client's own class distribution.
+        transform: Feature shift of this client's domain, applied to its train, val and own test
+            inputs; None for no shift.
+    """
+
+    client_id: int
+    train: IntArray
+    val: IntArray
+    test: IntArray
+    transform: Transform | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedData:
+    """Everything a simulation knows about its data.
+
+    Args:
+        name: The data set's name.
+        train: The training pool; private samples of all clients are rows of it.
+        test: The test pool, also the balanced global test set.
+        public: The public set, disjoint from both.
+        clients: One entry per client, in order of ``client_id``.
+        num_classes: C.
+        mean: Per-channel mean of the training pool on the scale 0 to 1 (features: empty).
+        std: Per-channel standard deviation on the same scale (features: empty).
+        fingerprint: Hash of the data and of the split; equal for runs that may be compared.
+    """
+
+    name: str
+    train: Samples
+    test: Samples
+    public: PublicSet
+    clients: tuple[ClientData, ...]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def num_clients(self) -> int:
+        return len(self.clients)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch."""
+        return tuple(self.train.inputs.shape[1:])
+
+    def class_counts(self) -> npt.NDArray[np.int64]:
+        """Return the number of training samples per client and class, [K, C]."""
+        return np.stack(
+            [
+                np.bincount(self.train.labels[client.train], minlength=self.num_classes)
+                for client in self.clients
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeBank:
+    """What clients send up: their predictions on the public set, and what goes with them.
+
+    Args:
+        client_ids: int64 [K], ascending.
+        logits: float32 [K, P, C], raw, from a model in eval mode without augmentation.
+        num_examples: int64 [K], private training samples.
+        class_distribution: float32 [K, C], share of each class in the private data; None unless
+            the method asked for it and the user allows it to leave the client.
+        mask: bool [K, P], True where the client answers for the sample; None means everywhere.
+        confidence: float32 [K, P], how much the client trusts its own answer; None if not sent.
+    """
+
+    client_ids: Tensor
+    logits: Tensor
+    num_examples: Tensor
+    class_distribution: Tensor | None = None
+    mask: Tensor | None = None
+    confidence: Tensor | None = None
+
+    @property
+    def num_clients(self) -> int:
+        return int(self.logits.shape[0])
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.logits.shape[2])
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the bank with every tensor on ``device``."""
+        return _map_tensors(self, lambda tensor: tensor.to(device))
+
+    def rows(self, index: Tensor) -> Self:
+        """Return the bank of the clients at the positions ``index`` [k], in that order."""
+        return _map_tensors(self, lambda tensor: tensor[index])
+
+    @classmethod
+    def stack(cls, banks: Sequence[Self]) -> Self:
+        """Join the banks of several nodes into one, ordered by ``client_id``."""
+        return _stack(cls, banks)
+
+
+@dataclass(frozen=True, slots=True)
+class Teachers:
+    """What comes down: one fused target per receiving client.
+
+    Args:
+        client_ids: int64 [K], ascending.
+        targets: float32 [K, P, C], logits or probabilities.
+        space: Which of the two.
+        sample_weight: float32 [K, P], how much each public sample counts in distillation
+            (0 leaves it out); None means 1 everywhere.
+    """
+
+    client_ids: Tensor
+    targets: Tensor
+    space: Space
+    sample_weight: Tensor | None = None
+
+    @property
+    def num_clients(self) -> int:
+        return int(self.targets.shape[0])
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the teachers with every tensor on ``device``."""
+        return _map_tensors(self, lambda tensor: tensor.to(device))
+
+    def rows(self, index: Tensor) -> Self:
+        """Return the teachers of the clients at the positions ``index`` [k], in that order."""
+        return _map_tensors(self, lambda tensor: tensor[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """What the server made of one round's knowledge.
+
+    Args:
+        teachers: The targets to send down.
+        weights: float32 [K, K], row = receiver, column = source, rows sum to 1.
+    """
+
+    teachers: Teachers
+    weights: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMetrics:
+    """Metrics of several clients at one moment, as a dense table.
+
+    Args:
+        client_ids: int64 [K], ascending.
+        names: M metric names.
+        values: float64 [K, M].
+    """
+
+    client_ids: Tensor
+    names: tuple[str, ...]
+    values: Tensor
+
+    @classmethod
+    def stack(cls, parts: Sequence[Self]) -> Self:
+        """Join the metrics of several nodes into one table, ordered by ``client_id``."""
+        return _stack(cls, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One tidy row of ``metrics.parquet``; ``client_id`` is -1 for the federation as a whole."""
+
+    round: int
+    client_id: int
+    phase: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """Everything one round left behind.
+
+    ``metrics`` are reproducible to the bit; ``seconds`` (phase name to wall time) are not and are
+    kept apart for that reason.
+    """
+
+    round: int
+    metrics: tuple[MetricRow, ...]
+    weights: Tensor | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def _map_tensors(value: T, fn: Callable[[Tensor], Tensor]) -> T:
+    """Return a copy of the dataclass ``value`` with ``fn`` applied to each of its tensors."""
+    changed = {
+        f.name: fn(item)
+        for f in fields(value)
+        if isinstance(item := getattr(value, f.name), Tensor)
+    }
+    return replace(value, **changed)
+
+
+def _stack(cls: type[T], parts: Sequence[T]) -> T:
+    """Concatenate the tensors of ``parts`` along the clients and sort by ``client_id``.
+
+    Sorting is what makes every later reduction independent of the order in which nodes answered.
+    """
+    if not parts:
+        raise KnowledgeError("No client answered, so there is nothing to stack")
+    ids = torch.cat([part.client_ids for part in parts])
+    order = torch.argsort(ids)
+    if len(torch.unique(ids)) != len(ids):
+        repeated = sorted({int(i) for i in ids if int((ids == i).sum()) > 1})
+        raise KnowledgeError("Two nodes answered for the same client", got=f"client ids {repeated}")
+    joined: dict[str, object] = {}
+    for f in fields(cls):
+        items = [getattr(part, f.name) for part in parts]
+        present = [item for item in items if item is not None]
+        if not present:
+            joined[f.name] = None
+        elif len(present) != len(items):
+            raise KnowledgeError(
+                f"Some clients sent '{f.name}' and others did not",
+                next_step="Run the same configuration on every node.",
+            )
+        elif isinstance(items[0], Tensor):
+            shapes = {tuple(item.shape[1:]) for item in items}
+            if len(shapes) != 1:
+                raise KnowledgeError(
+                    f"Clients sent '{f.name}' of different shapes", got=sorted(shapes)
+                )
+            joined[f.name] = torch.cat(items)[order]
+        else:
+            joined[f.name] = items[0]
+    return cls(**joined)

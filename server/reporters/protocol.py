@@ -1,0 +1,51 @@
+"""What a run tells those who watch it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedfuse.types import RoundRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What is known before the first round.
+
+    Args:
+        method: Name of the method under test.
+        arms: The federations that will run one after the other with the same data, initial
+            weights and random streams: the baseline first, then the method itself.
+        num_clients: K.
+        num_rounds: Rounds of each arm.
+        dataset: The data set's name.
+        partitioner: The partitioner, in a few words.
+        model: The model or models, in a few words.
+    """
+
+    method: str
+    arms: tuple[str, ...]
+    num_clients: int
+    num_rounds: int
+    dataset: str
+    partitioner: str
+    model: str
+
+
+class Reporter(Protocol):
+    """Watch a run. Every call comes from one thread, in the order written here."""
+
+    def start(self, info: RunInfo) -> None:
+        """Begin the run."""
+
+    def phase(self, arm: str, round_: int, phase: str) -> None:
+        """Begin the phase 'train', 'fuse' or 'distill' of a round (rounds count from 1)."""
+
+    def client_done(self, client_id: int) -> None:
+        """Count one client that has finished the current phase."""
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Take the finished round's record."""
+
+    def close(self) -> None:
+        """Release what is held (a terminal, an open file), also after an error."""
