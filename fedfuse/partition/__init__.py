@@ -1,0 +1,1 @@
+"""Deal the private samples out to the clients: one partitioner a file."""
