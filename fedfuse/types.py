@@ -7,6 +7,7 @@ many clients with one message, and what makes results independent of who answers
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
+from fedfuse.messages import Failure
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -84,6 +86,12 @@ class PublicSet:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the inputs, by which hosts check that they share the same samples."""
+        inputs = np.ascontiguousarray(self.inputs)
+        head = f"{inputs.dtype.str}{inputs.shape}".encode()
+        return hashlib.blake2b(head + inputs.tobytes(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,13 +281,14 @@ class RoundRecord:
     """Everything one round left behind.
 
     ``metrics`` are reproducible to the bit; ``seconds`` (phase name to wall time) are not and are
-    kept apart for that reason.
+    kept apart for that reason. ``failures`` names the clients the round went on without.
     """
 
     round: int
     metrics: tuple[MetricRow, ...]
     weights: Tensor | None
     seconds: dict[str, float] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
 
 
 def _map_tensors(value: T, fn: Callable[[Tensor], Tensor]) -> T:

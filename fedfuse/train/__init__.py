@@ -1,0 +1,1 @@
+"""Optimiser steps: what a client does with its samples."""

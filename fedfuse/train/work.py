@@ -1,0 +1,91 @@
+"""The optimiser steps that one client takes in one phase, written down before they are taken.
+
+Everything random (the order of the samples) is drawn here, so that whoever takes the steps, one
+client after the other or many at once, takes the same ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SampleLoss = Callable[[Tensor, Tensor], Tensor]
+"""Map logits [B, C] and targets [B, ...] to one loss per sample, [B]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Which samples each step sees.
+
+    Args:
+        order: int64 [sum(sizes)], sample indices in the order in which they are used.
+        sizes: Samples per step.
+    """
+
+    order: Tensor
+    sizes: tuple[int, ...]
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.sizes)
+
+
+def steps_per_epoch(num_samples: int, batch_size: int) -> int:
+    """Return the steps of one pass over the samples; the last batch may be smaller, none is lost.
+
+    >>> steps_per_epoch(70, 32)
+    3
+    """
+    return math.ceil(num_samples / batch_size)
+
+
+def schedule(
+    num_samples: int, batch_size: int, num_steps: int, generator: torch.Generator
+) -> Schedule:
+    """Return ``num_steps`` batches from as many freshly shuffled epochs as they need.
+
+    Args:
+        num_samples: N, at least 1.
+        batch_size: Samples per step; a step never straddles two epochs.
+        num_steps: Steps to write down.
+        generator: Where the shuffles come from.
+
+    >>> plan = schedule(5, 2, 4, torch.Generator().manual_seed(0))
+    >>> plan.sizes, sorted(plan.order[:5].tolist())
+    ((2, 2, 1, 2), [0, 1, 2, 3, 4])
+    """
+    per_epoch = steps_per_epoch(num_samples, batch_size)
+    epoch = [batch_size] * (per_epoch - 1) + [num_samples - batch_size * (per_epoch - 1)]
+    num_epochs = math.ceil(num_steps / per_epoch)
+    sizes = (epoch * num_epochs)[:num_steps]
+    shuffles = [torch.randperm(num_samples, generator=generator) for _ in range(num_epochs)]
+    order = torch.cat(shuffles) if shuffles else torch.empty(0, dtype=torch.int64)
+    return Schedule(order[: sum(sizes)], tuple(sizes))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Steps over one set of samples with one loss.
+
+    Args:
+        inputs: float32 [N, ...], ready for the model.
+        targets: int64 [N] labels or float32 [N, C] teacher targets.
+        loss: Per-sample loss.
+        schedule: The steps.
+        sample_weight: float32 [N], how much each sample counts; None means 1 everywhere.
+        anchor: A second piece of work whose loss is added at each step, weighted by
+            ``anchor_weight``: the private cross-entropy beside distillation.
+        anchor_weight: Its factor.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    loss: SampleLoss
+    schedule: Schedule
+    sample_weight: Tensor | None = None
+    anchor: Work | None = None
+    anchor_weight: float = 0.0

@@ -1,0 +1,183 @@
+"""The round: train, share, fuse, distil. One page, read it top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fedfuse.errors import FedfuseError
+from fedfuse.fusion.functional import effective_neighbours, self_weight
+from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.messages import Failure, Header
+from fedfuse.types import ClientMetrics, Fusion, KnowledgeBank, MetricRow, Phase, RoundRecord
+from server.reporters.protocol import Reporter
+from server.transport import Answer, Federation
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """What the server does.
+
+    Args:
+        num_clients: K.
+        num_rounds: Rounds of each arm.
+        warmup_rounds: Rounds of local training before the first fusion; early teachers are poor.
+        equal_steps: Whether an arm without teachers takes the distillation's number of steps on
+            private data instead, so that all arms spend the same optimiser steps.
+        evaluate_every: Evaluate in every n-th round, and in the last.
+        fail_fast: Whether one failing client stops the run.
+        device: Where knowledge is fused.
+        labels: Public labels [P], for the parts that need them.
+    """
+
+    num_clients: int
+    num_rounds: int
+    warmup_rounds: int
+    equal_steps: bool
+    evaluate_every: int
+    fail_fast: bool
+    device: torch.device
+    labels: Tensor | None
+
+
+class ClientFailedError(Exception):
+    """A client raised; carries its own traceback.
+
+    Args:
+        failure: What happened to which client, when.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(
+            f"client {failure.client_id} failed in round {failure.round}, phase "
+            f"'{failure.phase}': {failure.error}"
+        )
+
+
+def run_arm(
+    arm: str,
+    federation: Federation,
+    pipeline: Pipeline | None,
+    plan: ServerPlan,
+    reporter: Reporter,
+) -> None:
+    """Run all rounds of one arm: the method, or (without a pipeline) local training.
+
+    Args:
+        arm: The arm's name.
+        federation: The clients.
+        pipeline: Knowledge to teachers; None for an arm whose clients learn alone.
+        plan: What the server does.
+        reporter: Who watches; takes each round's record.
+    """
+    everyone = range(plan.num_clients)
+    for round_ in range(1, plan.num_rounds + 1):
+        clock = Clock()
+        fuses = round_ > plan.warmup_rounds
+        evaluates = round_ % plan.evaluate_every == 0 or round_ == plan.num_rounds
+        header = Header(arm, round_, share=fuses and pipeline is not None, evaluate=evaluates)
+
+        reporter.phase(arm, round_, "train")
+        local = federation.train(header, everyone)
+        stop_on_failure(local, plan)
+        clock.lap("train")
+
+        fusion = None
+        if pipeline is not None and local.knowledge is not None:
+            reporter.phase(arm, round_, "fuse")
+            fusion = fuse(pipeline, local.knowledge, plan)
+            clock.lap("fuse")
+
+        fused = replace(local, num_bytes=0)
+        if fusion is not None or (fuses and pipeline is None and plan.equal_steps):
+            reporter.phase(arm, round_, "distill")
+            teachers = None if fusion is None else fusion.teachers
+            taught = everyone if teachers is None else teachers.client_ids.tolist()
+            fused = federation.distil(replace(header, share=False), taught, teachers)
+            stop_on_failure(fused, plan)
+            clock.lap("distill")
+
+        reporter.round_done(arm, record(round_, local, fusion, fused, clock.seconds, plan))
+
+
+def fuse(pipeline: Pipeline, knowledge: KnowledgeBank, plan: ServerPlan) -> Fusion:
+    """Return one teacher per client, computed on the server's device."""
+    labels = None if plan.labels is None else plan.labels.to(plan.device)
+    fusion = pipeline(knowledge.to(plan.device), labels)
+    return Fusion(fusion.teachers.to("cpu"), fusion.weights.cpu())
+
+
+def stop_on_failure(answer: Answer, plan: ServerPlan) -> None:
+    """Stop the run at the first failed client, unless the user wants to go on without it."""
+    if answer.failures and (plan.fail_fast or len(answer.failures) == plan.num_clients):
+        failure = answer.failures[0]
+        if failure.is_mistake:
+            raise FedfuseError(failure.error)
+        raise ClientFailedError(failure)
+
+
+def record(
+    round_: int,
+    local: Answer,
+    fusion: Fusion | None,
+    fused: Answer,
+    seconds: dict[str, float],
+    plan: ServerPlan,
+) -> RoundRecord:
+    """Return the round's tidy metrics and its weights [K, K]."""
+    rows = [*_rows(round_, Phase.LOCAL, local.metrics), *_rows(round_, Phase.FUSED, fused.metrics)]
+    weights = None
+    if fusion is not None:
+        ids = fusion.teachers.client_ids
+        # A client that did not answer keeps an all-zero row and column.
+        weights = torch.zeros(plan.num_clients, plan.num_clients)
+        weights[ids[:, None], ids[None, :]] = fusion.weights
+        for name, values in (
+            ("self_weight", self_weight(fusion.weights)),
+            ("effective_neighbours", effective_neighbours(fusion.weights)),
+        ):
+            rows += [
+                MetricRow(round_, client_id, Phase.FUSE, name, value)
+                for client_id, value in zip(ids.tolist(), values.tolist(), strict=True)
+            ]
+    rows.append(MetricRow(round_, -1, Phase.FUSE, "bytes_up", float(local.num_bytes)))
+    rows.append(MetricRow(round_, -1, Phase.FUSE, "bytes_down", float(fused.num_bytes)))
+    failures = {f.client_id: f for f in (*local.failures, *fused.failures)}
+    return RoundRecord(round_, tuple(rows), weights, seconds, tuple(failures.values()))
+
+
+def _rows(round_: int, phase: Phase, metrics: ClientMetrics | None) -> list[MetricRow]:
+    if metrics is None:
+        return []
+    return [
+        MetricRow(round_, client_id, phase, name, value)
+        for client_id, values in zip(
+            metrics.client_ids.tolist(), metrics.values.tolist(), strict=True
+        )
+        for name, value in zip(metrics.names, values, strict=True)
+        if value == value  # a client without validation data has no such metric
+    ]
+
+
+class Clock:
+    """Wall time by phase.
+
+    Args:
+        now: Seconds, from any origin.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._last = now()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, phase: str) -> None:
+        """Book the time since the last lap under ``phase``."""
+        now = self._now()
+        self.seconds[phase] = now - self._last
+        self._last = now

@@ -1,0 +1,189 @@
+"""Ask every node, collect what its clients answer: the round's messages over a Flower Grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedfuse.errors import FedfuseError
+from fedfuse.messages import (
+    CLIENTS,
+    DISTILL,
+    FAILURES,
+    HEADER,
+    HELLO,
+    KNOWLEDGE,
+    METRICS,
+    TEACHERS,
+    TRAIN,
+    Failure,
+    Header,
+    load_failures,
+)
+from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
+from fedfuse.wire import Expectation, decode, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the clients answered in one phase.
+
+    Args:
+        knowledge: Their predictions, if they were asked for and anyone answered.
+        metrics: Their metrics, likewise.
+        failures: The clients that could not finish.
+        num_bytes: Size of the knowledge or teacher arrays that were exchanged.
+    """
+
+    knowledge: KnowledgeBank | None
+    metrics: ClientMetrics | None
+    failures: tuple[Failure, ...]
+    num_bytes: int
+
+
+class Federation:
+    """The nodes behind a Grid and the clients that each of them hosts.
+
+    Args:
+        grid: Flower's way to the nodes, whichever engine runs them.
+        num_clients: K; the nodes together must host the clients 0 to K-1, each once.
+        num_public: P.
+        num_classes: C.
+        public_fingerprint: Hash of the server's public set; every node must have the same.
+
+    Raises:
+        FedfuseError: If the nodes host other clients or another public set.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        num_clients: int,
+        num_public: int,
+        num_classes: int,
+        public_fingerprint: str,
+    ) -> None:
+        self._grid = grid
+        self._num_public = num_public
+        self._num_classes = num_classes
+        self._hosts = self._meet(public_fingerprint)
+        hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
+        if hosted != list(range(num_clients)):
+            raise FedfuseError(
+                "The nodes together do not host each client once",
+                got=f"client ids {hosted}",
+                allowed=f"each of 0 to {num_clients - 1} exactly once",
+                next_step="Give each node another partition-id and all the same num_clients.",
+            )
+
+    def train(self, header: Header, client_ids: Sequence[int]) -> Answer:
+        """Let the clients train and, if the header says so, share and evaluate."""
+        return self._ask(TRAIN, header, client_ids, None)
+
+    def distil(
+        self, header: Header, client_ids: Sequence[int], teachers: Teachers | None
+    ) -> Answer:
+        """Send each client its teacher, or none, and let it learn."""
+        return self._ask(DISTILL, header, client_ids, teachers)
+
+    def _meet(self, public_fingerprint: str) -> dict[int, tuple[int, ...]]:
+        """Return which clients each node hosts."""
+        messages = [
+            Message(RecordDict(), node_id, HELLO) for node_id in sorted(self._grid.get_node_ids())
+        ]
+        hosts: dict[int, tuple[int, ...]] = {}
+        for reply in self._send(messages):
+            content = reply.content
+            if content.config_records[HEADER]["public"] != public_fingerprint:
+                raise FedfuseError(
+                    "A node holds another public set than the server",
+                    got=f"hash {content.config_records[HEADER]['public']}",
+                    allowed=f"hash {public_fingerprint}",
+                    next_step="Give every host the same public samples in the same order.",
+                )
+            ids = content.array_records[CLIENTS]["client_ids"].numpy().tolist()
+            hosts[reply.metadata.src_node_id] = tuple(ids)
+        return hosts
+
+    def _ask(
+        self,
+        message_type: str,
+        header: Header,
+        client_ids: Sequence[int],
+        teachers: Teachers | None,
+    ) -> Answer:
+        wanted = set(client_ids)
+        messages: list[Message] = []
+        asked: dict[int, tuple[int, ...]] = {}
+        num_bytes = 0
+        for node_id, hosted in self._hosts.items():
+            ids = tuple(i for i in hosted if i in wanted)
+            if not ids:
+                continue
+            content = RecordDict(
+                {
+                    HEADER: ConfigRecord(header.fields()),  # type: ignore[arg-type]
+                    CLIENTS: _array_record({"client_ids": np.array(ids, dtype=np.int64)}),
+                }
+            )
+            if teachers is not None:
+                positions = torch.searchsorted(teachers.client_ids, torch.tensor(ids))
+                arrays = encode(teachers.rows(positions))
+                num_bytes += _exchanged(arrays)
+                content[TEACHERS] = _array_record(arrays)
+            asked[node_id] = ids
+            messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
+        banks: list[KnowledgeBank] = []
+        metrics: list[ClientMetrics] = []
+        failures: list[Failure] = []
+        for reply in self._send(messages):
+            content = reply.content
+            failed = load_failures(str(content.config_records[FAILURES]["json"]))
+            failures += failed
+            lost = {failure.client_id for failure in failed}
+            ids = tuple(i for i in asked[reply.metadata.src_node_id] if i not in lost)
+            expected = Expectation(ids, self._num_public, self._num_classes)
+            if KNOWLEDGE in content:
+                arrays = _read(content.array_records[KNOWLEDGE])
+                num_bytes += _exchanged(arrays)
+                banks.append(decode(KnowledgeBank, arrays, expected))
+            if METRICS in content:
+                metrics.append(
+                    decode(ClientMetrics, _read(content.array_records[METRICS]), expected)
+                )
+        return Answer(
+            knowledge=KnowledgeBank.stack(banks) if banks else None,
+            metrics=ClientMetrics.stack(metrics) if metrics else None,
+            failures=tuple(sorted(failures, key=lambda failure: failure.client_id)),
+            num_bytes=num_bytes,
+        )
+
+    def _send(self, messages: Sequence[Message]) -> Iterable[Message]:
+        """Send the messages and yield the replies, refusing an error of the transport itself."""
+        for reply in self._grid.send_and_receive(messages):
+            if reply.has_error():
+                raise FedfuseError(
+                    f"Node {reply.metadata.src_node_id} did not answer",
+                    got=reply.error.reason,
+                    next_step="Run with engine=serial to see where it happens.",
+                )
+            yield reply
+
+
+def _array_record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def _read(record: ArrayRecord) -> dict[str, np.ndarray]:
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def _exchanged(arrays: dict[str, np.ndarray]) -> int:
+    """Return the bytes of the exchanged knowledge: every array but the addresses."""
+    return sum(array.nbytes for name, array in arrays.items() if name != "client_ids")
