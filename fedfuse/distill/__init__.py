@@ -1,0 +1,6 @@
+"""Distillation: what a student minimises against its teacher."""
+
+from fedfuse.distill.losses import KL, MAELogits, MSELogits, SoftCrossEntropy
+from fedfuse.distill.targets import as_targets
+
+__all__ = ["KL", "MAELogits", "MSELogits", "SoftCrossEntropy", "as_targets"]

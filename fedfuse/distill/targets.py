@@ -1,0 +1,35 @@
+"""Bring a teacher into the space that the student's loss wants."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fedfuse.declarations import declared, part_name
+from fedfuse.errors import FedfuseError
+from fedfuse.protocols import DistillLoss
+from fedfuse.shapes import Float
+from fedfuse.types import Space, Teachers
+
+
+def as_targets(teachers: Teachers, loss: DistillLoss) -> Float[Tensor, "K P C"]:
+    """Return the teachers' targets in the loss's space.
+
+    A loss on probabilities always gets them: logits go through a softmax at the loss's own
+    ``temperature`` (1 if it has none). A plain function without a ``space`` is taken to want
+    probabilities.
+
+    Raises:
+        FedfuseError: If the loss wants logits and the teachers hold probabilities, from which
+            logits cannot be recovered.
+    """
+    wanted = Space(declared(loss, "space", Space.PROBABILITIES))
+    if wanted is teachers.space:
+        return teachers.targets
+    if wanted is Space.LOGITS:
+        raise FedfuseError(
+            f"The distillation loss {part_name(loss)} compares logits, "
+            f"but the fusion rule (or its sharpening) gives probabilities",
+            next_step="Choose rule=mean_logits sharpen=none, or distill=kl.",
+        )
+    temperature = float(declared(loss, "temperature", 1.0))
+    return (teachers.targets / temperature).softmax(dim=-1)

@@ -1,0 +1,28 @@
+"""Knowledge fusion: effectiveness scores, neighbours, fusion rules, sharpening.
+
+Each method is a pure function on tensors and, beside it, a thin frozen class that holds its
+validated options. :class:`Pipeline` puts one of each together.
+"""
+
+from fedfuse.fusion.neighbours import All, Mutual, Threshold, TopK, TopP
+from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.fusion.rules import GeometricMean, MeanLogits, MeanProbabilities
+from fedfuse.fusion.scorers import DataSize, KnFu, Uniform
+from fedfuse.fusion.sharpen import ERA, Power
+
+__all__ = [
+    "ERA",
+    "All",
+    "DataSize",
+    "GeometricMean",
+    "KnFu",
+    "MeanLogits",
+    "MeanProbabilities",
+    "Mutual",
+    "Pipeline",
+    "Power",
+    "Threshold",
+    "TopK",
+    "TopP",
+    "Uniform",
+]

@@ -1,0 +1,150 @@
+"""Say how effective each client's knowledge is for each other client: scores [K, K].
+
+Row = receiver, column = source. A score is the logarithm of an unnormalised fusion weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedfuse.errors import KnowledgeError
+from fedfuse.fusion import estimators
+from fedfuse.fusion.divergences import DIVERGENCES
+from fedfuse.hyperparameters import require_number, require_one_of
+from fedfuse.shapes import Float, Int
+from fedfuse.types import KnowledgeBank
+
+_NEED_LABELS = ("prior_corrected", "class_conditional")
+_NEED_CLASS_DISTRIBUTION = ("label_histogram", "oracle")
+_ESTIMATORS = ("mean_soft", *_NEED_LABELS, *_NEED_CLASS_DISTRIBUTION)
+
+
+def distance_scores(divergences: Float[Tensor, "K K"], beta: float) -> Float[Tensor, "K K"]:
+    """Return ``-beta * d``, so that weights are proportional to ``exp(-beta * d)``.
+
+    ``beta=0`` gives exact zeros even beside an infinite divergence, hence exactly the plain mean.
+
+    >>> distance_scores(torch.tensor([[0.0, 0.5], [0.25, 0.0]]), beta=10)
+    tensor([[-0.0000, -5.0000],
+            [-2.5000, -0.0000]])
+    """
+    if beta == 0:
+        return torch.zeros_like(divergences)
+    return -beta * divergences
+
+
+@dataclass(frozen=True, slots=True)
+class KnFu:
+    """Score sources by how close their estimated class distribution is to the receiver's.
+
+    KnFu-style (arXiv 2403.11892): the paper fuses, per client, the knowledge of its "semantic
+    neighbours" by an estimated probability distribution (EPD) and sets beta = 10 in all its
+    experiments. The exact estimator, divergence and weight formula could not be read in any public
+    text; ``w_ij`` proportional to ``exp(-beta * D(e_i || e_j))`` is our reading, and each choice
+    is an option.
+
+    Args:
+        epd: ``mean_soft`` (from the predictions alone), ``prior_corrected`` or
+            ``class_conditional`` (also need public labels), ``label_histogram`` or ``oracle``
+            (need the clients' class shares).
+        divergence: ``kl``, ``js``, ``symmetric_kl``, ``l1``, ``cosine`` or ``hellinger``.
+        beta: Sharpness; 0 is the plain mean, a very large one leaves each client to itself.
+        temperature: Of the softmax inside the estimators that use predictions.
+        smoothing: Laplace samples per class, only for ``epd="label_histogram"``.
+    """
+
+    epd: str = "mean_soft"
+    divergence: str = "kl"
+    beta: float = 10.0
+    temperature: float = 1.0
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_one_of("KnFu", "epd", self.epd, _ESTIMATORS)
+        require_one_of("KnFu", "divergence", self.divergence, DIVERGENCES)
+        require_number("KnFu", "beta", self.beta, at_least=0)
+        require_number("KnFu", "temperature", self.temperature, above=0)
+        require_number("KnFu", "smoothing", self.smoothing, at_least=0)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the labels of the public set are read."""
+        return self.epd in _NEED_LABELS
+
+    @property
+    def needs_class_distribution(self) -> bool:
+        """Whether the clients must send their class shares."""
+        return self.epd in _NEED_CLASS_DISTRIBUTION
+
+    def estimate(
+        self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None
+    ) -> Float[Tensor, "K C"]:
+        """Return the clients' estimated class distributions.
+
+        Raises:
+            KnowledgeError: If the estimator needs public labels or class shares that are not
+                there.
+        """
+        match self.epd:
+            case "mean_soft":
+                return estimators.mean_soft(bank.logits, bank.mask, self.temperature)
+            case "prior_corrected":
+                known = self._given(labels, "the labels of the public set")
+                return estimators.prior_corrected(bank.logits, known, bank.mask, self.temperature)
+            case "class_conditional":
+                known = self._given(labels, "the labels of the public set")
+                return estimators.class_conditional(bank.logits, known, bank.mask, self.temperature)
+            case "label_histogram":
+                shares = self._given(bank.class_distribution, "the clients' class shares")
+                return estimators.label_histogram(shares, bank.num_examples, self.smoothing)
+            case _:
+                return estimators.oracle(
+                    self._given(bank.class_distribution, "the clients' class shares")
+                )
+
+    def _given(self, value: Tensor | None, what: str) -> Tensor:
+        """Return ``value``, or say which option asked for what is not there."""
+        if value is None:
+            raise KnowledgeError(
+                f"The estimator '{self.epd}' needs {what}, which are not there",
+                next_step="Choose scorer.epd=mean_soft, which needs only the predictions.",
+            )
+        return value
+
+    def __call__(
+        self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None
+    ) -> Float[Tensor, "K K"]:
+        """Return ``-beta * D(e_i || e_j)``."""
+        divergences = DIVERGENCES[self.divergence](self.estimate(bank, labels))
+        return distance_scores(divergences, self.beta)
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """Give every source the same score: the plain mean (FedMD, DS-FL)."""
+
+    def __call__(
+        self,
+        bank: KnowledgeBank,
+        labels: Int[Tensor, " P"] | None,  # noqa: ARG002
+    ) -> Float[Tensor, "K K"]:
+        """Return zeros."""
+        return bank.logits.new_zeros(bank.num_clients, bank.num_clients)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSize:
+    """Weight every source by its number of private training samples, as FedAvg weighs models."""
+
+    def __call__(
+        self,
+        bank: KnowledgeBank,
+        labels: Int[Tensor, " P"] | None,  # noqa: ARG002
+    ) -> Float[Tensor, "K K"]:
+        """Return ``log n_j`` in every row."""
+        # A client without samples would score minus infinity; it counts as one sample instead.
+        log_sizes = bank.num_examples.clamp_min(1).to(bank.logits.dtype).log()
+        return log_sizes.repeat(bank.num_clients, 1)

@@ -1,0 +1,45 @@
+"""From effectiveness scores to fusion weights, and what the weights say about a round."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedfuse.shapes import Bool, Float
+
+
+def masked_softmax(
+    scores: Float[Tensor, "K J"], neighbours: Bool[Tensor, "K J"]
+) -> Float[Tensor, "K J"]:
+    """Return weights ``exp(s_ij) / sum_l exp(s_il)`` over each row's neighbours.
+
+    Rows sum to 1 and are exactly zero outside the neighbours; equal scores give exactly equal
+    weights. Infinite scores count as the largest float, so no score makes a NaN but a NaN; a row
+    without neighbours is all zero.
+
+    >>> scores = torch.tensor([[0.0, 1e6], [2.0, 2.0]])
+    >>> masked_softmax(scores, torch.ones(2, 2, dtype=torch.bool))
+    tensor([[0.0000, 1.0000],
+            [0.5000, 0.5000]])
+    """
+    limits = torch.finfo(scores.dtype)
+    bounded = scores.clamp(limits.min, limits.max).masked_fill(~neighbours, -torch.inf)
+    return torch.where(neighbours, bounded.softmax(dim=1), 0)
+
+
+def effective_neighbours(weights: Float[Tensor, "K J"]) -> Float[Tensor, " K"]:
+    """Return ``exp(H(w_i))``: how many equally weighted sources a row amounts to, 1 to K.
+
+    >>> effective_neighbours(torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]]))
+    tensor([2., 1.])
+    """
+    return (-torch.xlogy(weights, weights).sum(dim=1)).exp()
+
+
+def self_weight(weights: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
+    """Return how much each client's own knowledge counts in its teacher, ``w_ii``.
+
+    >>> self_weight(torch.tensor([[0.9, 0.1], [0.5, 0.5]]))
+    tensor([0.9000, 0.5000])
+    """
+    return weights.diagonal().clone()
