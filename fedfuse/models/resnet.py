@@ -1,0 +1,122 @@
+"""Residual networks for small images, in the CIFAR form of the original paper."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedfuse.models.layers import check_count, check_norm, image_shape, norm_layer
+
+
+def resnet8(
+    input_shape: tuple[int, ...], num_classes: int, *, width: int = 16, norm: str = "group"
+) -> nn.Module:
+    """Build the ResNet with one block per stage (75,290 parameters on 32x32x3, ten classes).
+
+    Args:
+        input_shape: (channels, height, width), 4 pixels or more on a side.
+        num_classes: C.
+        width: Channels of the first stage; they double with every stage.
+        norm: "group", "batch" or "none".
+
+    Raises:
+        ModelError: If the inputs are no images, or too small.
+        ParameterError: If a hyperparameter is out of range.
+
+    >>> sum(p.numel() for p in resnet8((3, 32, 32), 10).parameters())
+    75290
+    """
+    return _resnet("resnet8", input_shape, num_classes, blocks=1, width=width, norm=norm)
+
+
+def resnet20(
+    input_shape: tuple[int, ...], num_classes: int, *, width: int = 16, norm: str = "group"
+) -> nn.Module:
+    """Build the ResNet with three blocks per stage (269,722 parameters on 32x32x3, ten classes).
+
+    Args:
+        input_shape: (channels, height, width), 4 pixels or more on a side.
+        num_classes: C.
+        width: Channels of the first stage; they double with every stage.
+        norm: "group", "batch" or "none".
+
+    Raises:
+        ModelError: If the inputs are no images, or too small.
+        ParameterError: If a hyperparameter is out of range.
+
+    >>> sum(p.numel() for p in resnet20((3, 32, 32), 10).parameters())
+    269722
+    """
+    return _resnet("resnet20", input_shape, num_classes, blocks=3, width=width, norm=norm)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut without parameters.
+
+    Where the block halves the maps and doubles the channels, the shortcut takes every second
+    pixel and pads the new channels with zeros (option A of He et al. 2016).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = _conv3x3(inputs, outputs, stride, norm)
+        self.norm1 = norm_layer(norm, outputs)
+        self.conv2 = _conv3x3(outputs, outputs, 1, norm)
+        self.norm2 = norm_layer(norm, outputs)
+        self.stride = stride
+        self.new_channels = outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, inputs, H, W] to [B, outputs, ceil(H / stride), ceil(W / stride)]."""
+        out = F.relu(self.norm1(self.conv1(x)))
+        out = self.norm2(self.conv2(out))
+        if self.stride != 1:
+            x = x[:, :, :: self.stride, :: self.stride]
+        if self.new_channels:
+            x = F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
+        return F.relu(out + x)
+
+
+class GlobalAveragePool(nn.Module):
+    """Average every feature map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, channels, H, W] to [B, channels]."""
+        return x.mean(dim=(2, 3))
+
+
+def _resnet(
+    owner: str,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    blocks: int,
+    width: int,
+    norm: str,
+) -> nn.Module:
+    """Build three stages of ``blocks`` residual blocks, 6 * blocks + 2 layers in all.
+
+    He et al. 2016, section 4.2 (https://arxiv.org/abs/1512.03385), with GroupNorm in the place
+    of BatchNorm unless told otherwise.
+    """
+    check_count(owner, "num_classes", num_classes)
+    check_count(owner, "width", width)
+    check_norm(owner, norm)
+    channels, _, _ = image_shape(owner, input_shape, smallest=4)
+    layers: list[nn.Module] = [_conv3x3(channels, width, 1, norm), norm_layer(norm, width)]
+    layers.append(nn.ReLU())
+    inputs = width
+    for stage in range(3):
+        outputs = width * 2**stage
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            layers.append(ResidualBlock(inputs, outputs, stride, norm))
+            inputs = outputs
+    return nn.Sequential(*layers, GlobalAveragePool(), nn.Linear(inputs, num_classes))
+
+
+def _conv3x3(inputs: int, outputs: int, stride: int, norm: str) -> nn.Conv2d:
+    """Return a 3x3 convolution with He's initialisation, with a bias only if nothing follows."""
+    conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=norm == "none")
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv

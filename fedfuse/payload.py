@@ -1,0 +1,169 @@
+"""What a payload must hold, field by field, and the checks that it does.
+
+Everything that arrives from another process passes through here before it is used; the first
+thing that is wrong is reported with the field, and where it can be told the client, it is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedfuse.errors import KnowledgeError
+from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
+
+SIMPLEX_TOLERANCE = 1e-3
+"""How far a row of probabilities may be from summing to 1; what float16 codecs need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What was asked for.
+
+    Args:
+        client_ids: The clients that should be in the payload, ascending.
+        num_public: P.
+        num_classes: C.
+    """
+
+    client_ids: tuple[int, ...]
+    num_public: int
+    num_classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayField:
+    """A tensor field: its dtype, the names of its dimensions, and what its numbers must be."""
+
+    dtype: type[np.generic]
+    dims: str
+    optional: bool = False
+    values: str = ""  # "", "not negative" or "simplex"
+
+
+@dataclass(frozen=True, slots=True)
+class TextField:
+    """A field of text: a ``Space``, or a tuple of names."""
+
+    kind: type[Space] | type[tuple[str, ...]]
+
+
+_IDS = ArrayField(np.int64, "K")
+FIELDS: dict[type, dict[str, ArrayField | TextField]] = {
+    KnowledgeBank: {
+        "client_ids": _IDS,
+        "logits": ArrayField(np.float32, "K P C"),
+        "num_examples": ArrayField(np.int64, "K", values="not negative"),
+        "class_distribution": ArrayField(np.float32, "K C", optional=True, values="simplex"),
+        "mask": ArrayField(np.bool_, "K P", optional=True),
+        "confidence": ArrayField(np.float32, "K P", optional=True),
+    },
+    Teachers: {
+        "client_ids": _IDS,
+        "targets": ArrayField(np.float32, "K P C"),
+        "space": TextField(Space),
+        "sample_weight": ArrayField(np.float32, "K P", optional=True, values="not negative"),
+    },
+    ClientMetrics: {
+        "client_ids": _IDS,
+        "names": TextField(tuple),
+        "values": ArrayField(np.float64, "K M"),
+    },
+}
+
+
+def check_names(what: str, arrays: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    """Raise unless every required field is there and nothing else."""
+    needed = {n for n, f in fields.items() if isinstance(f, TextField) or not f.optional}
+    problems = [f"no '{name}'" for name in fields if name in needed and name not in arrays]
+    problems += [f"an unknown {name!r}" for name in arrays if name not in fields]
+    if problems:
+        raise KnowledgeError(
+            f"A payload of {what} does not have the right fields",
+            got=", ".join(problems),
+            allowed=", ".join(name if name in needed else f"[{name}]" for name in fields),
+            next_step="Run the same version of fedfuse on every node.",
+        )
+
+
+def check_header(
+    name: str, array: object, field: ArrayField | TextField, sizes: dict[str, tuple[int, str]]
+) -> None:
+    """Raise unless ``array`` is one, of the field's dtype and rank, as long as the others."""
+    dtype = np.dtype(np.uint8 if isinstance(field, TextField) else field.dtype)
+    dims = ["bytes"] if isinstance(field, TextField) else field.dims.split()
+    expected = f"{dtype} [{', '.join(dims)}]"
+    if not isinstance(array, np.ndarray):
+        raise KnowledgeError(f"'{name}' is no array", got=type(array).__name__, allowed=expected)
+    if array.dtype != dtype or array.ndim != len(dims):
+        raise KnowledgeError(
+            f"'{name}' has the wrong type or rank",
+            got=f"{array.dtype} of shape {list(array.shape)}",
+            allowed=expected,
+        )
+    for dim, size in zip(dims, array.shape, strict=True):
+        if dim != "bytes":
+            check_size(dim, size, name, sizes)
+
+
+def check_size(dim: str, size: int, name: str, sizes: dict[str, tuple[int, str]]) -> None:
+    """Raise if a dimension is empty or differs from what was seen before under its name."""
+    known, source = sizes.setdefault(dim, (size, f"'{name}'"))
+    if size != known:
+        what = {"K": "clients", "P": "public samples", "C": "classes", "M": "metrics"}[dim]
+        raise KnowledgeError(
+            f"'{name}' has the wrong number of {what}",
+            got=f"{size}",
+            allowed=f"{known}, as {source} has it",
+        )
+    if size == 0 and dim != "M":
+        raise KnowledgeError(f"'{name}' is empty", got=f"{dim} = 0", allowed="at least 1")
+
+
+def check_ids(client_ids: Tensor, expect: Expectation | None) -> None:
+    """Raise unless the ids ascend from 0 or more and are the ones that were asked for."""
+    ids = client_ids.tolist()
+    if ids[0] < 0 or bool((client_ids[1:] <= client_ids[:-1]).any()):
+        raise KnowledgeError(
+            "'client_ids' do not ascend", got=ids[:20], allowed="distinct ids from 0 upwards"
+        )
+    if expect is not None and ids != list(expect.client_ids):
+        raise KnowledgeError(
+            "The payload is not from the clients that were asked",
+            got=f"client ids {ids[:20]}",
+            allowed=f"client ids {list(expect.client_ids[:20])}",
+        )
+
+
+def check_values(name: str, tensor: Tensor, values: str, client_ids: Tensor) -> None:
+    """Raise unless the numbers of a field mean what the field promises, naming the client."""
+    rows = tensor.reshape(len(tensor), -1)
+    if tensor.is_floating_point():
+        _blame(name, ~torch.isfinite(rows), client_ids, "not finite", "finite numbers")
+    if values:
+        # float32 rounding may leave a hair below 0.
+        least = -SIMPLEX_TOLERANCE if values == "simplex" else 0
+        _blame(name, rows < least, client_ids, "negative", "numbers from 0 upwards")
+    if values == "simplex":
+        off = (tensor.sum(dim=-1) - 1).abs() > SIMPLEX_TOLERANCE
+        allowed = "probabilities that sum to 1"
+        _blame(name, off.reshape(len(off), -1), client_ids, "rows with another sum", allowed)
+
+
+def _blame(name: str, wrong: Tensor, client_ids: Tensor, what: str, allowed: str) -> None:
+    """Raise for the first client with a wrong value in [K, values]."""
+    if not bool(wrong.any()):
+        return
+    counts = wrong.sum(dim=1)
+    first = int(counts.nonzero()[0])
+    raise KnowledgeError(
+        f"'{name}' of client {int(client_ids[first])} holds impossible values",
+        got=f"{int(counts[first])} of {wrong.shape[1]} {what}",
+        allowed=allowed,
+        next_step="If its training diverged, lower optimizer.lr." if what == "not finite" else None,
+    )
