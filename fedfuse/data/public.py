@@ -1,0 +1,232 @@
+"""The public set: held out of the data, from another data set, or noise as a control."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fedfuse.data.draw import apportion, draw_by_class
+from fedfuse.data.duplicates import row_hashes
+from fedfuse.data.images import match_images
+from fedfuse.data.raw import RawDataset
+from fedfuse.errors import DataError, require
+from fedfuse.types import IntArray, PublicSet
+
+NONE_TAKEN: IntArray = np.empty(0, dtype=np.int64)
+NONE_TAKEN.setflags(write=False)
+
+
+class PublicSource(Protocol):
+    """Provide the public set: the one interface that the split calls."""
+
+    def __call__(
+        self, raw: RawDataset, available: IntArray, rng: np.random.Generator
+    ) -> tuple[PublicSet, IntArray]:
+        """Return the public set and the rows that it used up.
+
+        Args:
+            raw: The data set; the public set must have the layout of ``raw.train.inputs``.
+            available: Rows of ``raw.train`` that are not test data.
+            rng: The stream for this draw.
+
+        Returns:
+            The public set, and those members of ``available`` that are in it and that no client
+            will own (none for a set that comes from elsewhere).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Hold samples out of the training pool: the public set has the private distribution.
+
+    Args:
+        size: P, the number of public samples.
+        draw: ``balanced`` takes the same number of each class, ``natural`` draws without looking
+            at labels, ``skewed`` takes class shares from a Dirichlet distribution, as far as
+            each class goes.
+        alpha: Concentration of that distribution; the smaller, the more skewed.
+    """
+
+    size: int = 500
+    draw: Literal["balanced", "natural", "skewed"] = "balanced"
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require_size("held_out", self.size)
+        allowed = ("balanced", "natural", "skewed")
+        require(self.draw in allowed, "held_out", "draw", self.draw, " | ".join(allowed))
+        require(
+            type(self.alpha) in (int, float) and 0 < self.alpha < math.inf,
+            "held_out",
+            "alpha",
+            self.alpha,
+            "a finite number above 0",
+        )
+
+    def __call__(
+        self, raw: RawDataset, available: IntArray, rng: np.random.Generator
+    ) -> tuple[PublicSet, IntArray]:
+        """Draw the public set out of the available rows."""
+        if self.size >= len(available):
+            raise DataError(
+                f"The public set does not fit into {raw.name}",
+                got=f"public.size={self.size}",
+                allowed=f"less than the {len(available)} training samples that are not test data",
+                next_step="Lower public.size, or use public=external.",
+            )
+        labels = raw.train.labels
+        supply = np.bincount(labels[available], minlength=raw.num_classes)
+        if self.draw == "natural":
+            taken = np.sort(rng.choice(available, size=self.size, replace=False))
+        elif self.draw == "balanced":
+            counts = apportion(np.ones(raw.num_classes), self.size, supply, rng)
+            scarce = int(supply.argmin())
+            if counts.max() - counts.min() > 1:
+                raise DataError(
+                    f"{raw.name} is too small for a balanced public set",
+                    got=f"public.size={self.size} with {supply[scarce]} samples of class {scarce}",
+                    allowed=f"at most {raw.num_classes * supply[scarce]}",
+                    next_step="Lower public.size or set public.draw=natural.",
+                )
+            taken = draw_by_class(labels, available, counts, rng)
+        else:
+            shares = rng.dirichlet(np.full(raw.num_classes, self.alpha))
+            counts = apportion(shares, self.size, supply, rng)
+            taken = draw_by_class(labels, available, counts, rng)
+        source = f"{self.size} samples held out of {raw.name}, {self.draw}"
+        return PublicSet(raw.train.inputs[taken], np.array(labels[taken]), source), taken
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """Take the public set from another data set, matched in channels and size.
+
+    The other set's classes mean something else, so no labels come with it.
+
+    Args:
+        dataset: The other data set, or a function that loads it.
+        size: P, the number of public samples.
+        max_overlap: The largest share of them that may be exact copies of private or test
+            samples.
+    """
+
+    dataset: RawDataset | Callable[[], RawDataset]
+    size: int = 500
+    max_overlap: float = 0.01
+
+    def __post_init__(self) -> None:
+        _require_size("external", self.size)
+        require(
+            isinstance(self.dataset, RawDataset) or callable(self.dataset),
+            "external",
+            "dataset",
+            self.dataset,
+            "a data set or a function that loads one",
+        )
+        require(
+            type(self.max_overlap) in (int, float) and 0 <= self.max_overlap <= 1,
+            "external",
+            "max_overlap",
+            self.max_overlap,
+            "a number from 0 to 1",
+        )
+
+    def __call__(
+        self,
+        raw: RawDataset,
+        available: IntArray,  # noqa: ARG002 - the protocol's; nothing is taken
+        rng: np.random.Generator,
+    ) -> tuple[PublicSet, IntArray]:
+        """Draw from the other data set and refuse it if it is the private data again."""
+        other = self.dataset if isinstance(self.dataset, RawDataset) else self.dataset()
+        if self.size > len(other.train):
+            raise DataError(
+                f"The public set is larger than {other.name}",
+                got=f"public.size={self.size}",
+                allowed=f"at most {len(other.train)}",
+                next_step="Lower public.size.",
+            )
+        rows = np.sort(rng.choice(len(other.train), size=self.size, replace=False))
+        inputs = _match(other.train.inputs[rows], raw, other.name)
+        copies = int(np.isin(row_hashes(inputs), _all_hashes(raw)).sum())
+        if other.fingerprint == raw.fingerprint or copies > self.max_overlap * self.size:
+            raise DataError(
+                f"The external public set {other.name} holds the private or test data of "
+                f"{raw.name}",
+                got=f"{copies} of {self.size} public samples are exact copies",
+                allowed=f"at most {self.max_overlap:.0%}",
+                next_step="Choose another public.dataset, or public=held_out to hold samples out.",
+            )
+        source = f"{self.size} samples of {other.name} (external), unlabelled"
+        return PublicSet(inputs, None, source), NONE_TAKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Use noise as the public set: a control that tells what real public data is worth.
+
+    Args:
+        size: P, the number of public samples.
+        kind: ``uniform`` over the range of the values (0 to 255; features: each one's range), or
+            ``gaussian`` with their mean and deviation (per channel; features: each one's).
+    """
+
+    size: int = 500
+    kind: Literal["uniform", "gaussian"] = "uniform"
+
+    def __post_init__(self) -> None:
+        _require_size("noise", self.size)
+        allowed = ("uniform", "gaussian")
+        require(self.kind in allowed, "noise", "kind", self.kind, " | ".join(allowed))
+
+    def __call__(
+        self, raw: RawDataset, available: IntArray, rng: np.random.Generator
+    ) -> tuple[PublicSet, IntArray]:
+        """Draw the noise in the layout of the data."""
+        shape = (self.size, *raw.train.inputs.shape[1:])
+        source = f"{self.size} samples of {self.kind} noise"
+        if raw.is_image:
+            if self.kind == "uniform":
+                inputs: npt.NDArray[Any] = rng.integers(0, 256, size=shape, dtype=np.uint8)
+            else:
+                per_channel = (1, -1, 1, 1)
+                mean = np.reshape(raw.mean, per_channel) * 255
+                values = rng.normal(mean, np.reshape(raw.std, per_channel) * 255, size=shape)
+                inputs = values.round().clip(0, 255).astype(np.uint8)
+        else:
+            rows = raw.train.inputs[available]
+            if self.kind == "uniform":
+                values = rng.uniform(rows.min(axis=0), rows.max(axis=0), size=shape)
+            else:
+                values = rng.normal(rows.mean(axis=0), rows.std(axis=0), size=shape)
+            inputs = values.astype(np.float32)
+        return PublicSet(inputs, None, source), NONE_TAKEN
+
+
+def _require_size(owner: str, size: object) -> None:
+    require(type(size) is int and size >= 1, owner, "size", size, "an integer of at least 1")
+
+
+def _match(inputs: npt.NDArray[Any], raw: RawDataset, name: str) -> npt.NDArray[Any]:
+    """Return the inputs in the layout of ``raw``."""
+    if raw.is_image and inputs.dtype == np.uint8:
+        channels, height, width = raw.train.inputs.shape[1:]
+        return match_images(inputs, channels, height, width)
+    if inputs.dtype == raw.train.inputs.dtype and inputs.shape[1:] == raw.train.inputs.shape[1:]:
+        return inputs
+    raise DataError(
+        f"The public data of {name} cannot be matched to {raw.name}",
+        got=f"{inputs.dtype.name} {list(inputs.shape[1:])}",
+        allowed=f"{raw.train.inputs.dtype.name} {list(raw.train.inputs.shape[1:])}",
+    )
+
+
+def _all_hashes(raw: RawDataset) -> npt.NDArray[np.uint64]:
+    pools = [raw.train] if raw.test is None else [raw.train, raw.test]
+    return np.concatenate([row_hashes(pool.inputs) for pool in pools])

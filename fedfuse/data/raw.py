@@ -1,0 +1,178 @@
+"""A data set before it is federated: two pools of samples and what is known about them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedfuse.errors import DataError
+from fedfuse.types import IntArray, Samples
+
+CHUNK = 4096
+"""Rows handled at a time, so that no pass over a mapped pool copies the whole of it."""
+
+
+class DataWarning(UserWarning):
+    """Something about the data that a reader of the results should know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a source read from its files.
+
+    Args:
+        train: The training pool.
+        test: The test pool, or None where the source has no test split.
+        class_names: One name per class; their number is C.
+    """
+
+    train: Samples
+    test: Samples | None
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawDataset:
+    """A decoded data set with its statistics.
+
+    Args:
+        name: The data set's name.
+        train: The training pool: uint8 [N, channels, height, width] or float32 [N, ...].
+        test: The test pool in the same layout, or None: the split then draws one from ``train``.
+        num_classes: C.
+        class_names: C names.
+        mean: Per-channel mean of the training pool on the scale 0 to 1 (features: empty).
+        std: Per-channel standard deviation on the same scale (features: empty).
+        fingerprint: Hash of the decoded content, whatever file or machine it came from.
+
+    Raises:
+        DataError: If layouts, labels or statistics do not fit together.
+    """
+
+    name: str
+    train: Samples
+    test: Samples | None
+    num_classes: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        for pool, samples in (("training", self.train), ("test", self.test)):
+            if samples is not None:
+                _check_pool(f"The {pool} pool of {self.name}", samples, self.num_classes)
+        if self.test is not None and _layout(self.test) != _layout(self.train):
+            raise DataError(
+                f"The training and test pools of {self.name} have different layouts",
+                got=f"{_layout(self.train)} and {_layout(self.test)}",
+            )
+        channels = self.train.inputs.shape[1] if self.is_image else 0
+        if not len(self.mean) == len(self.std) == channels or not all(s > 0 for s in self.std):
+            raise DataError(
+                f"The statistics of {self.name} do not fit its {channels} channels",
+                got=f"mean {self.mean}, std {self.std}",
+            )
+
+    @property
+    def is_image(self) -> bool:
+        """Whether inputs are uint8 images (else float32 features)."""
+        return bool(self.train.inputs.dtype == np.uint8)
+
+
+def describe(name: str, decoded: Decoded) -> RawDataset:
+    """Return the data set with its statistics and fingerprint computed.
+
+    Args:
+        name: The data set's name.
+        decoded: What its source read.
+
+    Raises:
+        DataError: If layouts or labels do not fit together.
+    """
+    images = decoded.train.inputs.dtype == np.uint8 and decoded.train.inputs.ndim == 4
+    mean, std = channel_statistics(decoded.train.inputs) if images else ((), ())
+    return RawDataset(
+        name=name,
+        train=decoded.train,
+        test=decoded.test,
+        num_classes=len(decoded.class_names),
+        class_names=decoded.class_names,
+        mean=mean,
+        std=std,
+        fingerprint=content_hash(decoded),
+    )
+
+
+def channel_statistics(
+    images: npt.NDArray[np.uint8], index: IntArray | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel on the scale 0 to 1.
+
+    Both come from integer histograms, so they are exact and do not depend on the order of the
+    rows. A constant channel gets the deviation 1, which leaves it constant when normalised.
+
+    Args:
+        images: uint8 [N, channels, height, width].
+        index: The rows to use; None for all.
+
+    >>> channel_statistics(np.array([[[[0, 255]]]], dtype=np.uint8))
+    ((0.5,), (0.5,))
+    """
+    rows = np.arange(len(images)) if index is None else index
+    histogram = np.zeros((images.shape[1], 256), dtype=np.int64)
+    for start in range(0, len(rows), CHUNK):
+        chunk = images[rows[start : start + CHUNK]]
+        for channel, counts in enumerate(histogram):
+            counts += np.bincount(chunk[:, channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    weights = histogram / histogram.sum(axis=1, keepdims=True)
+    mean = weights @ values
+    variance = (weights * (values - mean[:, None]) ** 2).sum(axis=1)
+    std = np.where(variance > 0, np.sqrt(variance), 1.0)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def content_hash(decoded: Decoded) -> str:
+    """Return a hash of every value and label; equal content gives equal hashes anywhere."""
+    digest = hashlib.blake2b(repr(len(decoded.class_names)).encode(), digest_size=16)
+    for samples in (decoded.train, decoded.test):
+        for array in () if samples is None else (samples.inputs, samples.labels):
+            digest.update(repr((array.dtype.str, array.shape)).encode())
+            for start in range(0, len(array), CHUNK):
+                digest.update(array[start : start + CHUNK].tobytes())
+    return digest.hexdigest()
+
+
+def _layout(samples: Samples) -> tuple[str, tuple[int, ...]]:
+    return samples.inputs.dtype.name, tuple(samples.inputs.shape[1:])
+
+
+def _check_pool(what: str, samples: Samples, num_classes: int) -> None:
+    inputs: npt.NDArray[Any] = samples.inputs
+    labels = samples.labels
+    if not len(labels):
+        raise DataError(f"{what} is empty")
+    image = inputs.dtype == np.uint8 and inputs.ndim == 4
+    if not image and not (inputs.dtype == np.float32 and inputs.ndim >= 2):
+        raise DataError(
+            f"{what} has inputs that fedfuse does not know",
+            got=f"{inputs.dtype.name} {list(inputs.shape)}",
+            allowed="uint8 images [N, channels, height, width] or float32 features [N, ...]",
+        )
+    if labels.dtype != np.int64 or labels.shape != (len(inputs),):
+        raise DataError(
+            f"{what} does not have one integer label per input",
+            got=f"{labels.dtype.name} {list(labels.shape)} for {len(inputs)} inputs",
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise DataError(
+            f"{what} has labels outside its {num_classes} classes",
+            got=f"labels from {labels.min()} to {labels.max()}",
+            allowed=f"0 to {num_classes - 1}",
+            next_step="Remove unlabelled samples (often marked -1), or number the classes from 0.",
+        )

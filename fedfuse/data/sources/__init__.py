@@ -1,0 +1,1 @@
+"""Where data comes from: one plain function a file, parameters to ``RawDataset``."""

@@ -1,0 +1,94 @@
+"""Any image-classification set of the Hugging Face hub by name, or a local copy of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fedfuse.data.cache import cache_key, cached
+from fedfuse.data.raw import Decoded, RawDataset
+from fedfuse.data.sources.parquet import parquet
+from fedfuse.data.tables import decode_tables, find_columns
+from fedfuse.errors import DataError, require
+
+
+def hub(
+    name: str | None = None,
+    path: str | Path | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    image_size: int | None = None,
+) -> RawDataset:
+    """Return a data set of the hub, downloaded on first use, or its copy in a local folder.
+
+    Without a test split the validation split is the test pool.
+
+    Args:
+        name: The set's id on the hub, such as ``ylecun/mnist``.
+        path: A folder with its parquet files; then nothing is downloaded and the hub's
+            libraries are not needed.
+        config: The set's configuration, where it has several.
+        revision: A branch, tag or commit of the set; None for the newest.
+        image_column: Column of images; None to find it.
+        label_column: Column of integer class ids; None to find it.
+        image_size: Stretch all images to this height and width; None to keep their size.
+
+    Raises:
+        DataError: If the set cannot be loaded or is no image-classification set.
+    """
+    require(bool(name or path), "hub", "name", name, "a data set's id on the hub, or set path")
+    short = name.rsplit("/", 1)[-1] if name else None
+    if path is not None:
+        return parquet(path, short, image_column, label_column, image_size)
+    where = f"{name} on the hub"
+    splits = _load(str(name), config, revision)
+    train = splits["train"]
+    columns = find_columns(train.features.arrow_schema, where, image_column, label_column)
+    parameters = {
+        "columns": columns,
+        "image_size": image_size,
+        # A set that lives in memory has no files; its own fingerprint stands for them.
+        "splits": {split: part._fingerprint for split, part in splits.items()},
+    }
+    files = {
+        f"{split}/{number}": Path(file["filename"])
+        for split, part in splits.items()
+        for number, file in enumerate(part.cache_files)
+    }
+
+    def decode() -> Decoded:
+        tables = {
+            split: part.select_columns(list(columns)).with_format("arrow")[:]
+            for split, part in splits.items()
+        }
+        return decode_tables(tables, columns, where, image_size, read_files=True)
+
+    return cached(str(short), cache_key("hub", parameters, files), decode)
+
+
+def _load(name: str, config: str | None, revision: str | None) -> dict[str, Any]:
+    """Return the set's ``train`` and, if there is one, ``test`` split."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            f"The data set {name} comes from the Hugging Face hub, and its library is missing",
+            next_step="Run: pip install 'fedfuse[hub]' (or set dataset.path to a local copy).",
+        ) from error
+    try:
+        found = datasets.load_dataset(name, config, revision=revision)
+    # The network, the hub and dozens of file formats each fail in their own way.
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise DataError(
+            f"The data set {name} cannot be loaded from the Hugging Face hub",
+            got=f"{type(error).__name__}: {first}" if first else type(error).__name__,
+            next_step="Check its name and the network, or set dataset.path to a folder with its "
+            "parquet files.",
+        ) from error
+    test = next((s for s in ("test", "validation", "valid", "val") if s in found), None)
+    if "train" not in found:
+        raise DataError(f"The data set {name} has no train split", got=f"splits {', '.join(found)}")
+    return {"train": found["train"]} | ({"test": found[test]} if test else {})

@@ -1,0 +1,173 @@
+"""Arrow tables in the Hugging Face hub's layout to arrays: an image column and a label column."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedfuse.data.images import decode_images
+from fedfuse.data.raw import Decoded
+from fedfuse.errors import DataError
+from fedfuse.types import IntArray, Samples
+
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMNS = ("label", "fine_label", "labels")
+
+
+def find_columns(
+    schema: Any, where: str, image_column: str | None = None, label_column: str | None = None
+) -> tuple[str, str]:
+    """Return the names of the image and the label column.
+
+    A given name is taken as it is; else a usual name (``image``, ``img``; ``label``,
+    ``fine_label``, ``labels``); else the only column of the right kind.
+
+    Args:
+        schema: A ``pyarrow.Schema``, with the hub's feature metadata if there is any.
+        where: The data set in words, for messages.
+        image_column: The user's choice, or None.
+        label_column: The user's choice, or None.
+
+    Raises:
+        DataError: If a column is missing; the message lists the columns there are.
+    """
+    kinds = {name: str(feature.get("_type")) for name, feature in _features(schema).items()}
+    for name in schema.names:
+        if _holds_bytes(schema.field(name).type):
+            kinds.setdefault(name, "Image")
+    image = _find(schema.names, kinds, "image", image_column, IMAGE_COLUMNS, "Image", where)
+    label = _find(schema.names, kinds, "label", label_column, LABEL_COLUMNS, "ClassLabel", where)
+    return image, label
+
+
+def decode_tables(
+    tables: Mapping[str, Any],
+    columns: tuple[str, str],
+    where: str,
+    image_size: int | None = None,
+    read_files: bool = False,
+) -> Decoded:
+    """Return the decoded pools.
+
+    Args:
+        tables: ``pyarrow.Table`` by pool, ``train`` and perhaps ``test``.
+        columns: Names of the image and the label column.
+        where: The data set in words, for messages.
+        image_size: As in :func:`fedfuse.data.images.decode_images`.
+        read_files: Whether an image without bytes may be read from the path beside it.
+
+    Raises:
+        DataError: If images or labels are not what they should be.
+    """
+    image, label = columns
+    blobs: list[bytes] = []
+    sources: list[str] = []
+    labels: list[IntArray] = []
+    for pool, table in tables.items():
+        found = _blobs(table, image, f"the {pool} split of {where}", read_files)
+        blobs.extend(found)
+        sources.extend(f"row {row} of the {pool} split of {where}" for row in range(len(found)))
+        labels.append(_labels(table, label, f"the {pool} split of {where}"))
+    # All pools at once: whether the set is grey or colour is decided over the whole of it.
+    pixels = decode_images(len(blobs), blobs.__getitem__, sources.__getitem__, image_size)
+    split = len(labels[0])
+    names = _class_names(tables["train"].schema, label)
+    largest = max(int(part.max()) for part in labels)
+    return Decoded(
+        train=Samples(pixels[:split], labels[0]),
+        test=Samples(pixels[split:], labels[1]) if len(labels) > 1 else None,
+        class_names=names or tuple(str(c) for c in range(largest + 1)),
+    )
+
+
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
+    """Return the hub's description of the columns, or nothing where there is none."""
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        return {k: v for k, v in features.items() if isinstance(v, dict)}
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return {}
+
+
+def _class_names(schema: Any, label: str) -> tuple[str, ...]:
+    names = _features(schema).get(label, {}).get("names")
+    return tuple(str(n) for n in names) if isinstance(names, list) else ()
+
+
+def _holds_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _find(
+    names: list[str],
+    kinds: dict[str, str],
+    role: str,
+    chosen: str | None,
+    usual: tuple[str, ...],
+    kind: str,
+    where: str,
+) -> str:
+    fitting = [name for name in names if kinds.get(name) == kind]
+    if chosen is not None:
+        candidates = [chosen] if chosen in names else []
+    else:
+        candidates = [name for name in usual if name in names][:1] or fitting
+    if len(candidates) == 1:
+        return candidates[0]
+    raise DataError(
+        f"No {role} column in {where}" if chosen is None else f"No column '{chosen}' in {where}",
+        got=f"columns {', '.join(names)}",
+        next_step=f"Name the right one in dataset.{role}_column.",
+    )
+
+
+def _blobs(table: Any, column: str, where: str, read_files: bool) -> list[bytes]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = table.column(column)
+    if not _holds_bytes(values.type):
+        raise DataError(
+            f"Column '{column}' of {where} does not hold encoded images",
+            got=str(values.type),
+            allowed="bytes, or a struct with a field 'bytes'",
+            next_step="Name another column in dataset.image_column.",
+        )
+    paths: list[str | None] = [None] * len(values)
+    if pa.types.is_struct(values.type):
+        if read_files and any(field.name == "path" for field in values.type):
+            paths = pc.struct_field(values, "path").to_pylist()
+        values = pc.struct_field(values, "bytes")
+    blobs: list[bytes] = values.to_pylist()
+    for row, blob in enumerate(blobs):
+        if blob is None:
+            path = paths[row]
+            if path is None or not Path(path).is_file():
+                raise DataError(f"Row {row} of column '{column}' of {where} holds no image bytes")
+            blobs[row] = Path(path).read_bytes()
+    if not blobs:
+        raise DataError(f"No rows in {where}")
+    return blobs
+
+
+def _labels(table: Any, column: str, where: str) -> IntArray:
+    import pyarrow as pa
+
+    values = table.column(column)
+    if not pa.types.is_integer(values.type) or values.null_count:
+        got = f"type {values.type}" + (f" with {values.null_count} empty" * bool(values.null_count))
+        raise DataError(
+            f"Column '{column}' of {where} does not hold integer class ids",
+            got=got,
+            allowed="integers from 0, none empty",
+            next_step="Name another column in dataset.label_column.",
+        )
+    return np.asarray(values.to_numpy(), dtype=np.int64)

@@ -1,0 +1,74 @@
+"""Rows of a mapped pool to normalised tensors; only the rows asked for are ever float."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedfuse.types import IntArray, Samples, Transform
+
+
+def to_raw(rows: npt.NDArray[Any]) -> Tensor:
+    """Return the rows as a float32 tensor of the same values (images: 0 to 255), a copy.
+
+    Args:
+        rows: uint8 images [B, channels, height, width] or float32 features [B, ...].
+    """
+    return torch.from_numpy(np.array(rows, dtype=np.float32))
+
+
+def normalise(raw: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return ``(raw / 255 - mean) / std`` per channel; features (empty ``mean``) as they are.
+
+    Args:
+        raw: float32 images [B, channels, height, width] with values 0 to 255, or features.
+        mean: Per-channel mean on the scale 0 to 1, or empty.
+        std: Per-channel standard deviation on the same scale, or empty.
+
+    >>> normalise(torch.tensor([[[[255.0]]]]), mean=[0.5], std=[0.25])
+    tensor([[[[2.]]]])
+    """
+    if not mean:
+        return raw
+    shape = (1, -1, 1, 1)
+    centre = torch.tensor(mean, dtype=torch.float32, device=raw.device).view(shape)
+    spread = torch.tensor(std, dtype=torch.float32, device=raw.device).view(shape)
+    return (raw / 255).sub_(centre).div_(spread)
+
+
+def to_inputs(rows: npt.NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return model inputs for raw rows, float32 [B, ...].
+
+    Args:
+        rows: uint8 images [B, channels, height, width] or float32 features [B, ...].
+        mean: As in :func:`normalise`.
+        std: As in :func:`normalise`.
+    """
+    return normalise(to_raw(rows), mean, std)
+
+
+def gather(
+    samples: Samples,
+    index: IntArray,
+    mean: Sequence[float],
+    std: Sequence[float],
+    transform: Transform | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return model inputs float32 [B, ...] and labels int64 [B] of some samples.
+
+    Args:
+        samples: The pool, usually mapped; its rows are read once.
+        index: Rows of the pool [B].
+        mean: As in :func:`normalise`.
+        std: As in :func:`normalise`.
+        transform: The client's feature shift, applied to the raw values before normalisation.
+    """
+    raw = to_raw(samples.inputs[index])
+    if transform is not None:
+        raw = transform(raw)
+    return normalise(raw, mean, std), torch.from_numpy(np.array(samples.labels[index]))
