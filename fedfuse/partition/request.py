@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 
@@ -31,12 +32,13 @@ def require_number(
     """
     words = f"a finite number {'above' if open_low else 'of at least'} {low:g}"
     words += "" if high == math.inf else f" and at most {high:g}"
-    ok = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if ok:
-        number = float(value)  # type: ignore[arg-type]
-        above = number > low if open_low else number >= low
-        ok = math.isfinite(number) and above and number <= high
-    require(ok, owner, name, value, words)
+    ok = (
+        isinstance(value, (int, float, np.integer, np.floating))
+        and not isinstance(value, bool)
+        and (value > low if open_low else value >= low)
+        and value <= min(high, sys.float_info.max)
+    )
+    require(bool(ok), owner, name, value, words)
 
 
 def require_count(owner: str, name: str, value: object, *, low: int = 1) -> None:
