@@ -20,20 +20,16 @@ CHECKED = ("fedfuse.fusion", "fedfuse.distill")
 
 # A protocol cannot be checked by isinstance, and a plain function may stand in for each of them:
 # what has to hold is that the part can be called. An int is a float, as in every type checker.
+_PARTS = (
+    protocols.Scorer,
+    protocols.Neighbours,
+    protocols.Rule,
+    protocols.Sharpen,
+    protocols.DistillLoss,
+)
 _CONF = BeartypeConf(
     is_pep484_tower=True,
-    hint_overrides=FrozenDict(
-        {
-            part: Callable[..., Any]
-            for part in (
-                protocols.Scorer,
-                protocols.Neighbours,
-                protocols.Rule,
-                protocols.Sharpen,
-                protocols.DistillLoss,
-            )
-        }
-    ),
+    hint_overrides=FrozenDict(dict.fromkeys(_PARTS, Callable[..., Any])),
 )
 
 
