@@ -1,0 +1,151 @@
+"""Compose and check configurations: the one file that knows Hydra's inside.
+
+``hydra.main`` reports mistakes in Hydra's words ("To append to your config use +..."), exits with
+1 and finds the second mistake of a sweep an hour into it. fedfuse therefore drives the same
+machine itself, after checking every configuration with its own words.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments import overrides as typed
+from experiments.instantiate import instantiate
+from experiments.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
+from fedfuse.errors import ConfigError
+
+CONFIG = "config"
+
+
+def open_hydra(config_dir: Path | None = None) -> Hydra:
+    """Return Hydra with fedfuse's configuration, and the user's own folder before it."""
+    version.setbase("1.3")
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().store("schema", ExperimentConfig)
+    path = create_automatic_config_search_path(None, None, "pkg://experiments.conf")
+    if config_dir is not None:
+        if not config_dir.is_dir():
+            raise ConfigError(
+                "--config-dir is not a folder",
+                got=str(config_dir),
+                next_step="Name the folder that holds your groups, such as DIR/partitioner/.",
+            )
+        path.prepend("command-line", f"file://{config_dir.resolve()}", SearchPathQuery("schema"))
+    return Hydra.create_main_hydra2("fedfuse", path)
+
+
+def check(hydra: Hydra, lines: list[str], *, multirun: bool) -> tuple[list[str], list[DictConfig]]:
+    """Compose every configuration that a command line asks for, and refuse what is wrong.
+
+    Returns:
+        The overrides to give to Hydra, and one configuration per run, each with its ``hydra``
+        node.
+
+    Raises:
+        ConfigError: For the first mistake found.
+    """
+    loader = hydra.config_loader
+    parsed = typed.parse(lines, loader, multirun=multirun)
+    typed.check_options(parsed, loader)
+    lines = typed.expand_custom(parsed, loader)
+    parsed = typed.parse(lines, loader, multirun=multirun)
+    bases: dict[tuple[str, ...], DictConfig] = {}
+    return lines, [_check_one(hydra, combination, bases) for combination in _product(parsed)]
+
+
+def _product(parsed: list[Override]) -> list[list[str]]:
+    """Return the override lines of each run of a sweep, in the order Hydra runs them."""
+    choices = []
+    for override in parsed:
+        if override.is_sweep_override():
+            if not override.is_discrete_sweep():
+                raise ConfigError(
+                    f"'{override.input_line}' is a sweep without a list of values",
+                    allowed="values such as a,b,c or range(1,4)",
+                )
+            key = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            choices.append([str(override.input_line)])
+    return [list(lines) for lines in itertools.product(*choices)]
+
+
+def _check_one(
+    hydra: Hydra, lines: list[str], bases: dict[tuple[str, ...], DictConfig]
+) -> DictConfig:
+    loader = hydra.config_loader
+    parsed = typed.parse(lines, loader, multirun=False)
+    chosen = [item for item in parsed if typed.is_choice(item, loader)]
+    rest = [item for item in parsed if not typed.is_choice(item, loader)]
+    # hydra.searchpath decides which options there are, so it belongs to the choices.
+    early = tuple(
+        str(item.input_line)
+        for item in parsed
+        if item in chosen or item.key_or_group == "hydra.searchpath"
+    )
+    if early not in bases:
+        bases[early] = _compose(hydra, list(early))
+    typed.check_keys(rest, bases[early], typed.groups(loader))
+    cfg = _compose(hydra, lines) if rest else bases[early]
+    tree = OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
+    for key in sorted(OmegaConf.missing_keys(tree)):
+        raise ConfigError(f"{key} has no value.", next_step=f"Add {key}=... to the command.")
+    try:
+        OmegaConf.resolve(tree)
+    except OmegaConfBaseException as error:
+        raise _translate(error, parsed) from error
+    validate(tree)
+    return cfg
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Build every part once, so that a wrong target or parameter shows before any run."""
+    for key in cfg:
+        if key != "hydra" and isinstance(cfg[key], DictConfig) and "_target_" in cfg[key]:
+            instantiate(cfg[key], str(key))
+
+
+def _compose(hydra: Hydra, lines: list[str]) -> DictConfig:
+    try:
+        return hydra.compose_config(CONFIG, lines, run_mode=RunMode.RUN)
+    except (HydraException, OmegaConfBaseException) as error:
+        parsed = typed.parse(lines, hydra.config_loader, multirun=False)
+        raise _translate(error, parsed) from error
+
+
+def _translate(error: BaseException, parsed: list[Override]) -> ConfigError:
+    """Return Hydra's or OmegaConf's error in fedfuse's words."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    key = str(cause.full_key) if cause is not None and cause.full_key else ""
+    given = {typed.name(item): item for item in parsed}
+    wanted = key_type(key)
+    if wanted is not None and key in given:
+        return ConfigError(f"{key} must be {TYPE_WORDS[wanted]}, got {_shown(given[key].value())}.")
+    if key in given and not isinstance(given[key].value(), dict) and "ot a subclass" in str(cause):
+        return ConfigError(f"{key} holds several keys.", next_step=f"Set one: {key}.KEY=VALUE.")
+    text = str(cause or error).strip().splitlines()[0].rstrip(".")
+    return ConfigError(f"{key}: {text}" if key and key not in text else text)
+
+
+def _shown(value: object) -> str:
+    """Return a value as the user would write it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, str | int | float) else str(value)

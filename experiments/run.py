@@ -1,0 +1,187 @@
+"""The ``fedfuse`` command."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0: done; 2: a mistake of the user's, told in one message; 130: interrupted. Anything else is a
+    bug and keeps its traceback.
+    """
+    # Behind everything installed, so that a user's folder called 'server' shadows nothing.
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        return _dispatch(_parse(sys.argv[1:] if argv is None else list(argv)))
+    except FedfuseError as error:
+        _say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes look like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        word = next((w for w in message.split() if w.startswith("-")), "")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        nearest = did_you_mean(word, flags) if word else None
+        raise ConfigError(
+            f"{message}.",
+            next_step=f"Did you mean '{nearest}'?" if nearest else "See fedfuse --help.",
+        )
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="fedfuse", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--package", "-p")
+    args = parser.parse_intermixed_args(argv)
+    if args.cfg and args.multirun:
+        raise ConfigError("--cfg shows one configuration and cannot be combined with -m.")
+    if (args.resolve or args.package) and not args.cfg:
+        raise ConfigError("--resolve and --package go with --cfg job.")
+    return args
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    if args.help:
+        from experiments.usage import usage
+
+        sys.stdout.write(usage(args.config_dir))
+        return 0
+    if args.version:
+        from fedfuse import __version__
+
+        sys.stdout.write(f"fedfuse {__version__}\n")
+        return 0
+
+    from experiments import compose
+
+    hydra = compose.open_hydra(args.config_dir)
+    lines, configs = compose.check(hydra, args.overrides, multirun=args.multirun)
+    if args.cfg:
+        hydra.show_cfg(compose.CONFIG, lines, args.cfg, args.package, args.resolve)
+        return 0
+    for cfg in configs:
+        compose.check_parts(cfg)
+
+    from experiments.claim import claim
+
+    kind = "sweep" if args.multirun else "run"
+    key = f"hydra.{kind}.dir"
+    asked = any(line.lstrip("+").startswith(f"{key}=") for line in lines)
+    with claim(Path(configs[0].hydra[kind].dir), exact=asked) as path:
+        kept = [line for line in lines if not line.lstrip("+").startswith(f"{key}=")]
+        quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+        kept.append(f"{key}='{quoted}'")
+        if args.multirun:
+            task = functools.partial(job, total=len(configs))
+            batches = hydra.multirun(compose.CONFIG, task, [*kept, "hydra.mode=MULTIRUN"])
+            codes: list[int] = [done.return_value for batch in batches for done in batch]
+        else:
+            codes = [hydra.run(compose.CONFIG, job, [*kept, "hydra.mode=RUN"]).return_value]
+    return max(codes)
+
+
+def job(cfg: DictConfig, total: int | None = None) -> int:
+    """Run one configuration and return its exit code.
+
+    Args:
+        cfg: The configuration, without Hydra's own node.
+        total: The number of runs of the sweep; None for a single run.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from experiments.facts import facts
+    from server.reporters.folder import RunFolder
+
+    hydra = HydraConfig.get()
+    if total is not None:
+        chosen = " ".join(hydra.overrides.task)
+        sys.stdout.write(f"\nrun {hydra.job.num + 1} of {total}: {chosen}\n")
+        sys.stdout.flush()
+    path = Path(os.path.relpath(hydra.runtime.output_dir))
+    folder = RunFolder(path.resolve() if path.parts[0] == ".." else path)
+    try:
+        folder.open(overrides=list(hydra.overrides.task), seed=cfg.seed, **facts())
+    except FedfuseError as error:
+        _say(f"error: {error}")
+        return 2
+    try:
+        folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
+        _perform(cfg, folder)
+    except FedfuseError as error:
+        _give_up(folder, str(error))
+        _say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _give_up(folder, "interrupted")
+        raise
+    except Exception as error:
+        # A bug: what was written may help to find it, so the folder stays.
+        folder.fail(f"{type(error).__name__}: {error}")
+        raise
+    return 0
+
+
+def _perform(cfg: DictConfig, folder: Any) -> None:
+    from rich.console import Console
+
+    from experiments import launch, table
+    from server.reporters.files import Files
+    from server.reporters.lines import Lines
+    from server.reporters.many import Many
+    from server.reporters.panel import Panel
+
+    console = Console(highlight=False)
+    live = console.is_terminal and not console.is_dumb_terminal
+    reporter = Many([Files(folder), Panel(console) if live else Lines()])
+    try:
+        summary = launch.run(cfg, folder, reporter)
+    finally:
+        reporter.close()
+    folder.finish(summary.as_dict())
+    table.render(summary, console, folder.path)
+
+
+def _give_up(folder: Any, reason: str) -> None:
+    """Keep what a broken run measured; leave nothing of one that measured nothing."""
+    if folder.rounds:
+        folder.fail(reason)
+        _say(f"what was done is in {folder.path}")
+    else:
+        folder.discard()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

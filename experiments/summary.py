@@ -1,0 +1,232 @@
+"""The numbers that close a run: computed once, for the table and for ``summary.json``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedfuse.types import MetricRow, Phase
+from server.reporters.protocol import RunInfo
+
+TESTS = ("accuracy_own", "accuracy_global")
+"""The two test protocols: each client's own distribution, and the balanced test set."""
+
+FEDERATION = -1
+"""The ``client_id`` of rows about the whole federation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One test protocol at one round.
+
+    Args:
+        mean: Mean accuracy over the clients.
+        worst: The lowest accuracy of a client.
+        std: Standard deviation over the clients (of the population: K clients are all there are).
+        baseline_mean: The same mean of the baseline, None without one.
+        gain: Mean over the clients of accuracy minus the same client's baseline accuracy.
+        helped: Clients whose accuracy is above their baseline's.
+        harmed: Clients whose accuracy is below it; the remaining ones are equal.
+    """
+
+    mean: float
+    worst: float
+    std: float
+    baseline_mean: float | None = None
+    gain: float | None = None
+    helped: int | None = None
+    harmed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Both test protocols at one round of the method and one of its baseline."""
+
+    round: int
+    baseline_round: int | None
+    tests: dict[str, Figures]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLine:
+    """One client at the last round: accuracy, its baseline's and the gain, per test protocol."""
+
+    client_id: int
+    class_counts: tuple[int, ...]
+    accuracy: dict[str, float]
+    baseline: dict[str, float]
+    gain: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run found.
+
+    Args:
+        method: Name of the method.
+        baseline: Name of the baseline arm, None without one.
+        dataset: The data set's name.
+        partitioner: The partitioner, in a few words.
+        model: The model or models, in a few words.
+        num_clients: K.
+        num_rounds: Rounds of each arm.
+        last: The last evaluated round, the result of the run.
+        best_validation: The round with the highest mean validation accuracy, chosen for each arm
+            on its own and never on test data; None without validation data.
+        self_weight: Mean over the clients of the weight of their own knowledge, at the last
+            fusion.
+        effective_neighbours: Mean over the clients of exp(entropy of their weights), at the last
+            fusion.
+        bytes_up: Sent by all clients in all rounds.
+        bytes_down: Sent to all clients in all rounds.
+        seconds: Wall time by phase.
+        clients: One line per client.
+    """
+
+    method: str
+    baseline: str | None
+    dataset: str
+    partitioner: str
+    model: str
+    num_clients: int
+    num_rounds: int
+    last: Moment | None
+    best_validation: Moment | None
+    self_weight: float | None
+    effective_neighbours: float | None
+    bytes_up: int
+    bytes_down: int
+    seconds: dict[str, float]
+    clients: tuple[ClientLine, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of ``summary.json``."""
+        return asdict(self)
+
+
+def closing(
+    rows: Iterable[MetricRow],
+    baseline_rows: Iterable[MetricRow] | None,
+    info: RunInfo,
+    *,
+    class_counts: npt.NDArray[np.integer] | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> Summary:
+    """Return the closing numbers of a run.
+
+    Args:
+        rows: Metric rows of the method's arm.
+        baseline_rows: Those of the baseline's arm; None if there was none.
+        info: The run.
+        class_counts: Training samples per client and class, [K, C].
+        seconds: Wall time by phase, of the method's arm.
+    """
+    arm = _Arm(rows)
+    twin = _Arm(baseline_rows) if baseline_rows is not None else None
+    last = arm.last_round()
+    best, best_twin = arm.best_round(), twin.best_round() if twin else None
+    return Summary(
+        method=info.method,
+        baseline=info.arms[0] if twin is not None else None,
+        dataset=info.dataset,
+        partitioner=info.partitioner,
+        model=info.model,
+        num_clients=info.num_clients,
+        num_rounds=info.num_rounds,
+        last=_moment(arm, last, twin, twin.last_round() if twin else None),
+        best_validation=_moment(arm, best, twin, best_twin),
+        self_weight=arm.last_fusion("self_weight"),
+        effective_neighbours=arm.last_fusion("effective_neighbours"),
+        bytes_up=arm.total("bytes_up"),
+        bytes_down=arm.total("bytes_down"),
+        seconds=dict(seconds or {}),
+        clients=_clients(arm, twin, info.num_clients, class_counts),
+    )
+
+
+class _Arm:
+    """The rows of one arm, found by metric, round and client."""
+
+    def __init__(self, rows: Iterable[MetricRow]) -> None:
+        self._clients: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
+        self._totals: dict[str, float] = {}
+        for row in rows:
+            if row.client_id == FEDERATION:
+                self._totals[row.metric] = self._totals.get(row.metric, 0.0) + row.value
+            elif math.isfinite(row.value):
+                by_round = self._clients.setdefault((row.phase, row.metric), {})
+                by_round.setdefault(row.round, {})[row.client_id] = row.value
+
+    def at(self, metric: str, round_: int | None, phase: str = Phase.FUSED) -> dict[int, float]:
+        """Return the clients' values of a metric at a round."""
+        return self._clients.get((phase, metric), {}).get(round_, {}) if round_ else {}
+
+    def last_round(self) -> int | None:
+        """Return the last round with a test accuracy."""
+        rounds = [r for name in TESTS for r in self._clients.get((Phase.FUSED, name), {})]
+        return max(rounds, default=None)
+
+    def best_round(self) -> int | None:
+        """Return the round of the highest mean validation accuracy; the earliest of equals."""
+        by_round = self._clients.get((Phase.FUSED, "accuracy_val"), {})
+        tested = {r for name in TESTS for r in self._clients.get((Phase.FUSED, name), {})}
+        means = {r: float(np.mean(list(v.values()))) for r, v in by_round.items() if r in tested}
+        return min(means, key=lambda r: (-means[r], r), default=None)
+
+    def last_fusion(self, metric: str) -> float | None:
+        """Return the mean of a fusion metric at the last round that fused."""
+        by_round = self._clients.get((Phase.FUSE, metric), {})
+        return float(np.mean(list(by_round[max(by_round)].values()))) if by_round else None
+
+    def total(self, metric: str) -> int:
+        """Return the sum over the rounds of a metric of the federation."""
+        return int(self._totals.get(metric, 0))
+
+
+def _moment(
+    arm: _Arm, round_: int | None, twin: _Arm | None, twin_round: int | None
+) -> Moment | None:
+    if round_ is None:
+        return None
+    tests = {}
+    for name in TESTS:
+        values = arm.at(name, round_)
+        before = twin.at(name, twin_round) if twin else {}
+        if values:
+            tests[name] = _figures(values, before)
+    return Moment(round_, twin_round, tests)
+
+
+def _figures(values: Mapping[int, float], before: Mapping[int, float]) -> Figures:
+    array = np.array(list(values.values()))
+    figures = (float(array.mean()), float(array.min()), float(array.std()))
+    both = [client for client in values if client in before]
+    if not both:
+        return Figures(*figures)
+    gains = np.array([values[client] - before[client] for client in both])
+    return Figures(
+        *figures,
+        baseline_mean=float(np.mean(list(before.values()))),
+        gain=float(gains.mean()),
+        helped=int((gains > 0).sum()),
+        harmed=int((gains < 0).sum()),
+    )
+
+
+def _clients(
+    arm: _Arm, twin: _Arm | None, num_clients: int, counts: npt.NDArray[np.integer] | None
+) -> tuple[ClientLine, ...]:
+    last, twin_last = arm.last_round(), twin.last_round() if twin else None
+    lines = []
+    for client in range(num_clients):
+        after = {t: v[client] for t in TESTS if client in (v := arm.at(t, last))}
+        before = {t: v[client] for t in TESTS if twin and client in (v := twin.at(t, twin_last))}
+        gain = {t: after[t] - before[t] for t in after if t in before}
+        row = tuple(int(n) for n in counts[client]) if counts is not None else ()
+        lines.append(ClientLine(client, row, after, before, gain))
+    return tuple(lines)

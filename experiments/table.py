@@ -1,0 +1,160 @@
+"""The closing table: whether fusion beat local training, for whom, and at what cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.summary import TESTS, ClientLine, Figures, Moment, Summary, closing
+from server.reporters.figures import percent, points
+
+__all__ = ["Summary", "closing", "render"]
+
+MOST_CLIENTS = 20
+"""With more clients than this their lines are left out; ``metrics.parquet`` has them all."""
+
+NAMES = {"accuracy_own": "own distribution", "accuracy_global": "balanced global"}
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+def render(summary: Summary, console: Console, folder: Path | None = None) -> None:
+    """Print the closing table, the clients and the path of the run folder."""
+    console.print()
+    if summary.last is None:
+        console.print("The run ended before its first evaluation.")
+    else:
+        console.print(_arms(summary))
+        console.print(_costs(summary))
+        if summary.num_clients <= MOST_CLIENTS:
+            console.print(_clients(summary, console))
+    if folder is not None:
+        console.print(Text(f"run folder: {folder}"), soft_wrap=True)
+
+
+def _table(*, title: str) -> Table:
+    return Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
+
+
+def _arms(summary: Summary) -> Table:
+    against = f" against {summary.baseline}" if summary.baseline else ""
+    about = f"{summary.dataset} · {summary.partitioner} · {summary.num_clients} clients"
+    title = f"{summary.method}{against}: test accuracy in %\n{about} · {summary.model}"
+    table = _table(title=title)
+    table.add_column("test set", no_wrap=True)
+    table.add_column("round", justify="right", no_wrap=True)
+    if summary.baseline:
+        table.add_column(f"{_short(summary.baseline)}\nmean", justify="right")
+    for name in ("mean", "worst", "std"):
+        first = _short(summary.method) if name == "mean" else ""
+        table.add_column(f"{first}\n{name}", justify="right")
+    if summary.baseline:
+        table.add_column("\ngain", justify="right")
+        table.add_column("helped\n/harmed", justify="right")
+    for moment, label in ((summary.last, ""), (summary.best_validation, "best validation")):
+        if moment is None:
+            continue
+        if label:
+            table.add_section()
+            table.add_row(Text(label, style="dim"))
+        for test in TESTS:
+            if test in moment.tests:
+                table.add_row(*_row(test, moment, summary.baseline is not None))
+    return table
+
+
+def _row(test: str, moment: Moment, baseline: bool) -> list[str | Text]:
+    figures: Figures = moment.tests[test]
+    rounds = str(moment.round)
+    if baseline and moment.baseline_round not in (None, moment.round):
+        rounds = f"{moment.round} ({moment.baseline_round})"
+    spread = [percent(figures.mean), percent(figures.worst), percent(figures.std)]
+    if not baseline:
+        return [NAMES[test], rounds, *spread]
+    counts = "-" if figures.helped is None else f"{figures.helped}/{figures.harmed}"
+    gain = _gain(figures.gain)
+    return [NAMES[test], rounds, percent(figures.baseline_mean), *spread, gain, counts]
+
+
+def _costs(summary: Summary) -> Text:
+    lines = []
+    if summary.self_weight is not None and summary.effective_neighbours is not None:
+        lines.append(
+            f"self-weight {summary.self_weight:.2f}, effective neighbours "
+            f"{summary.effective_neighbours:.1f} of {summary.num_clients} (last fusion)"
+        )
+    sent = f"sent up {_size(summary.bytes_up)}, down {_size(summary.bytes_down)}"
+    if summary.seconds:
+        parts = ", ".join(f"{name} {value:.1f}" for name, value in summary.seconds.items())
+        sent += f"; {sum(summary.seconds.values()):.1f} s ({parts})"
+    return Text("\n".join([*lines, sent]))
+
+
+def _clients(summary: Summary, console: Console) -> Table:
+    table = _table(title="clients")
+    bars = not console.options.ascii_only and any(c.class_counts for c in summary.clients)
+    table.add_column("id", justify="right")
+    if bars:
+        table.add_column("labels", no_wrap=True)
+    table.add_column("samples", justify="right")
+    table.add_column("classes", justify="right")
+    for name in ("own", "global"):
+        table.add_column(f"{name}\n{_short(summary.baseline or summary.method)}", justify="right")
+        if summary.baseline:
+            table.add_column(f"\n{_short(summary.method)}", justify="right")
+            table.add_column("\ngain", justify="right")
+    for client in summary.clients:
+        table.add_row(*_client(client, bars=bars, baseline=summary.baseline is not None))
+    return table
+
+
+def _client(client: ClientLine, *, bars: bool, baseline: bool) -> list[str | Text]:
+    counts = client.class_counts
+    cells: list[str | Text] = [str(client.client_id)]
+    if bars:
+        top = max(counts, default=0) or 1
+        shown = "".join(BARS[-(-8 * n // top)] for n in counts)
+        cells.append(shown if len(counts) <= 20 else "")
+    cells.append(str(sum(counts)) if counts else "-")
+    cells.append(str(sum(n > 0 for n in counts)) if counts else "-")
+    for test in TESTS:
+        if baseline:
+            cells.append(percent(client.baseline.get(test)))
+        cells.append(percent(client.accuracy.get(test)))
+        if baseline:
+            cells.append(_gain(client.gain.get(test)))
+    return cells
+
+
+def _gain(value: float | None) -> Text:
+    """Return a gain whose sign says it and whose colour repeats it."""
+    shown = points(value)
+    style = {"+": "bold green", "-": "bold red"}.get(shown.strip()[0], "")
+    return Text(shown, style=style if value is not None else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 7 else f"{name[:6]}…"
+
+
+def _size(size: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> _size(999), _size(4_000_000)
+    ('999 B', '4.0 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,54 @@
+"""What ``fedfuse --help`` prints; it imports neither Hydra nor torch, so that it is instant."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+CONF = Path(__file__).parent / "conf"
+
+HEAD = """\
+fedfuse: does fusing knowledge beat local training? Clients share predictions on
+a public set; a server fuses them into one personal teacher per client.
+
+  fedfuse [GROUP=OPTION ...] [KEY=VALUE ...] [-m] [--config-dir DIR] [--cfg job]
+
+groups, each with its options (* is the default):
+"""
+
+TAIL = """
+  -m, --multirun     run every combination of values written as a,b,c
+  --config-dir DIR   also look for options in DIR/GROUP/OPTION.yaml
+  --cfg job          print the configuration with all its keys, and stop
+  --version          print the version, and stop
+
+examples:
+  fedfuse
+  fedfuse method=fedmd partitioner=dirichlet partitioner.alpha=0.1
+  fedfuse -m method=local,mean,knfu seed=0,1,2
+  fedfuse method=knfu neighbours=top_k sharpen=era
+  fedfuse partitioner._target_=my_module.my_partitioner
+"""
+
+
+def usage(config_dir: Path | None = None) -> str:
+    """Return the help text, at most 80 columns wide."""
+    defaults = dict(re.findall(r"^  - (\w+): (\w+)", _read(CONF / "config.yaml"), re.MULTILINE))
+    folders = [CONF] if config_dir is None else [CONF, config_dir]
+    lines = []
+    for group in defaults:
+        found = {file.stem for folder in folders for file in folder.glob(f"{group}/*.yaml")}
+        shown = (f"{word}*" if word == defaults[group] else word for word in sorted(found))
+        lines += textwrap.wrap(
+            ", ".join(shown),
+            width=80,
+            initial_indent=f"  {group:<14}",
+            subsequent_indent=" " * 16,
+            break_long_words=False,
+        )
+    return HEAD + "\n".join(lines) + "\n" + TAIL
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")

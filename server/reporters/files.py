@@ -1,0 +1,187 @@
+"""Write what a run measures while it runs."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from time import monotonic
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fedfuse.types import MetricRow, RoundRecord
+from server.reporters.figures import mean
+from server.reporters.folder import RunFolder
+from server.reporters.protocol import RunInfo
+
+FLUSH_SHARE = 0.05
+"""The largest share of a run's time that writing its metrics may take."""
+
+
+class Files:
+    """A reporter that fills a run folder.
+
+    The last arm of a run is the method under test (``metrics.parquet``, ``weights.safetensors``),
+    every other one its baseline (``baseline.parquet``). Metrics are on disk after every round, so
+    a crash leaves what was done; only when rewriting them would take more than a twentieth of
+    the run's time do several rounds go together.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._tables: dict[str, _Metrics] = {}
+        self._weights: _Weights | None = None
+        self._method = ""
+
+    def start(self, info: RunInfo) -> None:
+        """Write what is known before the first round."""
+        self._method = info.arms[-1]
+        for arm in info.arms:
+            name = "metrics.parquet" if arm == self._method else "baseline.parquet"
+            self._tables[arm] = _Metrics(self._folder, name)
+        self._folder.event(
+            "start",
+            method=info.method,
+            arms=info.arms,
+            clients=info.num_clients,
+            rounds=info.num_rounds,
+            dataset=info.dataset,
+            partitioner=info.partitioner,
+            model=info.model,
+        )
+
+    def phase(self, arm: str, round_: int, phase: str) -> None:
+        """Write that a phase began."""
+        self._folder.event("phase", arm=arm, round=round_, phase=phase)
+
+    def client_done(self, client_id: int) -> None:
+        """Write nothing: K lines per phase would tell nobody anything."""
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Write the round's metrics and weights."""
+        self._tables[arm].add(record.metrics)
+        self._folder.rounds += 1
+        if record.weights is not None and arm == self._method:
+            weights = record.weights.detach().to("cpu").float().numpy()
+            if self._weights is None:
+                self._weights = _Weights(self._folder, weights.shape)
+            self._weights.add(record.round, weights)
+        means = {
+            f"{name}_mean": value
+            for name in ("accuracy_own", "accuracy_global")
+            if (value := mean(record, name)) is not None
+        }
+        self._folder.event("round", arm=arm, round=record.round, seconds=record.seconds, **means)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        for table in self._tables.values():
+            table.flush()
+        if self._weights is not None:
+            self._weights.finish()
+            self._weights = None
+
+
+class _Metrics:
+    """A parquet file of tidy metric rows, rewritten whole as it grows."""
+
+    def __init__(self, folder: RunFolder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._batches: list[Any] = []
+        self._unwritten = False
+        self._cost = 0.0
+        self._written_at = monotonic()
+
+    def add(self, rows: Iterable[MetricRow]) -> None:
+        import pyarrow as pa
+
+        rows = tuple(rows)
+        self._batches.append(
+            pa.record_batch(
+                [
+                    pa.array([row.round for row in rows], pa.int32()),
+                    pa.array([row.client_id for row in rows], pa.int32()),
+                    pa.array([row.phase for row in rows], pa.string()),
+                    pa.array([row.metric for row in rows], pa.string()),
+                    pa.array([row.value for row in rows], pa.float64()),
+                ],
+                names=["round", "client_id", "phase", "metric", "value"],
+            )
+        )
+        self._unwritten = True
+        if self._cost <= FLUSH_SHARE * (monotonic() - self._written_at):
+            self.flush()
+
+    def flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self._unwritten:
+            return
+        begun = monotonic()
+        with self._folder.replacing(self._name) as file:
+            # One chunk, so that the bytes do not depend on how often it was flushed.
+            table = pa.Table.from_batches(self._batches).combine_chunks()
+            pq.write_table(table, file, compression="zstd")
+        self._unwritten = False
+        self._written_at = monotonic()
+        self._cost = self._written_at - begun
+
+
+class _Weights:
+    """``weights.safetensors``, collected on disk so that memory does not grow with rounds."""
+
+    def __init__(self, folder: RunFolder, shape: tuple[int, ...]) -> None:
+        self._folder = folder
+        self._shape = shape
+        self._rounds: list[int] = []
+        self._spool = folder.path / ".weights.f32"
+        self._file: BinaryIO = self._spool.open("wb")
+
+    def add(self, round_: int, weights: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+        self._rounds.append(round_)
+        self._file.write(np.ascontiguousarray(weights, dtype="<f4").tobytes())
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Put the safetensors header before the collected weights, and the rounds behind them."""
+        self._file.close()
+        size = self._spool.stat().st_size
+        rounds = np.asarray(self._rounds, dtype="<i8").tobytes()
+        header = json.dumps(
+            {
+                "weights": {
+                    "dtype": "F32",
+                    "shape": [len(self._rounds), *self._shape],
+                    "data_offsets": [0, size],
+                },
+                "rounds": {
+                    "dtype": "I64",
+                    "shape": [len(self._rounds)],
+                    "data_offsets": [size, size + len(rounds)],
+                },
+            }
+        ).encode()
+        header += b" " * (-len(header) % 8)
+        with self._folder.replacing("weights.safetensors") as path, path.open("wb") as out:
+            out.write(struct.pack("<Q", len(header)) + header)
+            _copy(self._spool, out)
+            out.write(rounds)
+        self._spool.unlink()
+
+
+def _copy(source: Path, out: BinaryIO) -> None:
+    with source.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            out.write(chunk)
+
+
+def read_metrics(path: Path) -> list[MetricRow]:
+    """Return the rows of a ``metrics.parquet`` or ``baseline.parquet``."""
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(path).to_pydict()
+    return [MetricRow(*row) for row in zip(*columns.values(), strict=True)]

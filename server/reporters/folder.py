@@ -1,0 +1,191 @@
+"""The folder of a run: every file appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedfuse.errors import FedfuseError
+from fedfuse.types import FederatedData
+
+
+class RunFolder:
+    """What one run leaves on disk.
+
+    Nothing is written before :meth:`open`; afterwards ``run.json`` says at any moment whether the
+    run is running, finished or failed.
+
+    Args:
+        path: Where; a folder that does not exist yet, or is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rounds = 0
+        """Rounds whose metrics are on disk."""
+        self._record: dict[str, Any] = {}
+        self._begun = 0.0
+
+    def open(self, **facts: Any) -> None:
+        """Create the folder and its ``run.json``, with ``facts`` about the run.
+
+        Raises:
+            FedfuseError: If the folder holds anything already, or cannot be written.
+        """
+        self._begun = monotonic()
+        self._record = {"status": "running", "started": now(), **facts}
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if any(self.path.iterdir()):
+                raise FileExistsError
+            # Exclusive, so that of two runs started at the same moment one is refused.
+            (self.path / "run.json").touch(exist_ok=False)
+        except FileExistsError:
+            raise FedfuseError(
+                f"the run folder '{self.path}' is not empty, and no run is ever overwritten.",
+                next_step="Choose another folder, or move this one away.",
+            ) from None
+        except OSError as error:
+            raise FedfuseError(
+                f"the run folder '{self.path}' cannot be written: {error.strerror}.",
+                next_step="Choose another one with hydra.run.dir=FOLDER.",
+            ) from error
+        self._write_record()
+
+    def record(self, **facts: Any) -> None:
+        """Add facts to ``run.json``: device, data fingerprint, conventions, ..."""
+        self._record.update(facts)
+        self._write_record()
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved configuration, already as YAML."""
+        with self.replacing("config.yaml") as file:
+            file.write_text(text, encoding="utf-8")
+
+    def write_partition(
+        self,
+        client_ids: npt.NDArray[np.integer],
+        splits: Sequence[str] | npt.NDArray[np.str_],
+        index: npt.NDArray[np.integer],
+        labels: npt.NDArray[np.integer],
+    ) -> None:
+        """Write who owns which sample: four columns of equal length.
+
+        Args:
+            client_ids: The owner.
+            splits: train, val or test.
+            index: Row of the training pool (train, val) or of the test pool (test).
+            labels: The sample's class.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table(
+            {
+                "client_id": pa.array(client_ids, pa.int32()),
+                "split": pa.array(splits, pa.string()),
+                "index": pa.array(index, pa.int64()),
+                "label": pa.array(labels, pa.int64()),
+            }
+        )
+        with self.replacing("partition.parquet") as file:
+            pq.write_table(table, file, compression="zstd")
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append one line to ``events.jsonl``."""
+        line = json.dumps(plain({"time": now(), "event": kind, **fields}), ensure_ascii=False)
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json`` and mark the run finished."""
+        self._write_json("summary.json", summary)
+        self._end("finished")
+
+    def fail(self, error: str) -> None:
+        """Mark the run failed; what it measured stays."""
+        self._end("failed", error=error)
+
+    def discard(self) -> None:
+        """Remove a folder whose run never measured anything."""
+        for file in self.path.iterdir() if self.path.is_dir() else ():
+            file.unlink()
+        if self.path.is_dir():
+            self.path.rmdir()
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """Yield a temporary path that becomes ``name`` when the block succeeds."""
+        temporary = self.path / f".{name}.tmp"
+        try:
+            yield temporary
+            temporary.replace(self.path / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _end(self, status: str, **fields: Any) -> None:
+        seconds = round(monotonic() - self._begun, 3)
+        self.record(status=status, seconds=seconds, **fields)
+        self.event(status, seconds=seconds, **fields)
+
+    def _write_record(self) -> None:
+        self._write_json("run.json", self._record)
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        with self.replacing(name) as file:
+            text = json.dumps(plain(content), indent=2, ensure_ascii=False)
+            file.write_text(text + "\n", encoding="utf-8")
+
+
+def partition_columns(data: FederatedData) -> dict[str, npt.NDArray[Any]]:
+    """Return the arguments of :meth:`RunFolder.write_partition` for ``data``."""
+    parts = [
+        (client.client_id, split, index, pool.labels[index])
+        for client in data.clients
+        for split, index, pool in (
+            ("train", client.train, data.train),
+            ("val", client.val, data.train),
+            ("test", client.test, data.test),
+        )
+    ]
+    sizes = [len(index) for _, _, index, _ in parts]
+    return {
+        "client_ids": np.repeat([part[0] for part in parts], sizes),
+        "splits": np.repeat([part[1] for part in parts], sizes),
+        "index": np.concatenate([part[2] for part in parts]),
+        "labels": np.concatenate([part[3] for part in parts]),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON can hold it; numbers that are not finite become null.
+
+    >>> plain({"a": (1, float("nan"))})
+    {'a': [1, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def now() -> str:
+    """Return the time, in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

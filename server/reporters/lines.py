@@ -1,0 +1,75 @@
+"""Plain lines, one per round: for pipes, logs and batch systems."""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic
+from typing import TextIO
+
+from fedfuse.types import RoundRecord
+from server.reporters.figures import clock, mean, percent, points
+from server.reporters.protocol import RunInfo
+
+
+class Lines:
+    """A reporter that prints one line per round.
+
+    Args:
+        stream: Where to; standard output if None.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+        self._info: RunInfo | None = None
+        self._baseline: dict[tuple[int, str], float | None] = {}
+        self._begun = 0.0
+
+    def start(self, info: RunInfo) -> None:
+        """Print what will run."""
+        self._info = info
+        self._begun = monotonic()
+        self._print(headline(info))
+
+    def phase(self, arm: str, round_: int, phase: str) -> None:
+        """Print nothing."""
+
+    def client_done(self, client_id: int) -> None:
+        """Print nothing."""
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Print the round's mean accuracies in percent, and their gain in points."""
+        assert self._info is not None, "start comes first"
+        width = max(len(name) for name in self._info.arms)
+        rounds = self._info.num_rounds
+        line = f"{arm:<{width}}  round {record.round:>{len(str(rounds))}}/{rounds}"
+        own, overall = (mean(record, f"accuracy_{test}") for test in ("own", "global"))
+        if own is not None or overall is not None:
+            line += f"  own {percent(own)}  global {percent(overall)}"
+        if arm != self._info.arms[-1]:
+            self._baseline.update({(record.round, "own"): own, (record.round, "global"): overall})
+        else:
+            gains = [
+                points(value - before) if value is not None and before is not None else None
+                for test, value in (("own", own), ("global", overall))
+                for before in [self._baseline.get((record.round, test))]
+            ]
+            if None not in gains:
+                line += f"  gain {gains[0]} {gains[1]}"
+        self._print(f"{line}  {clock(monotonic() - self._begun)}")
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    def _print(self, line: str) -> None:
+        stream = self._stream or sys.stdout
+        stream.write(f"{line}\n")
+        stream.flush()
+
+
+def headline(info: RunInfo) -> str:
+    """Return the run in one line."""
+    against = f" against {info.arms[0]}" if len(info.arms) > 1 else ""
+    return (
+        f"{info.method}{against}: {info.num_clients} clients, {info.num_rounds} rounds, "
+        f"{info.dataset}, {info.partitioner}, {info.model}"
+    )

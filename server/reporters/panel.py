@@ -1,0 +1,138 @@
+"""One live panel: for a person at a terminal."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel as Frame
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fedfuse.types import RoundRecord
+from server.reporters.figures import clock, mean, percent, points
+from server.reporters.protocol import RunInfo
+
+STYLE = {True: "bold green", False: "bold red"}
+
+
+class Panel:
+    """A reporter that keeps one panel up to date, and leaves no trace of it.
+
+    Args:
+        console: The terminal; rich's own default if None.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._live: Live | None = None
+        self._info: RunInfo | None = None
+        self._begun = self._last = 0.0
+        self._arm, self._round, self._phase, self._clients = "", 0, "", 0
+        self._finished: dict[str, int] = {}
+        self._means: dict[tuple[str, int], tuple[float | None, float | None]] = {}
+
+    def start(self, info: RunInfo) -> None:
+        """Show the panel."""
+        self._info = info
+        self._begun = monotonic()
+        self._finished = dict.fromkeys(info.arms, 0)
+        self._live = Live(
+            get_renderable=self._render,
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+        )
+        self._live.start(refresh=True)
+
+    def phase(self, arm: str, round_: int, phase: str) -> None:
+        """Show the phase."""
+        self._arm, self._round, self._phase, self._clients = arm, round_, phase, 0
+
+    def client_done(self, client_id: int) -> None:  # noqa: ARG002 (who it was is not shown)
+        """Count the client."""
+        self._clients += 1
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Show the round's mean accuracies."""
+        self._finished[arm] += 1
+        self._last = monotonic()
+        self._clients, self._phase = 0, ""
+        own, overall = mean(record, "accuracy_own"), mean(record, "accuracy_global")
+        if own is not None or overall is not None:
+            self._means[arm, record.round] = (own, overall)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _render(self) -> RenderableType:
+        info = self._info
+        if info is None:
+            return Text()
+        against = f" against {info.arms[0]}" if len(info.arms) > 1 else ""
+        about = f"{info.dataset} · {info.partitioner} · {info.num_clients} clients · {info.model}"
+        return Frame(
+            Group(
+                Text(about, style="dim", overflow="ellipsis", no_wrap=True),
+                self._arms(info),
+                self._status(info),
+            ),
+            title=Text(f"fedfuse · {info.method}{against}", style="bold"),
+            title_align="left",
+            box=box.ROUNDED,
+            width=min(self._console.width, 100),
+        )
+
+    def _arms(self, info: RunInfo) -> Table:
+        grid = Table(box=None, expand=True, pad_edge=False, padding=(0, 1))
+        grid.add_column("", no_wrap=True, max_width=12)
+        grid.add_column("", ratio=1)
+        grid.add_column("round", justify="right", no_wrap=True)
+        for name in ("own", "gain", "global", "gain"):
+            grid.add_column(name, justify="right", no_wrap=True, min_width=5)
+        for arm in info.arms:
+            last = max((r for a, r in self._means if a == arm), default=0)
+            own, overall = self._means.get((arm, last), (None, None))
+            before = self._means.get((info.arms[0], last), (None, None))
+            if arm == info.arms[0]:
+                before = (None, None)
+            grid.add_row(
+                arm,
+                ProgressBar(total=info.num_rounds, completed=self._finished[arm]),
+                f"{self._finished[arm]}/{info.num_rounds}",
+                percent(own),
+                _gain(own, before[0]),
+                percent(overall),
+                _gain(overall, before[1]),
+            )
+        return grid
+
+    def _status(self, info: RunInfo) -> Text:
+        elapsed = monotonic() - self._begun
+        phase = f"{self._arm} round {self._round}" if self._arm else "starting"
+        if self._phase:
+            phase += f" · {self._phase}"
+        if self._clients:
+            phase += f" · {self._clients} of {info.num_clients} clients"
+        total = len(info.arms) * info.num_rounds
+        done = sum(self._finished.values())
+        times = clock(elapsed)
+        if 0 < done < total:
+            spent = self._last - self._begun
+            left = spent * (total - done) / done - (monotonic() - self._last)
+            times += f", about {clock(max(0.0, left))} left"
+        return Text(f"{phase} · {times}", overflow="ellipsis", no_wrap=True)
+
+
+def _gain(value: float | None, before: float | None) -> Text:
+    if value is None or before is None:
+        return Text("")
+    shown = points(value - before)
+    sign = shown.strip()[0]
+    return Text(shown, style=STYLE[sign == "+"] if sign in "+-" else "")
