@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from clients.state import ClientState, ClientStates, OptimizerFactory
 from fedfuse.data.tensors import gather, to_inputs
-from fedfuse.distill.losses import as_targets
+from fedfuse.distill.targets import as_targets
 from fedfuse.errors import FedfuseError, require
 from fedfuse.messages import Failure
 from fedfuse.metrics import accuracy, client_metrics, cross_entropy
@@ -27,6 +27,7 @@ from fedfuse.rng import Streams
 from fedfuse.train.loop import fit, predict
 from fedfuse.train.work import Work, schedule, steps_per_epoch
 from fedfuse.types import ClientData, ClientMetrics, FederatedData, KnowledgeBank, Teachers
+
 
 @dataclass(frozen=True, slots=True)
 class ClientPlan:

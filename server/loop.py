@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError
-from fedfuse.fusion.functional import effective_neighbours, self_weight
 from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.messages import Failure, Header
 from fedfuse.types import ClientMetrics, Fusion, KnowledgeBank, MetricRow, Phase, RoundRecord
 from server.reporters.protocol import Reporter

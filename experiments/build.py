@@ -1,0 +1,230 @@
+"""Turn a configuration into the parts of a run: data, clients, server.
+
+Every process of a run builds its own parts from the same configuration, so nothing but the
+configuration has to travel to a worker or another host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from omegaconf import DictConfig
+
+from clients.steps import ClientPlan, Node
+from experiments.instantiate import instantiate
+from fedfuse.data.split import federate
+from fedfuse.declarations import declared
+from fedfuse.errors import ConfigError
+from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.models.plan import as_plan, describe
+from fedfuse.protocols import DistillLoss, ModelPlan
+from fedfuse.rng import Streams
+from fedfuse.types import FederatedData
+from server.app import ServerSetup
+from server.loop import ServerPlan
+from server.reporters.protocol import Reporter, RunInfo
+
+BASELINE = "local"
+"""The arm every method is compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What server and clients share.
+
+    Args:
+        cfg: The configuration they came from.
+        data: The federation's data.
+        models: Which client runs which architecture.
+        pipeline: Knowledge to teachers; None for a method whose clients learn alone.
+    """
+
+    cfg: DictConfig
+    data: FederatedData
+    models: ModelPlan
+    pipeline: Pipeline | None
+
+
+def build_parts(cfg: DictConfig) -> Parts:
+    """Build data, models and pipeline, and refuse what cannot work together before training."""
+    pipeline = build_pipeline(cfg)
+    return Parts(cfg, build_data(cfg), build_models(cfg), pipeline)
+
+
+def build_data(cfg: DictConfig) -> FederatedData:
+    """Load the data set and deal it out."""
+    source = instantiate(cfg.dataset, "dataset")
+    return federate(
+        source(),
+        partitioner=instantiate(cfg.partitioner, "partitioner"),
+        public=instantiate(cfg.public, "public"),
+        num_clients=cfg.num_clients,
+        val_fraction=cfg.val_fraction,
+        test_fraction=cfg.test_fraction,
+        batch_size=cfg.client.batch_size,
+        seed=cfg.seed,
+    )
+
+
+def build_models(cfg: DictConfig) -> ModelPlan:
+    """Return which client runs which architecture."""
+    return as_plan(instantiate(cfg.model, "model"), target_name(cfg.model))
+
+
+def build_pipeline(cfg: DictConfig) -> Pipeline | None:
+    """Return the server's way from knowledge to teachers; None if the rule is none."""
+    rule = instantiate(cfg.rule, "rule")
+    if rule is None:
+        return None
+    return Pipeline(
+        scorer=instantiate(cfg.scorer, "scorer"),
+        neighbours=instantiate(cfg.neighbours, "neighbours"),
+        rule=rule,
+        sharpen=instantiate(cfg.sharpen, "sharpen"),
+    )
+
+
+def build_node(
+    parts: Parts,
+    client_ids: Sequence[int],
+    on_client_done: Callable[[int], None] = lambda _: None,
+) -> Node:
+    """Return the node that hosts ``client_ids``."""
+    cfg = parts.cfg
+    client = cfg.client
+    loss: DistillLoss | None = None
+    if parts.pipeline is not None:
+        loss = instantiate(cfg.distill, "distill")
+    return Node(
+        client_ids=tuple(client_ids),
+        data=parts.data,
+        models=parts.models,
+        make_optimizer=fastest(instantiate(cfg.optimizer, "optimizer")),
+        loss=loss,
+        plan=ClientPlan(
+            batch_size=client.batch_size,
+            local_epochs=client.local_epochs,
+            distill_epochs=client.distill_epochs,
+            distill_batch_size=client.distill_batch_size,
+            private_weight=client.private_weight,
+            init=client.init,
+            optimizer_state=client.optimizer_state,
+            threads=client.threads,
+            share_class_distribution=client.share_class_distribution,
+            eval_batch_size=cfg.evaluation.batch_size,
+        ),
+        streams=Streams(cfg.seed),
+        on_client_done=on_client_done,
+    )
+
+
+def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
+    """Return what the server needs, and check that it will get it."""
+    cfg, data = parts.cfg, parts.data
+    labels = None if data.public.labels is None else torch.from_numpy(data.public.labels.copy())
+    if parts.pipeline is not None:
+        scorer = parts.pipeline.scorer
+        if declared(scorer, "needs_labels", False) and labels is None:
+            raise ConfigError(
+                "The scorer needs labels of the public samples, and this public set has none",
+                got=f"public set: {data.public.source}",
+                next_step="Choose another scorer.epd, or public=held_out.",
+            )
+        needs_distribution = declared(scorer, "needs_class_distribution", False)
+        if needs_distribution and not cfg.client.share_class_distribution:
+            raise ConfigError(
+                "The scorer needs each client's label histogram, which may not leave the client",
+                got="client.share_class_distribution=false",
+                next_step="Set client.share_class_distribution=true to allow it.",
+            )
+    arms, pipelines = arms_of(cfg, parts.pipeline)
+    return ServerSetup(
+        info=RunInfo(
+            method=cfg.method.name,
+            arms=arms,
+            num_clients=cfg.num_clients,
+            num_rounds=cfg.num_rounds,
+            dataset=data.name,
+            partitioner=brief(cfg.partitioner),
+            model=describe(parts.models, cfg.num_clients),
+        ),
+        pipelines=pipelines,
+        plan=ServerPlan(
+            num_clients=cfg.num_clients,
+            num_rounds=cfg.num_rounds,
+            warmup_rounds=cfg.warmup_rounds,
+            equal_steps=cfg.budget == "optimiser_steps",
+            evaluate_every=cfg.evaluation.every,
+            fail_fast=cfg.server.fail_fast,
+            device=build_device(cfg.server.device),
+            labels=labels,
+        ),
+        data=data,
+        reporter=reporter,
+    )
+
+
+def arms_of(
+    cfg: DictConfig, pipeline: Pipeline | None
+) -> tuple[tuple[str, ...], dict[str, Pipeline | None]]:
+    """Return the arms in the order they run, and the pipeline of each.
+
+    The baseline runs first, so that the gain over it can be shown while the method runs. A method
+    without teachers is its own baseline.
+    """
+    method = cfg.method.name
+    if pipeline is None or cfg.baseline == "none":
+        return (method,), {method: pipeline}
+    return (BASELINE, method), {BASELINE: None, method: pipeline}
+
+
+def build_device(name: str) -> torch.device:
+    """Return the device to fuse on; ``auto`` takes a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            "server.device names no device", got=repr(name), allowed="auto, cpu, cuda, cuda:0, ..."
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "server.device asks for a GPU and torch finds none",
+            got=repr(name),
+            next_step="Set server.device=auto.",
+        )
+    return device
+
+
+def fastest(
+    factory: Callable[..., torch.optim.Optimizer],
+) -> Callable[..., torch.optim.Optimizer]:
+    """Return the optimiser factory with the fused kernel where torch has one.
+
+    One fused kernel replaces some ten small ones per parameter; with models this small that is a
+    quarter of the step.
+    """
+    cls = factory.func if isinstance(factory, partial) else factory
+    if cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+        return partial(factory, fused=True)
+    return factory
+
+
+def target_name(node: DictConfig) -> str:
+    """Return the last part of a group's ``_target_``, in lower case."""
+    return str(node._target_).rsplit(".", 1)[-1].lower()
+
+
+def brief(node: DictConfig) -> str:
+    """Return a group's target and its numbers, as in ``dirichlet(alpha=0.5)``."""
+    numbers = {
+        name: value
+        for name, value in node.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    inside = ", ".join(f"{name}={value:g}" for name, value in numbers.items())
+    return f"{target_name(node)}({inside})" if inside else target_name(node)
