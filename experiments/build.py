@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from omegaconf import DictConfig
@@ -209,7 +210,9 @@ def fastest(
     quarter of the step.
     """
     cls = factory.func if isinstance(factory, partial) else factory
-    if cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+    chosen = factory.keywords if isinstance(factory, partial) else {}
+    has_kernel = cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    if has_kernel and not {"fused", "foreach", "differentiable"} & set(chosen):
         return partial(factory, fused=True)
     return factory
 
@@ -223,7 +226,7 @@ def brief(node: DictConfig) -> str:
     """Return a group's target and its numbers, as in ``dirichlet(alpha=0.5)``."""
     numbers = {
         name: value
-        for name, value in node.items()
+        for name, value in cast("dict[str, object]", node).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
     inside = ", ".join(f"{name}={value:g}" for name, value in numbers.items())

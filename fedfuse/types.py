@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     T = TypeVar("T", bound=DataclassInstance)
-else:
-    T = TypeVar("T")
+    Stacked = TypeVar("Stacked", "KnowledgeBank", "ClientMetrics")
 
 IntArray = npt.NDArray[np.int64]
 """A one-dimensional array of sample indices."""
@@ -188,16 +187,16 @@ class KnowledgeBank:
     def num_classes(self) -> int:
         return int(self.logits.shape[2])
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> KnowledgeBank:
         """Return the bank with every tensor on ``device``."""
         return _map_tensors(self, lambda tensor: tensor.to(device))
 
-    def rows(self, index: Tensor) -> Self:
+    def rows(self, index: Tensor) -> KnowledgeBank:
         """Return the bank of the clients at the positions ``index`` [k], in that order."""
         return _map_tensors(self, lambda tensor: tensor[index])
 
     @classmethod
-    def stack(cls, banks: Sequence[Self]) -> Self:
+    def stack(cls, banks: Sequence[KnowledgeBank]) -> KnowledgeBank:
         """Join the banks of several nodes into one, ordered by ``client_id``."""
         return _stack(cls, banks)
 
@@ -223,11 +222,11 @@ class Teachers:
     def num_clients(self) -> int:
         return int(self.targets.shape[0])
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> Teachers:
         """Return the teachers with every tensor on ``device``."""
         return _map_tensors(self, lambda tensor: tensor.to(device))
 
-    def rows(self, index: Tensor) -> Self:
+    def rows(self, index: Tensor) -> Teachers:
         """Return the teachers of the clients at the positions ``index`` [k], in that order."""
         return _map_tensors(self, lambda tensor: tensor[index])
 
@@ -260,7 +259,7 @@ class ClientMetrics:
     values: Tensor
 
     @classmethod
-    def stack(cls, parts: Sequence[Self]) -> Self:
+    def stack(cls, parts: Sequence[ClientMetrics]) -> ClientMetrics:
         """Join the metrics of several nodes into one table, ordered by ``client_id``."""
         return _stack(cls, parts)
 
@@ -301,7 +300,7 @@ def _map_tensors(value: T, fn: Callable[[Tensor], Tensor]) -> T:
     return replace(value, **changed)
 
 
-def _stack(cls: type[T], parts: Sequence[T]) -> T:
+def _stack(cls: type[Stacked], parts: Sequence[Stacked]) -> Stacked:
     """Concatenate the tensors of ``parts`` along the clients and sort by ``client_id``.
 
     Sorting is what makes every later reduction independent of the order in which nodes answered.
@@ -310,10 +309,13 @@ def _stack(cls: type[T], parts: Sequence[T]) -> T:
         raise KnowledgeError("No client answered, so there is nothing to stack")
     ids = torch.cat([part.client_ids for part in parts])
     order = torch.argsort(ids)
-    if len(torch.unique(ids)) != len(ids):
-        repeated = sorted({int(i) for i in ids if int((ids == i).sum()) > 1})
-        raise KnowledgeError("Two nodes answered for the same client", got=f"client ids {repeated}")
-    joined: dict[str, object] = {}
+    values, counts = torch.unique(ids, return_counts=True)
+    if bool((counts > 1).any()):
+        raise KnowledgeError(
+            "Two nodes answered for the same client",
+            got=f"client ids {values[counts > 1].tolist()}",
+        )
+    joined: dict[str, Any] = {}
     for f in fields(cls):
         items = [getattr(part, f.name) for part in parts]
         present = [item for item in items if item is not None]
@@ -331,6 +333,8 @@ def _stack(cls: type[T], parts: Sequence[T]) -> T:
                     f"Clients sent '{f.name}' of different shapes", got=sorted(shapes)
                 )
             joined[f.name] = torch.cat(items)[order]
+        elif any(item != items[0] for item in items):
+            raise KnowledgeError(f"Clients disagree on '{f.name}'", got=items)
         else:
             joined[f.name] = items[0]
     return cls(**joined)

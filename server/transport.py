@@ -100,10 +100,11 @@ class Federation:
         hosts: dict[int, tuple[int, ...]] = {}
         for reply in self._send(messages):
             content = reply.content
-            if content.config_records[HEADER]["public"] != public_fingerprint:
+            theirs = str(content.config_records[HEADER]["public"])
+            if theirs != public_fingerprint:
                 raise FedfuseError(
                     "A node holds another public set than the server",
-                    got=f"hash {content.config_records[HEADER]['public']}",
+                    got=f"hash {theirs}",
                     allowed=f"hash {public_fingerprint}",
                     next_step="Give every host the same public samples in the same order.",
                 )

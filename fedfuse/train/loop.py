@@ -53,13 +53,13 @@ def _batches(work: Work) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         while last < len(sizes) and (last == step or stop + sizes[last] - start <= _BLOCK):
             stop, last = stop + sizes[last], last + 1
         index = order[start:stop]
-        split = sizes[step:last]
-        inputs = work.inputs.index_select(0, index).split(split)
-        targets = work.targets.index_select(0, index).split(split)
+        split = list(sizes[step:last])
+        inputs = torch.split(work.inputs.index_select(0, index), split)
+        targets = torch.split(work.targets.index_select(0, index), split)
         if work.sample_weight is None:
             yield from ((x, y, None) for x, y in zip(inputs, targets, strict=True))
         else:
-            weights = work.sample_weight.index_select(0, index).split(split)
+            weights = torch.split(work.sample_weight.index_select(0, index), split)
             yield from zip(inputs, targets, weights, strict=True)
         start, step = stop, last
 
@@ -72,5 +72,5 @@ def predict(model: nn.Module, inputs: Tensor, batch_size: int) -> Tensor:
     """Return the logits float32 [N, C] of ``inputs`` [N, ...], in eval mode, without gradients."""
     model.eval()
     with torch.inference_mode():
-        parts = [model(batch) for batch in inputs.split(batch_size)]
+        parts = [model(batch) for batch in torch.split(inputs, batch_size)]
         return torch.cat(parts).float()
