@@ -82,8 +82,8 @@ def threshold(
     """
     candidates = _candidates(scores, include_self)
     weights = masked_softmax(scores.double(), candidates)
-    equal_share = 1 / candidates.sum(dim=1, keepdim=True).clamp_min(1)
-    chosen = candidates & (weights >= min_ratio * equal_share - _SLACK)
+    ratios = weights * candidates.sum(dim=1, keepdim=True)
+    chosen = candidates & (ratios >= min_ratio - _SLACK)
     return _never_empty(chosen | _own(scores) if include_self else chosen)
 
 
