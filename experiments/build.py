@@ -65,6 +65,8 @@ def build_data(cfg: DictConfig) -> FederatedData:
         num_clients=cfg.num_clients,
         val_fraction=cfg.val_fraction,
         test_fraction=cfg.test_fraction,
+        max_test_samples=cfg.evaluation.test_samples,
+        own_test_size=cfg.evaluation.own_test_samples,
         batch_size=cfg.client.batch_size,
         seed=cfg.seed,
     )

@@ -73,6 +73,8 @@ class EvaluationConfig:
 
     every: int = _at_least(1)
     batch_size: int = _at_least(1)
+    test_samples: int = _at_least(1)
+    own_test_samples: int = _at_least(1)
 
 
 @dataclass

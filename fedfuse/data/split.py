@@ -33,6 +33,7 @@ def federate(
     batch_size: int = 1,
     val_fraction: float = 0.1,
     test_fraction: float = 0.2,
+    max_test_samples: int | None = None,
     own_test_size: int = 1000,
 ) -> FederatedData:
     """Return the data of a federation: disjoint private, public and test samples.
@@ -54,6 +55,9 @@ def federate(
             least one sample, at 0 none.
         test_fraction: Share of the training pool that becomes the test pool of a data set
             without a test split.
+        max_test_samples: Largest size of the test pool, drawn balanced; None keeps all of it. Every
+            client is tested on the pool after both phases of every round, so testing on 10,000
+            samples costs more than training on 500.
         own_test_size: Largest number of test samples with a client's own class distribution. A
             client gets fewer where the test pool lacks a class that it has much of: the
             proportions are kept, not the number.
@@ -64,6 +68,9 @@ def federate(
         PartitionError: If the partitioner breaks its promise.
     """
     _check_parameters(num_clients, batch_size, val_fraction, test_fraction, own_test_size)
+    if max_test_samples is not None:
+        ok = type(max_test_samples) is int and max_test_samples >= 1
+        require(ok, "the data split", "max_test_samples", max_test_samples, "an integer from 1")
     streams = Streams(seed)
     available = np.arange(len(raw.train))
     mean, std = raw.mean, raw.std
@@ -75,7 +82,9 @@ def federate(
             mean, std = channel_statistics(raw.train.inputs, available)
     else:
         held, pool = np.empty(0, dtype=np.int64), raw.test
-    test, kept = _balance(pool, raw.num_classes, streams.numpy("data", "balanced test"))
+    test, kept = _balance(
+        pool, raw.num_classes, max_test_samples, streams.numpy("data", "balanced test")
+    )
     public_set, taken = public(raw, available, streams.numpy("data", "public"))
     _check_public(raw, public_set, taken, available)
     private = np.setdiff1d(available, taken)
@@ -138,8 +147,10 @@ def _draw_test(raw: RawDataset, fraction: float, rng: np.random.Generator) -> In
     return draw_by_class(raw.train.labels, np.arange(len(raw.train)), counts, rng)
 
 
-def _balance(pool: Samples, num_classes: int, rng: np.random.Generator) -> tuple[Samples, IntArray]:
-    """Return the pool, cut to its smallest class's count per class if it is not balanced.
+def _balance(
+    pool: Samples, num_classes: int, limit: int | None, rng: np.random.Generator
+) -> tuple[Samples, IntArray]:
+    """Return the pool, cut to equal counts per class if it is not balanced or above ``limit``.
 
     Classes that the pool does not have at all stay missing, with a warning.
     """
@@ -152,8 +163,11 @@ def _balance(pool: Samples, num_classes: int, rng: np.random.Generator) -> tuple
             DataWarning,
             stacklevel=3,
         )
-    if supply.max() <= BALANCED_WITHIN * smallest:
+    fits = limit is None or len(pool) <= limit
+    if fits and supply.max() <= BALANCED_WITHIN * smallest:
         return pool, every
+    if limit is not None:
+        smallest = min(smallest, max(1, limit // int((supply > 0).sum())))
     kept = draw_by_class(pool.labels, every, np.minimum(supply, smallest), rng)
     return _rows(pool, kept), kept
 
