@@ -184,6 +184,14 @@ def test_an_unbalanced_test_pool_is_cut_to_a_balanced_one():
     assert split(nearly).test is nearly.test
 
 
+def test_the_test_pool_is_bounded_and_stays_balanced(raw):
+    data = split(raw, max_test_samples=55)
+    assert np.bincount(data.test.labels).tolist() == [5] * 10
+    assert all(client.test.max() < 50 for client in data.clients)
+    assert split(raw, max_test_samples=200).test is raw.test
+    assert data.fingerprint != split(raw).fingerprint
+
+
 def test_a_class_that_the_test_pool_lacks_is_left_out_with_a_warning():
     raw = dataset(skewed_pool([50, 50, 50]), skewed_pool([20, 20], seed=1))
     with pytest.warns(DataWarning, match=r"no samples of the classes \[2\]"):
@@ -303,6 +311,8 @@ def test_a_client_smaller_than_a_batch(raw):
         ({"test_fraction": 0.0}, "test_fraction"),
         ({"test_fraction": float("nan")}, "test_fraction"),
         ({"own_test_size": 0}, "own_test_size"),
+        ({"max_test_samples": 0}, "max_test_samples"),
+        ({"max_test_samples": 10.0}, "max_test_samples"),
         ({"seed": -1}, "seed"),
     ],
 )
