@@ -24,7 +24,7 @@ from fedfuse.metrics import accuracy, client_metrics, cross_entropy
 from fedfuse.models.plan import build_checked
 from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
-from fedfuse.train.loop import fit, predict
+from fedfuse.train.trainer import LoopTrainer, Student, Trainer
 from fedfuse.train.work import Work, schedule, steps_per_epoch
 from fedfuse.types import ClientData, ClientMetrics, FederatedData, KnowledgeBank, Teachers
 
@@ -90,6 +90,7 @@ class Node:
         loss: What distillation minimises; None for a method without teachers.
         plan: How clients train.
         streams: The run's random streams.
+        trainer: Who takes the steps.
         on_client_done: Called with the id of each client that has finished a phase.
     """
 
@@ -100,6 +101,7 @@ class Node:
     loss: DistillLoss | None
     plan: ClientPlan
     streams: Streams
+    trainer: Trainer = field(default_factory=LoopTrainer)
     on_client_done: Callable[[int], None] = lambda _: None
     states: ClientStates = field(default_factory=ClientStates)
     _public: Tensor | None = None
@@ -124,18 +126,23 @@ class Node:
         table: list[dict[str, float]] = []
         done: list[int] = []
         failures: list[Failure] = []
-        for client_id in client_ids:
-            with self._client(client_id, round_, "train", failures):
-                state = self._state(arm, client_id)
-                steps = self._private_epochs(client_id) * self.plan.local_epochs
-                self._fit(state, client_id, "train", round_, steps)
-                logits = self._predict_public(state) if share else None
-                metrics = self._evaluate(state, client_id) if evaluate else {}
+        for cohort in self._cohorts(client_ids):
+            with self._phase(cohort, round_, "train", failures):
+                students = [self._student(arm, client_id) for client_id in cohort]
+                steps = [self._private_steps(client_id) for client_id in cohort]
+                works = [
+                    self._private_work(client_id, "train", round_, num_steps)
+                    for client_id, num_steps in zip(cohort, steps, strict=True)
+                ]
+                self._fit(students, works, round_)
+                logits = self._predict(students, self._public_inputs()) if share else None
+                metrics = self._evaluate(students) if evaluate else []
+                # Nothing may fail from here on: a client is done, or it is not.
                 if logits is not None:
                     shared.append(logits)
-                table.append(metrics)
-                done.append(client_id)
-        bank = self._bank(done, shared) if share and done else None
+                table += metrics
+                done += cohort
+        bank = self._bank(done, torch.cat(shared)) if shared else None
         return bank, _metrics(done, table) if evaluate and done else None, failures
 
     def distil(
@@ -155,39 +162,43 @@ class Node:
         table: list[dict[str, float]] = []
         done: list[int] = []
         failures: list[Failure] = []
-        for position, client_id in enumerate(client_ids):
-            with self._client(client_id, round_, "distill", failures):
-                state = self._state(arm, client_id)
-                steps = self.plan.distill_epochs * steps_per_epoch(
-                    len(self.data.public), self.plan.distill_batch_size
-                )
+        rows = {client_id: row for row, client_id in enumerate(client_ids)}
+        for cohort in self._cohorts(client_ids):
+            with self._phase(cohort, round_, "distill", failures):
+                students = [self._student(arm, client_id) for client_id in cohort]
                 if teachers is None:
-                    self._fit(state, client_id, "distill", round_, steps)
+                    steps = self._distill_steps()
+                    works = [self._private_work(i, "distill", round_, steps) for i in cohort]
                 else:
-                    row = teachers.rows(torch.tensor([position]))
-                    self._fit_teacher(state, client_id, round_, row, steps)
-                table.append(self._evaluate(state, client_id) if evaluate else {})
-                done.append(client_id)
+                    mine = teachers.rows(torch.tensor([rows[i] for i in cohort]))
+                    works = self._distill_works(cohort, round_, mine)
+                self._fit(students, works, round_)
+                metrics = self._evaluate(students) if evaluate else []
+                table += metrics
+                done += cohort
         return _metrics(done, table) if evaluate and done else None, failures
 
-    # -- one client ----------------------------------------------------------------------------
+    # -- one cohort ----------------------------------------------------------------------------
+
+    def _cohorts(self, client_ids: Sequence[int]) -> list[tuple[int, ...]]:
+        return self.trainer.cohorts(client_ids, [self.models.name(i) for i in client_ids])
 
     @contextmanager
-    def _client(
-        self, client_id: int, round_: int, phase: str, failures: list[Failure]
+    def _phase(
+        self, cohort: Sequence[int], round_: int, phase: str, failures: list[Failure]
     ) -> Iterator[None]:
-        """Give one client its threads and random numbers; note its failure instead of raising."""
+        """Give a cohort its threads and random numbers; note its failure instead of raising."""
         if torch.get_num_threads() != self.plan.threads:
             torch.set_num_threads(self.plan.threads)
         with torch.random.fork_rng(devices=[]):
             # For layers that draw from torch's global generator, such as dropout. Not
             # torch.manual_seed: it would reseed the GPUs too, which are not forked here.
-            entropy = self.streams.entropy("client", client_id, phase, round_, "layers")
+            entropy = self.streams.entropy("client", cohort[0], phase, round_, "layers")
             torch.default_generator.manual_seed(entropy)
             try:
                 yield
             except Exception as error:
-                failures.append(
+                failures += [
                     Failure(
                         client_id=client_id,
                         round=round_,
@@ -196,12 +207,16 @@ class Node:
                         traceback=traceback.format_exc(),
                         is_mistake=isinstance(error, FedfuseError),
                     )
-                )
-        self.on_client_done(client_id)
+                    for client_id in cohort
+                ]
+        for client_id in cohort:
+            self.on_client_done(client_id)
 
-    def _state(self, arm: str, client_id: int) -> ClientState:
+    def _student(self, arm: str, client_id: int) -> Student:
+        architecture = self.models.name(client_id)
+
         def make() -> ClientState:
-            owner = client_id if self.plan.init == "per_client" else self.models.name(client_id)
+            owner = client_id if self.plan.init == "per_client" else architecture
             entropy = self.streams.entropy("init", owner)
             model = build_checked(
                 self.models, client_id, self.data.input_shape, self.data.num_classes, entropy
@@ -210,41 +225,26 @@ class Node:
             # and the shapes stay the same.
             return ClientState(model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
-        return self.states.get(arm, client_id, make)
+        state = self.states.get(arm, client_id, make)
+        if self.plan.optimizer_state == "reset":
+            state.forget_optimizers()
+        optimizer = state.optimizer("main", self.make_optimizer)
+        return Student(client_id, architecture, state.model, optimizer)
 
-    def _fit(
-        self, state: ClientState, client_id: int, phase: str, round_: int, num_steps: int
-    ) -> None:
-        """Take ``num_steps`` steps on the private data."""
-        self._run(state, client_id, round_, self._private_work(client_id, phase, round_, num_steps))
-
-    def _fit_teacher(
-        self, state: ClientState, client_id: int, round_: int, teacher: Teachers, num_steps: int
-    ) -> None:
-        """Take ``num_steps`` steps towards the client's own teacher (one row of Teachers)."""
-        if self.loss is None:
-            raise FedfuseError(
-                "A teacher arrived, but this node has no distillation loss",
-                next_step="Run server and clients with the same configuration.",
-            )
-        anchor = None
-        if self.plan.private_weight > 0:
-            anchor = self._private_work(client_id, "distill", round_, num_steps)
-        generator = self.streams.torch("client", client_id, "public", round_)
-        work = Work(
-            inputs=self._public_inputs(),
-            targets=as_targets(teacher, self.loss)[0],
-            loss=self.loss,
-            schedule=schedule(
-                len(self.data.public), self.plan.distill_batch_size, num_steps, generator
-            ),
-            sample_weight=None if teacher.sample_weight is None else teacher.sample_weight[0],
-            anchor=anchor,
-            anchor_weight=self.plan.private_weight,
-        )
-        self._run(state, client_id, round_, work)
+    def _fit(self, students: Sequence[Student], works: Sequence[Work], round_: int) -> None:
+        """Take the steps and refuse a loss that is not a number any more."""
+        losses = self.trainer.fit(students, works)
+        for student, work, loss in zip(students, works, losses, strict=True):
+            if work.schedule.num_steps and not np.isfinite(loss):
+                raise FedfuseError(
+                    f"Training of client {student.client_id} diverged in round {round_}",
+                    got=f"loss {loss}",
+                    allowed="a finite loss",
+                    next_step="Lower optimizer.lr.",
+                )
 
     def _private_work(self, client_id: int, phase: str, round_: int, num_steps: int) -> Work:
+        """Return ``num_steps`` steps on the client's private data."""
         client = self.data.clients[client_id]
         inputs, labels = self._rows(client, client.train)
         generator = self.streams.torch("client", client_id, phase, round_)
@@ -255,48 +255,78 @@ class Node:
             schedule=schedule(len(labels), self.plan.batch_size, num_steps, generator),
         )
 
-    def _run(self, state: ClientState, client_id: int, round_: int, work: Work) -> None:
-        if self.plan.optimizer_state == "reset":
-            state.forget_optimizers()
-        loss = fit(state.model, state.optimizer("main", self.make_optimizer), work)
-        if work.schedule.num_steps and not np.isfinite(loss):
+    def _distill_works(self, cohort: Sequence[int], round_: int, teachers: Teachers) -> list[Work]:
+        """Return the steps of each client towards its own teacher (one row of ``teachers``)."""
+        if self.loss is None:
             raise FedfuseError(
-                f"Training of client {client_id} diverged in round {round_}",
-                got=f"loss {loss}",
-                allowed="a finite loss",
-                next_step="Lower optimizer.lr.",
+                "A teacher arrived, but this node has no distillation loss",
+                next_step="Run server and clients with the same configuration.",
             )
+        steps, private_weight = self._distill_steps(), self.plan.private_weight
+        targets, weights = as_targets(teachers, self.loss), teachers.sample_weight
+        works = []
+        for row, client_id in enumerate(cohort):
+            anchor = None
+            if private_weight > 0:
+                anchor = self._private_work(client_id, "distill", round_, steps)
+            generator = self.streams.torch("client", client_id, "public", round_)
+            works.append(
+                Work(
+                    inputs=self._public_inputs(),
+                    targets=targets[row],
+                    loss=self.loss,
+                    schedule=schedule(
+                        len(self.data.public), self.plan.distill_batch_size, steps, generator
+                    ),
+                    sample_weight=None if weights is None else weights[row],
+                    anchor=anchor,
+                    anchor_weight=private_weight,
+                )
+            )
+        return works
 
-    def _private_epochs(self, client_id: int) -> int:
-        """Return the steps of one pass over the client's private data."""
-        return steps_per_epoch(len(self.data.clients[client_id].train), self.plan.batch_size)
+    def _private_steps(self, client_id: int) -> int:
+        """Return the steps of local training in one round."""
+        num_samples = len(self.data.clients[client_id].train)
+        return self.plan.local_epochs * steps_per_epoch(num_samples, self.plan.batch_size)
+
+    def _distill_steps(self) -> int:
+        """Return the steps of distillation in one round."""
+        per_epoch = steps_per_epoch(len(self.data.public), self.plan.distill_batch_size)
+        return self.plan.distill_epochs * per_epoch
 
     # -- predicting and evaluating -------------------------------------------------------------
 
-    def _predict_public(self, state: ClientState) -> Tensor:
-        return predict(state.model, self._public_inputs(), self.plan.eval_batch_size)
+    def _predict(self, students: Sequence[Student], inputs: Tensor) -> Tensor:
+        """Return logits [k, N, C] on inputs that all students share."""
+        return self.trainer.predict(students, inputs, self.plan.eval_batch_size)
 
-    def _evaluate(self, state: ClientState, client_id: int) -> dict[str, float]:
-        """Return the client's metrics: its own distribution, the balanced one, its validation."""
-        data, client = self.data, self.data.clients[client_id]
-        batch_size = self.plan.eval_batch_size
-        pool = predict(state.model, self._test_inputs(), batch_size)
-        labels = torch.from_numpy(np.array(data.test.labels))
+    def _evaluate(self, students: Sequence[Student]) -> list[dict[str, float]]:
+        """Return each client's metrics: its own distribution, the balanced one, its validation."""
+        pool = self._predict(students, self._test_inputs())
+        labels = torch.from_numpy(np.array(self.data.test.labels))
+        return [
+            self._metrics_of(student, logits, labels)
+            for student, logits in zip(students, pool, strict=True)
+        ]
+
+    def _metrics_of(self, student: Student, pool: Tensor, labels: Tensor) -> dict[str, float]:
+        data, client = self.data, self.data.clients[student.client_id]
         own: tuple[Tensor, Tensor] | None = None
         if client.transform is not None:
             inputs, own_labels = gather(
                 data.test, client.test, data.mean, data.std, client.transform
             )
-            own = (predict(state.model, inputs, batch_size), own_labels)
+            own = (self._predict([student], inputs)[0], own_labels)
         metrics = client_metrics(pool, labels, client.test, own=own)
         if len(client.val):
             inputs, val_labels = self._rows(client, client.val)
-            logits = predict(state.model, inputs, batch_size)
+            logits = self._predict([student], inputs)[0]
             metrics["accuracy_val"] = accuracy(logits, val_labels)
             metrics["loss_val"] = cross_entropy(logits, val_labels)
         return metrics
 
-    def _bank(self, client_ids: list[int], logits: list[Tensor]) -> KnowledgeBank:
+    def _bank(self, client_ids: list[int], logits: Tensor) -> KnowledgeBank:
         sizes = [len(self.data.clients[i].train) for i in client_ids]
         distribution = None
         if self.plan.share_class_distribution:
@@ -311,7 +341,7 @@ class Node:
             distribution = torch.from_numpy(totals / totals.sum(axis=1, keepdims=True))
         return KnowledgeBank(
             client_ids=torch.tensor(client_ids),
-            logits=torch.stack(logits),
+            logits=logits,
             num_examples=torch.tensor(sizes),
             class_distribution=distribution,
         )

@@ -31,6 +31,7 @@ class Schedule:
 
     @property
     def num_steps(self) -> int:
+        """Return how many steps these are."""
         return len(self.sizes)
 
 

@@ -1,0 +1,76 @@
+"""Who takes the optimiser steps: one client after the other, or many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fedfuse.train.loop import fit, predict
+from fedfuse.train.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """One client's model and the optimiser that moves it.
+
+    Args:
+        client_id: Whose model it is.
+        architecture: Its architecture; equal names mean equal architectures.
+        model: The model.
+        optimizer: An optimiser over the model's parameters.
+    """
+
+    client_id: int
+    architecture: str
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+class Trainer(Protocol):
+    """Train and query a cohort of clients.
+
+    Every trainer takes exactly the steps that each client's :class:`~fedfuse.train.work.Work`
+    writes down, so trainers differ in speed and, by floating-point rounding, in the last digits.
+    """
+
+    def cohorts(
+        self, client_ids: Sequence[int], architectures: Sequence[str]
+    ) -> list[tuple[int, ...]]:
+        """Return which clients are handed over together, in the order of ``client_ids``."""
+        ...
+
+    def fit(self, students: Sequence[Student], works: Sequence[Work]) -> list[float]:
+        """Take each student's steps; return each one's mean loss (NaN where there are none)."""
+        ...
+
+    def predict(self, students: Sequence[Student], inputs: Tensor, batch_size: int) -> Tensor:
+        """Return the logits float32 [k, N, C] of all students on the same inputs [N, ...]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTrainer:
+    """One client after the other: the CPU's choice."""
+
+    def cohorts(
+        self,
+        client_ids: Sequence[int],
+        architectures: Sequence[str],  # noqa: ARG002 - one client has one architecture
+    ) -> list[tuple[int, ...]]:
+        """Hand over each client alone."""
+        return [(client_id,) for client_id in client_ids]
+
+    def fit(self, students: Sequence[Student], works: Sequence[Work]) -> list[float]:
+        """Take each student's steps in turn."""
+        return [
+            fit(student.model, student.optimizer, work)
+            for student, work in zip(students, works, strict=True)
+        ]
+
+    def predict(self, students: Sequence[Student], inputs: Tensor, batch_size: int) -> Tensor:
+        """Query each student in turn."""
+        return torch.stack([predict(student.model, inputs, batch_size) for student in students])
