@@ -54,7 +54,7 @@ def round_to_margins(logs: npt.NDArray[np.float64], rows: IntArray, columns: Int
            [0, 2]])
     """
     scaled = np.exp(logs)
-    scaled *= np.minimum(1.0, rows / scaled.sum(axis=1))[:, None]
+    scaled *= np.minimum(1.0, rows / np.maximum(scaled.sum(axis=1), 1e-9))[:, None]
     scaled *= np.minimum(1.0, columns / np.maximum(scaled.sum(axis=0), 1e-9))
     # A whisker up, so that 2.9999999 counts as 3; never enough to exceed an integer margin.
     counts = np.floor(scaled + 1e-9).astype(np.int64)

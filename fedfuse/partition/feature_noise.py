@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import DataError
-from fedfuse.partition.iid import Iid
+from fedfuse.partition.iid import deal_iid
 from fedfuse.partition.request import require_number
 from fedfuse.rng import Streams
 from fedfuse.types import IntArray
@@ -79,7 +79,7 @@ class FeatureNoise:
         self, labels: IntArray, num_clients: int, rng: np.random.Generator
     ) -> list[IntArray]:
         """Return one index array per client; every sample is used."""
-        return Iid()(labels, num_clients, rng)
+        return deal_iid("feature_noise", labels, num_clients, rng)
 
     def transform(self, client_id: int, num_clients: int, seed: int) -> Noise | None:
         """Return the client's noise, picklable, or None if ``sigma`` is 0."""

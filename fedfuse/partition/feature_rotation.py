@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, tensor
 
 from fedfuse.partition.feature_noise import require_images
-from fedfuse.partition.iid import Iid
+from fedfuse.partition.iid import deal_iid
 from fedfuse.partition.request import require_number
 from fedfuse.types import IntArray
 
@@ -60,7 +60,7 @@ class FeatureRotation:
         self, labels: IntArray, num_clients: int, rng: np.random.Generator
     ) -> list[IntArray]:
         """Return one index array per client; every sample is used."""
-        return Iid()(labels, num_clients, rng)
+        return deal_iid("feature_rotation", labels, num_clients, rng)
 
     def transform(
         self,

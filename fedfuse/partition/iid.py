@@ -11,6 +11,14 @@ from fedfuse.partition.request import check_request
 from fedfuse.types import IntArray
 
 
+def deal_iid(
+    owner: str, labels: IntArray, num_clients: int, rng: np.random.Generator
+) -> list[IntArray]:
+    """Return K random parts of all samples; ``owner`` is who an error names."""
+    check_request(owner, labels, num_clients)
+    return deal_sizes(even_sizes(len(labels), num_clients), len(labels), rng)
+
+
 @dataclass(frozen=True, slots=True)
 class Iid:
     """Deal all samples out at random, in sizes that differ by at most one.
@@ -24,5 +32,4 @@ class Iid:
         self, labels: IntArray, num_clients: int, rng: np.random.Generator
     ) -> list[IntArray]:
         """Return one index array per client; every sample is used."""
-        check_request("iid", labels, num_clients)
-        return deal_sizes(even_sizes(len(labels), num_clients), len(labels), rng)
+        return deal_iid("iid", labels, num_clients, rng)

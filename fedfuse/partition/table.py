@@ -85,8 +85,10 @@ def _heat(counts: IntArray, room: int) -> tuple[str, list[str], str]:
     level = np.ceil(np.sqrt(shares / shares.max()) * steps).astype(np.int64)
     rows = ["  " + "".join(_SHADES[i] for i in row) for row in level]
     heading = f"  classes 0 to {num_classes - 1}"
+    bounds = [100 * shares.max() * (i / steps) ** 2 for i in range(1, steps + 1)]
     marks = [
-        f"{_SHADES[i]} to {100 * shares.max() * (i / steps) ** 2:.2g}%" for i in range(1, steps + 1)
+        f"{shade} to {bound:.{int(bound < 10)}f}%"
+        for shade, bound in zip(_SHADES[1:], bounds, strict=True)
     ]
     grouped = f", {per_shade} classes each" if per_shade > 1 else ""
     legend = f"share: {_SHADES[0]} none  {'  '.join(marks)}{grouped}"

@@ -25,3 +25,9 @@ class CheckFailed(AssertionError):  # noqa: N818 (a verdict on a part, not an er
         self.got = got
         self.expected = expected
         super().__init__(f"{what}\n  given:    {given}\n  got:      {got}\n  expected: {expected}")
+
+
+def expect_that(ok: bool, what: str, *, given: str, got: str, expected: str) -> None:
+    """Raise CheckFailed unless ``ok``."""
+    if not ok:
+        raise CheckFailed(what, given=given, got=got, expected=expected)
