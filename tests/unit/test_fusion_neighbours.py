@@ -103,6 +103,11 @@ def test_ties_go_to_the_smaller_id() -> None:
     assert torch.equal(TopK(2, include_self=False)(tied), rows(".xx.", "x.x.", "xx..", "xx.."))
 
 
+def test_ties_are_stable_where_fast_sorts_are_not() -> None:
+    near = TopK(4, include_self=False)(torch.zeros(300, 300))
+    assert near[10:, :4].all()
+
+
 def test_infinite_scores_do_not_push_the_receiver_in_or_out() -> None:
     scores = torch.full((3, 3), -torch.inf)
     assert torch.equal(TopK(2, include_self=False)(scores), rows(".xx", "x.x", "xx."))
@@ -124,7 +129,9 @@ def test_the_nucleus_is_the_smallest_that_reaches_p(seed: int, num_clients: int,
         assert max(outside, default=0.0) <= inside[0]
 
 
-@pytest.mark.parametrize(("num_clients", "p", "expected"), [(10, 0.3, 3), (10, 1.0, 10), (3, 1, 3)])
+@pytest.mark.parametrize(
+    ("num_clients", "p", "expected"), [(10, 0.3, 3), (10, 0.8, 8), (10, 1.0, 10), (3, 1, 3)]
+)
 def test_rounding_neither_adds_nor_loses_equal_neighbours(
     num_clients: int, p: float, expected: int
 ) -> None:

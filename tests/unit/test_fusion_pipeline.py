@@ -75,6 +75,16 @@ def test_knfu_by_hand() -> None:
     assert fused.teachers.sample_weight is None
 
 
+def test_only_the_receivers_own_choice_counts() -> None:
+    # Of the exponentials above each row keeps its two largest. 0 listens to 1, which does not
+    # listen back: 1 : 0.237305, 1 : 0.561728 and 0.617309 : 1.
+    expected = torch.tensor(
+        [[0.808208, 0.191792, 0], [0, 0.640316, 0.359684], [0, 0.381689, 0.618311]]
+    )
+    fused = replace(KNFU, neighbours=fusion.TopK(2))(BANK)
+    torch.testing.assert_close(fused.weights, expected, rtol=0, atol=5e-6)
+
+
 def test_dsfl_by_hand() -> None:
     # Mean of the first class: (4 + 2 + 1) / 24 = 7/24; ERA: e^(70/24) : e^(170/24), so
     # 1 / (1 + e^(100/24)) = 0.015267. Power: 49 : 289 = 49/338.
