@@ -186,5 +186,11 @@ def _read(record: ArrayRecord) -> dict[str, np.ndarray]:
 
 
 def _exchanged(arrays: dict[str, np.ndarray]) -> int:
-    """Return the bytes of the exchanged knowledge: every array but the addresses."""
-    return sum(array.nbytes for name, array in arrays.items() if name != "client_ids")
+    """Return the bytes of the exchanged knowledge: all but what addresses and names it.
+
+    Those are per message, and results must not depend on how many clients share one.
+    """
+    return sum(array.nbytes for name, array in arrays.items() if name not in _ENVELOPE)
+
+
+_ENVELOPE = frozenset({"client_ids", "space"})
