@@ -21,6 +21,7 @@ from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan, describe
+from fedfuse.partition import preview
 from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.types import FederatedData
@@ -153,6 +154,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             dataset=data.name,
             partitioner=brief(cfg.partitioner),
             model=describe(parts.models, cfg.num_clients),
+            preview=preview(data.class_counts()),
         ),
         pipelines=pipelines,
         plan=ServerPlan(

@@ -47,6 +47,7 @@ def run(cfg: DictConfig, folder: RunFolder, reporter: Reporter) -> Summary:
     folder.record(
         data_fingerprint=parts.data.fingerprint,
         public_set=parts.data.public.source,
+        samples_moved_by_partitioner=parts.data.repaired,
         device=str(setup.plan.device),
         conventions=CONVENTIONS,
     )

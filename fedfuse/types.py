@@ -127,6 +127,7 @@ class FederatedData:
         mean: Per-channel mean of the training pool on the scale 0 to 1 (features: empty).
         std: Per-channel standard deviation on the same scale (features: empty).
         fingerprint: Hash of the data and of the split; equal for runs that may be compared.
+        repaired: Samples that the partitioner moved to fill up clients that were too small.
     """
 
     name: str
@@ -138,6 +139,7 @@ class FederatedData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    repaired: int = 0
 
     @property
     def num_clients(self) -> int:

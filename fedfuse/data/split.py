@@ -13,7 +13,7 @@ from fedfuse.data.duplicates import count_duplicates
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import DataWarning, RawDataset, channel_statistics
 from fedfuse.errors import DataError, PartitionError, require
-from fedfuse.partition.check import validate_partition
+from fedfuse.partition.apply import apply_partitioner
 from fedfuse.protocols import Partitioner, ShiftsFeatures
 from fedfuse.rng import Streams
 from fedfuse.types import ClientData, FederatedData, IntArray, PublicSet, Samples, Transform
@@ -96,8 +96,8 @@ def federate(
             next_step="Lower num_clients or public.size.",
         )
     labels = np.array(raw.train.labels[private])
-    parts = partitioner(labels, num_clients, streams.numpy("data", "partition"))
-    parts = validate_partition(parts, len(private), num_clients)
+    rng = streams.numpy("data", "partition")
+    parts, moved = apply_partitioner(partitioner, labels, num_clients, rng)
     clients = tuple(
         _client(
             client_id,
@@ -122,6 +122,7 @@ def federate(
         mean=mean,
         std=std,
         fingerprint=_fingerprint(raw, held, kept, taken, public_set, clients),
+        repaired=moved,
     )
     _check_disjoint(data, held, taken)
     return data

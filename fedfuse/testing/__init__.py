@@ -3,7 +3,24 @@
 Call one in a test, or in a Python shell; it is silent if all is well.
 """
 
+from fedfuse.testing.distill import check_distill_loss
 from fedfuse.testing.failed import CheckFailed
+from fedfuse.testing.fusion import (
+    check_neighbours,
+    check_rule,
+    check_scorer,
+    check_sharpen,
+    example_bank,
+)
 from fedfuse.testing.partitioner import check_partitioner
 
-__all__ = ["CheckFailed", "check_partitioner"]
+__all__ = [
+    "CheckFailed",
+    "check_distill_loss",
+    "check_neighbours",
+    "check_partitioner",
+    "check_rule",
+    "check_scorer",
+    "check_sharpen",
+    "example_bank",
+]

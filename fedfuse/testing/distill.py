@@ -19,7 +19,7 @@ def check_distill_loss(loss: DistillLoss) -> None:
     student that agrees with its teacher loses no more than one that does not.
 
     Raises:
-        FedfuseError: Naming the broken promise.
+        CheckFailed: Naming the broken promise.
     """
     name = f"The distillation loss {part_name(loss)}"
     space = declared(loss, "space", Space.PROBABILITIES)

@@ -8,7 +8,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from fedfuse.errors import FedfuseError
+from fedfuse.testing.failed import CheckFailed
 from fedfuse.types import KnowledgeBank
 
 
@@ -39,7 +39,7 @@ def call_twice(name: str, part: Callable[..., Tensor], *args: object) -> Tensor:
 def expect(ok: bool, name: str, what: str) -> None:
     """Raise a sentence about the part unless ``ok``."""
     if not ok:
-        raise FedfuseError(f"{name} {what}")
+        raise CheckFailed(f"{name} {what}")
 
 
 def expect_tensor(
@@ -53,10 +53,10 @@ def expect_tensor(
         got = type(value).__name__
         if isinstance(value, Tensor):
             got = f"{value.dtype} of shape {list(value.shape)}"
-        raise FedfuseError(
+        raise CheckFailed(
             f"{name} returned the wrong thing",
             got=got,
-            allowed=f"a {'float' if dtype is None else dtype} tensor of shape {list(shape)}",
+            expected=f"a {'float' if dtype is None else dtype} tensor of shape {list(shape)}",
         )
 
 

@@ -8,9 +8,9 @@ class CheckFailed(AssertionError):  # noqa: N818 (a verdict on a part, not an er
 
     Args:
         what: The broken promise in one sentence, naming the part.
-        given: The input in words, enough to repeat it.
-        got: What the part did.
-        expected: What it should have done.
+        given: The input in words, enough to repeat it; None where it does not matter.
+        got: What the part did, if ``what`` does not say it.
+        expected: What it should have done, likewise.
 
     >>> print(CheckFailed("f is wrong", given="x=1", got="2", expected="1"))
     f is wrong
@@ -19,12 +19,21 @@ class CheckFailed(AssertionError):  # noqa: N818 (a verdict on a part, not an er
       expected: 1
     """
 
-    def __init__(self, what: str, *, given: str, got: str, expected: str) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        given: str | None = None,
+        got: str | None = None,
+        expected: str | None = None,
+    ) -> None:
         self.what = what
         self.given = given
         self.got = got
         self.expected = expected
-        super().__init__(f"{what}\n  given:    {given}\n  got:      {got}\n  expected: {expected}")
+        details = {"given": given, "got": got, "expected": expected}
+        lines = [f"  {f'{name}:':10}{text}" for name, text in details.items() if text is not None]
+        super().__init__("\n".join([what, *lines]))
 
 
 def expect_that(ok: bool, what: str, *, given: str, got: str, expected: str) -> None:

@@ -1,7 +1,7 @@
 """Check a scorer, neighbours, rule or sharpening of one's own.
 
 Each check calls the part on small made-up federations (one client, two, many; two classes and a
-hundred) and raises a :class:`fedfuse.errors.FedfuseError` that says which promise of its protocol
+hundred) and raises a :class:`CheckFailed` that says which promise of its protocol
 is broken.
 """
 
@@ -52,7 +52,7 @@ def check_scorer(scorer: Scorer) -> None:
     relabels rows and columns; predictions that a mask hides do not count.
 
     Raises:
-        FedfuseError: Naming the broken promise.
+        CheckFailed: Naming the broken promise.
     """
     name = f"The scorer {part_name(scorer)}"
     for bank in _banks():
@@ -78,7 +78,7 @@ def check_neighbours(neighbours: Neighbours) -> None:
     tie or are minus infinity; relabelling the clients relabels rows and columns.
 
     Raises:
-        FedfuseError: Naming the broken promise.
+        CheckFailed: Naming the broken promise.
     """
     name = f"The neighbours {part_name(neighbours)}"
     for num_clients, _, _ in SIZES:
@@ -103,7 +103,7 @@ def check_rule(rule: Rule) -> None:
     count.
 
     Raises:
-        FedfuseError: Naming the broken promise.
+        CheckFailed: Naming the broken promise.
     """
     name = f"The rule {part_name(rule)}"
     space = declared(rule, "space", Space.PROBABILITIES)
@@ -133,7 +133,7 @@ def check_sharpen(sharpen: Sharpen) -> None:
     itself and the same on every call.
 
     Raises:
-        FedfuseError: Naming the broken promise.
+        CheckFailed: Naming the broken promise.
     """
     name = f"The sharpening {part_name(sharpen)}"
     for size in SIZES:

@@ -21,6 +21,7 @@ class RunInfo:
         dataset: The data set's name.
         partitioner: The partitioner, in a few words.
         model: The model or models, in a few words.
+        preview: Who holds how many samples of which class, as text of at most 80 columns.
     """
 
     method: str
@@ -30,6 +31,7 @@ class RunInfo:
     dataset: str
     partitioner: str
     model: str
+    preview: str = ""
 
 
 class Reporter(Protocol):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedfuse import distill, fusion
-from fedfuse.errors import FedfuseError
+from fedfuse.testing import CheckFailed
 from fedfuse.fusion.divergences import DIVERGENCES
 from fedfuse.fusion.sharpen import identity
 from fedfuse.testing.distill import check_distill_loss
@@ -102,7 +102,7 @@ BROKEN_SCORERS = [
 
 @pytest.mark.parametrize(("scorer", "complaint"), BROKEN_SCORERS)
 def test_check_scorer_finds(scorer: Callable[..., Tensor], complaint: str) -> None:
-    with pytest.raises(FedfuseError, match=complaint):
+    with pytest.raises(CheckFailed, match=complaint):
         check_scorer(scorer)
 
 
@@ -116,7 +116,7 @@ BROKEN_NEIGHBOURS = [
 
 @pytest.mark.parametrize(("neighbours", "complaint"), BROKEN_NEIGHBOURS)
 def test_check_neighbours_finds(neighbours: Callable[..., Tensor], complaint: str) -> None:
-    with pytest.raises(FedfuseError, match=complaint):
+    with pytest.raises(CheckFailed, match=complaint):
         check_neighbours(neighbours)
 
 
@@ -143,7 +143,7 @@ BROKEN_RULES = [
 
 @pytest.mark.parametrize(("rule", "complaint"), BROKEN_RULES)
 def test_check_rule_finds(rule: Callable[..., Tensor], complaint: str) -> None:
-    with pytest.raises(FedfuseError, match=complaint):
+    with pytest.raises(CheckFailed, match=complaint):
         check_rule(rule)
 
 
@@ -156,7 +156,7 @@ BROKEN_SHARPENINGS = [
 
 @pytest.mark.parametrize(("sharpen", "complaint"), BROKEN_SHARPENINGS)
 def test_check_sharpen_finds(sharpen: Callable[..., Tensor], complaint: str) -> None:
-    with pytest.raises(FedfuseError, match=complaint):
+    with pytest.raises(CheckFailed, match=complaint):
         check_sharpen(sharpen)
 
 
@@ -174,7 +174,7 @@ BROKEN_LOSSES = [
 
 @pytest.mark.parametrize(("loss", "complaint"), BROKEN_LOSSES)
 def test_check_distill_loss_finds(loss: Callable[..., Tensor], complaint: str) -> None:
-    with pytest.raises(FedfuseError, match=complaint):
+    with pytest.raises(CheckFailed, match=complaint):
         check_distill_loss(loss)
 
 
