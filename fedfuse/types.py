@@ -143,6 +143,7 @@ class FederatedData:
 
     @property
     def num_clients(self) -> int:
+        """Return K."""
         return len(self.clients)
 
     @property
@@ -183,10 +184,12 @@ class KnowledgeBank:
 
     @property
     def num_clients(self) -> int:
+        """Return K."""
         return int(self.logits.shape[0])
 
     @property
     def num_classes(self) -> int:
+        """Return C."""
         return int(self.logits.shape[2])
 
     def to(self, device: torch.device | str) -> KnowledgeBank:
@@ -222,6 +225,7 @@ class Teachers:
 
     @property
     def num_clients(self) -> int:
+        """Return K."""
         return int(self.targets.shape[0])
 
     def to(self, device: torch.device | str) -> Teachers:

@@ -153,7 +153,9 @@ def test_local_training_takes_the_steps_that_fusion_would_have_cost(tmp_path):
     equal = run(tmp_path / "equal", "method=local", "budget=optimiser_steps")
     rounds = run(tmp_path / "rounds", "method=local", "budget=rounds")
     moved = {(r["round"], r["client_id"]): r["value"] for r in rows(equal) if r["phase"] == "fused"}
-    still = {(r["round"], r["client_id"]): r["value"] for r in rows(rounds) if r["phase"] == "fused"}
+    still = {
+        (r["round"], r["client_id"]): r["value"] for r in rows(rounds) if r["phase"] == "fused"
+    }
     assert moved[1, 0] == still[1, 0]  # the warm-up round has no distillation to make up for
     assert moved[3, 0] != still[3, 0]
     for row in rows(rounds):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from fedfuse import distill, fusion
-from fedfuse.testing import CheckFailed
 from fedfuse.fusion.divergences import DIVERGENCES
 from fedfuse.fusion.sharpen import identity
+from fedfuse.testing import CheckFailed
 from fedfuse.testing.distill import check_distill_loss
 from fedfuse.testing.fusion import check_neighbours, check_rule, check_scorer, check_sharpen
 from fedfuse.types import KnowledgeBank, Space

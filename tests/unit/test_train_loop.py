@@ -68,7 +68,9 @@ def test_weighted_samples_and_the_anchor_enter_the_loss_as_written():
         return (outputs - targets).square().sum(1)
 
     both = Schedule(torch.tensor([0, 1]), (2,))
-    anchor = Work(torch.tensor([[3.0]]), torch.tensor([[0.0]]), square, Schedule(both.order[:1], (1,)))
+    anchor = Work(
+        torch.tensor([[3.0]]), torch.tensor([[0.0]]), square, Schedule(both.order[:1], (1,))
+    )
     work = Work(
         inputs=torch.tensor([[1.0], [5.0]]),
         targets=torch.zeros(2, 1),
@@ -119,7 +121,9 @@ def test_the_block_in_which_samples_are_copied_does_not_change_the_result(monkey
 
 def test_no_steps_no_loss():
     model = nn.Linear(1, 2)
-    work = Work(torch.ones(1, 1), torch.zeros(1).long(), cross_entropy, schedule(1, 1, 0, generator()))
+    work = Work(
+        torch.ones(1, 1), torch.zeros(1).long(), cross_entropy, schedule(1, 1, 0, generator())
+    )
     assert torch.isnan(torch.tensor(fit(model, torch.optim.SGD(model.parameters()), work)))
 
 
