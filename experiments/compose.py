@@ -25,13 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments import overrides as typed
 from experiments.instantiate import instantiate
 from experiments.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
+from experiments.usage import CONF
 from fedfuse.errors import ConfigError
 
 CONFIG = "config"
 
 
 def open_hydra(config_dir: Path | None = None) -> Hydra:
-    """Return Hydra with fedfuse's configuration, and the user's own folder before it."""
+    """Return Hydra with fedfuse's configuration, and the options of the user's own folder."""
     version.setbase("1.3")
     GlobalHydra.instance().clear()
     ConfigStore.instance().store("schema", ExperimentConfig)
@@ -43,6 +44,12 @@ def open_hydra(config_dir: Path | None = None) -> Hydra:
                 got=str(config_dir),
                 next_step="Name the folder that holds your groups, such as DIR/partitioner/.",
             )
+        for file in config_dir.glob("*/*.yaml"):
+            if (CONF / file.parent.name / file.name).exists():
+                raise ConfigError(
+                    f"'{file}' has the name of an option of fedfuse's own.",
+                    next_step="Rename it, so that a command means the same everywhere.",
+                )
         path.prepend("command-line", f"file://{config_dir.resolve()}", SearchPathQuery("schema"))
     return Hydra.create_main_hydra2("fedfuse", path)
 
@@ -60,10 +67,16 @@ def check(hydra: Hydra, lines: list[str], *, multirun: bool) -> tuple[list[str],
     loader = hydra.config_loader
     parsed = typed.parse(lines, loader, multirun=multirun)
     typed.check_options(parsed, loader)
-    lines = typed.expand_custom(parsed, loader)
-    parsed = typed.parse(lines, loader, multirun=multirun)
+    parsed += typed.parse(typed.choose_custom(parsed, loader), loader, multirun=False)
     bases: dict[tuple[str, ...], DictConfig] = {}
-    return lines, [_check_one(hydra, combination, bases) for combination in _product(parsed)]
+    new_keys: set[str] = set()
+    configs = [_check_one(hydra, lines, bases, new_keys) for lines in _product(parsed)]
+    return [_line(item, new_keys) for item in parsed], configs
+
+
+def _line(override: Override, new_keys: set[str]) -> str:
+    """Return an override as Hydra takes it: with ``++`` if its key is new."""
+    return f"{'++' if typed.name(override) in new_keys else ''}{override.input_line}"
 
 
 def _product(parsed: list[Override]) -> list[list[str]]:
@@ -84,31 +97,45 @@ def _product(parsed: list[Override]) -> list[list[str]]:
 
 
 def _check_one(
-    hydra: Hydra, lines: list[str], bases: dict[tuple[str, ...], DictConfig]
+    hydra: Hydra, lines: list[str], bases: dict[tuple[str, ...], DictConfig], new_keys: set[str]
 ) -> DictConfig:
-    loader = hydra.config_loader
-    parsed = typed.parse(lines, loader, multirun=False)
-    chosen = [item for item in parsed if typed.is_choice(item, loader)]
-    rest = [item for item in parsed if not typed.is_choice(item, loader)]
-    # hydra.searchpath decides which options there are, so it belongs to the choices.
-    early = tuple(
-        str(item.input_line)
-        for item in parsed
-        if item in chosen or item.key_or_group == "hydra.searchpath"
-    )
-    if early not in bases:
-        bases[early] = _compose(hydra, list(early))
-    typed.check_keys(rest, bases[early], typed.groups(loader))
-    cfg = _compose(hydra, lines) if rest else bases[early]
-    tree = OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
-    for key in sorted(OmegaConf.missing_keys(tree)):
-        raise ConfigError(f"{key} has no value.", next_step=f"Add {key}=... to the command.")
+    """Compose one run's configuration; only a mistake or a new key costs a closer look."""
+    parsed = typed.parse(lines, hydra.config_loader, multirun=False)
     try:
+        cfg = hydra.compose_config(CONFIG, lines, run_mode=RunMode.RUN)
+        if any(item.is_add() or item.is_force_add() for item in parsed):
+            _check_keys(hydra, parsed, bases)  # with a + Hydra takes any key
+    except (HydraException, OmegaConfBaseException):
+        new = _check_keys(hydra, parsed, bases)
+        new_keys |= new
+        cfg = _compose(hydra, [_line(item, new) for item in parsed])
+    tree = OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
+    try:
+        for key in sorted(OmegaConf.missing_keys(tree)):
+            raise ConfigError(f"{key} has no value.", next_step=f"Add {key}=... to the command.")
         OmegaConf.resolve(tree)
     except OmegaConfBaseException as error:
         raise _translate(error, parsed) from error
     validate(tree)
     return cfg
+
+
+def _check_keys(
+    hydra: Hydra, parsed: list[Override], bases: dict[tuple[str, ...], DictConfig]
+) -> set[str]:
+    """Compare the keys with the configuration of the chosen options alone; return the new ones."""
+    loader = hydra.config_loader
+    # hydra.searchpath decides which options there are, so it belongs to the choices.
+    chosen = [
+        item
+        for item in parsed
+        if typed.is_choice(item, loader) or item.key_or_group == "hydra.searchpath"
+    ]
+    early = tuple(str(item.input_line) for item in chosen)
+    if early not in bases:
+        bases[early] = _compose(hydra, list(early))
+    rest = [item for item in parsed if item not in chosen]
+    return typed.check_keys(rest, bases[early], typed.groups(loader))
 
 
 def check_parts(cfg: DictConfig) -> None:

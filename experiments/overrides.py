@@ -9,7 +9,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from experiments.hints import unknown_key, unknown_option, unknown_parameter
 from experiments.schema import key_type
@@ -92,58 +92,73 @@ def check_options(overrides: Iterable[Override], loader: ConfigLoader) -> None:
             raise unknown_key(group, groups(loader))
 
 
-def expand_custom(overrides: Iterable[Override], loader: ConfigLoader) -> list[str]:
-    """Return the overrides as text, with what a part of the user's own needs added.
+def choose_custom(overrides: Iterable[Override], loader: ConfigLoader) -> list[str]:
+    """Return the options that the overrides imply but do not say.
 
-    ``partitioner._target_=mine.by_halves`` alone chooses ``partitioner=custom``, and a custom part
-    takes any parameter without Hydra's ``+``.
+    ``partitioner._target_=mine.by_halves`` alone chooses ``partitioner=custom``.
     """
-    given = {name(override): override for override in overrides}
-    custom = set()
-    for group in groups(loader):
-        choice, target = given.get(group), given.get(f"{group}._target_")
-        if CUSTOM not in loader.get_group_options(group):
-            continue
-        if (choice is None and target is not None) or (
-            choice is not None and values(choice) == [CUSTOM]
-        ):
-            custom.add(group)
-    lines = [f"{group}={CUSTOM}" for group in sorted(custom) if group not in given]
-    for key, override in given.items():
-        line = str(override.input_line)
-        group, _, parameter = key.partition(".")
-        lines.append(f"++{line}" if group in custom and parameter and line[0] not in "+~" else line)
-    return lines
+    given = {name(override) for override in overrides}
+    return [
+        f"{group}={CUSTOM}"
+        for group in groups(loader)
+        if f"{group}._target_" in given
+        and group not in given
+        and CUSTOM in loader.get_group_options(group)
+    ]
 
 
-def check_keys(overrides: Iterable[Override], cfg: DictConfig, group_names: Iterable[str]) -> None:
+def check_keys(
+    overrides: Iterable[Override], cfg: DictConfig, group_names: Iterable[str]
+) -> set[str]:
     """Refuse overrides of keys that ``cfg`` does not have.
 
     Args:
         overrides: Those that set values (not those that choose options).
         cfg: The configuration composed from the chosen options alone, with its ``hydra`` node.
         group_names: The config groups.
+
+    Returns:
+        The keys that are new where any key is welcome, so that Hydra wants a ``++``.
     """
-    choices = cfg.hydra.runtime.choices
+    new = set()
     for override in overrides:
         parts = override.key_or_group.split(".")
-        if override.is_add() or override.is_force_add():
-            parts = parts[:-1] if len(parts) > 1 else parts
+        plus = override.is_add() or override.is_force_add()
+        if plus and len(parts) > 1:
+            parts = parts[:-1]
         node: Any = cfg
         for depth, part in enumerate(parts):
             if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
                 node = node._get_node(int(part))
-            elif isinstance(node, DictConfig) and part in node:
+            elif isinstance(node, DictConfig) and part in node.keys():  # noqa: SIM118 (`in node` skips ???)
                 node = node._get_node(part)
-            elif depth == 0 or not isinstance(node, DictConfig):
-                known = _dotted(cfg) if parts[0] != "hydra" else _dotted(cfg.hydra, "hydra.")
-                raise unknown_key(override.key_or_group, {*known, *group_names})
+            elif _is_open(node):
+                if not plus:
+                    new.add(name(override))
+                break
             else:
-                owner = ".".join(parts[:depth])
-                if owner in choices and owner in group_names:
-                    owner = f"{owner}={choices[owner]}"
-                known = [str(key) for key in node if key != "_target_"]
-                raise unknown_parameter(owner, part, known)
+                raise _unknown(override.key_or_group, parts[:depth], node, cfg, group_names)
+    return new
+
+
+def _is_open(node: Any) -> bool:
+    """Tell whether a mapping takes any key: it is empty, or its target is still to be named."""
+    if not isinstance(node, DictConfig):
+        return False
+    return not len(node) or (list(node) == ["_target_"] and OmegaConf.is_missing(node, "_target_"))
+
+
+def _unknown(
+    key: str, owner: list[str], node: Any, cfg: DictConfig, group_names: Iterable[str]
+) -> ConfigError:
+    """Return the error for a ``key`` of which only the ``owner`` exists."""
+    if not owner or not isinstance(node, DictConfig):
+        known = _dotted(cfg.hydra, "hydra.") if key.startswith("hydra.") else _dotted(cfg)
+        return unknown_key(key, {*known, *group_names})
+    dotted, word = ".".join(owner), key.split(".")[len(owner)]
+    if dotted in group_names and dotted in cfg.hydra.runtime.choices:
+        dotted = f"{dotted}={cfg.hydra.runtime.choices[dotted]}"
+    return unknown_parameter(dotted, word, [str(name) for name in node if name != "_target_"])
 
 
 def _dotted(node: Any, prefix: str = "") -> list[str]:

@@ -203,18 +203,19 @@ def _moment(
 
 
 def _figures(values: Mapping[int, float], before: Mapping[int, float]) -> Figures:
-    array = np.array(list(values.values()))
-    figures = (float(array.mean()), float(array.min()), float(array.std()))
+    """Return the figures of the clients that have a value, in both arms if there are two."""
     both = [client for client in values if client in before]
+    array = np.array([values[client] for client in both or values])
+    figures = (float(array.mean()), float(array.min()), float(array.std()))
     if not both:
         return Figures(*figures)
-    gains = np.array([values[client] - before[client] for client in both])
+    base = np.array([before[client] for client in both])
     return Figures(
         *figures,
-        baseline_mean=float(np.mean(list(before.values()))),
-        gain=float(gains.mean()),
-        helped=int((gains > 0).sum()),
-        harmed=int((gains < 0).sum()),
+        baseline_mean=float(base.mean()),
+        gain=float((array - base).mean()),
+        helped=int((array > base).sum()),
+        harmed=int((array < base).sum()),
     )
 
 

@@ -1,0 +1,156 @@
+"""The closing numbers, worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from experiments.summary import Figures, closing
+from fedfuse.types import MetricRow
+from server.reporters.folder import plain
+from server.reporters.protocol import RunInfo
+
+INFO = RunInfo("knfu", ("local", "knfu"), 3, 3, "digits", "iid", "mlp")
+
+
+def rows(metric: str, table: dict[int, list[float]], phase: str = "fused") -> list[MetricRow]:
+    return [
+        MetricRow(round_, client, phase, metric, value)
+        for round_, values in table.items()
+        for client, value in enumerate(values)
+    ]
+
+
+METHOD = [
+    *rows("accuracy_own", {1: [0.1, 0.2, 0.3], 2: [0.9, 0.8, 0.7], 3: [0.5, 0.75, 1.0]}),
+    *rows("accuracy_global", {1: [0.1, 0.1, 0.1], 2: [0.2, 0.2, 0.2], 3: [0.25, 0.5, 0.75]}),
+    *rows("accuracy_val", {1: [0.4, 0.4, 0.4], 2: [0.6, 0.6, 0.6], 3: [0.5, 0.6, 0.6]}),
+    # A value before distillation must not be taken for one after it.
+    *rows("accuracy_own", {3: [0.0, 0.0, 0.0]}, phase="local"),
+    *rows("self_weight", {2: [0.9, 0.9, 0.9], 3: [0.5, 0.25, 0.75]}, phase="fuse"),
+    *rows("effective_neighbours", {2: [1, 1, 1], 3: [1.5, 2.5, 2.0]}, phase="fuse"),
+    *[MetricRow(r, -1, "fuse", "bytes_up", 1000.0) for r in (2, 3)],
+    *[MetricRow(r, -1, "fuse", "bytes_down", 500.0) for r in (2, 3)],
+]
+BASELINE = [
+    *rows("accuracy_own", {1: [0.2, 0.2, 0.2], 2: [0.6, 0.6, 0.6], 3: [0.5, 0.25, 0.75]}),
+    *rows("accuracy_global", {1: [0.3, 0.3, 0.3], 3: [0.5, 0.5, 0.5]}),
+    *rows("accuracy_val", {1: [0.7, 0.7, 0.7], 2: [0.1, 0.1, 0.1], 3: [0.5, 0.5, 0.5]}),
+]
+
+
+def close(figures: Figures, **expected: float) -> None:
+    for name, value in expected.items():
+        assert getattr(figures, name) == pytest.approx(value, abs=1e-12), name
+
+
+def test_the_last_round() -> None:
+    last = closing(METHOD, BASELINE, INFO).last
+    assert last is not None
+    assert (last.round, last.baseline_round) == (3, 3)
+    # Own: 0.5 0.75 1.0 against 0.5 0.25 0.75: gains 0, 0.5, 0.25.
+    close(
+        last.tests["accuracy_own"],
+        mean=0.75,
+        worst=0.5,
+        std=math.sqrt((0.25**2 + 0 + 0.25**2) / 3),
+        baseline_mean=0.5,
+        gain=0.25,
+        helped=2,
+        harmed=0,
+    )
+    # Global: 0.25 0.5 0.75 against 0.5 0.5 0.5: gains -0.25, 0, 0.25.
+    close(last.tests["accuracy_global"], mean=0.5, gain=0.0, helped=1, harmed=1)
+
+
+def test_the_best_validation_round_is_chosen_per_arm_and_not_on_test() -> None:
+    best = closing(METHOD, BASELINE, INFO).best_validation
+    assert best is not None
+    # Validation: the method is best at 2 (0.6 against 0.5667), the baseline at 1 (0.7). On test
+    # the baseline would be best at 2.
+    assert (best.round, best.baseline_round) == (2, 1)
+    # 0.9 0.8 0.7 against 0.2 0.2 0.2.
+    close(best.tests["accuracy_own"], mean=0.8, worst=0.7, baseline_mean=0.2, gain=0.6, helped=3)
+
+
+def test_of_equal_validation_rounds_the_earliest_wins() -> None:
+    table = {1: [0.4], 2: [0.6], 3: [0.6]}
+    best = closing(
+        rows("accuracy_own", table) + rows("accuracy_val", table), None, INFO
+    ).best_validation
+    assert best is not None
+    assert best.round == 2
+
+
+def test_a_round_without_a_test_is_no_best_round() -> None:
+    best = closing(
+        rows("accuracy_own", {1: [0.4]}) + rows("accuracy_val", {1: [0.3], 2: [0.9]}), None, INFO
+    ).best_validation
+    assert best is not None
+    assert best.round == 1
+
+
+def test_fusion_and_cost() -> None:
+    summary = closing(METHOD, BASELINE, INFO, seconds={"train": 2.5, "fuse": 0.5})
+    assert summary.self_weight == pytest.approx(0.5)
+    assert summary.effective_neighbours == pytest.approx(2.0)
+    assert (summary.bytes_up, summary.bytes_down) == (2000, 1000)
+    assert summary.seconds == {"train": 2.5, "fuse": 0.5}
+
+
+def test_client_lines() -> None:
+    counts = np.array([[4, 0], [1, 2], [0, 9]])
+    line = closing(METHOD, BASELINE, INFO, class_counts=counts).clients[1]
+    assert (line.client_id, line.class_counts) == (1, (1, 2))
+    assert line.accuracy == {"accuracy_own": 0.75, "accuracy_global": 0.5}
+    assert line.baseline == {"accuracy_own": 0.25, "accuracy_global": 0.5}
+    assert line.gain == {"accuracy_own": 0.5, "accuracy_global": 0.0}
+
+
+def test_without_a_baseline_nothing_is_gained_or_lost() -> None:
+    summary = closing(METHOD, None, INFO)
+    assert summary.baseline is None
+    assert summary.last is not None
+    figures = summary.last.tests["accuracy_own"]
+    assert (figures.gain, figures.helped, figures.harmed) == (None, None, None)
+    assert summary.clients[0].gain == {}
+
+
+def test_a_client_without_a_value_does_not_count() -> None:
+    rows_ = rows("accuracy_own", {1: [0.5, math.nan, 1.0]})
+    before = rows("accuracy_own", {1: [0.25, 0.25, math.nan]})
+    last = closing(rows_, before, INFO).last
+    assert last is not None
+    # Client 1 has no value and client 2 no baseline: only client 0 can be compared.
+    close(last.tests["accuracy_own"], mean=0.5, worst=0.5, gain=0.25, helped=1, harmed=0)
+    alone = closing(rows_, None, INFO).last
+    assert alone is not None
+    close(alone.tests["accuracy_own"], mean=0.75, worst=0.5)
+
+
+def test_the_gain_is_the_difference_of_the_means_shown_beside_it() -> None:
+    """Both means are over the clients that both arms know, or the row contradicts itself."""
+    rows_ = rows("accuracy_own", {1: [0.5, 0.9]})
+    before = rows("accuracy_own", {1: [0.25, 0.25, 0.99]})
+    last = closing(rows_, before, INFO).last
+    assert last is not None
+    figures = last.tests["accuracy_own"]
+    assert figures.baseline_mean is not None
+    assert figures.gain == pytest.approx(figures.mean - figures.baseline_mean)
+
+
+def test_a_run_that_measured_nothing() -> None:
+    summary = closing([], [], INFO)
+    assert summary.last is None
+    assert summary.best_validation is None
+    assert summary.self_weight is None
+
+
+def test_the_summary_is_json() -> None:
+    text = json.dumps(plain(closing(METHOD, BASELINE, INFO).as_dict()), allow_nan=False)
+    kept = json.loads(text)
+    assert kept["last"]["tests"]["accuracy_own"]["gain"] == pytest.approx(0.25)
+    assert kept["best_validation"]["round"] == 2

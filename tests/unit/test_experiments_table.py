@@ -1,0 +1,94 @@
+"""The closing table as a person sees it."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments.table import closing, render
+from fedfuse.types import MetricRow
+from server.reporters.protocol import RunInfo
+
+
+def shown(
+    num_clients: int = 10, *, baseline: bool = True, color: bool = False, no_color: bool = False
+) -> str:
+    info = RunInfo(
+        "knfu", ("local", "knfu"), num_clients, 10, "mnist5k", "dirichlet(alpha=0.1)", "lenet5"
+    )
+    after, before = [], []
+    for client in range(num_clients):
+        for metric in ("accuracy_own", "accuracy_global", "accuracy_val"):
+            after.append(MetricRow(10, client, "fused", metric, 0.6 + 0.01 * client))
+            before.append(MetricRow(10, client, "fused", metric, 0.65))
+        after.append(MetricRow(10, client, "fuse", "self_weight", 0.25))
+        after.append(MetricRow(10, client, "fuse", "effective_neighbours", 4.0))
+    counts = np.arange(10)[None, :].repeat(num_clients, axis=0)
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=80, force_terminal=color, no_color=no_color, highlight=False,
+        color_system="standard" if color else None, legacy_windows=False,
+    )  # fmt: skip
+    summary = closing(
+        after, before if baseline else None, info, class_counts=counts, seconds={"train": 3.0}
+    )
+    from pathlib import Path
+
+    render(summary, console, Path("outputs/2026-01-01/a-very-long-folder-name") / ("x" * 60))
+    return stream.getvalue()
+
+
+def lines_with(text: str, word: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if word in line]
+
+
+def test_it_fits_80_columns_and_cuts_nothing() -> None:
+    text = shown()
+    body = text.splitlines()[:-1]
+    assert max(len(line.rstrip()) for line in body) <= 80
+    assert "…" not in text
+    assert text.splitlines()[-1].endswith("x" * 60), "a path is never wrapped"
+
+
+def test_the_numbers_are_there() -> None:
+    text = shown()
+    # Clients 0.60 ... 0.69 against 0.65: mean 64.5, worst 60, std 2.87, 4 above and 5 below.
+    [row, best] = lines_with(text, "own distribution")
+    assert row == ["own", "distribution", "10", "65.0", "64.5", "60.0", "2.9", "-0.5", "4/5"]
+    assert best == row
+    assert "best validation" in text
+    assert "self-weight 0.25, effective neighbours 4.0 of 10" in text
+    assert "3.0 s (train 3.0)" in text
+
+
+def test_each_client_has_its_line() -> None:
+    [row] = [words for words in lines_with(shown(), "+2.0") if words[0] == "7"]
+    assert row[-8:] == ["45", "9", "65.0", "67.0", "+2.0", "65.0", "67.0", "+2.0"]
+
+
+def test_many_clients_are_not_listed() -> None:
+    assert "clients  " in shown(20)
+    assert "samples" in shown(20)
+    assert "samples" not in shown(21)
+
+
+def test_without_a_baseline_there_is_no_gain_column() -> None:
+    text = shown(baseline=False)
+    assert "gain" not in text
+    assert "helped" not in text
+    assert "knfu: test accuracy" in text
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_colour_only_repeats_what_the_sign_says(no_color: bool) -> None:
+    text = shown(color=True, no_color=no_color)
+    assert ("\x1b[1;31m" in text) == (not no_color)
+    assert "-0.5" in text
+    assert "+2.0" in text
+
+
+def test_a_pipe_gets_no_escape_codes() -> None:
+    assert "\x1b" not in shown()
