@@ -86,7 +86,9 @@ class Panel:
             title=Text(f"fedfuse · {info.method}{against}", style="bold"),
             title_align="left",
             box=box.ROUNDED,
-            width=min(self._console.width, 100),
+            # Room for the ^C that a terminal echoes behind the last line; wrapped, it would move
+            # the cursor and leave a piece of the panel behind.
+            width=min(self._console.width - 2, 100),
         )
 
     def _arms(self, info: RunInfo) -> Table:

@@ -88,7 +88,7 @@ def test_the_panel_tells_where_the_run_is(width: int, monkeypatch: Any) -> None:
         lines = text(shown, width)
     finally:
         shown.close()
-    assert {len(line) for line in lines} == {min(width, 100)}
+    assert {len(line) for line in lines} == {min(width - 2, 100)}
     assert "fedfuse · knfu against local" in lines[0]
     assert "mnist5k · dirichlet(alpha=0.1) · 2 clients · lenet5" in lines[1]
     local, knfu = (line.split() for line in lines[3:5])
