@@ -14,7 +14,8 @@ from typing import cast
 import torch
 from omegaconf import DictConfig
 
-from clients.steps import ClientPlan, Node
+from clients.plan import ClientPlan
+from clients.steps import Node
 from experiments.instantiate import instantiate
 from fedfuse.data.split import federate
 from fedfuse.declarations import declared
@@ -24,6 +25,9 @@ from fedfuse.models.plan import as_plan, describe
 from fedfuse.partition import preview
 from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
+from fedfuse.train.batched import BatchedTrainer
+from fedfuse.train.precision import Precision
+from fedfuse.train.trainer import LoopTrainer, Trainer
 from fedfuse.types import FederatedData
 from server.app import ServerSetup
 from server.loop import ServerPlan
@@ -53,6 +57,7 @@ class Parts:
 def build_parts(cfg: DictConfig) -> Parts:
     """Build data, models and pipeline, and refuse what cannot work together before training."""
     pipeline = build_pipeline(cfg)
+    build_trainer(cfg)
     return Parts(cfg, build_data(cfg), build_models(cfg), pipeline)
 
 
@@ -121,6 +126,8 @@ def build_node(
             eval_batch_size=cfg.evaluation.batch_size,
         ),
         streams=Streams(cfg.seed),
+        trainer=build_trainer(cfg),
+        device=build_device(client.device, "client.device"),
         on_client_done=on_client_done,
     )
 
@@ -164,7 +171,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             equal_steps=cfg.budget == "optimiser_steps",
             evaluate_every=cfg.evaluation.every,
             fail_fast=cfg.server.fail_fast,
-            device=build_device(cfg.server.device),
+            device=build_device(cfg.server.device, "server.device"),
             labels=labels,
         ),
         data=data,
@@ -186,21 +193,31 @@ def arms_of(
     return (BASELINE, method), {BASELINE: None, method: pipeline}
 
 
-def build_device(name: str) -> torch.device:
-    """Return the device to fuse on; ``auto`` takes a GPU where there is one."""
+def build_trainer(cfg: DictConfig) -> Trainer:
+    """Return who takes the optimiser steps; ``auto`` trains many clients at once on a GPU only."""
+    precision = Precision(cfg.client.precision)
+    loop = LoopTrainer(precision)
+    on_gpu = build_device(cfg.client.device, "client.device").type == "cuda"
+    if cfg.trainer == "loop" or (cfg.trainer == "auto" and not on_gpu):
+        return loop
+    return BatchedTrainer(precision, fallback=loop if cfg.trainer == "auto" else None)
+
+
+def build_device(name: str, key: str) -> torch.device:
+    """Return the device that ``key`` names; ``auto`` takes a GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(
-            "server.device names no device", got=repr(name), allowed="auto, cpu, cuda, cuda:0, ..."
+            f"{key} names no device", got=repr(name), allowed="auto, cpu, cuda, cuda:0, ..."
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "server.device asks for a GPU and torch finds none",
+            f"{key} asks for a GPU and torch finds none",
             got=repr(name),
-            next_step="Set server.device=auto.",
+            next_step=f"Set {key}=auto.",
         )
     return device
 

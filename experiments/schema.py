@@ -53,6 +53,11 @@ class ClientConfig:
     init: str = _one_of("shared", "per_client")
     optimizer_state: str = _one_of("keep", "reset")
     threads: int = _at_least(1)
+    device: str = _rule(
+        "auto, cpu, cuda or cuda:N",
+        lambda value: re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None,
+    )
+    precision: str = _one_of("fp32", "bf16")
     share_class_distribution: bool = field(default=MISSING)  # type: ignore[assignment]
 
 
@@ -90,6 +95,7 @@ class ExperimentConfig:
     budget: str = _one_of("optimiser_steps", "rounds")
     val_fraction: float = _fraction(zero=True)
     test_fraction: float = _fraction(zero=False)
+    trainer: str = _one_of("auto", "loop", "batched")
     client: ClientConfig = field(default_factory=ClientConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -7,19 +7,26 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from fedfuse.train.precision import Precision
 from fedfuse.train.work import Work
 
 
-def fit(model: nn.Module, optimizer: torch.optim.Optimizer, work: Work) -> float:
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    work: Work,
+    precision: Precision = Precision.FP32,
+) -> float:
     """Take the steps of ``work`` and return the mean loss over them (NaN if there were none).
 
     Each step minimises the mean loss of its batch (weighted by ``work.sample_weight`` where
     given) plus ``anchor_weight`` times the same of the anchor.
     """
     model.train()
-    total = torch.zeros(())
-    anchor = iter(()) if work.anchor is None else _losses(model, work.anchor)
-    for loss in _losses(model, work):
+    work.seed_layers()
+    total = torch.zeros((), device=work.inputs.device)
+    anchor = iter(()) if work.anchor is None else _losses(model, work.anchor, precision)
+    for loss in _losses(model, work, precision):
         if work.anchor is not None:
             loss = loss + work.anchor_weight * next(anchor)
         optimizer.zero_grad(set_to_none=True)
@@ -29,10 +36,13 @@ def fit(model: nn.Module, optimizer: torch.optim.Optimizer, work: Work) -> float
     return float(total) / work.schedule.num_steps if work.schedule.num_steps else float("nan")
 
 
-def _losses(model: nn.Module, work: Work) -> Iterator[Tensor]:
+def _losses(model: nn.Module, work: Work, precision: Precision) -> Iterator[Tensor]:
     """Yield the loss of each batch in turn."""
+    device = work.inputs.device
     for inputs, targets, weight in _batches(work):
-        losses = work.loss(model(inputs), targets)
+        with precision.context(device):
+            logits = model(inputs)
+        losses = work.loss(logits.float(), targets)
         if weight is None:
             yield losses.mean()
         else:
@@ -46,7 +56,7 @@ def _batches(work: Work) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     One gather per block of samples and views after it: indexing batch by batch would cost three
     small kernels per step. The block bounds the copy when an epoch is large.
     """
-    sizes, order = work.schedule.sizes, work.schedule.order
+    sizes, order = work.schedule.sizes, work.schedule.order.to(work.inputs.device)
     start = step = 0
     while step < len(sizes):
         stop, last = start, step
@@ -68,9 +78,11 @@ _BLOCK = 4096
 """Samples copied at once; 12 MB of MNIST."""
 
 
-def predict(model: nn.Module, inputs: Tensor, batch_size: int) -> Tensor:
+def predict(
+    model: nn.Module, inputs: Tensor, batch_size: int, precision: Precision = Precision.FP32
+) -> Tensor:
     """Return the logits float32 [N, C] of ``inputs`` [N, ...], in eval mode, without gradients."""
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), precision.context(inputs.device):
         parts = [model(batch) for batch in torch.split(inputs, batch_size)]
         return torch.cat(parts).float()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedfuse.train.loop import fit, predict
+from fedfuse.train.precision import Precision
 from fedfuse.train.work import Work
 
 
@@ -51,10 +52,22 @@ class Trainer(Protocol):
         """Return the logits float32 [k, N, C] of all students on the same inputs [N, ...]."""
         ...
 
+    def predict_each(
+        self, students: Sequence[Student], inputs: Sequence[Tensor], batch_size: int
+    ) -> list[Tensor]:
+        """Return each student's logits float32 [N_i, C] on inputs of its own [N_i, ...]."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LoopTrainer:
-    """One client after the other: the CPU's choice."""
+    """One client after the other: the CPU's choice.
+
+    Args:
+        precision: Number format of the passes through the model.
+    """
+
+    precision: Precision = Precision.FP32
 
     def cohorts(
         self,
@@ -67,10 +80,21 @@ class LoopTrainer:
     def fit(self, students: Sequence[Student], works: Sequence[Work]) -> list[float]:
         """Take each student's steps in turn."""
         return [
-            fit(student.model, student.optimizer, work)
+            fit(student.model, student.optimizer, work, self.precision)
             for student, work in zip(students, works, strict=True)
         ]
 
     def predict(self, students: Sequence[Student], inputs: Tensor, batch_size: int) -> Tensor:
         """Query each student in turn."""
-        return torch.stack([predict(student.model, inputs, batch_size) for student in students])
+        return torch.stack(
+            [predict(student.model, inputs, batch_size, self.precision) for student in students]
+        )
+
+    def predict_each(
+        self, students: Sequence[Student], inputs: Sequence[Tensor], batch_size: int
+    ) -> list[Tensor]:
+        """Query each student in turn, on its own inputs."""
+        return [
+            predict(student.model, own, batch_size, self.precision)
+            for student, own in zip(students, inputs, strict=True)
+        ]

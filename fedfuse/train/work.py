@@ -81,6 +81,8 @@ class Work:
         anchor: A second piece of work whose loss is added at each step, weighted by
             ``anchor_weight``: the private cross-entropy beside distillation.
         anchor_weight: Its factor.
+        entropy: Seed of the layers that draw random numbers (dropout); None leaves torch's
+            generators where they are.
     """
 
     inputs: Tensor
@@ -90,3 +92,14 @@ class Work:
     sample_weight: Tensor | None = None
     anchor: Work | None = None
     anchor_weight: float = 0.0
+    entropy: int | None = None
+
+    def seed_layers(self) -> None:
+        """Seed torch's global generators, on the CPU and on the device of the inputs."""
+        if self.entropy is None:
+            return
+        # Not torch.manual_seed: it would reseed GPUs that the caller has not forked.
+        torch.default_generator.manual_seed(self.entropy)
+        if self.inputs.is_cuda:
+            with torch.cuda.device(self.inputs.device):
+                torch.cuda.manual_seed(self.entropy)

@@ -1,0 +1,73 @@
+"""How good the clients' models are: on their own distribution, the balanced one, validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from clients.samples import ModelInputs
+from fedfuse.metrics import accuracy, client_metrics, cross_entropy
+from fedfuse.train.trainer import Student, Trainer
+from fedfuse.types import ClientMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Evaluate students.
+
+    Args:
+        inputs: The samples.
+        trainer: Who asks the models.
+        batch_size: Samples per forward pass.
+    """
+
+    inputs: ModelInputs
+    trainer: Trainer
+    batch_size: int
+
+    def __call__(self, students: Sequence[Student]) -> list[dict[str, float]]:
+        """Return each student's metrics; those without validation data lack its metrics.
+
+        One pass over the test pool serves the balanced test set and the client's own, which is a
+        choice of its rows, unless the client sees its samples through a feature shift.
+        """
+        data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
+        pool = self.trainer.predict(students, self.inputs.test(), self.batch_size).cpu()
+        labels = torch.from_numpy(np.array(data.test.labels))
+        shifted = [row for row, client in enumerate(clients) if client.transform is not None]
+        validated = [row for row, client in enumerate(clients) if len(client.val)]
+        wanted = [(data.test, clients[row].test, clients[row]) for row in shifted]
+        wanted += [(data.train, clients[row].val, clients[row]) for row in validated]
+        rows = [self.inputs.rows(*which) for which in wanted]
+        own = self.trainer.predict_each(
+            [students[row] for row in (*shifted, *validated)],
+            [inputs for inputs, _ in rows],
+            self.batch_size,
+        )
+        answers = [
+            (logits.cpu(), their.cpu()) for logits, (_, their) in zip(own, rows, strict=True)
+        ]
+        tested = dict(zip(shifted, answers[: len(shifted)], strict=True))
+        held_back = dict(zip(validated, answers[len(shifted) :], strict=True))
+        table = []
+        for row, client in enumerate(clients):
+            metrics = client_metrics(pool[row], labels, client.test, own=tested.get(row))
+            if row in held_back:
+                metrics["accuracy_val"] = accuracy(*held_back[row])
+                metrics["loss_val"] = cross_entropy(*held_back[row])
+            table.append(metrics)
+        return table
+
+
+def as_table(client_ids: Sequence[int], rows: Sequence[dict[str, float]]) -> ClientMetrics:
+    """Stack metric dictionaries; a metric that a client lacks (no validation data) is NaN."""
+    names = tuple(sorted({name for row in rows for name in row}))
+    values = [[row.get(name, float("nan")) for name in names] for row in rows]
+    return ClientMetrics(
+        client_ids=torch.tensor(client_ids),
+        names=names,
+        values=torch.tensor(values, dtype=torch.float64),
+    )

@@ -1,0 +1,125 @@
+"""What a phase consists of: the optimiser steps of local training and of distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clients.plan import ClientPlan
+from clients.samples import ModelInputs
+from fedfuse.distill.targets import as_targets
+from fedfuse.errors import FedfuseError
+from fedfuse.protocols import DistillLoss
+from fedfuse.rng import Streams
+from fedfuse.train.work import Work, schedule, steps_per_epoch
+from fedfuse.types import Teachers
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Write down the steps that clients take.
+
+    Args:
+        inputs: Their samples.
+        plan: How they train.
+        loss: What distillation minimises; None for a method without teachers.
+        streams: The run's random streams.
+    """
+
+    inputs: ModelInputs
+    plan: ClientPlan
+    loss: DistillLoss | None
+    streams: Streams
+
+    def local(self, client_ids: Sequence[int], round_: int) -> list[Work]:
+        """Return ``local_epochs`` passes of each client over its private data."""
+        epochs, batch_size = self.plan.local_epochs, self.plan.batch_size
+        clients = self.inputs.data.clients
+        steps = [epochs * steps_per_epoch(len(clients[i].train), batch_size) for i in client_ids]
+        return self._private(client_ids, "train", round_, steps)
+
+    def untaught(self, client_ids: Sequence[int], round_: int) -> list[Work]:
+        """Return as many steps as distillation takes, on private data."""
+        return self._private(
+            client_ids, "distill", round_, [self._distill_steps()] * len(client_ids)
+        )
+
+    def distillation(
+        self, client_ids: Sequence[int], round_: int, teachers: Teachers
+    ) -> list[Work]:
+        """Return the steps of each client towards its own teacher (one row of ``teachers``).
+
+        Raises:
+            FedfuseError: If there is no loss, or it cannot use what the teachers hold.
+        """
+        if self.loss is None:
+            raise FedfuseError(
+                "A teacher arrived, but this node has no distillation loss",
+                next_step="Run server and clients with the same configuration.",
+            )
+        steps, private_weight = self._distill_steps(), self.plan.private_weight
+        teachers = teachers.to(self.inputs.device)
+        targets, weights = as_targets(teachers, self.loss), teachers.sample_weight
+        anchors: Sequence[Work | None] = [None] * len(client_ids)
+        if private_weight > 0:
+            anchors = self._private(client_ids, "distill", round_, [steps] * len(client_ids))
+        public = self.inputs.public()
+        works = []
+        for row, client_id in enumerate(client_ids):
+            generator = self.streams.torch("client", client_id, "public", round_)
+            works.append(
+                Work(
+                    inputs=public,
+                    targets=targets[row],
+                    loss=self.loss,
+                    schedule=schedule(len(public), self.plan.distill_batch_size, steps, generator),
+                    sample_weight=None if weights is None else weights[row],
+                    anchor=anchors[row],
+                    anchor_weight=private_weight,
+                    entropy=self._layers(client_id, "distill", round_),
+                )
+            )
+        return works
+
+    def _private(
+        self, client_ids: Sequence[int], phase: str, round_: int, num_steps: Sequence[int]
+    ) -> list[Work]:
+        """Return steps of each client on its private data."""
+        rows = self.inputs.private([self.inputs.data.clients[i] for i in client_ids])
+        works = []
+        for client_id, (inputs, labels), steps in zip(client_ids, rows, num_steps, strict=True):
+            generator = self.streams.torch("client", client_id, phase, round_)
+            works.append(
+                Work(
+                    inputs=inputs,
+                    targets=labels,
+                    loss=cross_entropy,
+                    schedule=schedule(len(labels), self.plan.batch_size, steps, generator),
+                    entropy=self._layers(client_id, phase, round_),
+                )
+            )
+        return works
+
+    def _distill_steps(self) -> int:
+        """Return the steps of distillation in one round."""
+        per_epoch = steps_per_epoch(len(self.inputs.data.public), self.plan.distill_batch_size)
+        return self.plan.distill_epochs * per_epoch
+
+    def _layers(self, client_id: int, phase: str, round_: int) -> int:
+        """Return the seed of layers that draw random numbers, such as dropout."""
+        return self.streams.entropy("client", client_id, phase, round_, "layers")
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each sample, [B]."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def rows_of(teachers: Teachers, wanted: Sequence[int], order: Sequence[int]) -> Teachers:
+    """Return the teachers of the clients ``wanted``, which sit in the order ``order``."""
+    position = {client_id: row for row, client_id in enumerate(order)}
+    return teachers.rows(torch.tensor([position[client_id] for client_id in wanted]))

@@ -1,0 +1,56 @@
+"""How clients train: the hyperparameters that all of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedfuse.errors import require
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPlan:
+    """How every client trains.
+
+    Args:
+        batch_size: Private samples per step.
+        local_epochs: Passes over the private data per round.
+        distill_epochs: Passes over the public set per round.
+        distill_batch_size: Public samples per step.
+        private_weight: Weight of the private cross-entropy mixed into distillation; 0 for none.
+        init: ``shared`` gives clients of one architecture the same initial weights,
+            ``per_client`` draws them for each.
+        optimizer_state: ``keep`` carries the optimiser's moments from phase to phase and round
+            to round; ``reset`` starts them afresh at every phase.
+        threads: torch threads per client; reductions depend on it, so it is the same everywhere.
+        share_class_distribution: Whether the label histogram may leave the client.
+        eval_batch_size: Samples per forward pass when predicting and evaluating.
+    """
+
+    batch_size: int = 32
+    local_epochs: int = 1
+    distill_epochs: int = 1
+    distill_batch_size: int = 64
+    private_weight: float = 0.0
+    init: str = "shared"
+    optimizer_state: str = "keep"
+    threads: int = 1
+    share_class_distribution: bool = False
+    eval_batch_size: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "distill_batch_size", "threads", "eval_batch_size"):
+            value = getattr(self, name)
+            require(value >= 1, "client", name, value, "an integer of at least 1")
+        for name in ("local_epochs", "distill_epochs", "private_weight"):
+            value = getattr(self, name)
+            require(value >= 0, "client", name, value, "a number of at least 0")
+        require(
+            self.init in ("shared", "per_client"), "client", "init", self.init, "shared, per_client"
+        )
+        require(
+            self.optimizer_state in ("keep", "reset"),
+            "client",
+            "optimizer_state",
+            self.optimizer_state,
+            "keep, reset",
+        )

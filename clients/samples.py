@@ -1,0 +1,80 @@
+"""The samples of a process's clients, ready for the model and on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedfuse.data.tensors import gather, normalise, to_inputs
+from fedfuse.types import ClientData, FederatedData, IntArray, Samples
+
+
+@dataclass(slots=True)
+class ModelInputs:
+    """Model inputs and labels from the mapped arrays.
+
+    On the CPU only the rows in use are ever float32; on a GPU the raw pools are moved there once
+    and rows are taken from them there.
+
+    Args:
+        data: The federation's data.
+        device: Where the tensors are wanted.
+    """
+
+    data: FederatedData
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    _public: Tensor | None = None
+    _test: Tensor | None = None
+    _pools: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def private(self, clients: Sequence[ClientData]) -> list[tuple[Tensor, Tensor]]:
+        """Return the training inputs and labels of each client.
+
+        Clients without a feature shift get consecutive slices of one tensor, so that who trains
+        many at once need not copy them together.
+        """
+        if any(client.transform is not None for client in clients):
+            return [self.rows(self.data.train, client.train, client) for client in clients]
+        sizes = [len(client.train) for client in clients]
+        joined = np.concatenate([client.train for client in clients])
+        inputs, labels = self.rows(self.data.train, joined, clients[0])
+        return list(zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True))
+
+    def rows(self, pool: Samples, index: IntArray, client: ClientData) -> tuple[Tensor, Tensor]:
+        """Return inputs [B, ...] and labels [B] of some rows as the client sees them."""
+        mean, std = self.data.mean, self.data.std
+        if self.device.type == "cpu":
+            return gather(pool, index, mean, std, client.transform)
+        inputs, labels = self._on_device(pool)
+        where = torch.from_numpy(np.ascontiguousarray(index)).to(self.device)
+        raw = inputs[where].float()
+        if client.transform is not None:
+            # A user's own function, written for the CPU.
+            raw = client.transform(raw.cpu()).to(self.device)
+        return normalise(raw, mean, std), labels[where]
+
+    def public(self) -> Tensor:
+        """Return the public inputs [P, ...], prepared once per process."""
+        if self._public is None:
+            inputs = to_inputs(self.data.public.inputs, self.data.mean, self.data.std)
+            self._public = inputs.to(self.device)
+        return self._public
+
+    def test(self) -> Tensor:
+        """Return the test pool's inputs, prepared once per process and shared by its clients."""
+        if self._test is None:
+            inputs = to_inputs(self.data.test.inputs, self.data.mean, self.data.std)
+            self._test = inputs.to(self.device)
+        return self._test
+
+    def _on_device(self, pool: Samples) -> tuple[Tensor, Tensor]:
+        if id(pool) not in self._pools:
+            self._pools[id(pool)] = (
+                torch.from_numpy(np.array(pool.inputs)).to(self.device),
+                torch.from_numpy(np.array(pool.labels)).to(self.device),
+            )
+        return self._pools[id(pool)]
