@@ -52,7 +52,8 @@ def _arms(summary: Summary) -> Table:
     title = f"{summary.method}{against}: test accuracy in %\n{about} · {summary.model}"
     table = _table(title=title)
     table.add_column("test set", no_wrap=True)
-    table.add_column("round", justify="right", no_wrap=True)
+    other = f"\n({_short(summary.baseline)})" if summary.baseline else ""
+    table.add_column(f"round{other}", justify="right", no_wrap=True)
     if summary.baseline:
         table.add_column(f"{_short(summary.baseline)}\nmean", justify="right")
     for name in ("mean", "worst", "std"):
