@@ -135,7 +135,7 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
         return 2
     try:
         folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
-        _perform(cfg, folder)
+        _perform(cfg, folder, None if total is None else folder.path.parent / ".baselines")
     except FedfuseError as error:
         _give_up(folder, str(error))
         _say(f"error: {error}")
@@ -150,7 +150,7 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
     return 0
 
 
-def _perform(cfg: DictConfig, folder: Any) -> None:
+def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
     from rich.console import Console
 
     from experiments import launch, table
@@ -163,7 +163,7 @@ def _perform(cfg: DictConfig, folder: Any) -> None:
     live = console.is_terminal and not console.is_dumb_terminal
     reporter = Many([Files(folder), Panel(console) if live else Lines()])
     try:
-        summary = launch.run(cfg, folder, reporter)
+        summary = launch.run(cfg, folder, reporter, shared)
     finally:
         reporter.close()
     folder.finish(summary.as_dict())

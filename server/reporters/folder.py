@@ -101,6 +101,11 @@ class RunFolder:
         with self.replacing("partition.parquet") as file:
             pq.write_table(table, file, compression="zstd")
 
+    def write_preview(self, text: str) -> None:
+        """Write the label counts of every client as text."""
+        with self.replacing("partition.txt") as file:
+            file.write_text(text + "\n", encoding="utf-8")
+
     def event(self, kind: str, **fields: Any) -> None:
         """Append one line to ``events.jsonl``."""
         line = json.dumps(plain({"time": now(), "event": kind, **fields}), ensure_ascii=False)

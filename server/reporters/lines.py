@@ -25,10 +25,12 @@ class Lines:
         self._begun = 0.0
 
     def start(self, info: RunInfo) -> None:
-        """Print what will run."""
+        """Print what will run and who holds what."""
         self._info = info
         self._begun = monotonic()
         self._print(headline(info))
+        if info.preview:
+            self._print(f"\n{info.preview}\n")
 
     def phase(self, arm: str, round_: int, phase: str) -> None:
         """Print nothing."""

@@ -7,21 +7,16 @@ from server.reporters.protocol import RunInfo
 
 
 class Memory:
-    """Keep the metric rows and the seconds of every arm.
-
-    ``rows`` and ``seconds`` (summed over rounds, by phase) are keyed by arm.
-    """
+    """Keep the records of every arm; ``records`` is keyed by arm."""
 
     def __init__(self) -> None:
         self.info: RunInfo | None = None
-        self.rows: dict[str, list[MetricRow]] = {}
-        self.seconds: dict[str, dict[str, float]] = {}
+        self.records: dict[str, list[RoundRecord]] = {}
 
     def start(self, info: RunInfo) -> None:
         """Begin with nothing."""
         self.info = info
-        self.rows = {arm: [] for arm in info.arms}
-        self.seconds = {arm: {} for arm in info.arms}
+        self.records = {arm: [] for arm in info.arms}
 
     def phase(self, arm: str, round_: int, phase: str) -> None:
         """Remember nothing."""
@@ -31,9 +26,19 @@ class Memory:
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Remember the round."""
-        self.rows[arm] += record.metrics
-        for phase, spent in record.seconds.items():
-            self.seconds[arm][phase] = self.seconds[arm].get(phase, 0.0) + spent
+        self.records[arm].append(record)
+
+    def rows(self, arm: str) -> list[MetricRow]:
+        """Return all metric rows of an arm."""
+        return [row for record in self.records[arm] for row in record.metrics]
+
+    def seconds(self, arm: str) -> dict[str, float]:
+        """Return the wall time of an arm by phase, summed over its rounds."""
+        total: dict[str, float] = {}
+        for record in self.records[arm]:
+            for phase, spent in record.seconds.items():
+                total[phase] = total.get(phase, 0.0) + spent
+        return total
 
     def close(self) -> None:
         """Hold on to everything."""

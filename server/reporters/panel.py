@@ -36,8 +36,10 @@ class Panel:
         self._means: dict[tuple[str, int], tuple[float | None, float | None]] = {}
 
     def start(self, info: RunInfo) -> None:
-        """Show the panel."""
+        """Print who holds what, and show the panel below it."""
         self._info = info
+        if info.preview:
+            self._console.print(info.preview, highlight=False, markup=False, soft_wrap=True)
         self._begun = monotonic()
         self._finished = dict.fromkeys(info.arms, 0)
         self._live = Live(

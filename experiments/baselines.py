@@ -1,0 +1,81 @@
+"""Within one sweep, train the local baseline of a federation once and show it to every method.
+
+Two runs of a sweep that differ only in how knowledge is fused have the same baseline, to the
+bit. Nothing is reused across sweeps: between two of them the code may have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from fedfuse.types import MetricRow, RoundRecord
+
+FUSION_ONLY = frozenset(
+    {
+        "method",
+        "scorer",
+        "neighbours",
+        "rule",
+        "sharpen",
+        "distill",
+        "temperature",
+        "baseline",
+        "server",
+        "engine",
+    }
+)
+"""Top-level keys that cannot change what a client learns alone."""
+
+FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution"})
+"""Keys of ``client`` of which the same is true."""
+
+
+def identity(cfg: DictConfig, data_fingerprint: str) -> str:
+    """Return a hash of everything that local training depends on."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
+    kept["client"] = {
+        name: value for name, value in kept["client"].items() if name not in FUSION_ONLY_CLIENT
+    }
+    text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def load(folder: Path, name: str) -> tuple[RoundRecord, ...] | None:
+    """Return the rounds of the baseline ``name``, or None if nobody has trained it yet."""
+    try:
+        rounds = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return tuple(
+        RoundRecord(
+            item["round"],
+            tuple(MetricRow(*row) for row in item["metrics"]),
+            weights=None,
+            seconds=item["seconds"],
+        )
+        for item in rounds
+    )
+
+
+def save(folder: Path, name: str, records: Sequence[RoundRecord]) -> None:
+    """Keep a finished baseline; floats survive JSON to the bit."""
+    rounds = [
+        {
+            "round": record.round,
+            "metrics": [list(asdict(row).values()) for row in record.metrics],
+            "seconds": record.seconds,
+        }
+        for record in records
+    ]
+    folder.mkdir(exist_ok=True)
+    temporary = folder / f"{name}.tmp"
+    temporary.write_text(json.dumps(rounds), encoding="utf-8")
+    temporary.replace(folder / f"{name}.json")
