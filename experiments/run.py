@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from experiments.siblings import check_siblings
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
+        check_siblings()
         return _dispatch(_parse(sys.argv[1:] if argv is None else list(argv)))
     except FedfuseError as error:
         _say(f"error: {error}")
