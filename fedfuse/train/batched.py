@@ -1,5 +1,238 @@
-from dataclasses import dataclass
-from fedfuse.train.trainer import LoopTrainer
-@dataclass(frozen=True)
-class BatchedTrainer(LoopTrainer):
-    fallback: object = None
+"""Train and query all clients of one architecture at once.
+
+Their parameters are the rows of one matrix, ``torch.func.vmap`` runs one model with all of them,
+and one update moves all rows. Clients come by falling number of steps, so those that still train
+are always the first rows: a client whose steps are over is not touched at all.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fedfuse.errors import FedfuseError
+from fedfuse.train.memory import bytes_per_sample, clients_that_fit
+from fedfuse.train.moments import trained, update_of
+from fedfuse.train.obstacles import obstacle
+from fedfuse.train.padded import PaddedSteps, pad
+from fedfuse.train.patches import Patches
+from fedfuse.train.precision import Precision
+from fedfuse.train.stacked import StackedModels
+from fedfuse.train.trainer import LoopTrainer, Student
+from fedfuse.train.work import Work
+
+
+class LoopFallbackWarning(UserWarning):
+    """A model cannot be batched; its clients train one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchedTrainer:
+    """Many clients at once: the GPU's choice.
+
+    Takes the steps that :class:`~fedfuse.train.trainer.LoopTrainer` takes and agrees with it up
+    to floating-point rounding; only layers that draw random numbers (dropout) draw others.
+
+    Args:
+        precision: Number format of the passes through the models.
+        patches: Whether convolutions run as matrix products over unfolded patches
+            (:mod:`fedfuse.train.patches`) or as grouped convolutions.
+        fallback: Who trains what cannot be batched; None refuses it.
+    """
+
+    precision: Precision = Precision.FP32
+    patches: bool = False
+    fallback: LoopTrainer | None = None
+    _obstacles: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)
+    _chunks: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    _bytes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    _ranks: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def cohorts(
+        self, client_ids: Sequence[int], architectures: Sequence[str]
+    ) -> list[tuple[int, ...]]:
+        """Hand over all clients of one architecture together."""
+        groups: dict[str, list[int]] = {}
+        for client_id, architecture in zip(client_ids, architectures, strict=True):
+            groups.setdefault(architecture, []).append(client_id)
+        return [tuple(group) for group in groups.values()]
+
+    def fit(self, students: Sequence[Student], works: Sequence[Work]) -> list[float]:
+        """Take all students' steps side by side, as many students at once as fit into memory.
+
+        Raises:
+            FedfuseError: If the model cannot be batched and there is no fallback, or if not even
+                one client fits into memory.
+        """
+        if not students:
+            return []
+        if self._refused(students[0], works[0].inputs):
+            assert self.fallback is not None
+            return self.fallback.fit(students, works)
+        losses = [float("nan")] * len(students)
+        busy = [row for row, work in enumerate(works) if work.schedule.num_steps]
+        # Equal steps keep the order in which the clients were first seen, and with it the matrix
+        # in which their parameters already lie.
+        for row in busy:
+            self._ranks.setdefault(students[row].client_id, len(self._ranks))
+        busy.sort(
+            key=lambda row: (
+                -works[row].schedule.num_steps,
+                self._ranks[students[row].client_id],
+            )
+        )
+        if not busy:
+            return losses
+        size = self._chunk(students[0], works[busy[0]].inputs, _largest_batch(works))
+        for start in range(0, len(busy), size):
+            rows = busy[start : start + size]
+            theirs = self._fit([students[row] for row in rows], [works[row] for row in rows])
+            for row, loss in zip(rows, theirs, strict=True):
+                losses[row] = loss
+        return losses
+
+    def predict(self, students: Sequence[Student], inputs: Tensor, batch_size: int) -> Tensor:
+        """Query all students on the same inputs."""
+        if self._refused(students[0], inputs):
+            assert self.fallback is not None
+            return self.fallback.predict(students, inputs, batch_size)
+        return self._ask(students, inputs, batch_size, shared=True)
+
+    def predict_each(
+        self, students: Sequence[Student], inputs: Sequence[Tensor], batch_size: int
+    ) -> list[Tensor]:
+        """Query all students, each on its own inputs, padded to the longest."""
+        if not students:
+            return []
+        if self._refused(students[0], inputs[0]):
+            assert self.fallback is not None
+            return self.fallback.predict_each(students, inputs, batch_size)
+        own = torch.nn.utils.rnn.pad_sequence(list(inputs), batch_first=True)
+        logits = self._ask(students, own, batch_size, shared=False)
+        return [rows[: len(x)] for rows, x in zip(logits, inputs, strict=True)]
+
+    # -- one chunk -----------------------------------------------------------------------------
+
+    def _fit(self, students: Sequence[Student], works: Sequence[Work]) -> list[float]:
+        models = StackedModels.of(students, training=True)
+        update = update_of([student.optimizer for student in students])
+        main = pad(works)
+        anchors = [work.anchor for work in works if work.anchor is not None]
+        anchor = pad(anchors) if len(anchors) == len(works) else None
+        works[0].seed_layers()
+        total = torch.zeros(len(students), device=models.rows.device)
+        for step, active in enumerate(main.active):
+            leaf = models.rows[:active].detach().requires_grad_()
+            losses = self._losses(models, leaf, main, step)
+            if anchor is not None:
+                weight = works[0].anchor_weight
+                losses = losses + weight * self._losses(models, leaf, anchor, step)
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+            with torch.no_grad():
+                update(models.rows[:active], gradient)
+                total[:active] += losses.detach()
+        counts = torch.tensor([float(work.schedule.num_steps) for work in works])
+        means: list[float] = (total.cpu() / counts).tolist()
+        return means
+
+    def _losses(self, models: StackedModels, leaf: Tensor, steps: PaddedSteps, step: int) -> Tensor:
+        """Return the mean loss of each active client's batch, [A]."""
+        inputs, targets, weights = steps.batch(step)
+        with self.precision.context(inputs.device), self._convolutions():
+            logits = models(leaf, inputs)
+        losses = steps.loss(logits.float().flatten(0, 1), targets.flatten(0, 1))
+        losses = losses.view(len(leaf), -1)
+        if weights is None:
+            return losses.mean(dim=1)
+        counted = weights.sum(dim=1).clamp_min(torch.finfo(weights.dtype).tiny)
+        return (losses * weights).sum(dim=1) / counted
+
+    def _ask(
+        self, students: Sequence[Student], inputs: Tensor, batch_size: int, *, shared: bool
+    ) -> Tensor:
+        """Return logits [k, N, C] on shared inputs [N, ...] or on the students' own [k, N, ...]."""
+        logits: list[Tensor] = [torch.empty(0)] * len(students)
+        for rows in _together(students):
+            models = StackedModels.of([students[row] for row in rows], training=False)
+            sample = inputs[:1] if shared else inputs[rows[0], :1]
+            needed = self._per_sample(students[0], sample) * len(rows)
+            fit = clients_that_fit(needed, inputs.device, "evaluation.batch_size")
+            theirs = inputs if shared else inputs[torch.tensor(rows, device=inputs.device)]
+            with (
+                torch.inference_mode(),
+                self.precision.context(inputs.device),
+                self._convolutions(),
+            ):
+                parts = [
+                    models(models.rows, batch, shared=shared).float()
+                    for batch in torch.split(theirs, min(batch_size, fit), dim=0 if shared else 1)
+                ]
+                for row, own in zip(rows, torch.cat(parts, dim=1), strict=True):
+                    logits[row] = own
+        return torch.stack(logits)
+
+    # -- what fits -----------------------------------------------------------------------------
+
+    def _refused(self, student: Student, inputs: Tensor) -> bool:
+        """Tell whether the fallback has to do it; say why, once per architecture."""
+        name = student.architecture
+        if name not in self._obstacles:
+            self._obstacles[name] = obstacle(student.model, student.optimizer, inputs)
+            if self._obstacles[name] is not None and self.fallback is not None:
+                words = f"{self._words(name)}; its clients train one after the other."
+                warnings.warn(words, LoopFallbackWarning, stacklevel=2)
+        if self._obstacles[name] is None:
+            return False
+        if self.fallback is None:
+            raise FedfuseError(self._words(name), next_step="Set trainer=auto or trainer=loop.")
+        return True
+
+    def _words(self, architecture: str) -> str:
+        reason = self._obstacles[architecture]
+        return f"Model '{architecture}' cannot be trained for many clients at once: {reason}"
+
+    def _chunk(self, student: Student, inputs: Tensor, batch_size: int) -> int:
+        """Return how many students train at once; it only ever shrinks, to keep matrices whole."""
+        parameters = sum(parameter.nbytes for parameter in trained(student.optimizer))
+        # A row, its gradient, two moments and two temporary values of the update.
+        needed = 6 * parameters + batch_size * self._per_sample(student, inputs[:1])
+        fit = clients_that_fit(needed, inputs.device, "client.batch_size")
+        name = student.architecture
+        self._chunks[name] = min(fit, self._chunks.get(name, fit))
+        return self._chunks[name]
+
+    def _per_sample(self, student: Student, sample: Tensor) -> int:
+        if student.architecture not in self._bytes:
+            self._bytes[student.architecture] = bytes_per_sample(student.model, sample)
+        return self._bytes[student.architecture]
+
+    def _convolutions(self) -> AbstractContextManager[object]:
+        return Patches() if self.patches else nullcontext()
+
+
+def _largest_batch(works: Sequence[Work]) -> int:
+    """Return the samples that one client needs at once, those of an anchor included."""
+    sizes = [max(work.schedule.sizes, default=0) for work in works]
+    anchors = [max(w.anchor.schedule.sizes, default=0) for w in works if w.anchor is not None]
+    return max(sizes) + max(anchors, default=0)
+
+
+def _together(students: Sequence[Student]) -> list[list[int]]:
+    """Return which students' parameters lie in one matrix, each group in the matrix's order.
+
+    Students whose parameters lie in none yet form one group.
+    """
+    groups: dict[int, list[int]] = {}
+    first = [trained(student.optimizer)[0] for student in students]
+    for row, parameter in enumerate(first):
+        storage = parameter.untyped_storage()
+        alone = storage.nbytes() == parameter.nbytes
+        groups.setdefault(0 if alone else storage.data_ptr(), []).append(row)
+    for rows in groups.values():
+        rows.sort(key=lambda row: first[row].storage_offset())
+    return list(groups.values())

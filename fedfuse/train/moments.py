@@ -1,0 +1,140 @@
+"""SGD, Adam and AdamW for many clients at once: one update of a matrix with a client per row.
+
+The formulas are torch's own (``torch.optim``), written for rows whose numbers of past steps may
+differ. Hyperparameters and moments stay in each client's ``torch.optim`` object, so that the loop
+trainer and checkpoints find them where they always are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fedfuse.train.rows import as_rows
+
+
+class Update(Protocol):
+    """Move the parameters of the first A clients, [A, D], against their gradients, in place."""
+
+    def __call__(self, parameters: Tensor, gradients: Tensor) -> None:
+        """Take one step."""
+        ...
+
+
+def update_of(optimizers: Sequence[torch.optim.Optimizer]) -> Update:
+    """Return the update that moves all clients as each one's optimiser would move its own.
+
+    Args:
+        optimizers: One per client, in the order of the rows, all of one kind and with equal
+            hyperparameters, for which :func:`why_not` is None.
+    """
+    options = optimizers[0].param_groups[0]
+    if isinstance(optimizers[0], torch.optim.SGD):
+        return _Sgd(optimizers, options)
+    return _Adam(optimizers, options, decoupled=type(optimizers[0]) is torch.optim.AdamW)
+
+
+def why_not(optimizer: torch.optim.Optimizer) -> str | None:
+    """Return why many clients with such an optimiser cannot be moved at once, or None.
+
+    >>> why_not(torch.optim.Adagrad([torch.zeros(1)]))
+    'the optimiser Adagrad is none of Adam, AdamW, SGD'
+    """
+    name = type(optimizer).__name__
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+        return f"the optimiser {name} is none of Adam, AdamW, SGD"
+    if len(optimizer.param_groups) != 1:
+        return f"the optimiser {name} has {len(optimizer.param_groups)} parameter groups"
+    for option in ("amsgrad", "maximize", "differentiable", "dampening"):
+        if optimizer.param_groups[0].get(option):
+            return f"the optimiser {name} has {option} set"
+    return None
+
+
+def trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the parameters that an optimiser moves, in its order."""
+    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+
+class _Sgd:
+    """Stochastic gradient descent with momentum (Sutskever's form, as in torch) and L2 decay."""
+
+    def __init__(
+        self, optimizers: Sequence[torch.optim.Optimizer], options: Mapping[str, Any]
+    ) -> None:
+        self._lr, self._decay = float(options["lr"]), float(options["weight_decay"])
+        self._momentum, self._nesterov = float(options["momentum"]), bool(options["nesterov"])
+        # torch's first step sets the momentum to the gradient; from zero the formula does so too.
+        self._kept = _slot(optimizers, "momentum_buffer") if self._momentum else None
+
+    def __call__(self, parameters: Tensor, gradients: Tensor) -> None:
+        if self._decay:
+            gradients = gradients.add(parameters, alpha=self._decay)
+        if self._kept is not None:
+            kept = self._kept[: len(parameters)].mul_(self._momentum).add_(gradients)
+            gradients = gradients.add(kept, alpha=self._momentum) if self._nesterov else kept
+        parameters.sub_(gradients, alpha=self._lr)
+
+
+class _Adam:
+    """Adam (arXiv 1412.6980) with L2 decay, or with decoupled decay (AdamW, arXiv 1711.05101)."""
+
+    def __init__(
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        options: Mapping[str, Any],
+        *,
+        decoupled: bool,
+    ) -> None:
+        self._lr, self._decay = float(options["lr"]), float(options["weight_decay"])
+        self._betas = tuple(float(beta) for beta in options["betas"])
+        self._eps, self._decoupled = float(options["eps"]), decoupled
+        self._mean = _slot(optimizers, "exp_avg")
+        self._square = _slot(optimizers, "exp_avg_sq")
+        self._steps = _counts(optimizers)
+
+    def __call__(self, parameters: Tensor, gradients: Tensor) -> None:
+        active = len(parameters)
+        beta1, beta2 = self._betas
+        steps = self._steps[:active].add_(1)[:, :1].double()
+        if self._decoupled:
+            parameters.mul_(1 - self._lr * self._decay)
+        elif self._decay:
+            gradients = gradients.add(parameters, alpha=self._decay)
+        mean = self._mean[:active].lerp_(gradients, 1 - beta1)
+        square = self._square[:active].mul_(beta2).addcmul_(gradients, gradients, value=1 - beta2)
+        step_size = (self._lr / (1 - beta1**steps)).to(mean.dtype)
+        spread = (1 - beta2**steps).sqrt().to(mean.dtype)
+        parameters.sub_(
+            square.sqrt().div_(spread).add_(self._eps).reciprocal_().mul_(mean).mul_(step_size)
+        )
+
+
+def _slot(optimizers: Sequence[torch.optim.Optimizer], name: str) -> Tensor:
+    """Return the matrix [K, D] of one kind of moment, zero where a client has none yet."""
+    clients = []
+    for optimizer in optimizers:
+        parameters = trained(optimizer)
+        for parameter in parameters:
+            if optimizer.state[parameter].get(name) is None:
+                optimizer.state[parameter][name] = torch.zeros_like(
+                    parameter, memory_format=torch.contiguous_format
+                )
+        clients.append([optimizer.state[parameter][name] for parameter in parameters])
+    return as_rows(clients)
+
+
+def _counts(optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
+    """Return the numbers of past steps [K, parameters], as float32 as torch keeps them."""
+    clients = []
+    for optimizer in optimizers:
+        parameters = trained(optimizer)
+        for parameter in parameters:
+            state = optimizer.state[parameter]
+            done = torch.as_tensor(state.get("step", 0.0), dtype=torch.float32)
+            state["step"] = done.to(parameter.device)
+        clients.append([optimizer.state[parameter]["step"] for parameter in parameters])
+    return as_rows(clients)

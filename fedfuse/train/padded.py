@@ -1,0 +1,136 @@
+"""The steps of many clients side by side: each step's batches in one tensor, padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedfuse.train.work import SampleLoss, Work
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedSteps:
+    """The works of K clients, ordered by falling number of steps; made by :func:`pad`.
+
+    Args:
+        inputs: All samples of all clients, [S, ...].
+        targets: All targets, [R, ...].
+        sample_weight: One weight per target, [R]; None means 1 everywhere.
+        first_input: Row of ``inputs`` at which each client's samples begin, int64 [K].
+        first_target: Row of ``targets`` likewise.
+        index: int64 [T, K, B], each client's own sample index at each step; 0 where padded.
+        sizes: int64 [T, K], samples per step and client; 0 when a client's steps are over.
+        active: Clients that still take a step, for each of the T steps.
+        widths: Largest batch of each step.
+        even: Whether all active clients' batches have that size.
+        loss: Per-sample loss, the same for all.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    sample_weight: Tensor | None
+    first_input: Tensor
+    first_target: Tensor
+    index: Tensor
+    sizes: Tensor
+    active: tuple[int, ...]
+    widths: tuple[int, ...]
+    even: tuple[bool, ...]
+    loss: SampleLoss
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return inputs [A, B, ...], targets [A, B, ...] and weights [A, B] of the active clients.
+
+        Weights are None where every sample counts the same.
+        """
+        active, width = self.active[step], self.widths[step]
+        index = self.index[step, :active, :width]
+        rows = index + self.first_target[:active, None]
+        weights = None if self.sample_weight is None else self.sample_weight[rows]
+        if not self.even[step]:
+            position = torch.arange(width, device=index.device)
+            real = (position < self.sizes[step, :active, None]).float()
+            weights = real if weights is None else weights * real
+        inputs = self.inputs[index + self.first_input[:active, None]]
+        return inputs, self.targets[rows], weights
+
+
+def pad(works: Sequence[Work]) -> PaddedSteps:
+    """Return the works side by side; they must come by falling number of steps.
+
+    Raises:
+        ValueError: If they do not, or do not share one loss.
+    """
+    counts = [work.schedule.num_steps for work in works]
+    if counts != sorted(counts, reverse=True):
+        raise ValueError("works must come by falling number of steps")
+    if any(work.loss != works[0].loss for work in works):
+        raise ValueError("clients that train together share one loss")
+    sizes = torch.zeros(counts[0], len(works), dtype=torch.int64)
+    for client, work in enumerate(works):
+        sizes[: counts[client], client] = torch.tensor(work.schedule.sizes, dtype=torch.int64)
+    active = (sizes > 0).sum(dim=1).tolist()
+    widths = sizes.amax(dim=1).tolist()
+    even = [bool((row[:n] == w).all()) for row, n, w in zip(sizes, active, widths, strict=True)]
+    index = torch.zeros(counts[0], len(works), max(widths), dtype=torch.int64)
+    for client, work in enumerate(works):
+        taken = sizes[: counts[client], client]
+        step = torch.repeat_interleave(torch.arange(counts[client]), taken)
+        begin = taken.cumsum(0) - taken
+        index[step, client, torch.arange(len(step)) - begin[step]] = work.schedule.order
+    device = works[0].inputs.device
+    inputs, first_input = _join([work.inputs for work in works])
+    targets, first_target = _join([work.targets for work in works])
+    weights = None
+    if any(work.sample_weight is not None for work in works):
+        weights = torch.cat([_weights(work) for work in works])
+        first_target = _starts([work.targets for work in works])
+        targets = torch.cat([work.targets for work in works])
+    return PaddedSteps(
+        inputs=inputs,
+        targets=targets,
+        sample_weight=weights,
+        first_input=first_input.to(device),
+        first_target=first_target.to(device),
+        index=index.to(device),
+        sizes=sizes.to(device),
+        active=tuple(active),
+        widths=tuple(widths),
+        even=tuple(even),
+        loss=works[0].loss,
+    )
+
+
+def _weights(work: Work) -> Tensor:
+    if work.sample_weight is not None:
+        return work.sample_weight
+    return torch.ones(len(work.targets), device=work.targets.device)
+
+
+def _join(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return one tensor that holds all parts, and the row at which each begins.
+
+    Parts that are slices of one tensor (the public set, a cohort's private samples) are not
+    copied.
+    """
+    first = parts[0]
+    storage = first.untyped_storage().data_ptr()
+    row = max(1, first[0].numel()) if len(first) else 1
+    lowest = min(part.storage_offset() for part in parts)
+    begin = [(part.storage_offset() - lowest) / row for part in parts]
+    if all(
+        part.is_contiguous() and part.untyped_storage().data_ptr() == storage and at.is_integer()
+        for part, at in zip(parts, begin, strict=True)
+    ):
+        total = max(int(at) + len(part) for part, at in zip(parts, begin, strict=True))
+        shape = (total, *first.shape[1:])
+        return first.as_strided(shape, first.stride(), lowest), torch.tensor(begin).long()
+    return torch.cat(list(parts)), _starts(parts)
+
+
+def _starts(parts: Sequence[Tensor]) -> Tensor:
+    lengths = torch.tensor([len(part) for part in parts])
+    return lengths.cumsum(0) - lengths
