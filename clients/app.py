@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from clients.places import StatePlan
 from clients.steps import Node
 from fedfuse.messages import (
     CLIENTS,
@@ -31,15 +33,44 @@ _NODES: dict[tuple[int, int], Node] = {}
 """Nodes of this process by (run, node): Flower hands over a fresh ClientApp for every message."""
 
 
-def make_client_app(build: NodeBuilder) -> ClientApp:
+class KnowledgeClientApp(ClientApp):
+    """A ClientApp that travels as nothing but the recipe of its nodes.
+
+    Flower's Ray engine pickles the app with every message; without ``__reduce__`` the handlers
+    would go by value, and with them everything that they see.
+
+    Args:
+        build: Builds a node; must be picklable where the engine has other processes.
+        plan: Where client states wait between messages.
+    """
+
+    def __init__(self, build: NodeBuilder, plan: StatePlan) -> None:
+        super().__init__()
+        self._recipe = (build, plan)
+
+    def __reduce__(self) -> tuple[Callable[..., ClientApp], tuple[NodeBuilder, StatePlan]]:
+        return make_client_app, self._recipe
+
+
+def make_client_app(build: NodeBuilder, plan: StatePlan = StatePlan()) -> ClientApp:  # noqa: B008
     """Return a ClientApp whose nodes are built by ``build``, once per process and run."""
-    app = ClientApp()
+    app = KnowledgeClientApp(build, plan)
 
     def node_of(context: Context) -> Node:
         key = (context.run_id, context.node_id)
         if key not in _NODES:
-            _NODES[key] = build(context)
+            node = _NODES[key] = build(context)
+            node.on_client_done = _both(node.states.save, node.on_client_done)
         return _NODES[key]
+
+    @contextmanager
+    def at_work(message: Message, context: Context) -> Iterator[tuple[Node, Header]]:
+        """Open the states of the node's clients for one message."""
+        node, header = node_of(context), _header(message)
+        place = plan.open(context.state, header.arm, _read_ids(message))
+        node.states.open(place, node.client_ids, node.make_optimizer)
+        yield node, header
+        node.states.close()
 
     @app.query()
     def hello(message: Message, context: Context) -> Message:
@@ -54,28 +85,28 @@ def make_client_app(build: NodeBuilder) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        node, header = node_of(context), _header(message)
-        bank, metrics, failures = node.train(
-            header.arm,
-            header.round,
-            _read_ids(message),
-            share=header.share,
-            evaluate=header.evaluate,
-        )
+        with at_work(message, context) as (node, header):
+            bank, metrics, failures = node.train(
+                header.arm,
+                header.round,
+                _read_ids(message),
+                share=header.share,
+                evaluate=header.evaluate,
+            )
         return _reply(message, bank, metrics, failures)
 
     @app.train(DISTILL.split(".")[1])
     def distil(message: Message, context: Context) -> Message:
-        node, header = node_of(context), _header(message)
-        client_ids = _read_ids(message)
-        teachers = None
-        if TEACHERS in message.content:
-            arrays = {k: v.numpy() for k, v in message.content.array_records[TEACHERS].items()}
-            asked = Expectation(client_ids, len(node.data.public), node.data.num_classes)
-            teachers = decode(Teachers, arrays, asked)
-        metrics, failures = node.distil(
-            header.arm, header.round, client_ids, teachers, evaluate=header.evaluate
-        )
+        with at_work(message, context) as (node, header):
+            client_ids = _read_ids(message)
+            teachers = None
+            if TEACHERS in message.content:
+                arrays = {k: v.numpy() for k, v in message.content.array_records[TEACHERS].items()}
+                asked = Expectation(client_ids, len(node.data.public), node.data.num_classes)
+                teachers = decode(Teachers, arrays, asked)
+            metrics, failures = node.distil(
+                header.arm, header.round, client_ids, teachers, evaluate=header.evaluate
+            )
         return _reply(message, None, metrics, failures)
 
     return app
@@ -85,6 +116,14 @@ def forget_run(run_id: int) -> None:
     """Free the nodes of a finished run in this process."""
     for key in [key for key in _NODES if key[0] == run_id]:
         del _NODES[key]
+
+
+def _both(first: Callable[[int], None], then: Callable[[int], None]) -> Callable[[int], None]:
+    def call(client_id: int) -> None:
+        first(client_id)
+        then(client_id)
+
+    return call
 
 
 def _header(message: Message) -> Header:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from clients.places import Place
+
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -39,12 +41,16 @@ class ClientState:
     def tensors(self) -> dict[str, Tensor]:
         """Return everything remembered as one flat mapping, names to tensors (shared memory).
 
+        A slot without a value (a momentum not yet used) has no entry.
+
         Names: ``model/<parameter or buffer>`` and ``optimizer/<purpose>/<index>/<slot>``.
         """
         flat = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         for purpose, optimizer in self.optimizers.items():
             for index, slots in optimizer.state_dict()["state"].items():
                 for slot, value in slots.items():
+                    if value is None:  # SGD without momentum
+                        continue
                     flat[f"optimizer/{purpose}/{index}/{slot}"] = torch.as_tensor(value)
         return flat
 
@@ -63,7 +69,22 @@ class ClientState:
         self.optimizers.clear()
         for purpose, state in slots.items():
             optimizer = self.optimizer(purpose, make)
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            laid_out = {
+                index: {slot: _like(value, parameters[index]) for slot, value in kept.items()}
+                for index, kept in state.items()
+            }
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": laid_out})
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """Return a copy of an optimiser's tensor in its parameter's memory layout.
+
+    Fused optimisers walk a parameter and its moments side by side, and what was saved is plain.
+    """
+    if value.shape != parameter.shape:
+        return value.clone()
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 class ClientStates:
@@ -71,17 +92,72 @@ class ClientStates:
 
     A run may train the same federation twice (the method and its local baseline). The arms run
     one after the other, so naming a new arm frees the memory of the one before.
+
+    With a place (see :mod:`clients.places`) every state is also kept there, and what is in this
+    process is a cache: used while it is the version that counts, and bounded.
+
+    Args:
+        limit: Bytes of states that stay in this process between messages, if there is a place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 512 * 2**20) -> None:
+        self._limit = limit
         self._arm: str | None = None
         self._states: dict[int, ClientState] = {}
+        self._tokens: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
+        self._held = 0
+        self._place: Place | None = None
+        self._make_optimizer: OptimizerFactory | None = None
+
+    def open(
+        self, place: Place | None, client_ids: Iterable[int], make_optimizer: OptimizerFactory
+    ) -> None:
+        """Begin a message to ``client_ids`` whose states wait at ``place``."""
+        self._place, self._make_optimizer = place, make_optimizer
+        if place is not None and self._held >= self._limit:
+            # Probably other nodes' clients, whom another process has meanwhile.
+            for client_id in set(self._states) - set(client_ids):
+                self._drop(client_id)
 
     def get(self, arm: str, client_id: int, make: Callable[[], ClientState]) -> ClientState:
         """Return the client's state, made on first use."""
         if arm != self._arm:
-            self._states.clear()
+            for each in list(self._states):
+                self._drop(each)
             self._arm = arm
-        if client_id not in self._states:
-            self._states[client_id] = make()
+        token = 0 if self._place is None else self._place.token(client_id)
+        if client_id not in self._states or self._tokens.get(client_id, 0) != token:
+            self._drop(client_id)
+            state = make()
+            if token:
+                assert self._place is not None
+                assert self._make_optimizer is not None
+                state.restore(self._place.read(client_id), self._make_optimizer)
+            self._states[client_id] = state
+        # What is being trained is no version any more, until it is saved.
+        self._tokens[client_id] = -1 if self._place is not None else 0
         return self._states[client_id]
+
+    def save(self, client_id: int) -> None:
+        """Keep the state of a client that has finished a phase, if there is a place for it."""
+        if self._place is None or client_id not in self._states:
+            return
+        tensors = self._states[client_id].tensors()
+        self._tokens[client_id] = self._place.write(client_id, tensors)
+        size = sum(value.nbytes for value in tensors.values())
+        self._held += size - self._sizes.get(client_id, 0)
+        self._sizes[client_id] = size
+        if self._held > self._limit:
+            self._drop(client_id)
+
+    def close(self) -> None:
+        """End the message: what was saved counts."""
+        if self._place is not None:
+            self._place.commit()
+        self._place = None
+
+    def _drop(self, client_id: int) -> None:
+        self._states.pop(client_id, None)
+        self._tokens.pop(client_id, None)
+        self._held -= self._sizes.pop(client_id, 0)

@@ -58,6 +58,7 @@ class ClientConfig:
         lambda value: re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None,
     )
     precision: str = _one_of("fp32", "bf16")
+    state: str = _one_of("auto", "context", "disk")
     share_class_distribution: bool = field(default=MISSING)  # type: ignore[assignment]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedfuse.fusion.pipeline import Pipeline
-from fedfuse.types import FederatedData
+from fedfuse.types import FederatedData, RoundRecord
 from server.loop import ServerPlan, run_arm
+from server.patience import Patience
 from server.reporters.protocol import Reporter, RunInfo
 from server.transport import Federation
 
@@ -25,6 +26,11 @@ class ServerSetup:
         plan: What the server does.
         data: The federation's data, of which the server looks at the public set only.
         reporter: Who watches.
+        num_nodes: The nodes to wait for.
+        patience: How long to wait for them.
+        counts_clients: Whether the server tells the reporter which clients are done, because
+            the nodes are too far away to do so.
+        known: Arms whose rounds are known already; they are reported and not run again.
     """
 
     info: RunInfo
@@ -32,6 +38,10 @@ class ServerSetup:
     plan: ServerPlan
     data: FederatedData
     reporter: Reporter
+    num_nodes: int = 1
+    patience: Patience = Patience()  # noqa: RUF009 - frozen
+    counts_clients: bool = False
+    known: Mapping[str, Sequence[RoundRecord]] = field(default_factory=dict)
 
 
 def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
@@ -41,15 +51,27 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         setup = build(context)
+
+        def on_answer(client_ids: Sequence[int]) -> None:
+            for client_id in client_ids if setup.counts_clients else ():
+                setup.reporter.client_done(client_id)
+
         federation = Federation(
             grid,
             num_clients=setup.plan.num_clients,
             num_public=len(setup.data.public),
             num_classes=setup.data.num_classes,
             public_fingerprint=setup.data.public.fingerprint(),
+            num_nodes=setup.num_nodes,
+            patience=setup.patience,
+            on_answer=on_answer,
         )
         setup.reporter.start(setup.info)
         for arm in setup.info.arms:
+            if arm in setup.known:
+                for record in setup.known[arm]:
+                    setup.reporter.round_done(arm, record)
+                continue
             run_arm(arm, federation, setup.pipelines[arm], setup.plan, setup.reporter)
 
     return app

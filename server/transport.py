@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from fedfuse.messages import (
 )
 from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
 from fedfuse.wire import Expectation, decode, encode
+from server.patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ class Federation:
         num_public: P.
         num_classes: C.
         public_fingerprint: Hash of the server's public set; every node must have the same.
+        num_nodes: The nodes to wait for.
+        patience: How long to wait.
+        on_answer: Called with the ids of the clients that a node has answered for.
 
     Raises:
         FedfuseError: If the nodes host other clients or another public set.
@@ -68,11 +72,16 @@ class Federation:
         num_public: int,
         num_classes: int,
         public_fingerprint: str,
+        num_nodes: int = 1,
+        patience: Patience = Patience(),  # noqa: B008 - frozen
+        on_answer: Callable[[Sequence[int]], None] = lambda _: None,
     ) -> None:
         self._grid = grid
+        self._patience = patience
+        self._on_answer = on_answer
         self._num_public = num_public
         self._num_classes = num_classes
-        self._hosts = self._meet(public_fingerprint)
+        self._hosts = self._meet(public_fingerprint, num_nodes)
         hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
         if hosted != list(range(num_clients)):
             raise FedfuseError(
@@ -92,13 +101,16 @@ class Federation:
         """Send each client its teacher, or none, and let it learn."""
         return self._ask(DISTILL, header, client_ids, teachers)
 
-    def _meet(self, public_fingerprint: str) -> dict[int, tuple[int, ...]]:
+    def _meet(self, public_fingerprint: str, num_nodes: int) -> dict[int, tuple[int, ...]]:
         """Return which clients each node hosts."""
-        messages = [
-            Message(RecordDict(), node_id, HELLO) for node_id in sorted(self._grid.get_node_ids())
-        ]
+        node_ids = self._patience.nodes(self._grid, num_nodes)
+        messages = [Message(RecordDict(), node_id, HELLO) for node_id in node_ids]
         hosts: dict[int, tuple[int, ...]] = {}
-        for reply in self._send(messages):
+        for message, reply in self._patience.ask(self._grid, messages):
+            if isinstance(reply, str):
+                raise FedfuseError(
+                    f"Node {message.metadata.dst_node_id} cannot take part", got=reply
+                )
             content = reply.content
             theirs = str(content.config_records[HEADER]["public"])
             if theirs != public_fingerprint:
@@ -143,12 +155,17 @@ class Federation:
         banks: list[KnowledgeBank] = []
         metrics: list[ClientMetrics] = []
         failures: list[Failure] = []
-        for reply in self._send(messages):
+        for message, reply in self._patience.ask(self._grid, messages):
+            node_ids = asked[message.metadata.dst_node_id]
+            self._on_answer(node_ids)
+            if isinstance(reply, str):
+                failures += _absent(node_ids, header.round, message_type, reply)
+                continue
             content = reply.content
             failed = load_failures(str(content.config_records[FAILURES]["json"]))
             failures += failed
             lost = {failure.client_id for failure in failed}
-            ids = tuple(i for i in asked[reply.metadata.src_node_id] if i not in lost)
+            ids = tuple(i for i in node_ids if i not in lost)
             expected = Expectation(ids, self._num_public, self._num_classes)
             if KNOWLEDGE in content:
                 arrays = _read(content.array_records[KNOWLEDGE])
@@ -165,16 +182,21 @@ class Federation:
             num_bytes=num_bytes,
         )
 
-    def _send(self, messages: Sequence[Message]) -> Iterable[Message]:
-        """Send the messages and yield the replies, refusing an error of the transport itself."""
-        for reply in self._grid.send_and_receive(messages):
-            if reply.has_error():
-                raise FedfuseError(
-                    f"Node {reply.metadata.src_node_id} did not answer",
-                    got=reply.error.reason,
-                    next_step="Run with engine=serial to see where it happens.",
-                )
-            yield reply
+
+def _absent(
+    client_ids: Sequence[int], round_: int, message_type: str, reason: str
+) -> Iterator[Failure]:
+    """Yield the failure of each client of a node that gave no answer."""
+    hosted = ", ".join(map(str, client_ids))
+    for client_id in client_ids:
+        yield Failure(
+            client_id=client_id,
+            round=round_,
+            phase=message_type.rsplit(".", 1)[-1],
+            error=f"the node of client {hosted} gave no answer: {reason}",
+            traceback="",
+            is_mistake=False,
+        )
 
 
 def _array_record(arrays: dict[str, np.ndarray]) -> ArrayRecord:

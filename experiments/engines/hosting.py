@@ -1,0 +1,76 @@
+"""Which node hosts which clients, and how a process builds its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from flwr.app import Context
+from omegaconf import DictConfig, OmegaConf
+
+from clients.steps import Node
+from experiments.build import Parts, build_node, build_parts
+from fedfuse.errors import FedfuseError
+
+
+def hosted(node: int, num_nodes: int, num_clients: int) -> tuple[int, ...]:
+    """Return the clients that node number ``node`` hosts: an even share, in blocks.
+
+    >>> [hosted(node, 2, 5) for node in range(2)]
+    [(0, 1), (2, 3, 4)]
+    """
+    borders = np.linspace(0, num_clients, num_nodes + 1).astype(int)
+    return tuple(range(borders[node], borders[node + 1]))
+
+
+def check_num_nodes(num_nodes: int, num_clients: int) -> None:
+    """Refuse a number of nodes with which one would host nobody."""
+    if not (type(num_nodes) is int and 1 <= num_nodes <= num_clients):
+        raise FedfuseError(
+            "engine.num_nodes is not valid",
+            got=num_nodes,
+            allowed=f"an integer from 1 to num_clients={num_clients}",
+        )
+
+
+def place(parts: Parts, on_client_done: Callable[[int], None]) -> Callable[[Context], Node]:
+    """Return a builder of this process's nodes, which share everything but their clients."""
+    base = build_node(parts, (), on_client_done)
+    return lambda context: _dealt(base, context)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecipe:
+    """Build a node in any process from nothing but the configuration.
+
+    Args:
+        config: The resolved configuration as YAML; this is all that travels to a worker.
+    """
+
+    config: str
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> NodeRecipe:
+        """Return the recipe of a configuration."""
+        return cls(OmegaConf.to_yaml(cfg, resolve=True))
+
+    def __call__(self, context: Context) -> Node:
+        """Return the node that ``context`` describes."""
+        return _dealt(_base(self.config), context)
+
+
+@lru_cache(maxsize=1)
+def _base(config: str) -> Node:
+    """Return a node without clients, built once per process: its data is mapped from the cache."""
+    return build_node(build_parts(OmegaConf.create(config)), ())  # type: ignore[arg-type]
+
+
+def _dealt(base: Node, context: Context) -> Node:
+    index = int(context.node_config["partition-id"])
+    num_nodes = int(context.node_config["num-partitions"])
+    node = copy(base)  # its prepared inputs and its clients' states are shared by all
+    node.client_ids = hosted(index, num_nodes, base.data.num_clients)
+    return node

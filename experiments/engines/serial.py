@@ -1,0 +1,33 @@
+"""``engine=serial``: both halves of the app in this process, where breakpoints work."""
+
+from __future__ import annotations
+
+import tempfile
+
+from flwr.app import Context, RecordDict
+
+from clients.app import forget_run, make_client_app
+from clients.places import StatePlan
+from experiments.build import Parts
+from experiments.engines.hosting import check_num_nodes, place
+from server.app import ServerSetup, make_server_app
+from server.reporters.folder import RunFolder
+from server.serial_grid import SerialGrid
+
+
+def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:  # noqa: ARG001
+    """Run all rounds."""
+    num_nodes = parts.cfg.engine.num_nodes
+    check_num_nodes(num_nodes, parts.cfg.num_clients)
+    chosen = parts.cfg.client.state
+    with tempfile.TemporaryDirectory(prefix="fedfuse-") as scratch:
+        states = StatePlan("live" if chosen == "auto" else chosen, scratch)
+        grid = SerialGrid(
+            make_client_app(place(parts, setup.reporter.client_done), states),
+            [{"partition-id": i, "num-partitions": num_nodes} for i in range(num_nodes)],
+        )
+        context = Context(grid.run_id, 0, {}, RecordDict(), {})
+        try:
+            make_server_app(lambda _: setup)(grid, context)
+        finally:
+            forget_run(grid.run_id)

@@ -1,0 +1,95 @@
+"""How long the server waits for its nodes, and how it looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedfuse.errors import FedfuseError, require
+
+WORKER_LOST = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "NodeDiedError")
+"""What Ray calls a worker process that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Wait for replies.
+
+    Args:
+        timeout: Seconds for one phase; None waits for ever.
+        interval: Seconds between two looks.
+        check: Called before each wait; raises what ends the run.
+        sleep: Waits.
+    """
+
+    timeout: float | None = None
+    interval: float = 0.1
+    check: Callable[[], None] = lambda: None
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        require(
+            self.timeout is None or self.timeout > 0,
+            "engine",
+            "timeout",
+            self.timeout,
+            "seconds above 0, or null to wait for ever",
+        )
+
+    def nodes(self, grid: Grid, wanted: int) -> list[int]:
+        """Return the ids of all nodes once there are ``wanted`` of them.
+
+        Raises:
+            FedfuseError: If some do not come in time.
+        """
+        begun = time.monotonic()
+        while len(found := sorted(grid.get_node_ids())) < wanted:
+            self.check()
+            if self.timeout is not None and time.monotonic() - begun > self.timeout:
+                raise FedfuseError(
+                    "Some nodes did not come",
+                    got=f"{len(found)} nodes after {self.timeout:g} s",
+                    allowed=f"{wanted} nodes",
+                    next_step="Start the missing ones, or set engine.num_nodes to those there are.",
+                )
+            self.sleep(self.interval)
+        return found
+
+    def ask(
+        self, grid: Grid, messages: Sequence[Message]
+    ) -> Iterator[tuple[Message, Message | str]]:
+        """Send the messages; yield each with its reply, or with the reason why there is none.
+
+        They come as they arrive; who is silent to the end of the time comes last.
+        """
+        begun = time.monotonic()
+        waiting = dict(zip(grid.push_messages(messages), messages, strict=True))
+        while waiting:
+            for reply in grid.pull_messages(list(waiting)):
+                message = waiting.pop(reply.metadata.reply_to_message_id)
+                yield message, reason(reply) if reply.has_error() else reply
+            if not waiting:
+                return
+            self.check()
+            if self.timeout is not None and time.monotonic() - begun > self.timeout:
+                for message in waiting.values():
+                    yield message, f"it did not answer within {self.timeout:g} s (engine.timeout)"
+                return
+            self.sleep(self.interval)
+
+
+def reason(reply: Message) -> str:
+    """Return an error reply's reason in words.
+
+    Flower wraps what a ClientApp raised as ``<class '...'>:<'...'>``.
+    """
+    text = str(reply.error.reason)
+    if any(name in text for name in WORKER_LOST):
+        return "its worker process is gone (killed, out of memory, or its machine went away)"
+    if ":<'" in text and text.endswith("'>"):
+        text = text.split(":<'", 1)[1].removesuffix("'>")
+    return text
