@@ -172,11 +172,10 @@ def _import_longest(parts: list[str], where: str) -> tuple[Any, list[str]]:
 
 
 def _modules(path: Any) -> list[str]:
-    """Return the modules of a package, or of the current folder and everything installed."""
+    """Return the modules of a package, or those a user is likely to mean: their own and ours."""
     if path is not None:
         return [info.name for info in pkgutil.iter_modules(path)]
-    installed = {info.name for info in pkgutil.iter_modules()} - sys.stdlib_module_names
-    return [*(file.stem for file in Path.cwd().glob("*.py")), *installed]
+    return [*(file.stem for file in Path.cwd().glob("*.py")), "fedfuse", "torch", "torchvision"]
 
 
 def _nearest(word: str, names: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from experiments import baselines
 from experiments.build import BASELINE, build_parts, build_server
+from experiments.compatible import check_compatible
 from experiments.summary import Summary, closing
 from server.reporters.folder import RunFolder, partition_columns
 from server.reporters.many import Many
@@ -43,6 +44,7 @@ def run(
     """
     torch.set_num_threads(cfg.client.threads)
     parts = build_parts(cfg)
+    check_compatible(parts)
     setup = build_server(parts, reporter)
     folder.write_partition(**partition_columns(parts.data))
     folder.write_preview(setup.info.preview)

@@ -1,0 +1,39 @@
+"""Try every combination of parts once before training, so that a mistake costs seconds."""
+
+from __future__ import annotations
+
+import torch
+
+from experiments.build import Parts, build_node
+from fedfuse.declarations import declared
+from fedfuse.distill.targets import as_targets
+from fedfuse.errors import ConfigError
+from fedfuse.models.plan import build_checked
+from fedfuse.types import Space, Teachers
+
+
+def check_compatible(parts: Parts) -> None:
+    """Build one model of each architecture, its optimiser, and one teacher for the loss.
+
+    Raises:
+        FedfuseError: From the first part that does not fit the others.
+    """
+    data, models = parts.data, parts.models
+    node = build_node(parts, ())
+    first = {models.name(client.client_id): client.client_id for client in reversed(data.clients)}
+    for client_id in sorted(first.values()):
+        model = build_checked(models, client_id, data.input_shape, data.num_classes, 0)
+        try:
+            node.make_optimizer(model.parameters())
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                "The optimizer cannot be made",
+                got=error,
+                next_step="Look at the keys of optimizer: fedfuse --cfg job --package optimizer.",
+            ) from error
+    if parts.pipeline is not None and node.loss is not None:
+        space = declared(parts.pipeline.rule, "space", Space.PROBABILITIES)
+        if parts.pipeline.sharpen is not None:
+            space = Space.PROBABILITIES
+        uniform = torch.full((1, 1, data.num_classes), 1 / data.num_classes)
+        as_targets(Teachers(torch.zeros(1, dtype=torch.int64), uniform, space), node.loss)
