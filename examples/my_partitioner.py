@@ -2,7 +2,7 @@
 
 Run it from this folder:
 
-    PYTHONPATH=. fedfuse partitioner=custom partitioner._target_=my_partitioner.by_halves
+    fedfuse partitioner._target_=my_partitioner.by_halves
 
 Check it in a test:
 
