@@ -29,6 +29,8 @@ from fedfuse.wire import Expectation, decode, encode
 NodeBuilder = Callable[[Context], Node]
 """Build the node that a Flower context (its ``node_config``) describes."""
 
+Plan = StatePlan | Callable[[Context], StatePlan]
+
 _NODES: dict[tuple[int, int], Node] = {}
 """Nodes of this process by (run, node): Flower hands over a fresh ClientApp for every message."""
 
@@ -41,18 +43,18 @@ class KnowledgeClientApp(ClientApp):
 
     Args:
         build: Builds a node; must be picklable where the engine has other processes.
-        plan: Where client states wait between messages.
+        plan: Where client states wait between messages, or what tells it from a Context.
     """
 
-    def __init__(self, build: NodeBuilder, plan: StatePlan) -> None:
+    def __init__(self, build: NodeBuilder, plan: Plan) -> None:
         super().__init__()
         self._recipe = (build, plan)
 
-    def __reduce__(self) -> tuple[Callable[..., ClientApp], tuple[NodeBuilder, StatePlan]]:
+    def __reduce__(self) -> tuple[Callable[..., ClientApp], tuple[NodeBuilder, Plan]]:
         return make_client_app, self._recipe
 
 
-def make_client_app(build: NodeBuilder, plan: StatePlan = StatePlan()) -> ClientApp:  # noqa: B008
+def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp:  # noqa: B008
     """Return a ClientApp whose nodes are built by ``build``, once per process and run."""
     app = KnowledgeClientApp(build, plan)
 
@@ -67,7 +69,8 @@ def make_client_app(build: NodeBuilder, plan: StatePlan = StatePlan()) -> Client
     def at_work(message: Message, context: Context) -> Iterator[tuple[Node, Header]]:
         """Open the states of the node's clients for one message."""
         node, header = node_of(context), _header(message)
-        place = plan.open(context.state, header.arm, _read_ids(message))
+        where = plan if isinstance(plan, StatePlan) else plan(context)
+        place = where.open(context.state, header.arm, _read_ids(message))
         node.states.open(place, node.client_ids, node.make_optimizer)
         yield node, header
         node.states.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 from omegaconf import DictConfig
 
 from experiments import baselines
-from experiments.build import BASELINE, build_parts, build_server
+from experiments.build import BASELINE, Parts, build_parts, build_server
 from experiments.compatible import check_compatible
 from experiments.summary import Summary, closing
+from server.app import ServerSetup
 from server.reporters.folder import RunFolder, partition_columns
 from server.reporters.many import Many
 from server.reporters.memory import Memory
@@ -27,8 +29,16 @@ CONVENTIONS = {
 """What decides whether numbers are comparable and is not a key of the configuration."""
 
 
+Engine = Callable[[Parts, ServerSetup, RunFolder], None]
+"""Run all rounds of a setup; raise what stops them."""
+
+
 def run(
-    cfg: DictConfig, folder: RunFolder, reporter: Reporter, shared: Path | None = None
+    cfg: DictConfig,
+    folder: RunFolder,
+    reporter: Reporter,
+    shared: Path | None = None,
+    engine: Engine | None = None,
 ) -> Summary:
     """Run the experiment: build everything and check it, then train, then sum up.
 
@@ -38,6 +48,7 @@ def run(
         reporter: Who watches.
         shared: Where the runs of a sweep keep the baselines that they share; None for a run on
             its own.
+        engine: What runs the rounds; the configuration's ``engine`` if None.
 
     Raises:
         FedfuseError: If the configuration cannot work; nothing has been trained then.
@@ -61,8 +72,9 @@ def run(
     if shared is not None and BASELINE in setup.info.arms:
         records = baselines.load(shared, name)
         setup = replace(setup, known={BASELINE: records} if records else {})
-    engine = importlib.import_module(f"experiments.engines.{cfg.engine.name}")
-    engine.run(parts, setup, folder)
+    if engine is None:
+        engine = importlib.import_module(f"experiments.engines.{cfg.engine.name}").run
+    engine(parts, setup, folder)
     if shared is not None and BASELINE in memory.records:
         baselines.save(shared, name, memory.records[BASELINE])
     method, baseline = setup.info.arms[-1], setup.info.arms[0]

@@ -26,7 +26,7 @@ class ServerSetup:
         plan: What the server does.
         data: The federation's data, of which the server looks at the public set only.
         reporter: Who watches.
-        num_nodes: The nodes to wait for.
+        num_nodes: How many nodes there will be; None waits until every client has one.
         patience: How long to wait for them.
         counts_clients: Whether the server tells the reporter which clients are done, because
             the nodes are too far away to do so.
@@ -38,7 +38,7 @@ class ServerSetup:
     plan: ServerPlan
     data: FederatedData
     reporter: Reporter
-    num_nodes: int = 1
+    num_nodes: int | None = 1
     patience: Patience = Patience()  # noqa: RUF009 - frozen
     counts_clients: bool = False
     known: Mapping[str, Sequence[RoundRecord]] = field(default_factory=dict)

@@ -22,12 +22,14 @@ class Patience:
     Args:
         timeout: Seconds for one phase; None waits for ever.
         interval: Seconds between two looks.
+        arrival: Seconds in which the next node must come, before the first round.
         check: Called before each wait; raises what ends the run.
         sleep: Waits.
     """
 
     timeout: float | None = None
     interval: float = 0.1
+    arrival: float = 120
     check: Callable[[], None] = lambda: None
     sleep: Callable[[float], None] = time.sleep
 
@@ -40,24 +42,26 @@ class Patience:
             "seconds above 0, or null to wait for ever",
         )
 
-    def nodes(self, grid: Grid, wanted: int) -> list[int]:
-        """Return the ids of all nodes once there are ``wanted`` of them.
+    def arrivals(self, grid: Grid) -> Iterator[list[int]]:
+        """Yield the ids of nodes as they come, until nobody wants more of them.
 
         Raises:
-            FedfuseError: If some do not come in time.
+            FedfuseError: If nobody comes for ``arrival`` seconds.
         """
-        begun = time.monotonic()
-        while len(found := sorted(grid.get_node_ids())) < wanted:
+        begun, known = time.monotonic(), set[int]()
+        while True:
+            if found := sorted(set(grid.get_node_ids()) - known):
+                known |= set(found)
+                yield found
+                begun = time.monotonic()
             self.check()
-            if self.timeout is not None and time.monotonic() - begun > self.timeout:
+            if time.monotonic() - begun > self.arrival:
                 raise FedfuseError(
-                    "Some nodes did not come",
-                    got=f"{len(found)} nodes after {self.timeout:g} s",
-                    allowed=f"{wanted} nodes",
-                    next_step="Start the missing ones, or set engine.num_nodes to those there are.",
+                    "Some nodes did not come, and their clients with them",
+                    got=f"{len(known)} nodes, no other one within {self.arrival:g} s",
+                    next_step="Start the missing ones and look into their logs.",
                 )
             self.sleep(self.interval)
-        return found
 
     def ask(
         self, grid: Grid, messages: Sequence[Message]

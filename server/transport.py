@@ -56,7 +56,7 @@ class Federation:
         num_public: P.
         num_classes: C.
         public_fingerprint: Hash of the server's public set; every node must have the same.
-        num_nodes: The nodes to wait for.
+        num_nodes: How many nodes there will be; None waits until every client has one.
         patience: How long to wait.
         on_answer: Called with the ids of the clients that a node has answered for.
 
@@ -72,7 +72,7 @@ class Federation:
         num_public: int,
         num_classes: int,
         public_fingerprint: str,
-        num_nodes: int = 1,
+        num_nodes: int | None = 1,
         patience: Patience = Patience(),  # noqa: B008 - frozen
         on_answer: Callable[[Sequence[int]], None] = lambda _: None,
     ) -> None:
@@ -81,7 +81,7 @@ class Federation:
         self._on_answer = on_answer
         self._num_public = num_public
         self._num_classes = num_classes
-        self._hosts = self._meet(public_fingerprint, num_nodes)
+        self._hosts = self._meet(public_fingerprint, num_clients, num_nodes)
         hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
         if hosted != list(range(num_clients)):
             raise FedfuseError(
@@ -101,27 +101,21 @@ class Federation:
         """Send each client its teacher, or none, and let it learn."""
         return self._ask(DISTILL, header, client_ids, teachers)
 
-    def _meet(self, public_fingerprint: str, num_nodes: int) -> dict[int, tuple[int, ...]]:
-        """Return which clients each node hosts."""
-        node_ids = self._patience.nodes(self._grid, num_nodes)
-        messages = [Message(RecordDict(), node_id, HELLO) for node_id in node_ids]
+    def _meet(
+        self, public_fingerprint: str, num_clients: int, num_nodes: int | None
+    ) -> dict[int, tuple[int, ...]]:
+        """Return which clients each node hosts, once enough nodes have come."""
         hosts: dict[int, tuple[int, ...]] = {}
-        for message, reply in self._patience.ask(self._grid, messages):
-            if isinstance(reply, str):
-                raise FedfuseError(
-                    f"Node {message.metadata.dst_node_id} cannot take part", got=reply
-                )
-            content = reply.content
-            theirs = str(content.config_records[HEADER]["public"])
-            if theirs != public_fingerprint:
-                raise FedfuseError(
-                    "A node holds another public set than the server",
-                    got=f"hash {theirs}",
-                    allowed=f"hash {public_fingerprint}",
-                    next_step="Give every host the same public samples in the same order.",
-                )
-            ids = content.array_records[CLIENTS]["client_ids"].numpy().tolist()
-            hosts[reply.metadata.src_node_id] = tuple(ids)
+        for found in self._patience.arrivals(self._grid):
+            messages = [Message(RecordDict(), node_id, HELLO) for node_id in found]
+            for message, reply in self._patience.ask(self._grid, messages):
+                node_id = message.metadata.dst_node_id
+                if isinstance(reply, str):
+                    raise FedfuseError(f"Node {node_id} cannot take part", got=reply)
+                hosts[node_id] = _hello(reply, public_fingerprint)
+            num_hosted = sum(map(len, hosts.values()))
+            if num_hosted >= num_clients or (num_nodes is not None and len(hosts) >= num_nodes):
+                break
         return hosts
 
     def _ask(
@@ -181,6 +175,20 @@ class Federation:
             failures=tuple(sorted(failures, key=lambda failure: failure.client_id)),
             num_bytes=num_bytes,
         )
+
+
+def _hello(reply: Message, public_fingerprint: str) -> tuple[int, ...]:
+    """Return the clients that a node hosts, if it has the server's public set."""
+    theirs = str(reply.content.config_records[HEADER]["public"])
+    if theirs != public_fingerprint:
+        raise FedfuseError(
+            "A node holds another public set than the server",
+            got=f"hash {theirs} on node {reply.metadata.src_node_id}",
+            allowed=f"hash {public_fingerprint}",
+            next_step="Give every host the same public samples in the same order.",
+        )
+    ids = reply.content.array_records[CLIENTS]["client_ids"].numpy()
+    return tuple(ids.tolist())
 
 
 def _absent(

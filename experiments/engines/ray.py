@@ -175,7 +175,8 @@ def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, thr
     from experiments.engines import ray_backend
 
     outcome = Outcome()
-    patience = Patience(plan.timeout, ray_backend.interval(chosen.num_nodes), outcome.check)
+    interval = ray_backend.interval(chosen.num_nodes)
+    patience = Patience(plan.timeout, interval, check=outcome.check)
     setup = replace(setup, num_nodes=chosen.num_nodes, patience=patience, counts_clients=True)
     server = guarded(make_server_app(lambda _: setup), outcome, threads)
     resources: Any = {

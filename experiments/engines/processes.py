@@ -1,0 +1,151 @@
+"""Processes that end with us: start them, watch them, stop them and what they started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from fedfuse.errors import FedfuseError
+
+GRACE = 5.0
+"""Seconds between asking a process to end and ending it."""
+
+
+@dataclass(slots=True)
+class Processes:
+    """The processes of one deployment.
+
+    Args:
+        log: Where they all write.
+        env: Their environment.
+    """
+
+    log: Path
+    env: Mapping[str, str]
+    _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str, command: Sequence[str]) -> None:
+        """Start a process; each in a session of its own, so that Ctrl-C reaches us alone."""
+        with self.log.open("ab") as log:
+            self._running[name] = subprocess.Popen(  # noqa: S603 - our own commands
+                command,
+                env=dict(self.env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def exit_code(self, name: str) -> int | None:
+        """Return the exit code of a process, None while it runs."""
+        return self._running[name].poll()
+
+    def ended(self) -> dict[str, int]:
+        """Return the processes that have ended, with their exit codes."""
+        codes = {name: process.poll() for name, process in self._running.items()}
+        return {name: code for name, code in codes.items() if code is not None}
+
+    def stop(self) -> None:
+        """End every process and what it started, last first."""
+        pids = [process.pid for process in self._running.values() if process.poll() is None]
+        family = descendants(pids) | set(pids)
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            for pid in sorted(family, reverse=True):
+                _signal(pid, sign)
+            deadline = time.monotonic() + GRACE
+            while time.monotonic() < deadline:
+                for process in self._running.values():
+                    process.poll()
+                family |= descendants(family)
+                family = {pid for pid in family if _alive(pid)}
+                if not family:
+                    return
+                time.sleep(0.05)
+
+
+def descendants(pids: Sequence[int] | set[int]) -> set[int]:
+    """Return the processes that these started, directly or not."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name may hold anything, so count from behind its closing bracket.
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(folder.name))
+    found: set[int] = set()
+    new = list(pids)
+    while new:
+        new = [child for pid in new for child in children.get(pid, []) if child not in found]
+        found.update(new)
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _signal(pid: int, sign: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, sign)
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that somebody uses.
+
+    Raises:
+        FedfuseError: If so.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise FedfuseError(
+                f"Port {port} is in use or not allowed",
+                got=error.strerror,
+                next_step="Choose another with engine.port, or leave it out.",
+            ) from error
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody accepts connections on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM unwind this process as Ctrl-C does, so that it leaves no other behind."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread; its caller knows what to do
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,81 @@
+"""What happens in a deployment's ServerApp process, told to the process that started it.
+
+Both are on one machine and of one user: the socket lies in a folder of that user's alone, and a
+key that travels in the environment is asked for before anything is unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Client, Connection
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid
+from omegaconf import DictConfig
+
+from experiments.build import build_parts, build_server
+from fedfuse.types import RoundRecord
+from server.app import make_server_app
+from server.patience import Patience
+from server.reporters.protocol import RunInfo
+
+ADDRESS, SECRET = "FEDFUSE_RELAY", "FEDFUSE_RELAY_KEY"
+
+
+def wanted() -> bool:
+    """Tell whether somebody listens."""
+    return ADDRESS in os.environ
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A reporter that passes every call on to the process that started the run."""
+
+    connection: Connection
+
+    def start(self, info: RunInfo) -> None:
+        """Pass on."""
+        self.send("start", info)
+
+    def phase(self, arm: str, round_: int, phase: str) -> None:
+        """Pass on."""
+        self.send("phase", arm, round_, phase)
+
+    def client_done(self, client_id: int) -> None:
+        """Pass on."""
+        self.send("client_done", client_id)
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Pass on."""
+        self.send("round_done", arm, record)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    def send(self, call: str, *arguments: Any) -> None:
+        """Send one call."""
+        # Not connection.send: torch would pass tensors as shared memory, which ends with us.
+        self.connection.send_bytes(pickle.dumps((call, arguments)))
+
+
+def serve(cfg: DictConfig, grid: Grid, context: Context, patience: Patience) -> None:
+    """Run the server's half and relay what happens, errors included."""
+    import torch
+
+    key = bytes.fromhex(os.environ[SECRET])
+    with Client(os.environ[ADDRESS], authkey=key) as connection:
+        relay = Relay(connection)
+        try:
+            torch.set_num_threads(cfg.client.threads)
+            setup = build_server(build_parts(cfg), relay)
+            setup = replace(
+                setup, num_nodes=cfg.engine.num_nodes, patience=patience, counts_clients=True
+            )
+            make_server_app(lambda _: setup)(grid, context)
+        except BaseException as error:
+            relay.send("error", error)
+            raise
+        relay.send("end")

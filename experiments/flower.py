@@ -1,0 +1,122 @@
+"""The two apps as Flower's own runtimes load them: ``flwr run .``, SuperLinks and SuperNodes.
+
+The run's configuration comes from Flower's: either whole, as YAML under the key ``config``, or as
+overrides, where ``num-rounds = 5`` means ``num_rounds=5`` and the key ``overrides`` takes several
+as on fedfuse's command line.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from omegaconf import DictConfig, OmegaConf
+
+from clients.app import make_client_app
+from clients.places import StatePlan
+from clients.steps import Node
+from experiments.engines.hosting import NodeRecipe
+from server.patience import Patience
+
+
+def config_of(run_config: Mapping[str, Any]) -> DictConfig:
+    """Return the resolved configuration of a run.
+
+    Raises:
+        ConfigError: As on the command line.
+    """
+    if text := run_config.get("config"):
+        return OmegaConf.create(str(text))  # type: ignore[return-value]
+    lines = [
+        f"{key.replace('-', '_')}={str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in sorted(run_config.items())
+        if key not in ("config", "overrides", "output") and value != ""
+    ]
+    return _composed((*lines, *shlex.split(str(run_config.get("overrides", "")))))
+
+
+@lru_cache(maxsize=4)
+def _composed(lines: tuple[str, ...]) -> DictConfig:
+    from experiments import compose
+
+    _, configs = compose.check(compose.open_hydra(), list(lines), multirun=False)
+    cfg = OmegaConf.masked_copy(configs[0], [k for k in map(str, configs[0]) if k != "hydra"])
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
+def node(context: Context) -> Node:
+    """Return the node that the run's and the SuperNode's configuration describe."""
+    return NodeRecipe.of(config_of(context.run_config))(context)
+
+
+def states(context: Context) -> StatePlan:
+    """Return where the node's clients' states wait: its Context, unless files are asked for."""
+    if config_of(context.run_config).client.state != "disk":
+        return StatePlan("context")
+    folder = Path(tempfile.gettempdir()) / f"fedfuse-{os.getuid()}-{context.run_id}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return StatePlan("disk", str(folder))
+
+
+def serve(grid: Grid, context: Context) -> None:
+    """Run the server's half; report to whoever started the deployment, or into a run folder."""
+    from experiments.engines import relay
+
+    cfg = config_of(context.run_config)
+    patience = Patience(cfg.engine.get("timeout") or None, interval=0.1)
+    if relay.wanted():
+        relay.serve(cfg, grid, context, patience)
+    else:
+        serve_alone(cfg, grid, context, patience)
+
+
+def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patience) -> None:
+    """Report into a run folder and, in lines, to the log that ``flwr run --stream`` shows."""
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from experiments import launch, table
+    from experiments.build import Parts
+    from experiments.facts import facts
+    from server.app import ServerSetup, make_server_app
+    from server.reporters.files import Files
+    from server.reporters.folder import RunFolder
+    from server.reporters.lines import Lines
+    from server.reporters.many import Many
+
+    parent = Path(str(context.run_config.get("output") or "outputs"))
+    stamp = datetime.now().astimezone().strftime("%Y-%m-%d/%H-%M-%S")
+    folder = RunFolder((parent / f"{stamp}-{cfg.method.name}-flwr").resolve())
+    folder.open(overrides=[], seed=cfg.seed, **facts())
+    folder.write_config(OmegaConf.to_yaml(cfg))
+    reporter = Many([Files(folder), Lines()])
+
+    def engine(parts: Parts, setup: ServerSetup, _: RunFolder) -> None:  # noqa: ARG001
+        there = replace(setup, num_nodes=None, patience=patience, counts_clients=True)
+        make_server_app(lambda _: there)(grid, context)
+
+    try:
+        try:
+            summary = launch.run(cfg, folder, reporter, engine=engine)
+        finally:
+            reporter.close()
+    except BaseException as error:
+        folder.fail(str(error))
+        raise
+    folder.finish(summary.as_dict())
+    table.render(summary, Console(highlight=False, width=100), folder.path)
+
+
+client_app = make_client_app(node, states)
+server_app = ServerApp()
+server_app.main()(serve)
