@@ -1,0 +1,32 @@
+"""Codecs: what predictions cost on the wire, by really encoding them.
+
+A row code says how one prediction is written; :class:`RowCodec` sends its rows, all of them or the
+changed ones, packed or entropy-coded. Any row code goes with any method, up and down.
+"""
+
+from fedfuse.codec.floats import Float16, Float32
+from fedfuse.codec.protocol import Codec, Encoded, Layout, RowCode, State
+from fedfuse.codec.quantize import Quantize
+from fedfuse.codec.range_coder import entropy_bound_bytes, entropy_coded_bytes
+from fedfuse.codec.row_codec import RowCodec
+from fedfuse.codec.state import stack_states, state_rows
+from fedfuse.codec.top_k import TopK
+from fedfuse.codec.uint8 import UInt8
+
+__all__ = [
+    "Codec",
+    "Encoded",
+    "Float16",
+    "Float32",
+    "Layout",
+    "Quantize",
+    "RowCode",
+    "RowCodec",
+    "State",
+    "TopK",
+    "UInt8",
+    "entropy_bound_bytes",
+    "entropy_coded_bytes",
+    "stack_states",
+    "state_rows",
+]

@@ -1,0 +1,7 @@
+"""Which public samples a round is about, and which of them must be asked again."""
+
+from fedfuse.select.cache import Signal, SignalCache
+from fedfuse.select.protocol import Select
+from fedfuse.select.selections import All, ClassBalanced, RandomSubset
+
+__all__ = ["All", "ClassBalanced", "RandomSubset", "Select", "Signal", "SignalCache"]
