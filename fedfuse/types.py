@@ -196,8 +196,11 @@ class KnowledgeBank:
         """Return the bank with every tensor on ``device``."""
         return _map_tensors(self, lambda tensor: tensor.to(device))
 
-    def rows(self, index: Tensor) -> KnowledgeBank:
-        """Return the bank of the clients at the positions ``index`` [k], in that order."""
+    def rows(self, index: Tensor | slice) -> KnowledgeBank:
+        """Return the bank of the clients at the positions ``index`` [k], in that order.
+
+        A slice copies nothing.
+        """
         return _map_tensors(self, lambda tensor: tensor[index])
 
     @classmethod
@@ -243,7 +246,8 @@ class Fusion:
 
     Args:
         teachers: The targets to send down.
-        weights: float32 [K, K], row = receiver, column = source, rows sum to 1.
+        weights: float32 [K, K], row = receiver, column = source, rows sum to 1; a sparse (COO)
+            tensor where K is too large to hold every pair.
     """
 
     teachers: Teachers

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError
+from fedfuse.fusion.blocks import fits
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.messages import Failure, Header
@@ -107,8 +108,10 @@ def run_arm(
 
 def fuse(pipeline: Pipeline, knowledge: KnowledgeBank, plan: ServerPlan) -> Fusion:
     """Return one teacher per client, computed on the server's device."""
-    labels = None if plan.labels is None else plan.labels.to(plan.device)
-    fusion = pipeline(knowledge.to(plan.device), labels)
+    # A bank that is too large for the device stays where it is and is streamed through it.
+    home = plan.device if fits(knowledge, plan.device) else torch.device("cpu")
+    labels = None if plan.labels is None else plan.labels.to(home)
+    fusion = pipeline(knowledge.to(home), labels, plan.device)
     return Fusion(fusion.teachers.to("cpu"), fusion.weights.cpu())
 
 
@@ -134,9 +137,10 @@ def record(
     weights = None
     if fusion is not None:
         ids = fusion.teachers.client_ids
-        # A client that did not answer keeps an all-zero row and column.
-        weights = torch.zeros(plan.num_clients, plan.num_clients)
-        weights[ids[:, None], ids[None, :]] = fusion.weights
+        if not fusion.weights.is_sparse:  # too many clients to keep a matrix of every round
+            # A client that did not answer keeps an all-zero row and column.
+            weights = torch.zeros(plan.num_clients, plan.num_clients)
+            weights[ids[:, None], ids[None, :]] = fusion.weights
         for name, values in (
             ("self_weight", self_weight(fusion.weights)),
             ("effective_neighbours", effective_neighbours(fusion.weights)),

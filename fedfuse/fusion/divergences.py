@@ -6,7 +6,9 @@ form of KL subtracts two entropies), a weight is ``exp(-beta * d)``, and rows th
 float32's 1e-7 would already move it. K x C numbers are few, so exactness is free. Results are
 float32, never negative and exactly zero on the diagonal.
 
-A plain Python loop over pairs is 100 to 1,000 times slower than the forms below.
+A plain Python loop over pairs is 100 to 1,000 times slower than the forms below. Each is a
+:class:`Form`: what is worked out once per client, and what once per pair, so that any block of
+pairs costs one product and :mod:`fedfuse.fusion.topk` never needs them all at once.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +26,25 @@ from fedfuse.shapes import Float
 EPS = 1e-8
 """Smallest probability a logarithm sees: a label histogram has exact zeros."""
 
-_BLOCK_ELEMENTS = 2**24  # float64 elements of a temporary, 128 MiB
+NOISE = 1e-12
+"""What counts as no distance: less is the rounding of float32 predictions, not a difference."""
+
+_BLOCK_ELEMENTS = 2**20  # float64 elements of a temporary, 8 MiB
 
 Divergence = Callable[[Tensor], Tensor]
+
+
+class Form(NamedTuple):
+    """One divergence, split into the work per client and the work per pair.
+
+    Args:
+        prepare: Exact distributions [K, C] to what represents receivers and sources, each [K, F].
+        compare: Some receivers [R, F] and some sources [S, F] to their divergences, float64 [R, S],
+            before :func:`finish`.
+    """
+
+    prepare: Callable[[Tensor], tuple[Tensor, Tensor]]
+    compare: Callable[[Tensor, Tensor], Tensor]
 
 
 def kl(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
@@ -37,7 +56,7 @@ def kl(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
     tensor([[0.0000, 0.1438],
             [0.1308, 0.0000]])
     """
-    return _finish(_kl(_exact(epds)))
+    return _all_pairs(FORMS["kl"], epds)
 
 
 def symmetric_kl(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
@@ -46,8 +65,7 @@ def symmetric_kl(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
     Half the sum (Jeffreys' divergence is the sum itself), so that ``beta`` keeps its scale when
     one changes from ``kl`` to this.
     """
-    divergences = _kl(_exact(epds))
-    return _finish((divergences + divergences.T) / 2)
+    return _all_pairs(FORMS["symmetric_kl"], epds)
 
 
 def js(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
@@ -56,27 +74,17 @@ def js(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
     In nats: 0 for equal, ``log 2`` for disjoint distributions. The entropy of every pair's mean
     has no GEMM form; blocks of rows keep its [rows, K, C] temporary small.
     """
-    e = _exact(epds)
-    entropies = _entropy(e)
-    rows = max(1, _BLOCK_ELEMENTS // e.numel())
-    divergences = [
-        _entropy((block.unsqueeze(1) + e) / 2) - (own.unsqueeze(1) + entropies) / 2
-        for block, own in zip(torch.split(e, rows), torch.split(entropies, rows), strict=True)
-    ]
-    return _finish(torch.cat(divergences).clamp(max=math.log(2)))
+    return _all_pairs(FORMS["js"], epds)
 
 
 def l1(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
     """Return ``sum_c |e_ic - e_jc|``, 0 for equal to 2 for disjoint distributions."""
-    e = _exact(epds)
-    return _finish(torch.cdist(e, e, p=1.0))
+    return _all_pairs(FORMS["l1"], epds)
 
 
 def cosine(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
     """Return ``1 - cos(e_i, e_j)``, 0 for equal to 1 for disjoint distributions."""
-    e = _exact(epds)
-    unit = e / e.norm(dim=1, keepdim=True)
-    return _finish(1 - unit @ unit.T)
+    return _all_pairs(FORMS["cosine"], epds)
 
 
 def hellinger(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
@@ -85,9 +93,7 @@ def hellinger(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
     Not the GEMM form ``sqrt(1 - sum_c sqrt(e_ic e_jc))``: its square root turns a rounding error
     of 1e-16 between equal clients into a distance of 1e-8.
     """
-    roots = _exact(epds).sqrt()
-    distances = torch.cdist(roots, roots, compute_mode="donot_use_mm_for_euclid_dist")
-    return _finish((distances / math.sqrt(2)).clamp(max=1.0))
+    return _all_pairs(FORMS["hellinger"], epds)
 
 
 DIVERGENCES: Mapping[str, Divergence] = MappingProxyType(
@@ -103,16 +109,92 @@ DIVERGENCES: Mapping[str, Divergence] = MappingProxyType(
 """The divergences by the name that a configuration gives them."""
 
 
-def _exact(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K C"]:
+def exact(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K C"]:
     """Return the rows in float64, summing to 1 as closely as float64 can say it."""
     e = epds.double()
     return e / e.sum(dim=1, keepdim=True)
 
 
-def _kl(e: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
-    """Return the divergences as one GEMM, before rounding errors are cut off."""
+def finish(divergences: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Cut rounding errors off at zero and round to float32.
+
+    Everything up to ``NOISE`` becomes exactly zero: equal clients must tie, whatever order a
+    product adds its terms in.
+    """
+    return torch.threshold(divergences, NOISE, 0).float()
+
+
+def _all_pairs(form: Form, epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
+    """Return the finished divergences of every pair, with exact zeros on the diagonal."""
+    return finish(form.compare(*form.prepare(exact(epds)))).fill_diagonal_(0)
+
+
+def _product(
+    receivers: Float[Tensor, "R F"], sources: Float[Tensor, "S F"]
+) -> Float[Tensor, "R S"]:
+    """Return the sums of products; whatever is added per client is one more column of each."""
+    return receivers @ sources.T
+
+
+def _prepare_kl(e: Float[Tensor, "K C"]) -> tuple[Float[Tensor, "K F"], Float[Tensor, "K F"]]:
+    """Write ``-H(e_i) - e_i . log(e_j)`` as one product."""
     logs = e.clamp_min(EPS).log()
-    return (e * logs).sum(dim=1, keepdim=True) - e @ logs.T
+    minus_entropy = (e * logs).sum(dim=1, keepdim=True)
+    ones = torch.ones_like(minus_entropy)
+    return torch.cat([minus_entropy, -e], dim=1), torch.cat([ones, logs], dim=1)
+
+
+def _prepare_symmetric_kl(
+    e: Float[Tensor, "K C"],
+) -> tuple[Float[Tensor, "K F"], Float[Tensor, "K F"]]:
+    """Write the mean of both directions as one product."""
+    receivers, sources = _prepare_kl(e)
+    return torch.cat([receivers, sources], dim=1) / 2, torch.cat([sources, receivers], dim=1)
+
+
+def _prepare_cosine(e: Float[Tensor, "K C"]) -> tuple[Float[Tensor, "K F"], Float[Tensor, "K F"]]:
+    """Write ``1 - u_i . u_j`` with unit vectors u as one product."""
+    unit = e / e.norm(dim=1, keepdim=True)
+    ones = torch.ones_like(unit[:, :1])
+    return torch.cat([ones, -unit], dim=1), torch.cat([ones, unit], dim=1)
+
+
+def _prepare_js(e: Float[Tensor, "K C"]) -> tuple[Float[Tensor, "K F"], Float[Tensor, "K F"]]:
+    """Put half the entropy before half the distribution."""
+    halves = torch.cat([_entropy(e).unsqueeze(1), e], dim=1) / 2
+    return halves, halves
+
+
+def _compare_js(
+    receivers: Float[Tensor, "R F"], sources: Float[Tensor, "S F"]
+) -> Float[Tensor, "R S"]:
+    """Return ``H(e_i / 2 + e_j / 2) - H(e_i) / 2 - H(e_j) / 2``."""
+    rows = max(1, _BLOCK_ELEMENTS // sources.numel())
+    parts = [
+        _entropy(block[:, None, 1:] + sources[:, 1:]) - (block[:, :1] + sources[:, 0])
+        for block in torch.split(receivers, rows)
+    ]
+    return torch.cat(parts).clamp_(max=math.log(2))
+
+
+def _compare_l1(
+    receivers: Float[Tensor, "R F"], sources: Float[Tensor, "S F"]
+) -> Float[Tensor, "R S"]:
+    return torch.cdist(receivers, sources, p=1.0)
+
+
+def _prepare_hellinger(
+    e: Float[Tensor, "K C"],
+) -> tuple[Float[Tensor, "K F"], Float[Tensor, "K F"]]:
+    roots = (e / 2).sqrt()
+    return roots, roots
+
+
+def _compare_hellinger(
+    receivers: Float[Tensor, "R F"], sources: Float[Tensor, "S F"]
+) -> Float[Tensor, "R S"]:
+    exactly = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(receivers, sources, compute_mode=exactly).clamp_(max=1.0)
 
 
 def _entropy(p: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch"]:
@@ -120,6 +202,14 @@ def _entropy(p: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch"]:
     return -torch.xlogy(p, p).sum(dim=-1)
 
 
-def _finish(divergences: Float[Tensor, "K K"]) -> Float[Tensor, "K K"]:
-    """Cut rounding errors off at zero, put exact zeros on the diagonal, round to float32."""
-    return divergences.clamp_min(0).fill_diagonal_(0).float()
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {
+        "kl": Form(_prepare_kl, _product),
+        "js": Form(_prepare_js, _compare_js),
+        "symmetric_kl": Form(_prepare_symmetric_kl, _product),
+        "l1": Form(lambda e: (e, e), _compare_l1),
+        "cosine": Form(_prepare_cosine, _product),
+        "hellinger": Form(_prepare_hellinger, _compare_hellinger),
+    }
+)
+"""The same divergences, ready to be taken block by block."""

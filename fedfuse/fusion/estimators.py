@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fedfuse.errors import KnowledgeError
+from fedfuse.fusion.softmax import softmax
 from fedfuse.shapes import Bool, Float, Int
 
 
@@ -29,7 +30,7 @@ def mean_soft(
     >>> mean_soft(torch.tensor([[[0.0, 0.0], [50.0, 0.0]]]))
     tensor([[0.7500, 0.2500]])
     """
-    probs = (logits / temperature).softmax(dim=-1)
+    probs = softmax(logits, temperature)
     if mask is None:
         return probs.mean(dim=1)
     total = torch.where(mask.unsqueeze(-1), probs, 0).sum(dim=1)
@@ -63,7 +64,7 @@ def class_conditional(
     It asks how well a client knows a class instead of how often it names it. A class without an
     answered sample gets 0: the public set cannot tell.
     """
-    probs = (logits / temperature).softmax(dim=-1)
+    probs = softmax(logits, temperature)
     onehot = one_hot(labels, logits.shape[-1]).to(probs.dtype)
     answered = probs if mask is None else torch.where(mask.unsqueeze(-1), probs, 0)
     total = torch.einsum("kpc,pc->kc", answered, onehot)

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import KnowledgeError, require
+from fedfuse.fusion.gather import gather_is_cheaper
+from fedfuse.fusion.neighbours import TopK
 from fedfuse.fusion.rules import answered
-from fedfuse.fusion.weights import masked_softmax
+from fedfuse.fusion.streaming import Streams, fuse_streaming
+from fedfuse.fusion.weights import masked_softmax, square
+from fedfuse.hyperparameters import require_count, require_flag
 from fedfuse.protocols import Neighbours, Rule, Scorer, Sharpen
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Fusion, KnowledgeBank, Space, Teachers
+
+
+@runtime_checkable
+class Nearest(Protocol):
+    """A scorer that finds each client's best sources without scoring all pairs at once."""
+
+    def nearest(
+        self,
+        bank: KnowledgeBank,
+        labels: Tensor | None,
+        k: int,
+        include_self: bool,
+        device: torch.device,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sources [K, k] and their scores [K, k], on ``device``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +49,23 @@ class Pipeline:
             to return probabilities.
         sharpen: Probabilities to probabilities, or None. With one, fused logits become
             probabilities (softmax at temperature 1) first.
+        dense_bytes: Largest matrix [K, K] of float32 weights that is held whole; 256 MiB is
+            K = 8,192. Above it top-k neighbours are found block by block and the weights of the
+            result are a sparse tensor.
+        float32_targets: Whether teachers are float32 even where the bank is in half precision.
+
+    With top-k neighbours and parts that can do it (all that are shipped), the fusion is a gather
+    instead of a product wherever that is cheaper, and memory is bounded: the bank, the teachers
+    and up to a fifth of them in work. The teachers are the same to 1e-5, and so are the neighbours
+    but where two sources' scores are equal to the last bits of a float64.
     """
 
     scorer: Scorer
     neighbours: Neighbours
     rule: Rule
     sharpen: Sharpen | None = None
+    dense_bytes: int = 2**28
+    float32_targets: bool = False
 
     def __post_init__(self) -> None:
         for name in ("scorer", "neighbours", "rule"):
@@ -41,18 +74,88 @@ class Pipeline:
         ok = self.sharpen is None or callable(self.sharpen)
         require(ok, "Pipeline", "sharpen", self.sharpen, "None or something that can be called")
 
+        require_count("Pipeline", "dense_bytes", self.dense_bytes, at_least=0)
+        require_flag("Pipeline", "float32_targets", self.float32_targets)
+
     @torch.no_grad()
-    def __call__(self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None = None) -> Fusion:
+    def __call__(
+        self,
+        bank: KnowledgeBank,
+        labels: Int[Tensor, " P"] | None = None,
+        device: torch.device | None = None,
+    ) -> Fusion:
         """Return the round's teachers and the weights behind them, on the bank's device.
 
         Args:
-            bank: What the clients sent.
+            bank: What the clients sent, in any float precision. With top-k neighbours it may be
+                larger than the device's memory, or in a mapped file.
             labels: Public labels [P], handed on only to a scorer that declares ``needs_labels``.
+            device: Where to work, if not where the bank is; heeded only if the bank is streamed.
 
         Raises:
             KnowledgeError: If a part returns something of the wrong shape, type or range; the
                 message names the part.
         """
+        near, scorer, rule = self.neighbours, self.scorer, self.rule
+        if (
+            isinstance(near, TopK)
+            and isinstance(scorer, Nearest)
+            and isinstance(rule, Streams)
+            and self._streams(bank.num_clients, near.k)
+        ):
+            return self._streamed(bank, labels, near, scorer, rule, device or bank.logits.device)
+        return self._dense(bank, labels)
+
+    def _streams(self, num_clients: int, k: int) -> bool:
+        """Return whether few sources per receiver are cheaper, or all pairs too many to hold."""
+        return gather_is_cheaper(num_clients, k) or 4 * num_clients**2 > self.dense_bytes
+
+    def _streamed(
+        self,
+        bank: KnowledgeBank,
+        labels: Int[Tensor, " P"] | None,
+        near: TopK,
+        scorer: Nearest,
+        rule: Streams,
+        device: torch.device,
+    ) -> Fusion:
+        """Return what :meth:`_dense` returns, at a cost of K times k instead of K times K."""
+        readable = self._readable(bank, labels)
+        readable = None if readable is None else readable.to(device)
+        index, scores = scorer.nearest(bank, readable, near.k, near.include_self, device)
+        weights = masked_softmax(scores, torch.ones_like(scores, dtype=torch.bool))
+        # Ascending, as a matrix has them; and it reads the bank in order.
+        index, order = index.sort(dim=1)
+        weights = weights.gather(1, order)
+        targets, counts = fuse_streaming(
+            bank,
+            index,
+            weights,
+            rule,
+            finish=self._finished,
+            dtype=torch.float32 if self.float32_targets else None,
+        )
+        space = rule.space if self.sharpen is None else Space.PROBABILITIES
+        home = bank.logits.device
+        sparse = 4 * bank.num_clients**2 > self.dense_bytes
+        record = square(index.to(home), weights.to(home), sparse)
+        return Fusion(Teachers(bank.client_ids, targets, space, counts), record)
+
+    def _finished(self, fused: Float[Tensor, "R p C"]) -> Float[Tensor, "R p C"]:
+        """Return a block of targets, sharpened, after the checks that whole ones get."""
+        self._check_finite(fused)
+        if self.sharpen is None:
+            return fused
+        space = Space(declared(self.rule, "space", Space.PROBABILITIES))
+        return self._sharpened(
+            self.sharpen, fused.softmax(dim=-1) if space is Space.LOGITS else fused
+        )
+
+    def _dense(self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None) -> Fusion:
+        """Return the round's fusion over all pairs of clients."""
+        stored = bank.logits.dtype
+        if stored in (torch.float16, torch.bfloat16):
+            bank = replace(bank, logits=bank.logits.float())
         scores = self._scores(bank, labels)
         near = self._neighbours(scores)
         weights = masked_softmax(scores, near)
@@ -62,20 +165,27 @@ class Pipeline:
             probs = targets.softmax(dim=-1) if space is Space.LOGITS else targets
             targets, space = self._sharpened(self.sharpen, probs), Space.PROBABILITIES
         counts = None if bank.mask is None else answered(weights, bank.mask).float()
+        if not self.float32_targets:
+            targets = targets.to(stored)
         return Fusion(Teachers(bank.client_ids, targets, space, counts), weights)
 
     def _scores(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None
     ) -> Float[Tensor, "K K"]:
-        readable = None
-        if declared(self.scorer, "needs_labels", False):
-            readable = _checked_labels(bank, labels, part_name(self.scorer))
-        scores = self.scorer(bank, readable)
+        scores = self.scorer(bank, self._readable(bank, labels))
         what = f"The scorer {part_name(self.scorer)} did not return scores"
         _check(scores, what, (bank.num_clients,) * 2, floating=True)
         if bool((scores.isnan() | (scores == torch.inf)).any()):
             raise KnowledgeError(what, got="NaN or +inf", allowed="finite scores or -inf")
         return scores.to(bank.logits.dtype)
+
+    def _readable(
+        self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None
+    ) -> Int[Tensor, " P"] | None:
+        """Return the public labels if the scorer declares that it needs them."""
+        if not declared(self.scorer, "needs_labels", False):
+            return None
+        return _checked_labels(bank, labels, part_name(self.scorer))
 
     def _neighbours(self, scores: Float[Tensor, "K K"]) -> Bool[Tensor, "K K"]:
         near = self.neighbours(scores)
@@ -97,9 +207,17 @@ class Pipeline:
         targets = self.rule(bank, weights)
         what = f"The rule {part_name(self.rule)} did not return targets"
         _check(targets, what, tuple(bank.logits.shape), floating=True)
-        if not bool(targets.isfinite().all()):
-            raise KnowledgeError(what, got="NaN or infinite values", allowed="finite values")
+        self._check_finite(targets)
         return targets
+
+    def _check_finite(self, targets: Float[Tensor, "R p C"]) -> None:
+        # The extremes take one pass and no copy; they are NaN where any number is.
+        if not all(math.isfinite(extreme) for extreme in torch.aminmax(targets)):
+            raise KnowledgeError(
+                f"The rule {part_name(self.rule)} did not return targets",
+                got="NaN or infinite values",
+                allowed="finite values",
+            )
 
     def _sharpened(self, sharpen: Sharpen, probs: Float[Tensor, "K P C"]) -> Float[Tensor, "K P C"]:
         sharp = sharpen(probs)

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fedfuse.fusion.softmax import softmax
 from fedfuse.hyperparameters import require_number
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space
@@ -104,6 +105,14 @@ class MeanProbabilities:
         """Return one target per receiver."""
         return mean_probabilities(bank.logits, weights, bank.mask, self.temperature)
 
+    def values(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return what is averaged."""
+        return softmax(logits, self.temperature)
+
+    def targets(self, means: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return the averages as they are."""
+        return means
+
 
 @dataclass(frozen=True, slots=True)
 class MeanLogits:
@@ -116,6 +125,14 @@ class MeanLogits:
     ) -> Float[Tensor, "K P C"]:
         """Return one target per receiver."""
         return mean_logits(bank.logits, weights, bank.mask)
+
+    def values(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return what is averaged."""
+        return logits
+
+    def targets(self, means: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return the averages as they are."""
+        return means
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +150,14 @@ class GeometricMean:
     ) -> Float[Tensor, "K P C"]:
         """Return one target per receiver."""
         return geometric_mean(bank.logits, weights, bank.mask, self.temperature)
+
+    def values(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return what is averaged."""
+        return (logits / self.temperature).log_softmax(dim=-1)
+
+    def targets(self, means: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return the averages, renormalised."""
+        return means.softmax(dim=-1)
 
 
 def _tiny(mass: Float[Tensor, "K P"]) -> float:

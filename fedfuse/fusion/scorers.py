@@ -5,14 +5,16 @@ Row = receiver, column = source. A score is the logarithm of an unnormalised fus
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.fusion import estimators
+from fedfuse.fusion.blocks import clients_per_block, spans
 from fedfuse.fusion.divergences import DIVERGENCES
+from fedfuse.fusion.topk import best_everywhere, distance_scores, nearest
 from fedfuse.hyperparameters import require_number, require_one_of
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank
@@ -20,20 +22,6 @@ from fedfuse.types import KnowledgeBank
 _NEED_LABELS = ("prior_corrected", "class_conditional")
 _NEED_CLASS_DISTRIBUTION = ("label_histogram", "oracle")
 _ESTIMATORS = ("mean_soft", *_NEED_LABELS, *_NEED_CLASS_DISTRIBUTION)
-
-
-def distance_scores(divergences: Float[Tensor, "K K"], beta: float) -> Float[Tensor, "K K"]:
-    """Return ``-beta * d``, so that weights are proportional to ``exp(-beta * d)``.
-
-    ``beta=0`` gives exact zeros even beside an infinite divergence, hence exactly the plain mean.
-
-    >>> distance_scores(torch.tensor([[0.0, 0.5], [0.25, 0.0]]), beta=10)
-    tensor([[-0.0000, -5.0000],
-            [-2.5000, -0.0000]])
-    """
-    if beta == 0:
-        return torch.zeros_like(divergences)
-    return -beta * divergences
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +109,25 @@ class KnFu:
         divergences = DIVERGENCES[self.divergence](self.estimate(bank, labels))
         return distance_scores(divergences, self.beta)
 
+    def nearest(
+        self,
+        bank: KnowledgeBank,
+        labels: Int[Tensor, " P"] | None,
+        k: int,
+        include_self: bool,
+        device: torch.device,
+    ) -> tuple[Int[Tensor, "K k"], Float[Tensor, "K k"]]:
+        """Return each client's best sources and their scores, without all pairs' scores.
+
+        An estimate needs one client's predictions only, so the bank passes in blocks of clients.
+        """
+        estimates = []
+        for part in spans(bank.num_clients, clients_per_block(bank.logits, device)):
+            some = bank.rows(part).to(device)
+            some = replace(some, logits=some.logits.float())
+            estimates.append(self.estimate(some, labels))
+        return nearest(torch.cat(estimates), self.divergence, self.beta, k, include_self)
+
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
@@ -134,6 +141,17 @@ class Uniform:
         """Return zeros."""
         return bank.logits.new_zeros(bank.num_clients, bank.num_clients)
 
+    def nearest(
+        self,
+        bank: KnowledgeBank,
+        labels: Int[Tensor, " P"] | None,  # noqa: ARG002
+        k: int,
+        include_self: bool,
+        device: torch.device,
+    ) -> tuple[Int[Tensor, "K k"], Float[Tensor, "K k"]]:
+        """Return the first sources by id, and zeros."""
+        return best_everywhere(torch.zeros(bank.num_clients, device=device), k, include_self)
+
 
 @dataclass(frozen=True, slots=True)
 class DataSize:
@@ -145,6 +163,23 @@ class DataSize:
         labels: Int[Tensor, " P"] | None,  # noqa: ARG002
     ) -> Float[Tensor, "K K"]:
         """Return ``log n_j`` in every row."""
-        # A client without samples would score minus infinity; it counts as one sample instead.
-        log_sizes = bank.num_examples.clamp_min(1).to(bank.logits.dtype).log()
-        return log_sizes.repeat(bank.num_clients, 1)
+        return _log_sizes(bank).to(bank.logits.dtype).repeat(bank.num_clients, 1)
+
+    def nearest(
+        self,
+        bank: KnowledgeBank,
+        labels: Int[Tensor, " P"] | None,  # noqa: ARG002
+        k: int,
+        include_self: bool,
+        device: torch.device,
+    ) -> tuple[Int[Tensor, "K k"], Float[Tensor, "K k"]]:
+        """Return the largest sources and the logarithms of their sizes."""
+        return best_everywhere(_log_sizes(bank).to(device), k, include_self)
+
+
+def _log_sizes(bank: KnowledgeBank) -> Float[Tensor, " K"]:
+    """Return the logarithms of the clients' numbers of samples.
+
+    A client without samples would score minus infinity; it counts as one sample instead.
+    """
+    return bank.num_examples.clamp_min(1).float().log()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedfuse.shapes import Bool, Float
+from fedfuse.shapes import Bool, Float, Int
 
 
 def masked_softmax(
@@ -27,12 +27,43 @@ def masked_softmax(
     return torch.where(neighbours, bounded.softmax(dim=1), 0)
 
 
+def square(
+    index: Int[Tensor, "K k"], weights: Float[Tensor, "K k"], sparse: bool
+) -> Float[Tensor, "K K"]:
+    """Return the weights of each row's few sources as a matrix, dense or sparse (COO).
+
+    Args:
+        index: Sources, ascending in each row.
+        weights: Their weights.
+        sparse: Whether to hold the ``k`` entries of each row only.
+
+    >>> square(torch.tensor([[0, 1], [0, 1]]), torch.tensor([[0.9, 0.1], [0.5, 0.5]]), sparse=False)
+    tensor([[0.9000, 0.1000],
+            [0.5000, 0.5000]])
+    """
+    num_clients, k = index.shape
+    if not sparse:
+        return weights.new_zeros(num_clients, num_clients).scatter_(1, index, weights)
+    rows = torch.arange(num_clients, device=index.device).repeat_interleave(k)
+    return torch.sparse_coo_tensor(
+        torch.stack([rows, index.flatten()]),
+        weights.flatten(),
+        (num_clients, num_clients),
+        is_coalesced=True,
+        check_invariants=False,
+    )
+
+
 def effective_neighbours(weights: Float[Tensor, "K J"]) -> Float[Tensor, " K"]:
     """Return ``exp(H(w_i))``: how many equally weighted sources a row amounts to, 1 to K.
 
     >>> effective_neighbours(torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]]))
     tensor([2., 1.])
     """
+    if weights.is_sparse:
+        values = weights.values()
+        rows = torch.zeros(len(weights), dtype=values.dtype, device=values.device)
+        return (-rows.index_add_(0, weights.indices()[0], torch.xlogy(values, values))).exp()
     return (-torch.xlogy(weights, weights).sum(dim=1)).exp()
 
 
@@ -42,4 +73,8 @@ def self_weight(weights: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
     >>> self_weight(torch.tensor([[0.9, 0.1], [0.5, 0.5]]))
     tensor([0.9000, 0.5000])
     """
+    if weights.is_sparse:
+        (rows, columns), values = weights.indices(), weights.values()
+        own = torch.zeros(len(weights), dtype=values.dtype, device=values.device)
+        return own.index_put_((rows[rows == columns],), values[rows == columns])
     return weights.diagonal().clone()

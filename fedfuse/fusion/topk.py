@@ -1,0 +1,205 @@
+"""Find every client's best sources without ever holding all pairs: [K, C] to [K, k].
+
+Exact, and the same as sorting the dense scores: best first, ties to the smaller client id, the
+receiver itself strictly first (``include_self``) or left out. A block of float64 divergences is
+written by one product and read once, for the least of each group of sources; only the ``k`` best
+groups can hold the ``k`` best sources, so all that costs more per number sees a few hundred of
+them. Scores agree with the dense ones to the rounding of a float64 sum, whatever the blocks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedfuse.errors import KnowledgeError
+from fedfuse.fusion.divergences import FORMS, Form, exact, finish
+from fedfuse.shapes import Float, Int
+
+_GROUP = 32
+_ID_BITS = 32
+_NOBODY = torch.iinfo(torch.int64).min
+
+
+def distance_scores(divergences: Float[Tensor, "*batch"], beta: float) -> Float[Tensor, "*batch"]:
+    """Return ``-beta * d``, so that weights are proportional to ``exp(-beta * d)``.
+
+    ``beta=0`` gives exact zeros even beside an infinite divergence, hence exactly the plain mean.
+
+    >>> distance_scores(torch.tensor([[0.0, 0.5], [0.25, 0.0]]), beta=10)
+    tensor([[-0.0000, -5.0000],
+            [-2.5000, -0.0000]])
+    """
+    if beta == 0:
+        return torch.zeros_like(divergences)
+    return -beta * divergences
+
+
+def nearest(
+    epds: Float[Tensor, "K C"],
+    divergence: str,
+    beta: float,
+    k: int,
+    include_self: bool = True,
+    blocks: tuple[int, int] | None = None,
+) -> tuple[Int[Tensor, "K k"], Float[Tensor, "K k"]]:
+    """Return each client's ``k`` best sources by ``-beta * D(e_i || e_j)``, and their scores.
+
+    Args:
+        epds: Class distributions.
+        divergence: A name of :data:`fedfuse.fusion.divergences.FORMS`.
+        beta: Sharpness of the scores.
+        k: Sources per client; all of them if there are fewer.
+        include_self: Whether the receiver counts as its own best source or is left out.
+        blocks: Receivers and sources at a time; None for what suits the device.
+
+    Raises:
+        KnowledgeError: If a row is not a distribution.
+
+    >>> index, scores = nearest(torch.tensor([[0.5, 0.5], [0.4, 0.6], [0.1, 0.9]]), "l1", 10, k=2)
+    >>> index
+    tensor([[0, 1],
+            [1, 0],
+            [2, 1]])
+    >>> scores.round()
+    tensor([[ 0., -2.],
+            [ 0., -2.],
+            [ 0., -6.]])
+    """
+    num_clients = len(epds)
+    own = torch.arange(num_clients, device=epds.device).unsqueeze(1)
+    others = min(k - include_self, num_clients - 1)
+    if others < 1:
+        return own, torch.zeros_like(own, dtype=torch.float32)
+    form = FORMS[divergence]
+    receivers, sources = form.prepare(_checked(exact(epds)))
+    rows, columns = blocks or ((256, 4096) if epds.device.type == "cpu" else (8192, 32768))
+    keys = torch.cat(
+        [
+            _best_of_rows(form, receivers, sources, start, rows, columns, beta, others)
+            for start in range(0, num_clients, rows)
+        ]
+    )
+    index, scores = _unpack(keys)
+    if include_self:
+        index = torch.cat([own, index], dim=1)
+        scores = torch.cat([torch.zeros_like(scores[:, :1]), scores], dim=1)
+    return index, scores
+
+
+def best_everywhere(
+    scores: Float[Tensor, " K"], k: int, include_self: bool = True
+) -> tuple[Int[Tensor, "K k"], Float[Tensor, "K k"]]:
+    """Return what :func:`nearest` returns where a source has the same score for everyone.
+
+    >>> best_everywhere(torch.tensor([1.0, 3.0, 2.0]), k=2)[0]
+    tensor([[0, 1],
+            [1, 2],
+            [2, 1]])
+    """
+    num_clients = len(scores)
+    own = torch.arange(num_clients, device=scores.device).unsqueeze(1)
+    others = min(k - include_self, num_clients - 1)
+    if others < 1:
+        return own, scores.unsqueeze(1)
+    # One more than needed, so that whoever finds itself among the best can step over it.
+    best = scores.argsort(descending=True, stable=True)[: others + 1]
+    position = torch.arange(others, device=scores.device)
+    found = (best == own).long().cumsum(dim=1)[:, :others]
+    index = best[position + found]
+    if include_self:
+        index = torch.cat([own, index], dim=1)
+    return index, scores[index]
+
+
+def _best_of_rows(
+    form: Form,
+    receivers: Float[Tensor, "K F"],
+    sources: Float[Tensor, "K F"],
+    start: int,
+    rows: int,
+    columns: int,
+    beta: float,
+    count: int,
+) -> Int[Tensor, "R count"]:
+    """Return the keys of the best sources of the receivers from ``start`` on, best first."""
+    block = receivers[start : start + rows]
+    best = block.new_empty(len(block), 0, dtype=torch.int64)
+    for first in range(0, len(sources), columns):
+        divergences = form.compare(block, sources[first : first + columns])
+        _leave_out_self(divergences, first - start)
+        keys = torch.cat([best, _best_of_block(divergences, first, beta, count)], dim=1)
+        best = keys.topk(min(count, keys.shape[1]), dim=1).values
+    return best
+
+
+def _best_of_block(
+    divergences: Float[Tensor, "R S"], first: int, beta: float, count: int
+) -> Int[Tensor, "R found"]:
+    """Return the keys of each row's best sources within one block, in no order.
+
+    A source outside the ``count`` best groups, ties to the smaller position, is beaten by the best
+    of each of them.
+    """
+    num_sources = divergences.shape[1]
+    whole = num_sources // _GROUP * _GROUP
+    ids = torch.arange(first, first + num_sources, device=divergences.device)
+    if num_sources <= count * _GROUP:
+        return _pack(divergences, ids, beta)
+    groups = divergences[:, :whole].view(len(divergences), -1, _GROUP)
+    ranked = _pack(groups.amin(dim=2), torch.arange(groups.shape[1], device=ids.device), beta)
+    chosen = _unpack(ranked.topk(min(count, groups.shape[1]), dim=1).values)[0]
+    inside = chosen.unsqueeze(2).expand(-1, -1, _GROUP)
+    candidates = torch.cat([groups.gather(1, inside).flatten(1), divergences[:, whole:]], dim=1)
+    rest = ids[whole:].expand(len(divergences), -1)
+    return (
+        _pack(
+            candidates,
+            torch.cat([ids[:whole].view(-1, _GROUP)[chosen].flatten(1), rest], dim=1),
+            beta,
+        )
+        .topk(count, dim=1)
+        .values
+    )
+
+
+def _leave_out_self(divergences: Float[Tensor, "R S"], shift: int) -> None:
+    """Put infinity where row ``r`` meets itself, the column ``r - shift``, if there, in place."""
+    torch.diagonal(divergences, -shift).fill_(torch.inf)
+
+
+def _pack(
+    divergences: Float[Tensor, "R S"], ids: Int[Tensor, "*R S"], beta: float
+) -> Int[Tensor, "R S"]:
+    """Return integers that sort as (score, smaller id), and last of all the receiver itself.
+
+    The upper half is the score's float32 bits, turned into an integer that sorts the same.
+    """
+    scores = distance_scores(finish(divergences), beta)
+    bounded = scores.clamp_min(torch.finfo(scores.dtype).min) + 0.0  # no minus zero
+    order = _sortable(bounded.view(torch.int32)).long()
+    keys: Tensor = order * 2**_ID_BITS + (2**_ID_BITS - 1 - ids)
+    return keys.masked_fill_(divergences == torch.inf, _NOBODY)
+
+
+def _unpack(keys: Int[Tensor, "R S"]) -> tuple[Int[Tensor, "R S"], Float[Tensor, "R S"]]:
+    """Return the ids and the scores that the keys were made of."""
+    bits = _sortable((keys >> _ID_BITS).int())
+    return 2**_ID_BITS - 1 - (keys & (2**_ID_BITS - 1)), bits.view(torch.float32)
+
+
+def _sortable(bits: Int[Tensor, "R S"]) -> Int[Tensor, "R S"]:
+    """Turn the bits of floats into integers that sort alike, or such integers into the bits."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _checked(e: Float[Tensor, "K C"]) -> Float[Tensor, "K C"]:
+    """Return the distributions, or say whose is none."""
+    wrong = (~e.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if wrong:
+        raise KnowledgeError(
+            "A client's estimated class distribution is none",
+            got=f"NaN or infinite shares of the clients at {wrong[:5]}",
+            allowed="shares from 0 that sum to 1",
+        )
+    return e
