@@ -22,8 +22,8 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done; 2: a mistake of the user's, told in one message; 130: interrupted. Anything else is a
-    bug and keeps its traceback.
+    0: done; 1: a client failed; 2: a mistake of the user's, told in one message; 130:
+    interrupted. Anything else is a bug and keeps its traceback.
     """
     # Behind everything installed, so that a user's folder called 'server' shadows nothing.
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
@@ -148,6 +148,12 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
     except Exception as error:
         # A bug: what was written may help to find it, so the folder stays.
         folder.fail(f"{type(error).__name__}: {error}")
+        from experiments.failures import told
+        from server.loop import ClientFailedError
+
+        if isinstance(error, ClientFailedError):
+            _say(told(error, hydra.overrides.task))
+            return 1
         raise
     return 0
 
@@ -156,6 +162,7 @@ def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
     from rich.console import Console
 
     from experiments import launch, table
+    from experiments.failures import Absences
     from server.reporters.files import Files
     from server.reporters.lines import Lines
     from server.reporters.many import Many
@@ -163,12 +170,16 @@ def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
 
     console = Console(highlight=False)
     live = console.is_terminal and not console.is_dumb_terminal
-    reporter = Many([Files(folder), Panel(console) if live else Lines()])
+    absences = Absences()
+    reporter = Many([Files(folder), absences, Panel(console) if live else Lines()])
     try:
         summary = launch.run(cfg, folder, reporter, shared)
     finally:
         reporter.close()
+    if absences.rows:
+        folder.record(failures=absences.as_list())
     folder.finish(summary.as_dict())
+    absences.render(console)
     table.render(summary, console, folder.path)
 
 

@@ -59,6 +59,9 @@ class ClientFailedError(Exception):
             f"'{failure.phase}': {failure.error}"
         )
 
+    def __reduce__(self) -> tuple[type[ClientFailedError], tuple[Failure]]:
+        return ClientFailedError, (self.failure,)  # it crosses processes in a deployment
+
 
 def run_arm(
     arm: str,

@@ -1,0 +1,91 @@
+"""What to say about clients that failed: where, why, and how to see it happen alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fedfuse.messages import Failure
+from fedfuse.types import RoundRecord
+from server.loop import ClientFailedError
+from server.reporters.protocol import RunInfo
+
+
+def told(error: ClientFailedError, overrides: Sequence[str]) -> str:
+    """Return the client's own traceback, who it was and the command that shows it again."""
+    failure = error.failure
+    return (
+        f"{failure.traceback}error: {error}\n"
+        f"To see it in one process: {rerun(overrides, failure.round)}"
+    )
+
+
+def rerun(overrides: Sequence[str], round_: int) -> str:
+    """Return the command that repeats a run in one process, up to a round.
+
+    Results do not depend on the engine, so the same client fails at the same place.
+
+    >>> rerun(["engine=ray", "engine.num_nodes=4", "method=fedmd", "num_rounds=50"], 3)
+    'fedfuse method=fedmd engine=serial num_rounds=3'
+    """
+    replaced = ("engine", "num_rounds", "hydra.run.dir", "hydra.sweep.dir")
+    kept = [
+        line
+        for line in overrides
+        if (key := line.lstrip("+").split("=", 1)[0]) not in replaced
+        and not key.startswith("engine.")
+    ]
+    return shlex.join(["fedfuse", *kept, "engine=serial", f"num_rounds={round_}"])
+
+
+class Absences:
+    """A reporter that remembers the clients that rounds went on without."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, Failure]] = []
+
+    def start(self, info: RunInfo) -> None:
+        """Begin with nobody."""
+
+    def phase(self, arm: str, round_: int, phase: str) -> None:
+        """Remember nothing."""
+
+    def client_done(self, client_id: int) -> None:
+        """Remember nothing."""
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Remember who was missing."""
+        self.rows += [(arm, failure) for failure in record.failures]
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Return the absences as ``run.json`` keeps them."""
+        return [{"arm": arm, **asdict(failure)} for arm, failure in self.rows]
+
+    def render(self, console: Console) -> None:
+        """Print who was missing, when and why, if anybody was."""
+        if not self.rows:
+            return
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+            title="clients that rounds went on without",
+            title_justify="left",
+            title_style="bold",
+        )
+        for name in ("arm", "round", "phase", "client"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("why")
+        for arm, failure in self.rows:
+            who = (arm, str(failure.round), failure.phase, str(failure.client_id))
+            table.add_row(*who, failure.error)
+        console.print(table)
