@@ -74,7 +74,7 @@ class RowCodec:
         messages, before = _last(state, symbols.shape, symbols)
         news = (symbols != before).any(dim=-1) | (messages == 0).unsqueeze(1)
         flags, flag_bytes = self._write(
-            "changed", news, torch.where(messages > 0, symbols.shape[1], 0), 2
+            "changed", news.to(torch.uint8), torch.where(messages > 0, symbols.shape[1], 0), 2
         )
         counts = news.sum(dim=1)
         fresh = pad(symbols[news], counts).flatten(1)

@@ -69,7 +69,7 @@ def test_affine_by_hand() -> None:
 
 
 def test_fixed_by_hand() -> None:
-    # 255 * (0.5, 0.3, 0.2) = 127.5, 76.5, 51 -> 128, 76 (to even; float32's 0.3 is a hair more: 77)
+    # 255 * (0.5, 0.3, 0.2) = 127.5 (to even: 128), 76.5 (float32's 0.3 is a hair more: 77), 51
     levels = fixed(torch.tensor([0.5, 0.3, 0.2]))
     assert levels.tolist() == [128, 77, 51]
     torch.testing.assert_close(fixed_values(levels), torch.tensor([128.0, 77.0, 51.0]) / 256)

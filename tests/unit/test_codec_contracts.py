@@ -39,8 +39,9 @@ CODES = (
     Quantize(8),
 )
 CODECS = [RowCodec(code, delta) for code, delta in product(CODES, (False, True))] + [
-    RowCodec(code, delta, entropy_coded=True)
-    for code, delta in product((Quantize(1), Quantize(2)), (False, True))
+    RowCodec(Quantize(1), delta=False, entropy_coded=True),
+    RowCodec(Quantize(1), delta=True, entropy_coded=True),
+    RowCodec(Quantize(2), delta=True, entropy_coded=True),
 ]
 
 

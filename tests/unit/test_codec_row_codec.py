@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from fedfuse.codec import (
     Encoded,
@@ -89,6 +91,17 @@ def test_a_client_that_joins_late_is_sent_whole() -> None:
     assert stack_states([{}, {}]) == {}
 
 
+def test_the_state_can_be_saved(tmp_path: Path) -> None:
+    codec = RowCodec(Quantize(1), delta=True)
+    _, state = codec.encode(_labels(1, 2, 3), PROBS, {})
+    save_file(state, tmp_path / "state.safetensors")
+    loaded = load_file(tmp_path / "state.safetensors")
+    kept, _ = codec.encode(_labels(1, 5, 3), PROBS, state)
+    resumed, _ = codec.encode(_labels(1, 5, 3), PROBS, loaded)
+    assert kept.num_bytes == resumed.num_bytes == 4 + 1 + 1
+    assert torch.equal(codec.decode(resumed, loaded)[0], _labels(1, 5, 3))
+
+
 def test_a_lost_message_is_noticed_and_a_forgotten_state_mends_it() -> None:
     codec = RowCodec(Quantize(1), delta=True)
     _, state = codec.encode(_labels(1, 2), PROBS, {})
@@ -135,7 +148,7 @@ def test_an_impossible_symbol_is_refused() -> None:
 
 
 def test_entropy_coding_beats_packing_on_a_skewed_stream() -> None:
-    # 1,000 samples, 950 of class 0: H = 0.286 + 9 * ... bits; packed 4 bits each
+    # 1,000 samples, 955 of class 0 and 5 of each other: H = 0.407 bits, 51 bytes; packed 4 bits
     labels = [0] * 950 + [i % 10 for i in range(50)]
     packed, _ = RowCodec(Quantize(1)).encode(_labels(*labels), PROBS, {})
     coded, _ = RowCodec(Quantize(1), entropy_coded=True).encode(_labels(*labels), PROBS, {})

@@ -1,0 +1,64 @@
+"""Selective-FD's client selector: answer only for public samples that look like one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedfuse.density.hold_out import hold_out, quantile_mask
+from fedfuse.density.kulsif import kulsif_ratio, median_width, uniform_samples
+from fedfuse.hyperparameters import require_count, require_number
+from fedfuse.shapes import Bool, Float, Int
+
+
+@dataclass(frozen=True, slots=True)
+class KuLSIFSelector:
+    """Keep a public sample iff its density ratio is above a quantile of held-out private ones'.
+
+    As the authors' demonstration has it: 250 auxiliary points drawn uniformly (here from the box
+    that the private and the public samples fill), regularisation ``250 ** -0.5``, quantile 0.25.
+    That code takes 5 % of the private data as known samples and a kernel width of 5; here it is as
+    many as there are, up to ``max_known``, and by default the median distance. Its authors warn
+    that it fails with few samples and in high dimensions: use features there.
+
+    Args:
+        quantile: q, 0 to 1; about that share of a client's own kind is refused.
+        num_auxiliary: Points of the denominator.
+        width: Of the kernel; None for the median distance between known samples.
+        held_out: Share of the private samples that sets the quantile.
+        max_known: Most private samples that are learned from.
+    """
+
+    quantile: float = 0.25
+    num_auxiliary: int = 250
+    width: float | None = None
+    held_out: float = 0.25
+    max_known: int = 500
+
+    def __post_init__(self) -> None:
+        require_number("KuLSIFSelector", "quantile", self.quantile, at_least=0, at_most=1)
+        require_count("KuLSIFSelector", "num_auxiliary", self.num_auxiliary)
+        if self.width is not None:
+            require_number("KuLSIFSelector", "width", self.width, above=0)
+        require_number("KuLSIFSelector", "held_out", self.held_out, above=0, at_most=0.9)
+        require_count("KuLSIFSelector", "max_known", self.max_known)
+
+    def __call__(
+        self,
+        private: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],  # noqa: ARG002
+        public: Float[Tensor, "P d"],
+        generator: torch.Generator,
+    ) -> Bool[Tensor, " P"]:
+        """Return the mask of the samples that the client answers for."""
+        learned, held = hold_out(len(private), self.held_out, generator)
+        known = private[learned[torch.randperm(len(learned), generator=generator)]]
+        known = known[: self.max_known]
+        everything = torch.cat([private, public])
+        auxiliary = uniform_samples(everything, self.num_auxiliary, generator)
+        width = median_width(known) if self.width is None else self.width
+        query = torch.cat([public, private[held]])
+        ratios = kulsif_ratio(known, auxiliary, query, width, self.num_auxiliary**-0.5)
+        return quantile_mask(ratios[: len(public)], ratios[len(public) :], self.quantile)

@@ -1,0 +1,26 @@
+"""What an estimate of a client's own density is: what the client alone computes about samples."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Familiarity(Protocol):
+    """Say how much each public sample looks like the client's private data.
+
+    The call gets private samples [n, d] with labels int64 [n], public samples [P, d] in the same
+    space (flattened inputs, or features of the client's model or of a shared one) and a generator.
+    It returns float32 [P], a confidence (larger is more familiar), or bool [P], a mask of the
+    samples that the client answers for. Both are fields of
+    :class:`fedfuse.types.KnowledgeBank`. Clients may have different architectures, so confidences
+    must not depend on the scale of the space.
+    """
+
+    def __call__(
+        self, private: Tensor, labels: Tensor, public: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return a confidence or a mask."""
+        ...

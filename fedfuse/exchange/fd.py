@@ -1,0 +1,81 @@
+"""FD / FedDistill: one mean output per class instead of predictions on public samples.
+
+Jeong et al. 2018. Each client sends its mean logits over the private samples of each class; the
+server returns, per class, the mean of the *others*; the client adds
+``gamma * CE(softmax(target_y), softmax(z))`` to its loss. Known traps of public code that this
+avoids: raw logits used as target probabilities, no leaving out, means taken while the model still
+trains, and clients without a class counted as zeros.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from fedfuse.distill.losses import soft_cross_entropy
+from fedfuse.shapes import Bool, Float, Int
+
+
+def class_means(
+    logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]
+) -> tuple[Float[Tensor, "C C"], Bool[Tensor, " C"]]:
+    """Return the mean logits of each class's samples, and which classes have any.
+
+    To be taken after training, in eval mode. Rows of absent classes are zero and mean nothing.
+
+    >>> means, present = class_means(
+    ...     torch.tensor([[2.0, 0.0], [4.0, 2.0]]), torch.tensor([0, 0])
+    ... )
+    >>> means, present
+    (tensor([[3., 1.],
+            [0., 0.]]), tensor([ True, False]))
+    """
+    groups = one_hot(labels, logits.shape[1]).double()
+    counts = groups.sum(dim=0)
+    means = (groups.T @ logits.double()) / counts.clamp_min(1).unsqueeze(1)
+    return means.to(logits.dtype), counts > 0
+
+
+def leave_one_out(
+    means: Float[Tensor, "K C C"], present: Bool[Tensor, "K C"]
+) -> tuple[Float[Tensor, "K C C"], Bool[Tensor, "K C"]]:
+    """Return each client's mean over the *other* clients that own a class, [K, C, C].
+
+    For a client that owns it that is ``(sum - own) / (owners - 1)``, for one that does not it is
+    ``sum / owners``. The second result says for which classes there is any other owner; a class
+    that one client alone owns has no teacher for it.
+
+    >>> means = torch.tensor([[[1.0, 0.0]], [[3.0, 0.0]], [[9.0, 9.0]]]).repeat(1, 2, 1)
+    >>> present = torch.tensor([[True, True], [True, False], [False, False]])
+    >>> teachers, taught = leave_one_out(means, present)
+    >>> teachers[:, 0, 0], taught
+    (tensor([3., 1., 2.]), tensor([[ True, False],
+            [ True,  True],
+            [ True,  True]]))
+    """
+    owned = torch.where(present.unsqueeze(-1), means.double(), 0)
+    others = present.sum(dim=0) - present.long()
+    teachers = (owned.sum(dim=0) - owned) / others.clamp_min(1).unsqueeze(-1)
+    taught = others > 0
+    return torch.where(taught.unsqueeze(-1), teachers, 0).to(means.dtype), taught
+
+
+def fd_loss(
+    logits: Float[Tensor, "B C"],
+    labels: Int[Tensor, " B"],
+    teacher: Float[Tensor, "C C"],
+    taught: Bool[Tensor, " C"],
+    temperature: float = 1.0,
+) -> Float[Tensor, " B"]:
+    """Return ``CE(softmax(teacher_y / T), softmax(z / T))`` per sample, 0 where y is not taught.
+
+    >>> loss = fd_loss(
+    ...     torch.zeros(2, 2), torch.tensor([0, 1]), torch.eye(2), torch.tensor([True, False])
+    ... )
+    >>> loss
+    tensor([0.6931, 0.0000])
+    """
+    targets = (teacher[labels] / temperature).softmax(dim=-1)
+    losses = soft_cross_entropy(logits, targets, temperature)
+    return torch.where(taught[labels], losses, 0)

@@ -1,0 +1,114 @@
+"""FedProto: one mean feature vector per class instead of predictions.
+
+Tan et al. (AAAI 2022), as read in its code: clients send class means of their features, the server
+averages over the owners, clients add ``lam * MSE(feature, prototype_y)`` to their loss, and a
+sample belongs to the nearest prototype. All architectures need features of one size. Collect the
+means after training: taken during it they drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from fedfuse.errors import KnowledgeError, ModelError
+from fedfuse.shapes import Bool, Float, Int
+
+
+def class_prototypes(
+    features: Float[Tensor, "N d"], labels: Int[Tensor, " N"], num_classes: int
+) -> tuple[Float[Tensor, "C d"], Int[Tensor, " C"]]:
+    """Return the mean features of each class and how many samples it has; absent classes are 0.
+
+    >>> class_prototypes(torch.tensor([[1.0], [3.0]]), torch.tensor([1, 1]), num_classes=2)
+    (tensor([[0.],
+            [2.]]), tensor([0, 2]))
+    """
+    groups = one_hot(labels, num_classes).double()
+    counts = groups.sum(dim=0)
+    means = (groups.T @ features.double()) / counts.clamp_min(1).unsqueeze(1)
+    return means.to(features.dtype), counts.long()
+
+
+def stack_prototypes(prototypes: Sequence[Float[Tensor, "C _"]]) -> Float[Tensor, "K C d"]:
+    """Return the clients' prototypes as one tensor.
+
+    Raises:
+        ModelError: If the clients' features are not of one size.
+    """
+    sizes = [prototype.shape[1] for prototype in prototypes]
+    if len(set(sizes)) > 1:
+        odd = next(k for k, size in enumerate(sizes) if size != sizes[0])
+        raise ModelError(
+            "FedProto needs models whose features have one size",
+            got=f"{sizes[odd]} at position {odd}",
+            allowed=f"{sizes[0]} as at position 0",
+            next_step="Choose models with equal feature sizes, or share predictions.",
+        )
+    return torch.stack(list(prototypes))
+
+
+def mean_prototypes(
+    prototypes: Float[Tensor, "K C d"], counts: Int[Tensor, "K C"], *, by_count: bool = False
+) -> tuple[Float[Tensor, "C d"], Bool[Tensor, " C"]]:
+    """Return each class's mean prototype over its owners, and which classes have an owner.
+
+    Args:
+        prototypes: The clients' class means.
+        counts: Their samples per class; 0 where the client does not own the class.
+        by_count: Weigh owners by their samples instead of equally.
+
+    >>> prototypes = torch.tensor([[[1.0]], [[4.0]], [[99.0]]])
+    >>> counts = torch.tensor([[1], [2], [0]])
+    >>> mean_prototypes(prototypes, counts)
+    (tensor([[2.5000]]), tensor([True]))
+    >>> mean_prototypes(prototypes, counts, by_count=True)
+    (tensor([[3.]]), tensor([True]))
+    """
+    weights = (counts if by_count else (counts > 0)).double()
+    total = weights.sum(dim=0)
+    shares = weights / total.clamp_min(1)
+    means = torch.einsum("kc,kcd->cd", shares, prototypes.double())
+    return means.to(prototypes.dtype), total > 0
+
+
+def prototype_loss(
+    features: Float[Tensor, "B d"],
+    labels: Int[Tensor, " B"],
+    prototypes: Float[Tensor, "C d"],
+    present: Bool[Tensor, " C"],
+    lam: float = 1.0,
+) -> Float[Tensor, " B"]:
+    """Return ``lam * mean_d (f - prototype_y)**2`` per sample, 0 where y has no prototype.
+
+    >>> prototypes, present = torch.tensor([[0.0, 0.0], [5.0, 5.0]]), torch.tensor([True, False])
+    >>> prototype_loss(torch.tensor([[1.0, 3.0]] * 2), torch.tensor([0, 1]), prototypes, present)
+    tensor([5., 0.])
+    """
+    losses = lam * (features - prototypes[labels]).square().mean(dim=-1)
+    return torch.where(present[labels], losses, 0)
+
+
+def nearest_prototype(
+    features: Float[Tensor, "B d"], prototypes: Float[Tensor, "C d"], present: Bool[Tensor, " C"]
+) -> Int[Tensor, " B"]:
+    """Return the class whose prototype is nearest to each sample; ties go to the lower class.
+
+    Raises:
+        KnowledgeError: If no class has a prototype.
+
+    >>> prototypes = torch.tensor([[0.0], [2.0], [3.0]])
+    >>> nearest_prototype(torch.tensor([[2.8], [-1.0]]), prototypes, torch.tensor([1, 1, 0]).bool())
+    tensor([1, 0])
+    """
+    if not bool(present.any()):
+        raise KnowledgeError(
+            "No class has a prototype yet", next_step="Exchange prototypes before predicting."
+        )
+    distances = torch.cdist(
+        features, prototypes, compute_mode="donot_use_mm_for_euclid_dist"
+    ).masked_fill(~present, torch.inf)
+    return distances.argmin(dim=1)
