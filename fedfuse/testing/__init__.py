@@ -3,6 +3,7 @@
 Call one in a test, or in a Python shell; it is silent if all is well.
 """
 
+from fedfuse.testing.codec import check_codec
 from fedfuse.testing.distill import check_distill_loss
 from fedfuse.testing.failed import CheckFailed
 from fedfuse.testing.fusion import (
@@ -16,6 +17,7 @@ from fedfuse.testing.partitioner import check_partitioner
 
 __all__ = [
     "CheckFailed",
+    "check_codec",
     "check_distill_loss",
     "check_neighbours",
     "check_partitioner",
