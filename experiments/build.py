@@ -26,6 +26,7 @@ from fedfuse.partition import preview
 from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.train.batched import BatchedTrainer
+from fedfuse.train.optimizers import spare_compiler
 from fedfuse.train.precision import Precision
 from fedfuse.train.trainer import LoopTrainer, Trainer
 from fedfuse.types import FederatedData
@@ -230,6 +231,7 @@ def fastest(
     One fused kernel replaces some ten small ones per parameter; with models this small that is a
     quarter of the step.
     """
+    spare_compiler()
     cls = factory.func if isinstance(factory, partial) else factory
     chosen = factory.keywords if isinstance(factory, partial) else {}
     has_kernel = cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from fedfuse.train.optimizers import stepper
 from fedfuse.train.precision import Precision
 from fedfuse.train.work import Work
 
@@ -24,14 +25,17 @@ def fit(
     """
     model.train()
     work.seed_layers()
+    step = stepper(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     total = torch.zeros((), device=work.inputs.device)
     anchor = iter(()) if work.anchor is None else _losses(model, work.anchor, precision)
     for loss in _losses(model, work, precision):
         if work.anchor is not None:
             loss = loss + work.anchor_weight * next(anchor)
-        optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        step()
         total += loss.detach()
     return float(total) / work.schedule.num_steps if work.schedule.num_steps else float("nan")
 

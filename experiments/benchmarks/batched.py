@@ -1,0 +1,134 @@
+"""``batched``: training many clients at once over training them one after the other.
+
+Needs only torch and numpy, like the trainers themselves: on a machine with a GPU and nothing else
+run ``python -m experiments.benchmarks.batched``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from fedfuse.distill import KL
+from fedfuse.models.lenet import lenet5
+from fedfuse.train.batched import BatchedTrainer
+from fedfuse.train.trainer import LoopTrainer, Student, Trainer
+from fedfuse.train.work import Work, schedule, steps_per_epoch
+
+SHAPE, CLASSES, SAMPLES, PUBLIC, TEST = (1, 28, 28), 10, 500, 1000, 2000
+BATCH, PUBLIC_BATCH, EVAL_BATCH = 32, 64, 250
+
+
+def measure(args: Any) -> list[dict[str, Any]]:
+    """Return how many times faster a round is in one batch than client by client."""
+    gpu = torch.cuda.is_available()
+    rows = [
+        _row(
+            "batched_speedup",
+            "client by client / batched, 1,000 clients, GPU",
+            _speedup(1000, torch.device("cuda"), args.repeats, patches=False)[0] if gpu else None,
+            50.0,
+            "" if gpu else "no GPU here",
+        ),
+        _row(
+            "batched_speedup_patches",
+            "the same with convolutions over patches",
+            _speedup(1000, torch.device("cuda"), args.repeats, patches=True)[0] if gpu else None,
+            50.0,
+            "" if gpu else "no GPU here",
+        ),
+    ]
+    count = 5 if args.quick else 20
+    for patches, name in ((False, "grouped"), (True, "patches")):
+        ratio, apart = _speedup(count, torch.device("cpu"), args.repeats, patches=patches)
+        note = f"one thread; largest difference of a logit {apart:.1e}"
+        what = f"client by client / batched, {count} clients, CPU, {name}"
+        rows.append(_row(f"batched_speedup_cpu_{name}", what, ratio, None, note))
+    return rows
+
+
+def _row(key: str, what: str, value: float | None, bar: float | None, note: str) -> dict[str, Any]:
+    met = None if value is None or bar is None else value >= bar
+    return {
+        "benchmark": "batched", "key": key, "what": what, "value": value, "unit": "x",
+        "bar": bar, "higher": True, "met": met, "note": note,
+    }  # fmt: skip
+
+
+def _speedup(
+    count: int, device: torch.device, repeats: int, *, patches: bool
+) -> tuple[float, float]:
+    """Return the ratio of the medians of both trainers' rounds, and how far logits are apart."""
+    sides: list[tuple[Trainer, list[Student]]] = [
+        (LoopTrainer(), _students(count, device)),
+        (BatchedTrainer(patches=patches), _students(count, device)),
+    ]
+    public = torch.randn(PUBLIC, *SHAPE, device=device)
+    test = torch.randn(TEST, *SHAPE, device=device)
+    inputs = torch.randn(count * SAMPLES, *SHAPE, device=device)
+    labels = torch.randint(0, CLASSES, (count * SAMPLES,), device=device)
+    seconds: list[list[float]] = [[], []]
+    logits = [torch.empty(0)] * 2
+    for round_ in range(repeats + 1):
+        local = [
+            Work(x, y, _cross_entropy, _plan(SAMPLES, BATCH, (round_, client)))
+            for client, (x, y) in enumerate(
+                zip(torch.split(inputs, SAMPLES), torch.split(labels, SAMPLES), strict=True)
+            )
+        ]
+        for side, (trainer, students) in enumerate(sides):
+            _wait(device)
+            begin = time.perf_counter()
+            trainer.fit(students, local)
+            shared = trainer.predict(students, public, EVAL_BATCH)
+            trainer.predict(students, test, EVAL_BATCH)
+            teacher = shared.softmax(2).mean(0)
+            taught = [
+                Work(public, teacher, KL(), _plan(PUBLIC, PUBLIC_BATCH, (round_, -1 - client)))
+                for client in range(count)
+            ]
+            trainer.fit(students, taught)
+            logits[side] = trainer.predict(students, test, EVAL_BATCH)
+            _wait(device)
+            if round_ > 0:  # the first builds matrices and chooses kernels
+                seconds[side].append(time.perf_counter() - begin)
+        if round_ == 0:
+            apart = float((logits[0] - logits[1]).abs().max())
+    medians = [sorted(values)[len(values) // 2] for values in seconds]
+    return medians[0] / medians[1], apart
+
+
+def _students(count: int, device: torch.device) -> list[Student]:
+    students = []
+    for client in range(count):
+        torch.manual_seed(0)
+        model = lenet5(SHAPE, CLASSES).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+        students.append(Student(client, "lenet5", model, adam))
+    return students
+
+
+def _plan(size: int, batch: int, name: tuple[int, int]) -> Any:
+    generator = torch.Generator().manual_seed(hash(name) % 2**31)
+    return schedule(size, batch, steps_per_epoch(size, batch), generator)
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+    for found in measure(parser.parse_args()):
+        print(found)

@@ -1,0 +1,147 @@
+"""``round``: whole rounds of fedfuse over the bare loop that does the same work."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.benchmarks import bare, two_processes, workload
+from experiments.benchmarks.rows import Arguments, Row, row
+from experiments.benchmarks.stopwatch import Stopwatch, run
+from experiments.build import build_parts
+from fedfuse.data.tensors import gather, to_inputs
+from fedfuse.models.plan import build_checked
+from fedfuse.rng import Streams
+from fedfuse.train.work import Schedule, schedule, steps_per_epoch
+from fedfuse.types import FederatedData
+
+CLIENTS, SAMPLES, PUBLIC, TEST = 20, 500, 1000, 2000
+WARM = 1
+"""Rounds at the start that are not counted: models are built, kernels chosen, workers started."""
+NEAR = 0.02
+"""How far the mean accuracies of two sides that did the same work may be apart by rounding."""
+
+
+def measure(args: Arguments) -> list[Row]:
+    """Return the ratios of fedfuse to the bare loop, in one process and in two, and bf16's."""
+    mnist = workload.find_mnist(args.mnist)
+    num_rounds = WARM + (1 if args.quick else 3)
+    lines = [f"num_rounds={num_rounds}", "client.device=cpu", "trainer=loop"]
+    sizes = {"num_clients": CLIENTS, "samples": SAMPLES, "public": PUBLIC, "test": TEST}
+    cfg = workload.configure(mnist, *lines, **sizes)
+    torch.set_num_threads(cfg.client.threads)
+    parts = build_parts(cfg)
+    clients, shared = bare_task(parts.data, parts.models, cfg)
+
+    sides: dict[str, Any] = {
+        "fedfuse": lambda: ours(cfg),
+        "bare": lambda: bare.run(clients, shared, num_rounds),
+        "tuned": lambda: bare.run(clients, shared, num_rounds, tuned=True),
+        "bf16": lambda: ours(OmegaConf.merge(cfg, {"client": {"precision": "bf16"}})),
+        "bare_two": lambda: two_processes.run(clients, shared, num_rounds),
+    }
+    if importlib.util.find_spec("ray") is not None:
+        two = {"engine": {"name": "ray", "num_nodes": 2, "cpus_per_node": 1, "gpus_per_node": 0}}
+        plan = workload.configure(mnist, *lines, "engine=ray", "engine.num_nodes=2", **sizes)
+        sides["fedfuse_two"] = lambda: ours(OmegaConf.merge(plan, two))
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    accuracy: dict[str, float] = {}
+    for repeat in range(args.repeats):
+        order = list(sides) if repeat % 2 == 0 else list(reversed(sides))
+        for name in order:
+            spent, accuracy[name] = sides[name]()
+            seconds[name] += spent[WARM:]
+    for name in sides:
+        far = abs(accuracy[name] - accuracy["bare"])
+        if far > NEAR and name != "bf16":
+            raise AssertionError(f"{name} reached {accuracy[name]}, bare {accuracy['bare']}")
+
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    data = f"LeNet-5, {workload.words(mnist)}, {CLIENTS} clients x {SAMPLES}"
+    with_bare = f"{data}; accuracy {accuracy['fedfuse']:.4f}, bare {accuracy['bare']:.4f}"
+    both = "both in 2 processes of one thread"
+    pair = median["fedfuse_two"] / median["bare_two"] if "fedfuse_two" in median else None
+    return [
+        row("round", "overhead_ratio", "round / bare loop", median["fedfuse"] / median["bare"],
+            "x", bar=1.0, note=with_bare),
+        row("round", "overhead_ratio_tuned", "round / bare loop with fused Adam, channels_last",
+            median["fedfuse"] / median["tuned"], "x", note="the same arithmetic on both sides"),
+        row("round", "overhead_ratio_two", "round / bare loop, 2 processes", pair, "x", bar=1.1,
+            note=both if pair else "engine=ray needs Ray"),
+        row("round", "seconds_round", "one round", median["fedfuse"], "s"),
+        row("round", "seconds_bare", "one round of the bare loop", median["bare"], "s"),
+        row("round", "bf16_ratio", "round in bf16 / in fp32", median["bf16"] / median["fedfuse"],
+            "x", note=f"mean accuracy {accuracy['bf16']:.4f} against {accuracy['fedfuse']:.4f}"),
+    ]  # fmt: skip
+
+
+def ours(cfg: Any) -> tuple[list[float], float]:
+    """Run fedfuse; return the seconds of each round and the mean accuracy at the end."""
+    watch = Stopwatch()
+    run(cfg, watch)
+    (arm,) = watch.records
+    last = [
+        entry.value
+        for entry in watch.rows(arm)
+        if entry.round == cfg.num_rounds
+        and (entry.phase, entry.metric) == ("fused", "accuracy_global")
+    ]
+    return np.diff(watch.times).tolist(), float(np.mean(last))
+
+
+def bare_task(
+    data: FederatedData, models: Any, cfg: DictConfig
+) -> tuple[list[bare.Client], bare.Shared]:
+    """Return the bare loop's tensors: the same samples, first weights and orders as fedfuse's."""
+    streams = Streams(cfg.seed)
+    rounds = range(1, cfg.num_rounds + 1)
+    public_size, batch = len(data.public), cfg.client.distill_batch_size
+    clients = []
+    for client in data.clients:
+        inputs, labels = gather(data.train, client.train, data.mean, data.std)
+        val_inputs, val_labels = gather(data.train, client.val, data.mean, data.std)
+        entropy = streams.entropy("init", models.name(client.client_id))
+        clients.append(
+            bare.Client(
+                model=build_checked(
+                    models, client.client_id, data.input_shape, data.num_classes, entropy
+                ),
+                inputs=inputs,
+                labels=labels,
+                val_inputs=val_inputs,
+                val_labels=val_labels,
+                own_test=torch.from_numpy(np.array(client.test)),
+                private_batches=[
+                    _batches(
+                        len(labels),
+                        cfg.client.batch_size,
+                        streams.torch("client", client.client_id, "train", r),
+                    )
+                    for r in rounds
+                ],
+                public_batches=[
+                    _batches(
+                        public_size, batch, streams.torch("client", client.client_id, "public", r)
+                    )
+                    for r in rounds
+                ],
+            )
+        )
+    return clients, bare.Shared(
+        public=to_inputs(data.public.inputs, data.mean, data.std),
+        test_inputs=to_inputs(data.test.inputs, data.mean, data.std),
+        test_labels=torch.from_numpy(np.array(data.test.labels)),
+        eval_batch_size=cfg.evaluation.batch_size,
+    )
+
+
+def _batches(size: int, batch_size: int, generator: torch.Generator) -> list[torch.Tensor]:
+    plan: Schedule = schedule(size, batch_size, steps_per_epoch(size, batch_size), generator)
+    batches: Sequence[torch.Tensor] = torch.split(plan.order, list(plan.sizes))
+    return list(batches)

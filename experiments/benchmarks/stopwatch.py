@@ -1,0 +1,43 @@
+"""Run fedfuse and take the time of each round."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from experiments.build import build_parts, build_server
+from fedfuse.types import RoundRecord
+from server.reporters.memory import Memory
+
+
+class Stopwatch(Memory):
+    """Take the time at the end of every round.
+
+    Args:
+        look: Called then as well.
+    """
+
+    def __init__(self, look: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self._look = look
+        self.times = [time.perf_counter()]
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Take the time."""
+        super().round_done(arm, record)
+        self.times.append(time.perf_counter())
+        self._look()
+
+
+def run(cfg: Any, watch: Stopwatch) -> None:
+    """Run a configuration on its engine, without writing a run folder."""
+    parts = build_parts(cfg)
+    setup = build_server(parts, watch)
+    engine = importlib.import_module(f"experiments.engines.{cfg.engine.name}")
+    with tempfile.TemporaryDirectory() as folder:
+        engine.run(parts, setup, SimpleNamespace(path=Path(folder)))
