@@ -105,7 +105,8 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
             teachers = None
             if TEACHERS in message.content:
                 arrays = {k: v.numpy() for k, v in message.content.array_records[TEACHERS].items()}
-                asked = Expectation(client_ids, len(node.data.public), node.data.num_classes)
+                num_public = node.inputs.rounds.size(header.round)
+                asked = Expectation(client_ids, num_public, node.data.num_classes)
                 teachers = decode(Teachers, arrays, asked)
             metrics, failures = node.distil(
                 header.arm, header.round, client_ids, teachers, evaluate=header.evaluate

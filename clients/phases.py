@@ -44,9 +44,8 @@ class Phases:
 
     def untaught(self, client_ids: Sequence[int], round_: int) -> list[Work]:
         """Return as many steps as distillation takes, on private data."""
-        return self._private(
-            client_ids, "distill", round_, [self._distill_steps()] * len(client_ids)
-        )
+        steps = [self._distill_steps(round_)] * len(client_ids)
+        return self._private(client_ids, "distill", round_, steps)
 
     def distillation(
         self, client_ids: Sequence[int], round_: int, teachers: Teachers
@@ -61,13 +60,13 @@ class Phases:
                 "A teacher arrived, but this node has no distillation loss",
                 next_step="Run server and clients with the same configuration.",
             )
-        steps, private_weight = self._distill_steps(), self.plan.private_weight
+        steps, private_weight = self._distill_steps(round_), self.plan.private_weight
         teachers = teachers.to(self.inputs.device)
         targets, weights = as_targets(teachers, self.loss), teachers.sample_weight
         anchors: Sequence[Work | None] = [None] * len(client_ids)
         if private_weight > 0:
             anchors = self._private(client_ids, "distill", round_, [steps] * len(client_ids))
-        public = self.inputs.public()
+        public = self.inputs.public(round_)
         works = []
         for row, client_id in enumerate(client_ids):
             generator = self.streams.torch("client", client_id, "public", round_)
@@ -104,9 +103,10 @@ class Phases:
             )
         return works
 
-    def _distill_steps(self) -> int:
-        """Return the steps of distillation in one round."""
-        per_epoch = steps_per_epoch(len(self.inputs.data.public), self.plan.distill_batch_size)
+    def _distill_steps(self, round_: int) -> int:
+        """Return the steps of distillation in the round."""
+        num_public = len(self.inputs.public(round_))
+        per_epoch = steps_per_epoch(num_public, self.plan.distill_batch_size)
         return self.plan.distill_epochs * per_epoch
 
     def _layers(self, client_id: int, phase: str, round_: int) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.data.tensors import gather, normalise, to_inputs
+from fedfuse.select.rounds import PublicRounds
 from fedfuse.types import ClientData, FederatedData, IntArray, Samples
 
 
@@ -22,12 +23,15 @@ class ModelInputs:
 
     Args:
         data: The federation's data.
+        rounds: Which public samples each round is about.
         device: Where the tensors are wanted.
     """
 
     data: FederatedData
+    rounds: PublicRounds
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _public: Tensor | None = None
+    _chosen: tuple[int, Tensor] | None = None
     _test: Tensor | None = None
     _pools: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -57,12 +61,16 @@ class ModelInputs:
             raw = client.transform(raw.cpu()).to(self.device)
         return normalise(raw, mean, std), labels[where]
 
-    def public(self) -> Tensor:
-        """Return the public inputs [P, ...], prepared once per process."""
+    def public(self, round_: int) -> Tensor:
+        """Return the round's public inputs [m, ...], prepared once per process and round."""
         if self._public is None:
             inputs = to_inputs(self.data.public.inputs, self.data.mean, self.data.std)
             self._public = inputs.to(self.device)
-        return self._public
+        if self._chosen is None or self._chosen[0] != round_:
+            index = self.rounds.index(round_).to(self.device)
+            everything = len(index) == len(self._public)
+            self._chosen = (round_, self._public if everything else self._public[index])
+        return self._chosen[1]
 
     def test(self) -> Tensor:
         """Return the test pool's inputs, prepared once per process and shared by its clients."""

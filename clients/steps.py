@@ -24,6 +24,7 @@ from fedfuse.messages import Failure
 from fedfuse.models.plan import build_checked
 from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
+from fedfuse.select import All, PublicRounds, Select
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
 from fedfuse.train.work import Work
 from fedfuse.types import ClientMetrics, FederatedData, KnowledgeBank, Teachers
@@ -43,6 +44,7 @@ class Node:
         loss: What distillation minimises; None for a method without teachers.
         plan: How clients train.
         streams: The run's random streams.
+        select: Which public samples each round is about.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
         on_client_done: Called with the id of each client that has finished a phase.
@@ -55,6 +57,7 @@ class Node:
     loss: DistillLoss | None
     plan: ClientPlan
     streams: Streams
+    select: Select = field(default_factory=All)
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_client_done: Callable[[int], None] = lambda _: None
@@ -64,7 +67,8 @@ class Node:
     evaluate: Evaluation = field(init=False)
 
     def __post_init__(self) -> None:
-        self.inputs = ModelInputs(self.data, self.device)
+        rounds = PublicRounds(self.select, self.data.public, self.streams)
+        self.inputs = ModelInputs(self.data, rounds, self.device)
         self.phases = Phases(self.inputs, self.plan, self.loss, self.streams)
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
 
@@ -91,7 +95,7 @@ class Node:
             with self._phase(cohort, round_, "train", failures):
                 students = [self._student(arm, client_id) for client_id in cohort]
                 self._fit(students, self.phases.local(cohort, round_), round_)
-                logits = self._share(students) if share else None
+                logits = self._share(students, round_) if share else None
                 metrics = self.evaluate(students) if evaluate else []
                 # Nothing may fail from here on: a client is done, or it is not.
                 if logits is not None:
@@ -197,9 +201,9 @@ class Node:
 
     # -- knowledge -----------------------------------------------------------------------------
 
-    def _share(self, students: Sequence[Student]) -> Tensor:
-        """Return the students' logits on the public set, [k, P, C], on the CPU."""
-        public, batch_size = self.inputs.public(), self.plan.eval_batch_size
+    def _share(self, students: Sequence[Student], round_: int) -> Tensor:
+        """Return the students' logits on the round's public samples, [k, m, C], on the CPU."""
+        public, batch_size = self.inputs.public(round_), self.plan.eval_batch_size
         return self.trainer.predict(students, public, batch_size).cpu()
 
     def _bank(self, client_ids: list[int], logits: dict[int, Tensor]) -> KnowledgeBank:

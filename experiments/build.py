@@ -25,6 +25,7 @@ from fedfuse.models.plan import as_plan, describe
 from fedfuse.partition import preview
 from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
+from fedfuse.select import PublicRounds, Select
 from fedfuse.train.batched import BatchedTrainer
 from fedfuse.train.optimizers import spare_compiler
 from fedfuse.train.precision import Precision
@@ -97,6 +98,12 @@ def build_pipeline(cfg: DictConfig) -> Pipeline | None:
     )
 
 
+def build_select(cfg: DictConfig) -> Select:
+    """Return how the public samples of a round are chosen."""
+    select: Select = instantiate(cfg.select, "select")
+    return select
+
+
 def build_node(
     parts: Parts,
     client_ids: Sequence[int],
@@ -127,6 +134,7 @@ def build_node(
             eval_batch_size=cfg.evaluation.batch_size,
         ),
         streams=Streams(cfg.seed),
+        select=build_select(cfg),
         trainer=build_trainer(cfg),
         device=build_device(client.device, "client.device"),
         on_client_done=on_client_done,
@@ -136,10 +144,9 @@ def build_node(
 def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
     """Return what the server needs, and check that it will get it."""
     cfg, data = parts.cfg, parts.data
-    labels = None if data.public.labels is None else torch.from_numpy(data.public.labels.copy())
     if parts.pipeline is not None:
         scorer = parts.pipeline.scorer
-        if declared(scorer, "needs_labels", False) and labels is None:
+        if declared(scorer, "needs_labels", False) and data.public.labels is None:
             raise ConfigError(
                 "The scorer needs labels of the public samples, and this public set has none",
                 got=f"public set: {data.public.source}",
@@ -173,7 +180,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             evaluate_every=cfg.evaluation.every,
             fail_fast=cfg.server.fail_fast,
             device=build_device(cfg.server.device, "server.device"),
-            labels=labels,
+            public=PublicRounds(build_select(cfg), data.public, Streams(cfg.seed)),
         ),
         data=data,
         reporter=reporter,

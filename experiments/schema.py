@@ -102,6 +102,7 @@ class ExperimentConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dataset: Any = MISSING
     public: Any = MISSING
+    select: Any = MISSING
     partitioner: Any = MISSING
     model: Any = MISSING
     optimizer: Any = MISSING

@@ -59,7 +59,7 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
         federation = Federation(
             grid,
             num_clients=setup.plan.num_clients,
-            num_public=len(setup.data.public),
+            num_public=setup.plan.public.size,
             num_classes=setup.data.num_classes,
             public_fingerprint=setup.data.public.fingerprint(),
             num_nodes=setup.num_nodes,

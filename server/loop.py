@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from fedfuse.errors import FedfuseError
 from fedfuse.fusion.blocks import fits
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.messages import Failure, Header
+from fedfuse.select import PublicRounds
 from fedfuse.types import ClientMetrics, Fusion, KnowledgeBank, MetricRow, Phase, RoundRecord
 from server.reporters.protocol import Reporter
 from server.transport import Answer, Federation
@@ -32,7 +32,7 @@ class ServerPlan:
         evaluate_every: Evaluate in every n-th round, and in the last.
         fail_fast: Whether one failing client stops the run.
         device: Where knowledge is fused.
-        labels: Public labels [P], for the parts that need them.
+        public: The public samples of each round.
     """
 
     num_clients: int
@@ -42,7 +42,7 @@ class ServerPlan:
     evaluate_every: int
     fail_fast: bool
     device: torch.device
-    labels: Tensor | None
+    public: PublicRounds
 
 
 class ClientFailedError(Exception):
@@ -94,7 +94,7 @@ def run_arm(
         fusion = None
         if pipeline is not None and local.knowledge is not None:
             reporter.phase(arm, round_, "fuse")
-            fusion = fuse(pipeline, local.knowledge, plan)
+            fusion = fuse(pipeline, local.knowledge, round_, plan)
             clock.lap("fuse")
 
         fused = replace(local, num_bytes=0)
@@ -109,11 +109,12 @@ def run_arm(
         reporter.round_done(arm, record(round_, local, fusion, fused, clock.seconds, plan))
 
 
-def fuse(pipeline: Pipeline, knowledge: KnowledgeBank, plan: ServerPlan) -> Fusion:
+def fuse(pipeline: Pipeline, knowledge: KnowledgeBank, round_: int, plan: ServerPlan) -> Fusion:
     """Return one teacher per client, computed on the server's device."""
     # A bank that is too large for the device stays where it is and is streamed through it.
     home = plan.device if fits(knowledge, plan.device) else torch.device("cpu")
-    labels = None if plan.labels is None else plan.labels.to(home)
+    labels = plan.public.labels(round_)
+    labels = None if labels is None else labels.to(home)
     fusion = pipeline(knowledge.to(home), labels, plan.device)
     return Fusion(fusion.teachers.to("cpu"), fusion.weights.cpu())
 

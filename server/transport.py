@@ -53,7 +53,7 @@ class Federation:
     Args:
         grid: Flower's way to the nodes, whichever engine runs them.
         num_clients: K; the nodes together must host the clients 0 to K-1, each once.
-        num_public: P.
+        num_public: Round to the number of its public samples, m.
         num_classes: C.
         public_fingerprint: Hash of the server's public set; every node must have the same.
         num_nodes: How many nodes there will be; None waits until every client has one.
@@ -69,7 +69,7 @@ class Federation:
         grid: Grid,
         *,
         num_clients: int,
-        num_public: int,
+        num_public: Callable[[int], int],
         num_classes: int,
         public_fingerprint: str,
         num_nodes: int | None = 1,
@@ -146,6 +146,7 @@ class Federation:
                 content[TEACHERS] = _array_record(arrays)
             asked[node_id] = ids
             messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
+        num_public = self._num_public(header.round)
         banks: list[KnowledgeBank] = []
         metrics: list[ClientMetrics] = []
         failures: list[Failure] = []
@@ -160,7 +161,7 @@ class Federation:
             failures += failed
             lost = {failure.client_id for failure in failed}
             ids = tuple(i for i in node_ids if i not in lost)
-            expected = Expectation(ids, self._num_public, self._num_classes)
+            expected = Expectation(ids, num_public, self._num_classes)
             if KNOWLEDGE in content:
                 arrays = _read(content.array_records[KNOWLEDGE])
                 num_bytes += _exchanged(arrays)

@@ -2,6 +2,15 @@
 
 from fedfuse.select.cache import Signal, SignalCache
 from fedfuse.select.protocol import Select
+from fedfuse.select.rounds import PublicRounds
 from fedfuse.select.selections import All, ClassBalanced, RandomSubset
 
-__all__ = ["All", "ClassBalanced", "RandomSubset", "Select", "Signal", "SignalCache"]
+__all__ = [
+    "All",
+    "ClassBalanced",
+    "PublicRounds",
+    "RandomSubset",
+    "Select",
+    "Signal",
+    "SignalCache",
+]

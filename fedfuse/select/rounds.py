@@ -1,0 +1,70 @@
+"""Which public samples each round is about; server and clients draw the same ones by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedfuse.declarations import declared, part_name
+from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.rng import Streams
+from fedfuse.select.protocol import Select
+from fedfuse.types import PublicSet
+
+
+@dataclass(frozen=True, slots=True)
+class PublicRounds:
+    """The public samples of each round.
+
+    Both sides draw the choice from the run's streams, so no index travels.
+
+    Args:
+        select: How they are chosen.
+        public: The public set.
+        streams: The run's random streams.
+
+    Raises:
+        ConfigError: If the choice needs labels and the public set has none.
+    """
+
+    select: Select
+    public: PublicSet
+    streams: Streams
+
+    def __post_init__(self) -> None:
+        if declared(self.select, "needs_labels", False) and self.public.labels is None:
+            raise ConfigError(
+                f"The selection {part_name(self.select)} needs labels of the public samples, and "
+                "this public set has none",
+                got=f"public set: {self.public.source}",
+                next_step="Choose select=random or public=held_out.",
+            )
+
+    def index(self, round_: int) -> Tensor:
+        """Return the round's samples, ascending indices int64 [m]."""
+        num_public = len(self.public)
+        generator = self.streams.torch("public", "select", round_)
+        index = self.select(round_, num_public, self._labels(), generator)
+        ascending = index.ndim == 1 and len(index) > 0 and bool((index.diff() > 0).all())
+        if not ascending or index[0] < 0 or index[-1] >= num_public:
+            raise FedfuseError(
+                f"The selection {part_name(self.select)} broke its promise in round {round_}",
+                got=f"{list(index.shape)} indices",
+                allowed=f"ascending indices from 0 to {num_public - 1}, at least one",
+            )
+        return index
+
+    def size(self, round_: int) -> int:
+        """Return how many samples the round is about, m."""
+        return len(self.index(round_))
+
+    def labels(self, round_: int) -> Tensor | None:
+        """Return the public labels [m] of the round's samples, or None where nobody knows them."""
+        labels = self._labels()
+        return None if labels is None else labels[self.index(round_)]
+
+    def _labels(self) -> Tensor | None:
+        labels = self.public.labels
+        return None if labels is None else torch.tensor(labels)
