@@ -87,7 +87,7 @@ def test_balance_needs_labels() -> None:
 
 
 CONF = Path(__file__).parents[2] / "experiments" / "conf" / "select"
-EXPECTED = {"all": All(), "random": RandomSubset(), "class_balanced": ClassBalanced()}
+EXPECTED = {"all": All(), "random": RandomSubset(250), "class_balanced": ClassBalanced(250)}
 
 
 def test_the_options_build_the_selections() -> None:
