@@ -16,7 +16,7 @@ from server.reporters.memory import Memory
 
 
 class Stopwatch(Memory):
-    """Take the time at the end of every round.
+    """Take the wall and the processor time at the end of every round.
 
     Args:
         look: Called then as well.
@@ -26,11 +26,13 @@ class Stopwatch(Memory):
         super().__init__()
         self._look = look
         self.times = [time.perf_counter()]
+        self.cpu_times = [time.process_time()]
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Take the time."""
         super().round_done(arm, record)
         self.times.append(time.perf_counter())
+        self.cpu_times.append(time.process_time())
         self._look()
 
 

@@ -13,6 +13,7 @@ from torch import multiprocessing
 
 from experiments.benchmarks.bare import (
     Client,
+    Result,
     Shared,
     distil,
     evaluate,
@@ -21,8 +22,8 @@ from experiments.benchmarks.bare import (
 )
 
 
-def run(clients: Sequence[Client], shared: Shared, num_rounds: int) -> tuple[list[float], float]:
-    """Run all rounds; return the seconds of each and the mean accuracy at the end."""
+def run(clients: Sequence[Client], shared: Shared, num_rounds: int) -> Result:
+    """Run all rounds; processor time is not measured."""
     context = multiprocessing.get_context("spawn")
     half = len(clients) // 2
     pipes, workers = [], []
@@ -47,7 +48,7 @@ def run(clients: Sequence[Client], shared: Shared, num_rounds: int) -> tuple[lis
         seconds.append(time.perf_counter() - begin)
     for worker in workers:
         worker.join()
-    return seconds, sum(accuracies) / len(accuracies)
+    return Result(seconds, [], sum(accuracies) / len(accuracies))
 
 
 def _work(
