@@ -24,6 +24,7 @@ from clients.app import make_client_app
 from clients.places import StatePlan
 from clients.steps import Node
 from experiments.engines.hosting import NodeRecipe
+from fedfuse.errors import ConfigError
 from server.patience import Patience
 
 
@@ -54,8 +55,22 @@ def _composed(lines: tuple[str, ...]) -> DictConfig:
 
 
 def node(context: Context) -> Node:
-    """Return the node that the run's and the SuperNode's configuration describe."""
-    return NodeRecipe.of(config_of(context.run_config))(context)
+    """Return the node that the run's and the SuperNode's configuration describe.
+
+    A SuperNode may keep the data set at another path than the server does (``data-path``).
+    """
+    cfg = config_of(context.run_config)
+    path = context.node_config.get("data-path")
+    if path is not None:
+        if "path" not in cfg.dataset:
+            raise ConfigError(
+                "A SuperNode's data-path needs a data set that is read from a path",
+                got=f"data-path={path} with dataset {cfg.dataset._target_}",
+                allowed="dataset=npz, image_folder or another with dataset.path",
+            )
+        cfg = cfg.copy()
+        cfg.dataset.path = path
+    return NodeRecipe.of(cfg)(context)
 
 
 def states(context: Context) -> StatePlan:

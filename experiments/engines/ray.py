@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -140,25 +141,36 @@ def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
     else:
         address = str(plan.address)
     try:
+        if plan.address not in (None, "auto"):
+            check_address(str(plan.address))
         with warnings.catch_warnings():
             # Ray announces that it will hide GPUs in another way.
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **arguments)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        if plan.address is None:
+            raise FedfuseError(
+                "Ray could not be started",
+                got=str(error).splitlines()[0],
+                next_step=f"{LOG} in the run folder says more.",
+            ) from error
         raise FedfuseError(
-            "No Ray cluster answers at engine.address"
-            if plan.address
-            else "Ray could not be started",
-            got=repr(plan.address) if plan.address else str(error).splitlines()[0],
-            next_step="Start one with 'ray start --head', or leave engine.address out."
-            if plan.address
-            else f"{LOG} in the run folder says more.",
+            "No Ray cluster answers at engine.address",
+            got=repr(plan.address),
+            next_step="Start one with 'ray start --head', or leave engine.address out.",
         ) from error
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     alive = [node for node in nodes if node["Alive"]]
     return [
         Host(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in alive
     ]
+
+
+def check_address(address: str) -> None:
+    """Raise an OSError or ValueError unless somebody listens; Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5):
+        pass
 
 
 def shut_down() -> None:
