@@ -51,10 +51,10 @@ def clients_per_block(logits: Float[Tensor, "K P C"], device: torch.device) -> i
 def samples_per_block(logits: Float[Tensor, "K P C"]) -> int:
     """Return for how many public samples to fuse all clients at a time.
 
-    A twentieth of the bank, and never less than 8 MiB: up to three such blocks live at once, in
+    A fortieth of the bank, and never less than 8 MiB: up to three such blocks live at once, in
     float32, which a half-precision bank doubles.
     """
-    most = max(2**23, logits.numel() * logits.element_size() // 20)
+    most = max(2**23, logits.numel() * logits.element_size() // 40)
     return max(1, min(logits.shape[1], most // (4 * logits[:, 0].numel())))
 
 

@@ -40,11 +40,12 @@ class Form(NamedTuple):
     Args:
         prepare: Exact distributions [K, C] to what represents receivers and sources, each [K, F].
         compare: Some receivers [R, F] and some sources [S, F] to their divergences, float64 [R, S],
-            before :func:`finish`.
+            before :func:`finish`; perhaps in a given place [R, S], since fresh memory costs more
+            than the product that fills it.
     """
 
     prepare: Callable[[Tensor], tuple[Tensor, Tensor]]
-    compare: Callable[[Tensor, Tensor], Tensor]
+    compare: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def kl(epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
@@ -126,14 +127,16 @@ def finish(divergences: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 
 def _all_pairs(form: Form, epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
     """Return the finished divergences of every pair, with exact zeros on the diagonal."""
-    return finish(form.compare(*form.prepare(exact(epds)))).fill_diagonal_(0)
+    return finish(form.compare(*form.prepare(exact(epds)), None)).fill_diagonal_(0)
 
 
 def _product(
-    receivers: Float[Tensor, "R F"], sources: Float[Tensor, "S F"]
+    receivers: Float[Tensor, "R F"],
+    sources: Float[Tensor, "S F"],
+    place: Float[Tensor, "R S"] | None,
 ) -> Float[Tensor, "R S"]:
     """Return the sums of products; whatever is added per client is one more column of each."""
-    return receivers @ sources.T
+    return torch.mm(receivers, sources.T, out=place)
 
 
 def _prepare_kl(e: Float[Tensor, "K C"]) -> tuple[Float[Tensor, "K F"], Float[Tensor, "K F"]]:
@@ -166,7 +169,9 @@ def _prepare_js(e: Float[Tensor, "K C"]) -> tuple[Float[Tensor, "K F"], Float[Te
 
 
 def _compare_js(
-    receivers: Float[Tensor, "R F"], sources: Float[Tensor, "S F"]
+    receivers: Float[Tensor, "R F"],
+    sources: Float[Tensor, "S F"],
+    place: Float[Tensor, "R S"] | None,  # noqa: ARG001
 ) -> Float[Tensor, "R S"]:
     """Return ``H(e_i / 2 + e_j / 2) - H(e_i) / 2 - H(e_j) / 2``."""
     rows = max(1, _BLOCK_ELEMENTS // sources.numel())
@@ -178,7 +183,9 @@ def _compare_js(
 
 
 def _compare_l1(
-    receivers: Float[Tensor, "R F"], sources: Float[Tensor, "S F"]
+    receivers: Float[Tensor, "R F"],
+    sources: Float[Tensor, "S F"],
+    place: Float[Tensor, "R S"] | None,  # noqa: ARG001
 ) -> Float[Tensor, "R S"]:
     return torch.cdist(receivers, sources, p=1.0)
 
@@ -191,7 +198,9 @@ def _prepare_hellinger(
 
 
 def _compare_hellinger(
-    receivers: Float[Tensor, "R F"], sources: Float[Tensor, "S F"]
+    receivers: Float[Tensor, "R F"],
+    sources: Float[Tensor, "S F"],
+    place: Float[Tensor, "R S"] | None,  # noqa: ARG001
 ) -> Float[Tensor, "R S"]:
     exactly = "donot_use_mm_for_euclid_dist"
     return torch.cdist(receivers, sources, compute_mode=exactly).clamp_(max=1.0)

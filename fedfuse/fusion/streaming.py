@@ -57,7 +57,7 @@ def fuse_streaming(
         rule: What is averaged.
         finish: Last step on a block of float32 targets [R, p, C], such as sharpening.
         dtype: Of the targets; None for the bank's.
-        samples: Public samples at a time; None for a twentieth of the bank.
+        samples: Public samples at a time; None for a fortieth of the bank.
         receivers: Receivers at a time; None for what suits the device.
     """
     num_clients, num_samples, num_classes = bank.logits.shape

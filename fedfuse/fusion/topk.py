@@ -125,42 +125,53 @@ def _best_of_rows(
     """Return the keys of the best sources of the receivers from ``start`` on, best first."""
     block = receivers[start : start + rows]
     best = block.new_empty(len(block), 0, dtype=torch.int64)
+    memory = block.new_empty(len(block) * min(columns, len(sources)))
     for first in range(0, len(sources), columns):
-        divergences = form.compare(block, sources[first : first + columns])
+        some = sources[first : first + columns]
+        place = memory[: len(block) * len(some)].view(len(block), -1)
+        divergences = form.compare(block, some, place)
         _leave_out_self(divergences, first - start)
-        keys = torch.cat([best, _best_of_block(divergences, first, beta, count)], dim=1)
-        best = keys.topk(min(count, keys.shape[1]), dim=1).values
+        best = _merge(best, divergences, first, beta, count)
     return best
 
 
-def _best_of_block(
-    divergences: Float[Tensor, "R S"], first: int, beta: float, count: int
-) -> Int[Tensor, "R found"]:
-    """Return the keys of each row's best sources within one block, in no order.
+def _merge(
+    best: Int[Tensor, "R found"],
+    divergences: Float[Tensor, "R S"],
+    first: int,
+    beta: float,
+    count: int,
+) -> Int[Tensor, "R more"]:
+    """Return the keys of the best sources so far with those of a block of later ids, best first.
 
     A source outside the ``count`` best groups, ties to the smaller position, is beaten by the best
-    of each of them.
+    of each of them. Nor does a group matter whose best does not beat the last of the best so far,
+    which has a smaller id and wins a tie: after a few blocks hardly any group does.
     """
-    num_sources = divergences.shape[1]
-    whole = num_sources // _GROUP * _GROUP
+    num_rows, num_sources = divergences.shape
     ids = torch.arange(first, first + num_sources, device=divergences.device)
     if num_sources <= count * _GROUP:
-        return _pack(divergences, ids, beta)
-    groups = divergences[:, :whole].view(len(divergences), -1, _GROUP)
+        return _top(torch.cat([best, _pack(divergences, ids, beta)], dim=1), count)
+    whole = num_sources // _GROUP * _GROUP
+    groups = divergences[:, :whole].view(num_rows, -1, _GROUP)
     ranked = _pack(groups.amin(dim=2), torch.arange(groups.shape[1], device=ids.device), beta)
-    chosen = _unpack(ranked.topk(min(count, groups.shape[1]), dim=1).values)[0]
+    wanted = min(count, groups.shape[1])
+    if best.shape[1] == count:
+        better = (ranked >> _ID_BITS) > (best[:, -1:] >> _ID_BITS)
+        wanted = min(wanted, int(better.sum(dim=1).max()))
+    chosen = _unpack(_top(ranked, wanted))[0]
     inside = chosen.unsqueeze(2).expand(-1, -1, _GROUP)
     candidates = torch.cat([groups.gather(1, inside).flatten(1), divergences[:, whole:]], dim=1)
-    rest = ids[whole:].expand(len(divergences), -1)
-    return (
-        _pack(
-            candidates,
-            torch.cat([ids[:whole].view(-1, _GROUP)[chosen].flatten(1), rest], dim=1),
-            beta,
-        )
-        .topk(count, dim=1)
-        .values
-    )
+    chosen_ids = ids[:whole].view(-1, _GROUP)[chosen].flatten(1)
+    candidate_ids = torch.cat([chosen_ids, ids[whole:].expand(num_rows, -1)], dim=1)
+    if candidates.shape[1] == 0:
+        return best
+    return _top(torch.cat([best, _pack(candidates, candidate_ids, beta)], dim=1), count)
+
+
+def _top(keys: Int[Tensor, "R S"], count: int) -> Int[Tensor, "R found"]:
+    """Return each row's largest keys, all if there are fewer, in descending order."""
+    return keys.topk(min(count, keys.shape[1]), dim=1).values
 
 
 def _leave_out_self(divergences: Float[Tensor, "R S"], shift: int) -> None:

@@ -48,7 +48,7 @@ def test_two_thousand_scored_in_blocks_equal_them_scored_at_once(
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_no_result_depends_on_the_blocks(name: str, data: st.DataObject) -> None:
     num_clients = data.draw(st.integers(1, 200))
