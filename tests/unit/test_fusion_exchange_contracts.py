@@ -187,7 +187,7 @@ EXPECTED = {
     "scorer/client_clusters": ClientClusters(temperature=2.0),
     "scorer/reference_accuracy": ReferenceAccuracy(),
     "scorer/kta": KTA(temperature=2.0),
-    "scorer/shuffled": Shuffled(KnFu(temperature=2.0), seed=3),
+    "scorer/shuffled": Shuffled(KnFu(beta=3.0, temperature=2.0), seed=3),
     "scorer/random": Random(3),
 }
 
