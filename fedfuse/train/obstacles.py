@@ -62,7 +62,8 @@ def _no_vmap(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor)
     tried = copy.deepcopy(model).train()
     moved = {id(parameter) for parameter in trained(optimizer)}
     names = [name for name, parameter in model.named_parameters() if id(parameter) in moved]
-    single = [tried.get_parameter(name).detach() for name in names]
+    # In the layout that parameters have as rows of a matrix, whatever they have now.
+    single = [tried.get_parameter(name).detach().contiguous() for name in names]
     own = [torch.stack([parameter] * _CLIENTS).requires_grad_() for parameter in single]
 
     def forward(parameters: list[Tensor], x: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def students(make_model, make_optimizer, count=3):
     made = []
     for client_id in range(count):
         torch.manual_seed(client_id)
-        model = make_model(SHAPE, CLASSES)
+        model = make_model(SHAPE, CLASSES).to(memory_format=torch.channels_last)  # as clients do
         made.append(Student(client_id, "net", model, make_optimizer(model.parameters())))
     return made
 
