@@ -14,7 +14,8 @@ run: $(VENV)/.core ## set up, then run the main job: KnFu against local training
 	@$(BIN)/fedfuse
 
 test: $(VENV)/.dev ## set up, then run every test
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not ray and not deployment"
+	@$(BIN)/pytest -q -m "ray or deployment"
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the layer contracts
 	@$(BIN)/ruff format --check .
