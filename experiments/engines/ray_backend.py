@@ -20,12 +20,11 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.server.superlink.fleet.vce import vce_api
 from flwr.server.superlink.fleet.vce.backend import raybackend
-from flwr.simulation.ray_transport.ray_actor import (
-    BasicActorPool,
-    ClientAppActor,
-    pool_size_from_resources,
-)
+from flwr.simulation.ray_transport.ray_actor import BasicActorPool, ClientAppActor
 from ray.exceptions import RayActorError
+
+PATIENCE = 20.0
+"""Seconds in which the replacement of a dead worker must come up."""
 
 FEW_NODES = 64
 """Up to so many nodes Flower's state is looked at every 2 ms; each look costs time per node."""
@@ -53,6 +52,7 @@ class PinnedRayBackend(raybackend.RayBackend):
         self._check = check
         self._idle: SimpleQueue[int] = SimpleQueue()
         self._actors: list[Any] = []
+        self._dead: set[int] = set()
 
     def build(self, app_fn: Callable[[], ClientApp]) -> None:
         """Start the workers."""
@@ -79,6 +79,8 @@ class PinnedRayBackend(raybackend.RayBackend):
             self._idle.put(slot)
 
     def _process(self, slot: int, message: Message, context: Context) -> tuple[Message, Context]:
+        if slot in self._dead:
+            self._replace(slot)
         actor = self._actors[slot]
         partition = str(context.node_config["partition-id"])
         reference = actor.run.remote(self.app_fn, message, partition, context)
@@ -87,21 +89,22 @@ class PinnedRayBackend(raybackend.RayBackend):
                 self._check()
             _, reply, context = ray.get(reference)
         except RayActorError:
-            self._replace(slot, actor)
+            self._dead.add(slot)
             raise
         return reply, context
 
-    def _replace(self, slot: int, dead: Any) -> None:
-        """Put a new worker into a dead one's place; where there is no room, share another's."""
+    def _replace(self, slot: int) -> None:
+        """Start a new worker in a dead one's place; if there is no room, share another's."""
         assert self.pool is not None
-        if self._actors[slot] is not dead:
-            return
-        alive = [actor for actor in self._actors if actor is not dead]
-        room = pool_size_from_resources(self.client_resources) if ray.is_initialized() else 0
-        if room > len({id(actor) for actor in alive}) or not alive:
-            self._actors[slot] = self.pool.create_actor_fn()  # type: ignore[no-untyped-call]
-        else:
-            self._actors[slot] = alive[slot % len(alive)]
+        self._dead.discard(slot)
+        new: Any = self.pool.create_actor_fn()  # type: ignore[no-untyped-call]
+        # Ray may take a lost machine's room for there still, and wait for it.
+        ready, _ = ray.wait([new.__ray_ready__.remote()], timeout=PATIENCE)
+        alive = [self._actors[i] for i in range(len(self._actors)) if i not in self._dead | {slot}]
+        if not ready and alive:
+            ray.kill(new)
+            new = alive[slot % len(alive)]
+        self._actors[slot] = new
 
 
 @contextmanager

@@ -1,0 +1,178 @@
+"""engine=ray: the same numbers as engine=serial, wherever the nodes and their clients' states are."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("ray", reason="the extra 'sim' is not installed")
+
+from experiments.engines.processes import descendants
+from experiments.run import main
+
+pytestmark = pytest.mark.ray
+
+QUICK = [
+    "dataset=synthetic",
+    "dataset.image_size=12",
+    "num_clients=4",
+    "num_rounds=2",
+    "public.size=60",
+    "evaluation.test_samples=100",
+    "baseline=none",
+]
+
+MORTAL = '''
+import os, pathlib
+import torch
+
+class Mortal(torch.nn.Module):
+    """A model whose 25th step kills its process, or its machine if that is not the head."""
+
+    def __init__(self, input_shape, num_classes):
+        super().__init__()
+        size = int(torch.tensor(input_shape).prod())
+        self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size, num_classes))
+        self.steps = 0
+
+    def forward(self, inputs):
+        self.steps += self.training
+        fuse = pathlib.Path(__file__).with_name("fuse")
+        if self.steps == 25 and fuse.exists():
+            machine = []
+            if fuse.read_text() == "machine":
+                import ray
+                here = ray.get_runtime_context().get_node_id()
+                resources = next(n["Resources"] for n in ray.nodes() if n["NodeID"] == here)
+                if "node:__internal_head__" in resources:
+                    return self.net(inputs)
+                machine = [os.getppid()]  # the machine's raylet
+            fuse.unlink()
+            for pid in [*machine, os.getpid()]:
+                os.kill(pid, 9)
+        return self.net(inputs)
+'''
+
+
+def run(folder: Path, *overrides: str) -> dict[str, list[object]]:
+    chosen = dict(line.split("=", 1) for line in (*QUICK, *overrides))
+    lines = [f"{key}={value}" for key, value in chosen.items()]
+    assert main([*lines, f"hydra.run.dir={folder}"]) == 0
+    return pq.read_table(folder / "metrics.parquet").to_pydict()
+
+
+def ray_processes() -> list[str]:
+    names = [Path(f"/proc/{pid}/cmdline") for pid in descendants([os.getpid()])]
+    lines = [name.read_bytes().replace(b"\0", b" ").decode() for name in names if name.exists()]
+    return [line for line in lines if "ray" in line]
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
+    return run(tmp_path_factory.mktemp("serial") / "run", "model=lenet5")
+
+
+@pytest.mark.parametrize("where", ["context", "disk"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_states_that_leave_the_process_change_no_number(tmp_path, where, optimizer):
+    with_momentum = ["optimizer.momentum=0.9"] if optimizer == "sgd" else []
+    chosen = ["model=lenet5", f"optimizer={optimizer}", *with_momentum]
+    live = run(tmp_path / "live", *chosen)
+    assert run(tmp_path / where, *chosen, f"client.state={where}", "engine.num_nodes=2") == live
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["engine.num_nodes=1"],
+        ["engine.num_nodes=2"],
+        ["engine.num_nodes=4", "client.state=context"],
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_ray_gives_the_numbers_of_serial(tmp_path, serial, overrides):
+    assert run(tmp_path / "run", "model=lenet5", "engine=ray", *overrides) == serial
+    assert ray_processes() == []
+
+
+@pytest.fixture
+def mortal(tmp_path, monkeypatch):
+    (tmp_path / "mortal_model.py").write_text(MORTAL)
+    (tmp_path / "fuse").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield ["engine=ray", "model=custom", "model._target_=mortal_model.Mortal"]
+    sys.modules.pop("mortal_model", None)
+
+
+def test_a_killed_worker_is_a_named_failure(mortal, tmp_path, capsys):
+    assert main([*QUICK, *mortal, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    said = capsys.readouterr().err
+    assert "failed in round" in said
+    assert "its worker process is gone" in said
+    assert "engine=serial num_rounds=" in said
+    assert ray_processes() == []
+
+
+def test_a_round_goes_on_without_a_killed_worker(mortal, tmp_path, capsys):
+    metrics = run(tmp_path / "run", *mortal, "server.fail_fast=false", "num_rounds=3")
+    absent = json.loads((tmp_path / "run" / "run.json").read_text())["failures"]
+    assert {failure["client_id"] for failure in absent} in ({0, 1}, {2, 3})
+    assert max(metrics["round"]) == 3
+    last = {c for r, c in zip(metrics["round"], metrics["client_id"], strict=True) if r == 3}
+    assert last == {-1, 0, 1, 2, 3}  # a new worker has taken the place of the dead one
+    assert "clients that rounds went on without" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["engine.cpus_per_node=4096"], "do not fit on any machine"),
+        (["engine.gpus_per_node=64"], "do not fit on any machine"),
+        (["engine.num_nodes=5"], "engine.num_nodes is not valid"),
+        (["engine.cpus_per_node=1.5"], "a fraction up to 1, or a whole number"),
+        (["engine.address=127.0.0.1:1"], "No Ray cluster answers"),
+    ],
+)
+def test_what_ray_cannot_give_is_refused_before_training(tmp_path, capsys, overrides, message):
+    folder = tmp_path / "run"
+    assert main([*QUICK, "model=mlp", "engine=ray", *overrides, f"hydra.run.dir={folder}"]) == 2
+    assert message in capsys.readouterr().err
+    assert not folder.exists()
+    assert ray_processes() == []
+
+
+def test_without_ray_the_command_that_installs_it_is_named(tmp_path, capsys, monkeypatch):
+    from experiments.engines import ray as engine
+
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda _: None)
+    assert main([*QUICK, "model=mlp", "engine=ray", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    assert "pip install 'fedfuse[sim]'" in capsys.readouterr().err
+
+
+def test_a_cluster_of_two_machines_gives_the_numbers_and_outlives_one(
+    tmp_path, serial, mortal, capsys
+):
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        there = ["model=lenet5", "engine=ray", f"engine.address={cluster.address}"]
+        assert run(tmp_path / "whole", *there) == serial
+        assert "on 2 machines" in capsys.readouterr().out
+        (tmp_path / "fuse").write_text("machine")
+        address = f"engine.address={cluster.address}"
+        run(tmp_path / "half", *mortal, address, "server.fail_fast=false", "num_rounds=3")
+        absent = json.loads((tmp_path / "half" / "run.json").read_text())["failures"]
+        assert {failure["client_id"] for failure in absent} in ({0, 1}, {2, 3})
+        assert all("its worker process is gone" in failure["error"] for failure in absent)
+    finally:
+        cluster.shutdown()
+    assert ray_processes() == []
