@@ -51,9 +51,7 @@ class ModelPlan(Protocol):
         """Return the architecture's name; equal names mean equal architectures."""
         ...
 
-    def build(
-        self, client_id: int, input_shape: tuple[int, ...], num_classes: int
-    ) -> nn.Module:
+    def build(self, client_id: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Build the client's model with freshly drawn weights (global torch RNG)."""
         ...
 

@@ -56,8 +56,8 @@ class Pipeline:
 
     With top-k neighbours and parts that can do it (all that are shipped), the fusion is a gather
     instead of a product wherever that is cheaper, and memory is bounded: the bank, the teachers
-    and up to a fifth of the bank in work. The teachers are the same to 1e-5, and so are the neighbours
-    but where two sources' scores are equal to the last bits of a float64.
+    and up to a fifth of the bank in work. The teachers are the same to 1e-5, and so are the
+    neighbours but where two sources' scores are equal to the last bits of a float64.
     """
 
     scorer: Scorer

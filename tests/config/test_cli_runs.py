@@ -40,7 +40,7 @@ def launched(
     def install(stub: Stub = one_round) -> list[tuple[Any, Path]]:
         calls: list[tuple[Any, Path]] = []
 
-        def run(cfg: Any, folder: Any, reporter: Any) -> Summary:
+        def run(cfg: Any, folder: Any, reporter: Any, shared: Any) -> Summary:
             calls.append((cfg, folder.path))
             return stub(cfg, folder, reporter)
 

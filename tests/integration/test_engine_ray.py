@@ -1,4 +1,4 @@
-"""engine=ray: the same numbers as engine=serial, wherever the nodes and their clients' states are."""
+"""engine=ray: the same numbers as engine=serial, wherever nodes and clients' states are."""
 
 from __future__ import annotations
 

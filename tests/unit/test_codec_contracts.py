@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from fedfuse.codec import (
@@ -104,25 +101,3 @@ def test_check_codec_finds(spoil: str) -> None:
 
 def test_the_unspoilt_one_passes() -> None:
     check_codec(_Wrapped())
-
-
-CONF = Path(__file__).parents[2] / "experiments" / "conf" / "codec"
-EXPECTED = {
-    "float32": RowCodec(),
-    "float16": RowCodec(Float16()),
-    "uint8": RowCodec(UInt8()),
-    "top_k": RowCodec(TopK(temperature=2.0)),
-    "quantize": RowCodec(Quantize(temperature=2.0)),
-    "cfd": RowCodec(Quantize(temperature=2.0), delta=True, entropy_coded=True),
-}
-
-
-@pytest.mark.parametrize("option", EXPECTED)
-def test_an_option_builds_its_codec(option: str) -> None:
-    config = OmegaConf.create({"temperature": 2.0})
-    config.codec = OmegaConf.load(CONF / f"{option}.yaml")
-    assert instantiate(config.codec) == EXPECTED[option]
-
-
-def test_no_option_is_forgotten() -> None:
-    assert {path.stem for path in CONF.glob("*.yaml")} == {*EXPECTED, "custom"}

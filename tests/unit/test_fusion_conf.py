@@ -1,4 +1,4 @@
-"""The configuration groups build the parts they name, with the classes' own defaults but for one."""
+"""The configuration groups build the parts they name, with the classes' defaults but for one."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
 from experiments.instantiate import instantiate
@@ -20,6 +21,7 @@ ROOT = {"defaults": [{"model": "lenet5"}, {"optimizer": "adam"}, "_self_"], "num
 @pytest.fixture
 def config():
     ConfigStore.instance().store("models_conf_test", ROOT)
+    GlobalHydra.instance().clear()  # another test of this process may have left its own
     with initialize_config_module("experiments.conf", version_base="1.3"):
         yield lambda *overrides: compose("models_conf_test", overrides=list(overrides))
 

@@ -38,7 +38,7 @@ def test_a_selection_that_needs_labels_is_refused_without_them():
     "index", [[3, 1], [0, 0], [-1, 2], [5, 20], []], ids=["unsorted", "twice", "-1", "P", "none"]
 )
 def test_a_broken_promise_is_named(index):
-    def broken(round, num_public, labels, generator):
+    def broken(round, num_public, labels, generator):  # noqa: A002
         return torch.tensor(index, dtype=torch.int64)
 
     with pytest.raises(FedfuseError, match="broken broke its promise in round 4"):

@@ -24,7 +24,11 @@ def test_an_intruder_before_us_on_the_path_costs_one_line(tmp_path):
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "__init__.py").touch()
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from experiments.run import main; sys.exit(main(['--version']))"],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from experiments.run import main; sys.exit(main(['--version']))",
+        ],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path), "PATH": ""},
         capture_output=True,
