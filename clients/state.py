@@ -143,7 +143,9 @@ class ClientStates:
         """Keep the state of a client that has finished a phase, if there is a place for it."""
         if self._place is None or client_id not in self._states:
             return
-        tensors = self._states[client_id].tensors()
+        state = self._states[client_id]
+        state.model.zero_grad(set_to_none=True)  # a third of what a resting client would hold
+        tensors = state.tensors()
         self._tokens[client_id] = self._place.write(client_id, tensors)
         size = sum(value.nbytes for value in tensors.values())
         self._held += size - self._sizes.get(client_id, 0)
