@@ -65,7 +65,7 @@ class Processes:
                 for process in self._running.values():
                     process.poll()
                 family |= descendants(family)
-                family = {pid for pid in family if _alive(pid)}
+                family = {pid for pid in family if alive(pid)}
                 if not family:
                     return
                 time.sleep(0.05)
@@ -89,7 +89,8 @@ def descendants(pids: Sequence[int] | set[int]) -> set[int]:
     return found
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended but was not yet reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

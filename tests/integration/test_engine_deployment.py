@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiments.engines import credentials, deployment
-from experiments.engines.processes import Processes, descendants, free_port, listens
+from experiments.engines.processes import Processes, alive, descendants, free_port, listens
 from experiments.run import main
 
 pytestmark = pytest.mark.deployment
@@ -102,6 +102,8 @@ def test_ctrl_c_ends_every_process(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background, SIGINT comes ignored, and so it would be inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         while "SuperNodes" not in (line := process.stdout.readline()):
@@ -113,7 +115,7 @@ def test_ctrl_c_ends_every_process(tmp_path):
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "interrupted" in said
-    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    assert not [pid for pid in family if alive(pid)]
     assert not listens(port)
 
 
