@@ -34,7 +34,7 @@ class Processes:
 
     def start(self, name: str, command: Sequence[str]) -> None:
         """Start a process; each in a session of its own, so that Ctrl-C reaches us alone."""
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, uninterrupted():
             self._running[name] = subprocess.Popen(  # noqa: S603 - our own commands
                 command,
                 env=dict(self.env),
@@ -132,6 +132,31 @@ def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is done.
+
+    An interrupt between the fork of a process and the moment its id is known would leave it
+    behind with nobody to end it.
+    """
+    held: list[tuple[int, FrameType | None]] = []
+    signs = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {sign: signal.signal(sign, lambda *call: held.append(call)) for sign in signs}
+    except ValueError:  # not the main thread, which alone is interrupted
+        yield
+        return
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+    for number, frame in held[:1]:
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
 
 
 @contextmanager
