@@ -81,7 +81,9 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
         content = RecordDict(
             {
                 CLIENTS: _ids(node.client_ids),
-                HEADER: ConfigRecord({"public": node.data.public.fingerprint()}),
+                HEADER: ConfigRecord(
+                    {"public": node.data.public.fingerprint(), "common": node.data.common_hash}
+                ),
             }
         )
         return Message(content, reply_to=message)

@@ -32,14 +32,18 @@ class Evaluation:
         """Return each student's metrics; those without validation data lack its metrics.
 
         One pass over the test pool serves the balanced test set and the client's own, which is a
-        choice of its rows, unless the client sees its samples through a feature shift.
+        choice of its rows, unless the client sees its samples through a feature shift or its
+        site has test samples of its own.
         """
         data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
         pool = self.trainer.predict(students, self.inputs.test(), self.batch_size).cpu()
         labels = torch.from_numpy(np.array(data.test.labels))
-        shifted = [row for row, client in enumerate(clients) if client.transform is not None]
+        elsewhere = data.own_test is not None
+        shifted = [
+            row for row, client in enumerate(clients) if elsewhere or client.transform is not None
+        ]
         validated = [row for row, client in enumerate(clients) if len(client.val)]
-        wanted = [(data.test, clients[row].test, clients[row]) for row in shifted]
+        wanted = [(data.own_pool, clients[row].test, clients[row]) for row in shifted]
         wanted += [(data.train, clients[row].val, clients[row]) for row in validated]
         rows = [self.inputs.rows(*which) for which in wanted]
         own = self.trainer.predict_each(

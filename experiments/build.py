@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from clients.plan import ClientPlan
 from clients.steps import Node
 from experiments.instantiate import instantiate
+from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
 from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
@@ -56,18 +57,28 @@ class Parts:
     pipeline: Pipeline | None
 
 
-def build_parts(cfg: DictConfig) -> Parts:
-    """Build data, models and pipeline, and refuse what cannot work together before training."""
+def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
+    """Build data, models and pipeline, and refuse what cannot work together before training.
+
+    Args:
+        cfg: The configuration.
+        private: Whether to open the data that sites own; the server of a deployment does not.
+    """
     pipeline = build_pipeline(cfg)
     build_trainer(cfg)
-    return Parts(cfg, build_data(cfg), build_models(cfg), pipeline)
+    return Parts(cfg, build_data(cfg, private=private), build_models(cfg), pipeline)
 
 
-def build_data(cfg: DictConfig) -> FederatedData:
-    """Load the data set and deal it out."""
+def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
+    """Load the data set and deal it out, or set it beside the data that sites own."""
     source = instantiate(cfg.dataset, "dataset")
-    return federate(
-        source(),
+    owned: OwnData | None = instantiate(cfg.sites, "sites")
+    if owned is None:
+        divide = partial(federate, source())
+    else:
+        sites = owned.open(cfg.num_clients) if private else []
+        divide = partial(federate_sites, source(), sites)
+    return divide(
         partitioner=instantiate(cfg.partitioner, "partitioner"),
         public=instantiate(cfg.public, "public"),
         num_clients=cfg.num_clients,
@@ -167,9 +178,10 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             num_clients=cfg.num_clients,
             num_rounds=cfg.num_rounds,
             dataset=data.name,
-            partitioner=brief(cfg.partitioner),
+            partitioner=brief(cfg.partitioner) if cfg.sites._target_ is None else "own data",
             model=describe(parts.models, cfg.num_clients),
-            preview=preview(data.class_counts()),
+            # A server that sees nobody's private data has nothing to show.
+            preview=preview(counts) if (counts := data.class_counts()).any() else "",
         ),
         pipelines=pipelines,
         plan=ServerPlan(

@@ -57,19 +57,31 @@ def _composed(lines: tuple[str, ...]) -> DictConfig:
 def node(context: Context) -> Node:
     """Return the node that the run's and the SuperNode's configuration describe.
 
-    A SuperNode may keep the data set at another path than the server does (``data-path``).
+    A SuperNode may keep the data set at another path than the server does (``public-path``), and
+    with ``sites=own`` it names its own data (``data-path``). With ``sites=none`` the data set is
+    all there is, and both names mean it.
     """
-    cfg = config_of(context.run_config)
-    path = context.node_config.get("data-path")
+    cfg = config_of(context.run_config).copy()
+    given = context.node_config
+    owns = cfg.sites._target_ is not None
+    path = given.get("public-path", None if owns else given.get("data-path"))
     if path is not None:
         if "path" not in cfg.dataset:
             raise ConfigError(
-                "A SuperNode's data-path needs a data set that is read from a path",
-                got=f"data-path={path} with dataset {cfg.dataset._target_}",
+                "A SuperNode's path to the data set needs one that is read from a path",
+                got=f"{path} with dataset {cfg.dataset._target_}",
                 allowed="dataset=npz, image_folder or another with dataset.path",
             )
-        cfg = cfg.copy()
         cfg.dataset.path = path
+    if owns and "data-path" in given:
+        paths: list[str | None] = [None] * int(given["num-partitions"])
+        paths[int(given["partition-id"])] = str(given["data-path"])
+        cfg.sites.paths = paths
+    elif owns and not cfg.sites.paths:
+        raise ConfigError(
+            "This SuperNode does not know where its own data is",
+            next_step="Add data-path to its --node-config.",
+        )
     return NodeRecipe.of(cfg)(context)
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from experiments import baselines
 from experiments.build import BASELINE, Parts, build_parts, build_server
 from experiments.compatible import check_compatible
+from experiments.engines.hosting import check_sites
 from experiments.summary import Summary, closing
 from server.app import ServerSetup
 from server.reporters.folder import RunFolder, partition_columns
@@ -54,11 +55,15 @@ def run(
         FedfuseError: If the configuration cannot work; nothing has been trained then.
     """
     torch.set_num_threads(cfg.client.threads)
-    parts = build_parts(cfg)
+    if engine is None:
+        check_sites(cfg)
+    parts = build_parts(cfg, private=cfg.engine.name != "deployment")
     check_compatible(parts)
     setup = build_server(parts, reporter)
-    folder.write_partition(**partition_columns(parts.data))
-    folder.write_preview(setup.info.preview)
+    counts = parts.data.class_counts()
+    if counts.any():  # a server of hosts with their own data does not see who holds what
+        folder.write_partition(**partition_columns(parts.data))
+        folder.write_preview(setup.info.preview)
     folder.record(
         data_fingerprint=parts.data.fingerprint,
         public_set=parts.data.public.source,
@@ -82,6 +87,6 @@ def run(
         memory.rows(method),
         memory.rows(baseline) if baseline != method else None,
         setup.info,
-        class_counts=parts.data.class_counts(),
+        class_counts=counts if counts.any() else None,
         seconds=memory.seconds(method),
     )

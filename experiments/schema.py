@@ -101,6 +101,7 @@ class ExperimentConfig:
     server: ServerConfig = field(default_factory=ServerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dataset: Any = MISSING
+    sites: Any = MISSING
     public: Any = MISSING
     select: Any = MISSING
     partitioner: Any = MISSING

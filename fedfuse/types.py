@@ -128,6 +128,10 @@ class FederatedData:
         std: Per-channel standard deviation on the same scale (features: empty).
         fingerprint: Hash of the data and of the split; equal for runs that may be compared.
         repaired: Samples that the partitioner moved to fill up clients that were too small.
+        own_test: The pool that ``ClientData.test`` points into, where clients are tested on samples
+            that only their own site has; None if it is ``test``.
+        common: Hash of what every host must share, where sites bring their own data; empty where
+            all of it is shared.
     """
 
     name: str
@@ -140,11 +144,23 @@ class FederatedData:
     std: tuple[float, ...]
     fingerprint: str
     repaired: int = 0
+    own_test: Samples | None = None
+    common: str = ""
 
     @property
     def num_clients(self) -> int:
         """Return K."""
         return len(self.clients)
+
+    @property
+    def common_hash(self) -> str:
+        """Return the hash of what every host must share."""
+        return self.common or self.fingerprint
+
+    @property
+    def own_pool(self) -> Samples:
+        """Return the pool that the clients' own test rows point into."""
+        return self.test if self.own_test is None else self.own_test
 
     @property
     def input_shape(self) -> tuple[int, ...]:

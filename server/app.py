@@ -12,7 +12,7 @@ from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.types import FederatedData, RoundRecord
 from server.loop import ServerPlan, run_arm
 from server.patience import Patience
-from server.reporters.protocol import Reporter, RunInfo
+from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
 from server.transport import Federation
 
 
@@ -56,15 +56,21 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
             for client_id in client_ids if setup.counts_clients else ():
                 setup.reporter.client_done(client_id)
 
+        def on_silence(client_ids: Sequence[int], seconds: float) -> None:
+            if isinstance(setup.reporter, WatchesSilence):
+                setup.reporter.waiting(client_ids, seconds)
+
         federation = Federation(
             grid,
             num_clients=setup.plan.num_clients,
             num_public=setup.plan.public.size,
             num_classes=setup.data.num_classes,
             public_fingerprint=setup.data.public.fingerprint(),
+            common_fingerprint=setup.data.common_hash,
             num_nodes=setup.num_nodes,
             patience=setup.patience,
             on_answer=on_answer,
+            on_silence=on_silence,
         )
         setup.reporter.start(setup.info)
         for arm in setup.info.arms:

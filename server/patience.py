@@ -11,6 +11,9 @@ from flwr.serverapp import Grid
 
 from fedfuse.errors import FedfuseError, require
 
+Silence = Callable[[Sequence[Message], float], None]
+"""Take the messages that nobody has answered yet and the seconds since they were sent."""
+
 WORKER_LOST = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "NodeDiedError")
 """What Ray calls a worker process that is gone."""
 
@@ -23,6 +26,7 @@ class Patience:
         timeout: Seconds for one phase; None waits for ever.
         interval: Seconds between two looks.
         arrival: Seconds in which the next node must come, before the first round.
+        silence: Seconds without any reply after which whoever is missing is named.
         check: Called before each wait; raises what ends the run.
         sleep: Waits.
     """
@@ -30,6 +34,7 @@ class Patience:
     timeout: float | None = None
     interval: float = 0.1
     arrival: float = 120
+    silence: float = 10
     check: Callable[[], None] = lambda: None
     sleep: Callable[[float], None] = time.sleep
 
@@ -64,21 +69,37 @@ class Patience:
             self.sleep(self.interval)
 
     def ask(
-        self, grid: Grid, messages: Sequence[Message]
+        self,
+        grid: Grid,
+        messages: Sequence[Message],
+        on_silence: Silence = lambda _, __: None,
+        usual: float = 0.0,
     ) -> Iterator[tuple[Message, Message | str]]:
         """Send the messages; yield each with its reply, or with the reason why there is none.
 
         They come as they arrive; who is silent to the end of the time comes last.
+
+        Args:
+            grid: Flower's way to the nodes.
+            messages: One per node.
+            on_silence: Told who is missing when nobody has answered for ``silence`` seconds and
+                twice as long as usual, and again after each doubling of that time.
+            usual: Seconds that such messages have taken before.
         """
-        begun = time.monotonic()
+        begun = heard = time.monotonic()
+        wait = max(self.silence, 2 * usual)
         waiting = dict(zip(grid.push_messages(messages), messages, strict=True))
         while waiting:
             for reply in grid.pull_messages(list(waiting)):
                 message = waiting.pop(reply.metadata.reply_to_message_id)
+                heard = time.monotonic()
                 yield message, reason(reply) if reply.has_error() else reply
             if not waiting:
                 return
             self.check()
+            if (now := time.monotonic()) - heard >= wait:
+                on_silence(list(waiting.values()), now - begun)
+                wait *= 2
             if self.timeout is not None and time.monotonic() - begun > self.timeout:
                 for message in waiting.values():
                     yield message, f"it did not answer within {self.timeout:g} s (engine.timeout)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,9 +57,12 @@ class Federation:
         num_public: Round to the number of its public samples, m.
         num_classes: C.
         public_fingerprint: Hash of the server's public set; every node must have the same.
+        common_fingerprint: Hash of everything that every node must have as the server has it.
         num_nodes: How many nodes there will be; None waits until every client has one.
         patience: How long to wait.
         on_answer: Called with the ids of the clients that a node has answered for.
+        on_silence: Called now and then with the ids of clients that have not answered for
+            unusually long, and the seconds since they were asked.
 
     Raises:
         FedfuseError: If the nodes host other clients or another public set.
@@ -72,16 +76,20 @@ class Federation:
         num_public: Callable[[int], int],
         num_classes: int,
         public_fingerprint: str,
+        common_fingerprint: str = "",
         num_nodes: int | None = 1,
         patience: Patience = Patience(),  # noqa: B008 - frozen
         on_answer: Callable[[Sequence[int]], None] = lambda _: None,
+        on_silence: Callable[[Sequence[int], float], None] = lambda _, __: None,
     ) -> None:
         self._grid = grid
         self._patience = patience
         self._on_answer = on_answer
+        self._on_silence = on_silence
+        self._usual: dict[str, float] = {}
         self._num_public = num_public
         self._num_classes = num_classes
-        self._hosts = self._meet(public_fingerprint, num_clients, num_nodes)
+        self._hosts = self._meet((public_fingerprint, common_fingerprint), num_clients, num_nodes)
         hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
         if hosted != list(range(num_clients)):
             raise FedfuseError(
@@ -102,7 +110,7 @@ class Federation:
         return self._ask(DISTILL, header, client_ids, teachers)
 
     def _meet(
-        self, public_fingerprint: str, num_clients: int, num_nodes: int | None
+        self, fingerprints: tuple[str, str], num_clients: int, num_nodes: int | None
     ) -> dict[int, tuple[int, ...]]:
         """Return which clients each node hosts, once enough nodes have come."""
         hosts: dict[int, tuple[int, ...]] = {}
@@ -112,7 +120,7 @@ class Federation:
                 node_id = message.metadata.dst_node_id
                 if isinstance(reply, str):
                     raise FedfuseError(f"Node {node_id} cannot take part", got=reply)
-                hosts[node_id] = _hello(reply, public_fingerprint)
+                hosts[node_id] = _hello(reply, *fingerprints)
             num_hosted = sum(map(len, hosts.values()))
             if num_hosted >= num_clients or (num_nodes is not None and len(hosts) >= num_nodes):
                 break
@@ -150,7 +158,15 @@ class Federation:
         banks: list[KnowledgeBank] = []
         metrics: list[ClientMetrics] = []
         failures: list[Failure] = []
-        for message, reply in self._patience.ask(self._grid, messages):
+        begun = time.monotonic()
+
+        def silent(unanswered: Sequence[Message], seconds: float) -> None:
+            node_ids = [message.metadata.dst_node_id for message in unanswered]
+            self._on_silence(sorted(i for node_id in node_ids for i in asked[node_id]), seconds)
+
+        usual = self._usual.get(message_type, 0.0)
+        for message, reply in self._patience.ask(self._grid, messages, silent, usual):
+            self._usual[message_type] = max(usual, time.monotonic() - begun)
             node_ids = asked[message.metadata.dst_node_id]
             self._on_answer(node_ids)
             if isinstance(reply, str):
@@ -178,15 +194,23 @@ class Federation:
         )
 
 
-def _hello(reply: Message, public_fingerprint: str) -> tuple[int, ...]:
-    """Return the clients that a node hosts, if it has the server's public set."""
-    theirs = str(reply.content.config_records[HEADER]["public"])
+def _hello(reply: Message, public_fingerprint: str, common_fingerprint: str) -> tuple[int, ...]:
+    """Return the clients that a node hosts, if it shares with the server what it must."""
+    header = reply.content.config_records[HEADER]
+    theirs = str(header["public"])
     if theirs != public_fingerprint:
         raise FedfuseError(
             "A node holds another public set than the server",
             got=f"hash {theirs} on node {reply.metadata.src_node_id}",
             allowed=f"hash {public_fingerprint}",
             next_step="Give every host the same public samples in the same order.",
+        )
+    if (common := str(header.get("common", ""))) != common_fingerprint:
+        raise FedfuseError(
+            "A node holds another test pool or another split of the data than the server",
+            got=f"hash {common} on node {reply.metadata.src_node_id}",
+            allowed=f"hash {common_fingerprint}",
+            next_step="Give every host the same data set and the same configuration.",
         )
     ids = reply.content.array_records[CLIENTS]["client_ids"].numpy()
     return tuple(ids.tolist())

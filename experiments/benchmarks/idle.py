@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from clients.app import make_client_app
 from clients.places import StatePlan
 from clients.state import ClientStates
-from experiments.engines.hosting import hosted
+from fedfuse.data.sites import hosted
 from fedfuse.messages import Header
 from fedfuse.types import KnowledgeBank, Space, Teachers
 from server.patience import Patience
@@ -40,6 +40,7 @@ class _Public:
 class _Data:
     public: _Public = _Public()
     num_classes: int = CLASSES
+    common_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

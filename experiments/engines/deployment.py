@@ -119,11 +119,14 @@ def deploy(
         for i in range(num_nodes)
     ]
     finish(processes, "flwr supernode register", commands)
-    for i in range(num_nodes):
-        processes.start(f"SuperNode {i}", supernode(port, keys, i, num_nodes))
+    owned = cfg.sites.get("paths") or [None] * num_nodes
+    for i, path in enumerate(owned):
+        processes.start(f"SuperNode {i}", supernode(port, keys, i, num_nodes, path))
     app = scratch / "app"
     app.mkdir()
     theirs = cfg.copy()
+    if cfg.sites.get("paths"):
+        theirs.sites.paths = None  # where a site's data lies is its own business
     if setup.known:
         theirs.baseline = "none"
     text = json.dumps(OmegaConf.to_yaml(theirs, resolve=True))
@@ -144,15 +147,20 @@ def superlink(port: int, keys: Path) -> list[str]:
     ]
 
 
-def supernode(port: int, keys: Path, index: int, num_nodes: int, key: str = "") -> list[str]:
-    """Return the command that starts a SuperNode."""
+def supernode(
+    port: int, keys: Path, index: int, num_nodes: int, data: str | None = None
+) -> list[str]:
+    """Return the command that starts a SuperNode, which alone learns where its own data is."""
+    config = f"partition-id={index} num-partitions={num_nodes}"
+    if data is not None:
+        config += f' data-path="{Path(data).expanduser().resolve()}"'
     return [
         program("flower-supernode"),
         *("--superlink", f"{credentials.LOOPBACK}:{port}"),
         *("--root-certificates", str(keys / credentials.CA)),
-        *("--auth-supernode-private-key", key or str(keys / f"node-{index}")),
+        *("--auth-supernode-private-key", str(keys / f"node-{index}")),
         *("--host", credentials.LOOPBACK, "--port", str(free_port())),
-        *("--node-config", f"partition-id={index} num-partitions={num_nodes}"),
+        *("--node-config", config),
     ]
 
 

@@ -7,23 +7,13 @@ from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 from flwr.app import Context
 from omegaconf import DictConfig, OmegaConf
 
 from clients.steps import Node
 from experiments.build import Parts, build_node, build_parts
-from fedfuse.errors import FedfuseError
-
-
-def hosted(node: int, num_nodes: int, num_clients: int) -> tuple[int, ...]:
-    """Return the clients that node number ``node`` hosts: an even share, in blocks.
-
-    >>> [hosted(node, 2, 5) for node in range(2)]
-    [(0, 1), (2, 3, 4)]
-    """
-    borders = np.linspace(0, num_clients, num_nodes + 1).astype(int)
-    return tuple(range(borders[node], borders[node + 1]))
+from fedfuse.data.sites import hosted
+from fedfuse.errors import ConfigError, FedfuseError
 
 
 def check_num_nodes(num_nodes: int, num_clients: int) -> None:
@@ -33,6 +23,29 @@ def check_num_nodes(num_nodes: int, num_clients: int) -> None:
             "engine.num_nodes is not valid",
             got=num_nodes,
             allowed=f"an integer from 1 to num_clients={num_clients}",
+        )
+
+
+def check_sites(cfg: DictConfig) -> None:
+    """Refuse sites that this process cannot give their data to.
+
+    Raises:
+        ConfigError: If their paths are missing, or are not one per SuperNode of a deployment.
+    """
+    if cfg.sites._target_ is None:
+        return
+    paths = cfg.sites.get("paths")
+    if not paths:
+        raise ConfigError(
+            "sites=own needs to know where each site's data is",
+            got="sites.paths=null",
+            next_step="Set sites.paths=[a.npz,b.npz,...], one per site.",
+        )
+    if cfg.engine.name == "deployment" and len(paths) != cfg.engine.num_nodes:
+        raise ConfigError(
+            "A deployment has one SuperNode per site",
+            got=f"{len(paths)} sites.paths with engine.num_nodes={cfg.engine.num_nodes}",
+            next_step=f"Set engine.num_nodes={len(paths)}.",
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Client, Connection
 from typing import Any
@@ -48,6 +49,10 @@ class Relay:
         """Pass on."""
         self.send("client_done", client_id)
 
+    def waiting(self, client_ids: Sequence[int], seconds: float) -> None:
+        """Pass on."""
+        self.send("waiting", tuple(client_ids), seconds)
+
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Pass on."""
         self.send("round_done", arm, record)
@@ -70,7 +75,7 @@ def serve(cfg: DictConfig, grid: Grid, context: Context, patience: Patience) -> 
         relay = Relay(connection)
         try:
             torch.set_num_threads(cfg.client.threads)
-            setup = build_server(build_parts(cfg), relay)
+            setup = build_server(build_parts(cfg, private=False), relay)
             setup = replace(
                 setup, num_nodes=cfg.engine.num_nodes, patience=patience, counts_clients=True
             )

@@ -104,6 +104,19 @@ class HeldOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """Make everything public that is not test data: for sites that bring their own private data."""
+
+    def __call__(
+        self, raw: RawDataset, available: IntArray, rng: np.random.Generator
+    ) -> tuple[PublicSet, IntArray]:
+        """Take every available row."""
+        del rng  # nothing is drawn
+        inputs, labels = raw.train.inputs[available], np.array(raw.train.labels[available])
+        return PublicSet(inputs, labels, f"all {len(available)} samples of {raw.name}"), available
+
+
+@dataclass(frozen=True, slots=True)
 class External:
     """Take the public set from another data set, matched in channels and size.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import groupby
 
 from fedfuse.types import Phase, RoundRecord
 
@@ -51,3 +53,23 @@ def clock(seconds: float) -> str:
     whole = int(seconds)
     hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def named(client_ids: Sequence[int], most: int = 6) -> str:
+    """Return ascending client ids in words: runs of them as ranges, at most ``most`` entries.
+
+    >>> named([3]), named([3, 7]), named([0, 1, 2, 3, 9])
+    ('client 3', 'clients 3, 7', 'clients 0-3, 9')
+    >>> named(range(0, 20, 2), most=3)
+    'clients 0, 2, 4 and 7 more'
+    """
+    runs = [
+        [client_id for _, client_id in run]
+        for _, run in groupby(enumerate(client_ids), lambda pair: pair[1] - pair[0])
+    ]
+    shown = ", ".join(
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs[:most]
+    )
+    left = sum(map(len, runs[most:]))
+    more = f" and {left} more" if left else ""
+    return f"client{'s' if len(client_ids) > 1 else ''} {shown}{more}"

@@ -160,7 +160,7 @@ def partition_columns(data: FederatedData) -> dict[str, npt.NDArray[Any]]:
         for split, index, pool in (
             ("train", client.train, data.train),
             ("val", client.val, data.train),
-            ("test", client.test, data.test),
+            ("test", client.test, data.own_pool),
         )
     ]
     sizes = [len(index) for _, _, index, _ in parts]

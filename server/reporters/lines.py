@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from time import monotonic
 from typing import TextIO
 
 from fedfuse.types import RoundRecord
-from server.reporters.figures import clock, mean, percent, points
+from server.reporters.figures import clock, mean, named, percent, points
 from server.reporters.protocol import RunInfo
 
 
@@ -23,6 +24,7 @@ class Lines:
         self._info: RunInfo | None = None
         self._baseline: dict[tuple[int, str], float | None] = {}
         self._begun = 0.0
+        self._phase = ""
 
     def start(self, info: RunInfo) -> None:
         """Print what will run and who holds what."""
@@ -33,10 +35,15 @@ class Lines:
             self._print(f"\n{info.preview}\n")
 
     def phase(self, arm: str, round_: int, phase: str) -> None:
-        """Print nothing."""
+        """Print nothing, but remember it."""
+        self._phase = f"{arm} round {round_}, {phase}"
 
     def client_done(self, client_id: int) -> None:
         """Print nothing."""
+
+    def waiting(self, client_ids: Sequence[int], seconds: float) -> None:
+        """Print who has not answered for unusually long."""
+        self._print(f"{self._phase}: waiting for {named(client_ids)} ({clock(seconds)})")
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Print the round's mean accuracies in percent, and their gain in points."""

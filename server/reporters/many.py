@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from fedfuse.types import RoundRecord
-from server.reporters.protocol import Reporter, RunInfo
+from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,12 @@ class Many:
         """Count the client for each."""
         for reporter in self.reporters:
             reporter.client_done(client_id)
+
+    def waiting(self, client_ids: Sequence[int], seconds: float) -> None:
+        """Tell those that want to know."""
+        for reporter in self.reporters:
+            if isinstance(reporter, WatchesSilence):
+                reporter.waiting(client_ids, seconds)
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Hand the record to each."""

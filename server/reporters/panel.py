@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import monotonic
 
 from rich import box
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedfuse.types import RoundRecord
-from server.reporters.figures import clock, mean, percent, points
+from server.reporters.figures import clock, mean, named, percent, points
 from server.reporters.protocol import RunInfo
 
 STYLE = {True: "bold green", False: "bold red"}
@@ -32,6 +33,8 @@ class Panel:
         self._info: RunInfo | None = None
         self._begun = self._last = 0.0
         self._arm, self._round, self._phase, self._clients = "", 0, "", 0
+        self._silent: set[int] = set()
+        self._asked = 0.0
         self._finished: dict[str, int] = {}
         self._means: dict[tuple[str, int], tuple[float | None, float | None]] = {}
 
@@ -53,16 +56,22 @@ class Panel:
     def phase(self, arm: str, round_: int, phase: str) -> None:
         """Show the phase."""
         self._arm, self._round, self._phase, self._clients = arm, round_, phase, 0
+        self._silent = set()
 
-    def client_done(self, client_id: int) -> None:  # noqa: ARG002 (who it was is not shown)
+    def client_done(self, client_id: int) -> None:
         """Count the client."""
         self._clients += 1
+        self._silent.discard(client_id)
+
+    def waiting(self, client_ids: Sequence[int], seconds: float) -> None:
+        """Show who has not answered for unusually long, until they do."""
+        self._silent, self._asked = set(client_ids), monotonic() - seconds
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Show the round's mean accuracies."""
         self._finished[arm] += 1
         self._last = monotonic()
-        self._clients, self._phase = 0, ""
+        self._clients, self._phase, self._silent = 0, "", set()
         own, overall = mean(record, "accuracy_own"), mean(record, "accuracy_global")
         if own is not None or overall is not None:
             self._means[arm, record.round] = (own, overall)
@@ -84,6 +93,7 @@ class Panel:
                 Text(about, style="dim", overflow="ellipsis", no_wrap=True),
                 self._arms(info),
                 self._status(info),
+                *self._silence(),
             ),
             title=Text(f"fedfuse · {info.method}{against}", style="bold"),
             title_align="left",
@@ -132,6 +142,15 @@ class Panel:
             left = spent * (total - done) / done - (monotonic() - self._last)
             times += f", about {clock(max(0.0, left))} left"
         return Text(f"{phase} · {times}", overflow="ellipsis", no_wrap=True)
+
+    def _silence(self) -> list[Text]:
+        # Copied, because the server's thread may change it meanwhile.
+        silent = sorted(self._silent.copy())
+        if not silent:
+            return []
+        since = clock(monotonic() - self._asked)
+        line = f"waiting for {named(silent)} ({since})"
+        return [Text(line, style="yellow", overflow="ellipsis", no_wrap=True)]
 
 
 def _gain(value: float | None, before: float | None) -> Text:

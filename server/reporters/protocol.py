@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fedfuse.types import RoundRecord
 
@@ -51,3 +52,18 @@ class Reporter(Protocol):
 
     def close(self) -> None:
         """Release what is held (a terminal, an open file), also after an error."""
+
+
+@runtime_checkable
+class WatchesSilence(Protocol):
+    """A reporter that also wants to know whom everybody is waiting for."""
+
+    def waiting(self, client_ids: Sequence[int], seconds: float) -> None:
+        """Take the clients that have not answered for unusually long.
+
+        Called now and then while it lasts.
+
+        Args:
+            client_ids: Who has not finished the phase.
+            seconds: How long ago they were asked.
+        """

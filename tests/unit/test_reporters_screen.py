@@ -54,6 +54,15 @@ def test_lines_of_a_single_arm_have_no_gain() -> None:
     assert "gain" not in stream.getvalue()
 
 
+def test_lines_name_who_is_silent() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream)
+    lines.start(INFO)
+    lines.phase("knfu", 2, "train")
+    lines.waiting([3, 7], 65)
+    assert stream.getvalue().endswith("knfu round 2, train: waiting for clients 3, 7 (1:05)\n")
+
+
 def panel(width: int = 80) -> tuple[Panel, Console]:
     console = Console(
         file=io.StringIO(), width=width, height=24, force_terminal=True, record=True,
@@ -98,6 +107,27 @@ def test_the_panel_tells_where_the_run_is(width: int, monkeypatch: Any) -> None:
     assert "knfu round 2 · distill · 1 of 2 clients · 2:14, about 1:46 left" in lines[5]
 
 
+def test_the_panel_names_who_is_silent_until_they_answer(monkeypatch: Any) -> None:
+    now = [100.0]
+    monkeypatch.setattr("server.reporters.panel.monotonic", lambda: now[0])
+    shown, _ = panel()
+    shown.start(INFO)
+    try:
+        shown.phase("knfu", 2, "train")
+        shown.waiting([0, 1], 12)
+        now[0] += 3
+        both = text(shown)
+        shown.client_done(0)
+        one = text(shown)
+        shown.client_done(1)
+        nobody = text(shown)
+    finally:
+        shown.close()
+    assert "waiting for clients 0, 1 (0:15)" in both[-2]
+    assert "waiting for client 1 (0:15)" in one[-2]
+    assert "waiting" not in "".join(nobody)
+
+
 def test_the_panel_leaves_no_trace() -> None:
     shown, console = panel()
     shown.start(INFO)
@@ -127,10 +157,11 @@ def test_many_passes_every_call_on_and_closes_all() -> None:
     many.start(INFO)
     many.phase("knfu", 1, "train")
     many.client_done(3)
+    many.waiting([4], 10)
     many.round_done("knfu", record(1, 0.5, 0.5))
     with pytest.raises(OSError, match="disk full"):
         many.close()
-    names = ["start", "phase", "client_done", "round_done"]
+    names = ["start", "phase", "client_done", "waiting", "round_done"]
     assert [(who, call[0]) for who, call in calls] == [
         *((who, name) for name in names for who in "ab"),
         ("b", "close"),

@@ -1,0 +1,145 @@
+"""What one client owns: its training, validation and own test rows, and its feature shift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedfuse.data.draw import apportion, draw_by_class
+from fedfuse.data.raw import RawDataset
+from fedfuse.errors import DataError, PartitionError, require
+from fedfuse.protocols import Partitioner, ShiftsFeatures
+from fedfuse.rng import Streams
+from fedfuse.types import ClientData, IntArray, Transform
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How a client's samples are used.
+
+    Args:
+        val_fraction: Share of them that it holds back, stratified; above 0 at least one sample,
+            at 0 none.
+        own_test_size: Largest number of test samples with the client's own class distribution. It
+            gets fewer where the test pool lacks a class that it has much of: the proportions are
+            kept, not the number.
+        batch_size: Of training; each client must fill at least one batch.
+    """
+
+    val_fraction: float
+    own_test_size: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "own_test_size"):
+            check_count(name, getattr(self, name))
+        value = self.val_fraction
+        ok = type(value) in (int, float) and 0 <= value < 1
+        require(ok, "the data split", "val_fraction", value, "a number from 0 to below 1")
+
+
+def check_count(name: str, count: object) -> None:
+    """Refuse what is not a whole number above 0."""
+    ok = type(count) is int and count >= 1
+    require(ok, "the data split", name, count, "an integer of at least 1")
+
+
+def own(
+    client_id: int,
+    owned: IntArray,
+    raw: RawDataset,
+    testable: tuple[IntArray, IntArray],
+    share: Share,
+    streams: Streams,
+    transform: Transform | None,
+) -> ClientData:
+    """Return one client's train, validation and own test rows.
+
+    Args:
+        client_id: The client.
+        owned: Its rows of ``raw.train``, ascending.
+        raw: Where they are.
+        testable: Labels of the pool that its own test samples come from, and the rows of the pool
+            that may be taken.
+        share: How its samples are used.
+        streams: The run's random streams.
+        transform: Its feature shift.
+
+    Raises:
+        DataError: If there is nothing to test it on.
+    """
+    labels, (test_labels, test_rows) = raw.train.labels, testable
+    have = np.bincount(labels[owned], minlength=raw.num_classes)
+    rng = streams.numpy("data", "val", client_id)
+    num_val = 0
+    if share.val_fraction and len(owned) > 1:
+        num_val = min(max(1, round(share.val_fraction * len(owned))), len(owned) - 1)
+    val = draw_by_class(labels, owned, apportion(have, num_val, have, rng), rng)
+
+    supply = np.bincount(test_labels[test_rows], minlength=raw.num_classes)
+    prior = np.where(supply > 0, have, 0)  # what the pool lacks cannot be tested
+    known = prior > 0
+    if not known.any():
+        raise DataError(
+            f"Client {client_id} has no class that the test pool has",
+            got=f"classes {np.flatnonzero(have).tolist()}",
+            next_step="Use a larger or another test split.",
+        )
+    # The largest size at which every class still has its exact share.
+    fits = int((supply[known] * prior.sum() // prior[known]).min())
+    rng = streams.numpy("data", "own test", client_id)
+    counts = apportion(prior, max(1, min(share.own_test_size, fits)), supply, rng)
+    own_test = draw_by_class(test_labels, test_rows, counts, rng)
+    return ClientData(client_id, np.setdiff1d(owned, val), val, own_test, transform)
+
+
+def shift_of(
+    partitioner: Partitioner, client_id: int, num_clients: int, streams: Streams, raw: RawDataset
+) -> Transform | None:
+    """Return the client's feature shift, tried once, or None.
+
+    Raises:
+        PartitionError: If it changes the shape of its inputs.
+    """
+    if not isinstance(partitioner, ShiftsFeatures):
+        return None
+    seed = streams.entropy("data", "transform")
+    transform = partitioner.transform(client_id, num_clients, seed)
+    if transform is not None:
+        shape = list(transform(probe(raw)).shape)
+        if shape != list(probe(raw).shape):
+            raise PartitionError(
+                f"The transform of client {client_id} changes the shape of its inputs",
+                got=shape,
+                allowed=list(probe(raw).shape),
+            )
+    return transform
+
+
+def probe(raw: RawDataset) -> torch.Tensor:
+    """Return a fixed input [1, ...] with values 0 to 255, to see what a transform does."""
+    shape = raw.train.inputs.shape[1:]
+    return torch.linspace(0, 255, int(np.prod(shape))).view(1, *shape)
+
+
+def check_batches(clients: Sequence[ClientData], share: Share) -> None:
+    """Refuse clients that cannot fill one batch.
+
+    Raises:
+        DataError: Naming the first of them.
+    """
+    small = [client for client in clients if len(client.train) < share.batch_size]
+    if small:
+        shown = ", ".join(f"client {c.client_id} has {len(c.train)}" for c in small[:5])
+        more = f" and {len(small) - 5} more have too few" if len(small) > 5 else ""
+        hold = f" after val_fraction={share.val_fraction}" if share.val_fraction else ""
+        raise DataError(
+            "A client has fewer training samples than one batch",
+            got=f"{shown}{hold}{more}",
+            allowed=f"at least {share.batch_size}",
+            next_step="Lower batch_size, num_clients or val_fraction, or use a less skewed "
+            "partitioner.",
+        )

@@ -1,0 +1,156 @@
+"""What every participant has: the test pool and the public set, and what they leave over."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedfuse.data.draw import apportion, draw_by_class
+from fedfuse.data.public import PublicSource
+from fedfuse.data.raw import DataWarning, RawDataset, channel_statistics
+from fedfuse.errors import DataError, require
+from fedfuse.rng import Streams
+from fedfuse.types import IntArray, PublicSet, Samples
+
+BALANCED_WITHIN = 1.5
+"""A test pool counts as balanced if its largest class is at most this much larger than its
+smallest; the published test splits of MNIST (1.27) and its kin then stay whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The common part of a federation's data.
+
+    Args:
+        test: The test pool, balanced.
+        public: The public set.
+        private: Rows of the training pool that are neither; ascending.
+        held: Rows of the training pool that became test samples; none with a test split.
+        kept: Rows of the uncut test pool that are in ``test``.
+        taken: Rows of the training pool that are in the public set.
+        mean: Per-channel mean of the training pool without test samples (features: empty).
+        std: Per-channel standard deviation of the same.
+    """
+
+    test: Samples
+    public: PublicSet
+    private: IntArray
+    held: IntArray
+    kept: IntArray
+    taken: IntArray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def fingerprint(self, raw: RawDataset) -> str:
+        """Return a hash of all of it, by which hosts check that they share the same."""
+        digest = hashlib.blake2b(raw.fingerprint.encode(), digest_size=16)
+        for array in (self.held, self.kept, self.taken, self.public.inputs):
+            add_array(digest, array)
+        return digest.hexdigest()
+
+
+def share(
+    raw: RawDataset,
+    public: PublicSource,
+    streams: Streams,
+    test_fraction: float,
+    max_test_samples: int | None,
+) -> Shared:
+    """Draw the test pool, then the public set, each with a random stream of its own.
+
+    Args:
+        raw: The data set.
+        public: Where the public set comes from.
+        streams: The run's random streams.
+        test_fraction: Share of the training pool that becomes the test pool of a data set
+            without a test split.
+        max_test_samples: Largest size of the test pool; None keeps all of it.
+
+    Raises:
+        ParameterError: If a number is out of its range.
+        DataError: If the data is too small for what is asked of it.
+    """
+    ok = type(test_fraction) is float and 0 < test_fraction < 1
+    require(ok, "the data split", "test_fraction", test_fraction, "a number above 0 and below 1")
+    if max_test_samples is not None:
+        ok = type(max_test_samples) is int and max_test_samples >= 1
+        require(ok, "the data split", "max_test_samples", max_test_samples, "an integer from 1")
+    available = np.arange(len(raw.train))
+    mean, std = raw.mean, raw.std
+    if raw.test is None:
+        held = draw_test(raw, test_fraction, streams.numpy("data", "test pool"))
+        available = np.setdiff1d(available, held)
+        pool = _rows(raw.train, held)
+        if raw.is_image:  # the statistics must not know the test samples
+            mean, std = channel_statistics(raw.train.inputs, available)
+    else:
+        held, pool = np.empty(0, dtype=np.int64), raw.test
+    test, kept = _balance(
+        pool, raw.num_classes, max_test_samples, streams.numpy("data", "balanced test")
+    )
+    public_set, taken = public(raw, available, streams.numpy("data", "public"))
+    _check_public(raw, public_set, taken, available)
+    private = np.setdiff1d(available, taken)
+    return Shared(test, public_set, private, held, kept, taken, mean, std)
+
+
+def draw_test(raw: RawDataset, fraction: float, rng: np.random.Generator) -> IntArray:
+    """Return the rows of the training pool that become the test pool, stratified."""
+    supply = np.bincount(raw.train.labels, minlength=raw.num_classes)
+    counts = apportion(supply, max(1, round(fraction * len(raw.train))), supply, rng)
+    return draw_by_class(raw.train.labels, np.arange(len(raw.train)), counts, rng)
+
+
+def add_array(
+    digest: hashlib.blake2b, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+) -> None:
+    """Add an array's type, shape and content to a hash."""
+    digest.update(repr((array.dtype.str, array.shape)).encode())
+    digest.update(array.tobytes())
+
+
+def _balance(
+    pool: Samples, num_classes: int, limit: int | None, rng: np.random.Generator
+) -> tuple[Samples, IntArray]:
+    """Return the pool, cut to equal counts per class if it is not balanced or above ``limit``.
+
+    Classes that the pool does not have at all stay missing, with a warning.
+    """
+    every = np.arange(len(pool))
+    supply = np.bincount(pool.labels, minlength=num_classes)
+    smallest = int(supply[supply > 0].min())
+    if missing := np.flatnonzero(supply == 0).tolist():
+        warnings.warn(
+            f"The test pool has no samples of the classes {missing}; they are not tested.",
+            DataWarning,
+            stacklevel=4,
+        )
+    fits = limit is None or len(pool) <= limit
+    if fits and supply.max() <= BALANCED_WITHIN * smallest:
+        return pool, every
+    if limit is not None:
+        smallest = min(smallest, max(1, limit // int((supply > 0).sum())))
+    kept = draw_by_class(pool.labels, every, np.minimum(supply, smallest), rng)
+    return _rows(pool, kept), kept
+
+
+def _rows(samples: Samples, index: IntArray) -> Samples:
+    inputs, labels = samples.inputs[index], np.array(samples.labels[index])
+    inputs.setflags(write=False)
+    labels.setflags(write=False)
+    return Samples(inputs, labels)
+
+
+def _check_public(raw: RawDataset, public: PublicSet, taken: IntArray, available: IntArray) -> None:
+    layout = raw.train.inputs.dtype, raw.train.inputs.shape[1:]
+    if not len(public) or (public.inputs.dtype, public.inputs.shape[1:]) != layout:
+        raise DataError(
+            "The public set does not have the layout of the private data",
+            got=f"{public.inputs.dtype.name} {list(public.inputs.shape)}",
+            allowed=f"{layout[0].name} [P, {', '.join(map(str, layout[1]))}]",
+        )
+    if len(np.unique(taken)) != len(taken) or not np.isin(taken, available).all():
+        raise DataError("The public set took rows twice, or rows that were not available to it")
