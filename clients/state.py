@@ -18,15 +18,17 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 @dataclass(slots=True)
 class ClientState:
-    """One client's live model and optimisers.
+    """One client's live model and optimisers, and whatever else it remembers.
 
     Args:
         model: The model.
         optimizers: By purpose; a purpose that shares another's optimiser has no entry.
+        extras: Tensors by name, ``PART/NAME``: what the stages of sharing keep from round to round.
     """
 
     model: nn.Module
     optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
+    extras: dict[str, Tensor] = field(default_factory=dict)
 
     def optimizer(self, purpose: str, make: OptimizerFactory) -> torch.optim.Optimizer:
         """Return the optimiser kept for ``purpose``, made on first use."""
@@ -43,9 +45,11 @@ class ClientState:
 
         A slot without a value (a momentum not yet used) has no entry.
 
-        Names: ``model/<parameter or buffer>`` and ``optimizer/<purpose>/<index>/<slot>``.
+        Names: ``model/<parameter or buffer>``, ``optimizer/<purpose>/<index>/<slot>`` and
+        ``extra/<name>``.
         """
         flat = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        flat.update({f"extra/{name}": value for name, value in self.extras.items()})
         for purpose, optimizer in self.optimizers.items():
             for index, slots in optimizer.state_dict()["state"].items():
                 for slot, value in slots.items():
@@ -57,11 +61,14 @@ class ClientState:
     def restore(self, flat: dict[str, Tensor], make: OptimizerFactory) -> None:
         """Load what :meth:`tensors` returned into this client's model and optimisers."""
         weights: dict[str, Tensor] = {}
+        self.extras.clear()
         slots: dict[str, dict[int, dict[str, Tensor]]] = {}
         for name, value in flat.items():
             kind, rest = name.split("/", 1)
             if kind == "model":
                 weights[rest] = value
+            elif kind == "extra":
+                self.extras[rest] = value
             else:
                 purpose, index, slot = rest.split("/")
                 slots.setdefault(purpose, {}).setdefault(int(index), {})[slot] = value
@@ -138,6 +145,10 @@ class ClientStates:
         # What is being trained is no version any more, until it is saved.
         self._tokens[client_id] = -1 if self._place is not None else 0
         return self._states[client_id]
+
+    def memory(self, client_id: int) -> dict[str, Tensor]:
+        """Return what a client that is at work remembers beside its model and optimisers."""
+        return self._states[client_id].extras
 
     def save(self, client_id: int) -> None:
         """Keep the state of a client that has finished a phase, if there is a place for it."""

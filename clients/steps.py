@@ -18,10 +18,12 @@ from clients.evaluation import Evaluation, as_table
 from clients.phases import Phases, rows_of
 from clients.plan import ClientPlan
 from clients.samples import ModelInputs
+from clients.sharing import Sharing
 from clients.state import ClientState, ClientStates, OptimizerFactory
 from fedfuse.errors import FedfuseError
 from fedfuse.messages import Failure
 from fedfuse.models.plan import build_checked
+from fedfuse.occasion import Occasion
 from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
@@ -45,6 +47,7 @@ class Node:
         plan: How clients train.
         streams: The run's random streams.
         select: Which public samples each round is about.
+        sharing: What happens to predictions before they leave.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
         on_client_done: Called with the id of each client that has finished a phase.
@@ -58,6 +61,7 @@ class Node:
     plan: ClientPlan
     streams: Streams
     select: Select = field(default_factory=All)
+    sharing: Sharing = field(default_factory=Sharing)
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_client_done: Callable[[int], None] = lambda _: None
@@ -87,7 +91,7 @@ class Node:
         Returns:
             The knowledge and the metrics of the clients that finished, and the failures.
         """
-        shared: dict[int, Tensor] = {}
+        shared: list[KnowledgeBank] = []
         table: dict[int, dict[str, float]] = {}
         done: list[int] = []
         failures: list[Failure] = []
@@ -95,16 +99,16 @@ class Node:
             with self._phase(cohort, round_, "train", failures):
                 students = [self._student(arm, client_id) for client_id in cohort]
                 self._fit(students, self.phases.local(cohort, round_), round_)
-                logits = self._share(students, round_) if share else None
+                bank = self._share(arm, students, round_) if share else None
                 metrics = self.evaluate(students) if evaluate else []
                 # Nothing may fail from here on: a client is done, or it is not.
-                if logits is not None:
-                    shared.update(zip(cohort, logits, strict=True))
+                if bank is not None:
+                    shared.append(bank)
                 table.update(zip(cohort, metrics, strict=False))
                 done += cohort
         done.sort()
-        bank = self._bank(done, shared) if shared else None
-        return bank, _stack(done, table) if table else None, failures
+        together = KnowledgeBank.stack(shared) if shared else None
+        return together, _stack(done, table) if table else None, failures
 
     def distil(
         self,
@@ -201,30 +205,26 @@ class Node:
 
     # -- knowledge -----------------------------------------------------------------------------
 
-    def _share(self, students: Sequence[Student], round_: int) -> Tensor:
-        """Return the students' logits on the round's public samples, [k, m, C], on the CPU."""
+    def _share(self, arm: str, students: Sequence[Student], round_: int) -> KnowledgeBank:
+        """Return what the students send: their predictions on the round's public samples."""
+        client_ids = [student.client_id for student in students]
         public, batch_size = self.inputs.public(round_), self.plan.eval_batch_size
-        return self.trainer.predict(students, public, batch_size).cpu()
-
-    def _bank(self, client_ids: list[int], logits: dict[int, Tensor]) -> KnowledgeBank:
-        sizes = [len(self.data.clients[i].train) for i in client_ids]
+        logits = self.trainer.predict(students, public, batch_size).cpu()
+        counts = self._class_counts(client_ids)
+        sizes = counts.sum(dim=1)
         distribution = None
         if self.plan.share_class_distribution:
-            counts = [
-                np.bincount(
-                    self.data.train.labels[self.data.clients[i].train],
-                    minlength=self.data.num_classes,
-                )
-                for i in client_ids
-            ]
-            totals = np.stack(counts).astype(np.float32)
-            distribution = torch.from_numpy(totals / totals.sum(axis=1, keepdims=True))
-        return KnowledgeBank(
-            client_ids=torch.tensor(client_ids),
-            logits=torch.stack([logits[i] for i in client_ids]),
-            num_examples=torch.tensor(sizes),
-            class_distribution=distribution,
-        )
+            distribution = counts.float() / sizes.float().unsqueeze(1)
+        bank = KnowledgeBank(torch.tensor(client_ids), logits, sizes, distribution)
+        memory = {i: self.states.memory(i) for i in client_ids}
+        index = self.inputs.rounds.index(round_)
+        return self.sharing(bank, Occasion(arm, round_, index, counts, memory, self.streams))
+
+    def _class_counts(self, client_ids: Sequence[int]) -> Tensor:
+        """Return the private training samples of each client and class, int64 [k, C]."""
+        labels, num_classes = self.data.train.labels, self.data.num_classes
+        owned = [labels[self.data.clients[i].train] for i in client_ids]
+        return torch.from_numpy(np.stack([np.bincount(y, minlength=num_classes) for y in owned]))
 
 
 def _stack(client_ids: list[int], table: dict[int, dict[str, float]]) -> ClientMetrics:

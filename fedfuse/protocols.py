@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from fedfuse.occasion import Occasion
 from fedfuse.types import IntArray, KnowledgeBank, Space, Transform
 
 
@@ -54,6 +55,19 @@ class ModelPlan(Protocol):
     def build(self, client_id: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Build the client's model with freshly drawn weights (global torch RNG)."""
         ...
+
+
+class SharingStage(Protocol):
+    """Change what a cohort of clients sends, on the clients' side: an attack, a privacy mechanism.
+
+    Gets the bank of k clients (logits [k, m, C] and what goes with them) and the occasion, and
+    returns the bank that goes on to the next stage: the same clients and samples, float32, finite.
+    A client's part depends on its own part alone, and what is random is drawn from
+    ``occasion.generator(client_id, purpose)``. What it must remember belongs into
+    ``occasion.memory[client_id]``.
+    """
+
+    def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank: ...
 
 
 class Scorer(Protocol):

@@ -1,0 +1,50 @@
+"""From a cohort's predictions to what leaves the clients: attack, privacy, in this order.
+
+Every stage takes the bank of the cohort and returns the bank that goes on
+(:class:`fedfuse.protocols.SharingStage`); None leaves a stage out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fedfuse.declarations import part_name
+from fedfuse.errors import FedfuseError
+from fedfuse.occasion import Occasion
+from fedfuse.protocols import SharingStage
+from fedfuse.types import KnowledgeBank
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """The stages between a model's predictions and the message.
+
+    Args:
+        attack: What a client that does not play by the rules makes of its knowledge.
+        privacy: What protects the private data; an attacker does not get around it.
+    """
+
+    attack: SharingStage | None = None
+    privacy: SharingStage | None = None
+
+    def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank:
+        """Return what the clients of the cohort send.
+
+        Raises:
+            FedfuseError: If a stage answers for other clients or other samples.
+        """
+        for stage in self._stages():
+            made = stage(bank, occasion)
+            same = made.client_ids.tolist() == bank.client_ids.tolist()
+            if not (same and made.logits.shape == bank.logits.shape):
+                raise FedfuseError(
+                    f"{part_name(stage)} did not return the knowledge of its clients",
+                    got=f"{list(made.logits.shape)} of the clients {made.client_ids.tolist()}",
+                    allowed=f"{list(bank.logits.shape)} of {bank.client_ids.tolist()}",
+                )
+            bank = made
+        return bank
+
+    def _stages(self) -> Iterator[SharingStage]:
+        return (stage for stage in (self.attack, self.privacy) if stage is not None)
