@@ -1,0 +1,146 @@
+"""Send less, or blunter: mechanisms without a promise, to be judged by measuring (see audit)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedfuse.errors import require
+from fedfuse.hyperparameters import require_count, require_number
+from fedfuse.privacy.draw import draw_laplace
+from fedfuse.shapes import Float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOnly:
+    """Send the likeliest class and nothing else.
+
+    What arrives are logits all the same: the class has probability ``confidence``, the others
+    share the rest, the same numbers for every sample.
+
+    Args:
+        confidence: Probability that a receiver reads for the class.
+    """
+
+    confidence: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_number("LabelOnly", "confidence", self.confidence, above=0)
+        require(self.confidence < 1, "LabelOnly", "confidence", self.confidence, "between 0 and 1")
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "m C"],
+        generator: torch.Generator,  # noqa: ARG002 - draws nothing
+    ) -> Float[Tensor, "m C"]:
+        """Return one vector per class.
+
+        >>> LabelOnly(confidence=0.8)(torch.tensor([[0.1, 0.3, 0.2]]), torch.Generator()).softmax(1)
+        tensor([[0.1000, 0.8000, 0.1000]])
+        """
+        others = max(logits.shape[1] - 1, 1)
+        peak = math.log(self.confidence * others / (1 - self.confidence))
+        sent = torch.zeros_like(logits)
+        return sent.scatter_(1, logits.argmax(dim=1, keepdim=True), peak)
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """Send the k largest probabilities; the others share what is left in equal parts.
+
+    Args:
+        k: Classes that are kept. From the number of classes on, nothing is hidden.
+    """
+
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        require_count("TopK", "k", self.k)
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "m C"],
+        generator: torch.Generator,  # noqa: ARG002 - draws nothing
+    ) -> Float[Tensor, "m C"]:
+        """Return logarithms of probabilities, of which all but k are equal.
+
+        >>> probs = torch.tensor([[0.5, 0.3, 0.15, 0.05]])
+        >>> TopK(k=2)(probs.log(), torch.Generator()).softmax(1)
+        tensor([[0.5000, 0.3000, 0.1000, 0.1000]])
+        """
+        num_classes = logits.shape[1]
+        if self.k >= num_classes:
+            return logits
+        logs = logits.double().log_softmax(dim=1)
+        kept, index = logs.topk(self.k, dim=1)
+        hidden = logs.scatter(1, index, -math.inf)
+        rest = hidden.logsumexp(dim=1, keepdim=True) - math.log(num_classes - self.k)
+        return rest.expand_as(logs).scatter(1, index, kept).to(logits.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Divide the logits by a temperature: flatter predictions.
+
+    Whoever knows the temperature multiplies by it and has them back, so this is a setting of
+    distillation that a threat model must not count on.
+
+    Args:
+        temperature: Above 1 flattens.
+    """
+
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        require_number("Temperature", "temperature", self.temperature, above=0)
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "m C"],
+        generator: torch.Generator,  # noqa: ARG002 - draws nothing
+    ) -> Float[Tensor, "m C"]:
+        """Return the logits over the temperature."""
+        return logits / self.temperature
+
+
+@dataclass(frozen=True, slots=True)
+class Swing:
+    """Flatten what the model is surest of most, and add noise to the probabilities.
+
+    After the idea of Swing Distillation (temperature rises with an item's private content, noise
+    on soft targets); that method is about text, so the score here is our own: the largest
+    probability, since a model is surer of what it was trained on. The noise is not calibrated to
+    any budget.
+
+    Args:
+        temperature: T0, for a sample the model knows nothing about.
+        kappa: T = T0 * (1 + kappa * largest probability).
+        noise: Scale of the Laplace noise on each probability.
+    """
+
+    temperature: float = 1.0
+    kappa: float = 2.0
+    noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        require_number("Swing", "temperature", self.temperature, above=0)
+        require_number("Swing", "kappa", self.kappa, at_least=0)
+        require_number("Swing", "noise", self.noise, at_least=0)
+
+    def __call__(
+        self, logits: Float[Tensor, "m C"], generator: torch.Generator
+    ) -> Float[Tensor, "m C"]:
+        """Return logarithms of the perturbed probabilities."""
+        exact = logits.double()
+        surest = exact.softmax(dim=1).amax(dim=1, keepdim=True)
+        probs = (exact / (self.temperature * (1 + self.kappa * surest))).softmax(dim=1)
+        noise = self.noise * draw_laplace(probs.shape, generator)
+        noisy = (probs + noise).clamp(min=_FLOOR)
+        return (noisy / noisy.sum(dim=1, keepdim=True)).log().to(logits.dtype)
+
+
+_FLOOR = 1e-4
+"""The least probability that is sent; a logarithm of 0 cannot be."""
