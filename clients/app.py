@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 
 from clients.places import StatePlan
 from clients.steps import Node
+from fedfuse.exchange.kind import Upload
 from fedfuse.messages import (
     CLIENTS,
     DISTILL,
@@ -23,7 +24,7 @@ from fedfuse.messages import (
     Header,
     dump_failures,
 )
-from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
+from fedfuse.types import ClientMetrics
 from fedfuse.wire import Expectation, decode, encode
 
 NodeBuilder = Callable[[Context], Node]
@@ -91,28 +92,26 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         with at_work(message, context) as (node, header):
-            bank, metrics, failures = node.train(
-                header.arm,
-                header.round,
-                _read_ids(message),
-                share=header.share,
-                evaluate=header.evaluate,
-            )
-        return _reply(message, bank, metrics, failures)
+            knowledge, metrics, failures = node.train(header, _read_ids(message))
+        return _reply(message, knowledge, metrics, failures)
 
     @app.train(DISTILL.split(".")[1])
     def distil(message: Message, context: Context) -> Message:
         with at_work(message, context) as (node, header):
             client_ids = _read_ids(message)
-            teachers = None
+            received = None
             if TEACHERS in message.content:
                 arrays = {k: v.numpy() for k, v in message.content.array_records[TEACHERS].items()}
                 num_public = node.inputs.rounds.size(header.round)
-                asked = Expectation(client_ids, num_public, node.data.num_classes)
-                teachers = decode(Teachers, arrays, asked)
-            metrics, failures = node.distil(
-                header.arm, header.round, client_ids, teachers, evaluate=header.evaluate
-            )
+                asked = Expectation(
+                    client_ids,
+                    num_public,
+                    node.data.num_classes,
+                    node.kind.width,
+                    node.kind.sizes_of(client_ids),
+                )
+                received = decode(node.kind.download, arrays, asked)
+            metrics, failures = node.distil(header, client_ids, received)
         return _reply(message, None, metrics, failures)
 
     return app
@@ -146,12 +145,12 @@ def _read_ids(message: Message) -> tuple[int, ...]:
 
 def _reply(
     message: Message,
-    bank: KnowledgeBank | None,
+    knowledge: Upload | None,
     metrics: ClientMetrics | None,
     failures: list[Failure],
 ) -> Message:
     content = RecordDict({FAILURES: ConfigRecord({"json": dump_failures(failures)})})
-    for name, value in ((KNOWLEDGE, bank), (METRICS, metrics)):
+    for name, value in ((KNOWLEDGE, knowledge), (METRICS, metrics)):
         if value is not None:
             arrays = {key: Array(array) for key, array in encode(value).items()}
             content[name] = ArrayRecord(arrays)

@@ -13,6 +13,7 @@ from clients.plan import ClientPlan
 from clients.samples import ModelInputs
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import FedfuseError
+from fedfuse.exchange.kind import Download
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
 from fedfuse.train.work import Work, schedule, steps_per_epoch
@@ -119,7 +120,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def rows_of(teachers: Teachers, wanted: Sequence[int], order: Sequence[int]) -> Teachers:
-    """Return the teachers of the clients ``wanted``, which sit in the order ``order``."""
+def rows_of(received: Download, wanted: Sequence[int], order: Sequence[int]) -> Download:
+    """Return what came for the clients ``wanted``, which sit in the order ``order``."""
     position = {client_id: row for row, client_id in enumerate(order)}
-    return teachers.rows(torch.tensor([position[client_id] for client_id in wanted]))
+    return received.rows(torch.tensor([position[client_id] for client_id in wanted]))

@@ -61,6 +61,12 @@ class ModelInputs:
             raw = client.transform(raw.cpu()).to(self.device)
         return normalise(raw, mean, std), labels[where]
 
+    def class_counts(self, client_ids: Sequence[int]) -> Tensor:
+        """Return the private training samples of each client and class, int64 [k, C]."""
+        labels, num_classes = self.data.train.labels, self.data.num_classes
+        owned = [labels[self.data.clients[i].train] for i in client_ids]
+        return torch.from_numpy(np.stack([np.bincount(y, minlength=num_classes) for y in owned]))
+
     def public(self, round_: int) -> Tensor:
         """Return the round's public inputs [m, ...], prepared once per process and round."""
         if self._public is None:

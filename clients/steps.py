@@ -1,4 +1,4 @@
-"""What a client does in a round: learn alone, share predictions, learn from its teacher.
+"""What a client does in a round: learn alone, share what it knows, learn from what comes back.
 
 No Flower here: ``clients.app`` turns messages into calls of :class:`Node` and back.
 """
@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from clients.evaluation import Evaluation, as_table
+from clients.exchange import Exchange, Predictions, Tools
+from clients.exchange.protocol import Task
 from clients.phases import Phases, rows_of
 from clients.plan import ClientPlan
 from clients.samples import ModelInputs
 from clients.sharing import Sharing
 from clients.state import ClientState, ClientStates, OptimizerFactory
 from fedfuse.errors import FedfuseError
-from fedfuse.messages import Failure
+from fedfuse.exchange.kind import Download, Kind, Upload
+from fedfuse.messages import Failure, Header
 from fedfuse.models.plan import build_checked
-from fedfuse.occasion import Occasion
 from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
-from fedfuse.train.work import Work
-from fedfuse.types import ClientMetrics, FederatedData, KnowledgeBank, Teachers
+from fedfuse.types import ClientMetrics, FederatedData, Phase
 
 __all__ = ["ClientPlan", "Node"]
 
@@ -46,6 +46,7 @@ class Node:
         loss: What distillation minimises; None for a method without teachers.
         plan: How clients train.
         streams: The run's random streams.
+        exchange: What clients send and receive.
         select: Which public samples each round is about.
         sharing: What happens to predictions before they leave.
         trainer: Who takes the steps.
@@ -60,6 +61,7 @@ class Node:
     loss: DistillLoss | None
     plan: ClientPlan
     streams: Streams
+    exchange: Exchange = field(default_factory=Predictions)
     select: Select = field(default_factory=All)
     sharing: Sharing = field(default_factory=Sharing)
     trainer: Trainer = field(default_factory=LoopTrainer)
@@ -69,77 +71,86 @@ class Node:
     inputs: ModelInputs = field(init=False)
     phases: Phases = field(init=False)
     evaluate: Evaluation = field(init=False)
+    kind: Kind = field(init=False)
 
     def __post_init__(self) -> None:
         rounds = PublicRounds(self.select, self.data.public, self.streams)
         self.inputs = ModelInputs(self.data, rounds, self.device)
         self.phases = Phases(self.inputs, self.plan, self.loss, self.streams)
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
+        self.kind = self.exchange.kind(self.models, self.data)
 
     def train(
-        self, arm: str, round_: int, client_ids: Sequence[int], *, share: bool, evaluate: bool
-    ) -> tuple[KnowledgeBank | None, ClientMetrics | None, list[Failure]]:
-        """Train each client on its private data, then predict the public set and evaluate.
+        self, header: Header, client_ids: Sequence[int]
+    ) -> tuple[Upload | None, ClientMetrics | None, list[Failure]]:
+        """Train each client on its private data; share and evaluate if the header says so.
 
         Args:
-            arm: Name of the federation these clients play in (see :class:`ClientStates`).
-            round_: The round, from 1.
+            header: The arm (see :class:`ClientStates`), the round, and what is wanted.
             client_ids: Which of the hosted clients take part.
-            share: Whether the public predictions are wanted.
-            evaluate: Whether metrics are wanted.
 
         Returns:
             The knowledge and the metrics of the clients that finished, and the failures.
         """
-        shared: list[KnowledgeBank] = []
+        way, tools, round_ = self._way(header), self._tools(header.arm), header.round
+        shared: list[Upload] = []
         table: dict[int, dict[str, float]] = {}
-        done: list[int] = []
         failures: list[Failure] = []
         for cohort in self._cohorts(client_ids):
             with self._phase(cohort, round_, "train", failures):
-                students = [self._student(arm, client_id) for client_id in cohort]
-                self._fit(students, self.phases.local(cohort, round_), round_)
-                bank = self._share(arm, students, round_) if share else None
-                metrics = self.evaluate(students) if evaluate else []
+                held = [self._student(way, tools, client_id) for client_id in cohort]
+                self._fit(way.train(held, tools, round_, exchanging=header.share), round_)
+                knowledge = way.share(held, tools, round_) if header.share else None
+                judged = way.judged(held, Phase.LOCAL)
+                metrics = self.evaluate(judged) if header.evaluate else []
                 # Nothing may fail from here on: a client is done, or it is not.
-                if bank is not None:
-                    shared.append(bank)
+                if knowledge is not None:
+                    shared.append(knowledge)
                 table.update(zip(cohort, metrics, strict=False))
-                done += cohort
-        done.sort()
-        together = KnowledgeBank.stack(shared) if shared else None
-        return together, _stack(done, table) if table else None, failures
+        together = self.kind.upload.stack(shared) if shared else None
+        return together, _stack(sorted(table), table) if table else None, failures
 
     def distil(
-        self,
-        arm: str,
-        round_: int,
-        client_ids: Sequence[int],
-        teachers: Teachers | None,
-        *,
-        evaluate: bool,
+        self, header: Header, client_ids: Sequence[int], received: Download | None
     ) -> tuple[ClientMetrics | None, list[Failure]]:
-        """Let each client learn from its teacher, then evaluate.
+        """Let each client learn from what came back, then evaluate.
 
-        Without teachers each client takes the same number of steps on its private data instead,
-        so that a method that fuses and one that does not spend the same optimiser steps.
+        Where nothing did, each client takes as many steps on its private data as distillation
+        takes, so that a method that fuses and one that does not spend the same optimiser steps.
         """
+        way, tools, round_ = self._way(header), self._tools(header.arm), header.round
         table: dict[int, dict[str, float]] = {}
         failures: list[Failure] = []
         for cohort in self._cohorts(client_ids):
             with self._phase(cohort, round_, "distill", failures):
-                students = [self._student(arm, client_id) for client_id in cohort]
-                if teachers is None:
-                    works = self.phases.untaught(cohort, round_)
+                held = [self._student(way, tools, client_id) for client_id in cohort]
+                if received is None:
+                    tasks = list(zip(held, self.phases.untaught(cohort, round_), strict=True))
                 else:
-                    theirs = rows_of(teachers, cohort, client_ids)
-                    works = self.phases.distillation(cohort, round_, theirs)
-                self._fit(students, works, round_)
-                metrics = self.evaluate(students) if evaluate else []
+                    theirs = rows_of(received, cohort, client_ids)
+                    tasks = way.learn(held, tools, round_, theirs)
+                self._fit(tasks, round_)
+                metrics = self.evaluate(way.judged(held, Phase.FUSED)) if header.evaluate else []
                 table.update(zip(cohort, metrics, strict=False))
         return _stack(sorted(table), table) if table else None, failures
 
     # -- one cohort ----------------------------------------------------------------------------
+
+    def _way(self, header: Header) -> Exchange:
+        """Return the arm's way to exchange; clients that learn alone hold nothing but models."""
+        return self.exchange if header.exchange else Predictions()
+
+    def _tools(self, arm: str) -> Tools:
+        return Tools(
+            arm=arm,
+            inputs=self.inputs,
+            phases=self.phases,
+            trainer=self.trainer,
+            plan=self.plan,
+            streams=self.streams,
+            sharing=self.sharing,
+            memory=self.states.memory,
+        )
 
     def _cohorts(self, client_ids: Sequence[int]) -> list[tuple[int, ...]]:
         return self.trainer.cohorts(client_ids, [self.models.name(i) for i in client_ids])
@@ -171,7 +182,7 @@ class Node:
         for client_id in cohort:
             self.on_client_done(client_id)
 
-    def _student(self, arm: str, client_id: int) -> Student:
+    def _student(self, way: Exchange, tools: Tools, client_id: int) -> Student:
         architecture = self.models.name(client_id)
 
         def make() -> ClientState:
@@ -183,16 +194,17 @@ class Node:
             # The layout in which convolutions are fastest on CPU and GPU; the numbers' meaning
             # and the shapes stay the same.
             model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            return ClientState(model)
+            return ClientState(way.hold(client_id, model, tools))
 
-        state = self.states.get(arm, client_id, make)
+        state = self.states.get(tools.arm, client_id, make)
         if self.plan.optimizer_state == "reset":
             state.forget_optimizers()
         optimizer = state.optimizer("main", self.make_optimizer)
         return Student(client_id, architecture, state.model, optimizer)
 
-    def _fit(self, students: Sequence[Student], works: Sequence[Work], round_: int) -> None:
+    def _fit(self, tasks: Sequence[Task], round_: int) -> None:
         """Take the steps and refuse a loss that is not a number any more."""
+        students, works = [task[0] for task in tasks], [task[1] for task in tasks]
         losses = self.trainer.fit(students, works)
         for student, work, loss in zip(students, works, losses, strict=True):
             if work.schedule.num_steps and not np.isfinite(loss):
@@ -202,29 +214,6 @@ class Node:
                     allowed="a finite loss",
                     next_step="Lower optimizer.lr.",
                 )
-
-    # -- knowledge -----------------------------------------------------------------------------
-
-    def _share(self, arm: str, students: Sequence[Student], round_: int) -> KnowledgeBank:
-        """Return what the students send: their predictions on the round's public samples."""
-        client_ids = [student.client_id for student in students]
-        public, batch_size = self.inputs.public(round_), self.plan.eval_batch_size
-        logits = self.trainer.predict(students, public, batch_size).cpu()
-        counts = self._class_counts(client_ids)
-        sizes = counts.sum(dim=1)
-        distribution = None
-        if self.plan.share_class_distribution:
-            distribution = counts.float() / sizes.float().unsqueeze(1)
-        bank = KnowledgeBank(torch.tensor(client_ids), logits, sizes, distribution)
-        memory = {i: self.states.memory(i) for i in client_ids}
-        index = self.inputs.rounds.index(round_)
-        return self.sharing(bank, Occasion(arm, round_, index, counts, memory, self.streams))
-
-    def _class_counts(self, client_ids: Sequence[int]) -> Tensor:
-        """Return the private training samples of each client and class, int64 [k, C]."""
-        labels, num_classes = self.data.train.labels, self.data.num_classes
-        owned = [labels[self.data.clients[i].train] for i in client_ids]
-        return torch.from_numpy(np.stack([np.bincount(y, minlength=num_classes) for y in owned]))
 
 
 def _stack(client_ids: list[int], table: dict[int, dict[str, float]]) -> ClientMetrics:

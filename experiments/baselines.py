@@ -24,6 +24,7 @@ FUSION_ONLY = frozenset(
         "rule",
         "sharpen",
         "distill",
+        "exchange",
         "temperature",
         "baseline",
         "server",

@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from omegaconf import DictConfig
 
+from clients.exchange import Exchange
 from clients.plan import ClientPlan
 from clients.steps import Node
 from experiments.instantiate import instantiate
@@ -21,6 +22,7 @@ from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
 from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
+from fedfuse.exchange.kind import Combine
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan, describe
 from fedfuse.partition import preview
@@ -33,6 +35,7 @@ from fedfuse.train.precision import Precision
 from fedfuse.train.trainer import LoopTrainer, Trainer
 from fedfuse.types import FederatedData
 from server.app import ServerSetup
+from server.combine import FusePredictions
 from server.loop import ServerPlan
 from server.reporters.protocol import Reporter, RunInfo
 
@@ -48,12 +51,14 @@ class Parts:
         cfg: The configuration they came from.
         data: The federation's data.
         models: Which client runs which architecture.
-        pipeline: Knowledge to teachers; None for a method whose clients learn alone.
+        exchange: What clients send and receive.
+        pipeline: Predictions to teachers; None for a method without them.
     """
 
     cfg: DictConfig
     data: FederatedData
     models: ModelPlan
+    exchange: Exchange
     pipeline: Pipeline | None
 
 
@@ -66,7 +71,9 @@ def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
     """
     pipeline = build_pipeline(cfg)
     build_trainer(cfg)
-    return Parts(cfg, build_data(cfg, private=private), build_models(cfg), pipeline)
+    exchange = instantiate(cfg.exchange, "exchange")
+    data = build_data(cfg, private=private)
+    return Parts(cfg, data, build_models(cfg), exchange, pipeline)
 
 
 def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
@@ -145,6 +152,7 @@ def build_node(
             eval_batch_size=cfg.evaluation.batch_size,
         ),
         streams=Streams(cfg.seed),
+        exchange=parts.exchange,
         select=build_select(cfg),
         trainer=build_trainer(cfg),
         device=build_device(client.device, "client.device"),
@@ -170,7 +178,10 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
                 got="client.share_class_distribution=false",
                 next_step="Set client.share_class_distribution=true to allow it.",
             )
-    arms, pipelines = arms_of(cfg, parts.pipeline)
+    public = PublicRounds(build_select(cfg), data.public, Streams(cfg.seed))
+    device = build_device(cfg.server.device, "server.device")
+    combine = build_combine(parts, public, device)
+    arms, combines = arms_of(cfg, combine)
     return ServerSetup(
         info=RunInfo(
             method=cfg.method.name,
@@ -183,7 +194,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             # A server that sees nobody's private data has nothing to show.
             preview=preview(counts) if (counts := data.class_counts()).any() else "",
         ),
-        pipelines=pipelines,
+        combines=combines,
         plan=ServerPlan(
             num_clients=cfg.num_clients,
             num_rounds=cfg.num_rounds,
@@ -191,26 +202,35 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             equal_steps=cfg.budget == "optimiser_steps",
             evaluate_every=cfg.evaluation.every,
             fail_fast=cfg.server.fail_fast,
-            device=build_device(cfg.server.device, "server.device"),
-            public=PublicRounds(build_select(cfg), data.public, Streams(cfg.seed)),
+            public=public,
+            device=device,
         ),
         data=data,
         reporter=reporter,
+        kind=parts.exchange.kind(parts.models, data),
     )
 
 
+def build_combine(parts: Parts, public: PublicRounds, device: torch.device) -> Combine | None:
+    """Return what the server makes of the clients' knowledge; None if they learn alone."""
+    own = parts.exchange.combine(parts.models, parts.data)
+    if own is not None or parts.pipeline is None:
+        return own
+    return FusePredictions(parts.pipeline, public, device)
+
+
 def arms_of(
-    cfg: DictConfig, pipeline: Pipeline | None
-) -> tuple[tuple[str, ...], dict[str, Pipeline | None]]:
-    """Return the arms in the order they run, and the pipeline of each.
+    cfg: DictConfig, combine: Combine | None
+) -> tuple[tuple[str, ...], dict[str, Combine | None]]:
+    """Return the arms in the order they run, and what the server does in each.
 
     The baseline runs first, so that the gain over it can be shown while the method runs. A method
-    without teachers is its own baseline.
+    that exchanges nothing is its own baseline.
     """
     method = cfg.method.name
-    if pipeline is None or cfg.baseline == "none":
-        return (method,), {method: pipeline}
-    return (BASELINE, method), {BASELINE: None, method: pipeline}
+    if combine is None or cfg.baseline == "none":
+        return (method,), {method: combine}
+    return (BASELINE, method), {BASELINE: None, method: combine}
 
 
 def build_trainer(cfg: DictConfig) -> Trainer:

@@ -112,6 +112,7 @@ class ExperimentConfig:
     rule: Any = MISSING
     sharpen: Any = MISSING
     distill: Any = MISSING
+    exchange: Any = MISSING
     engine: Any = MISSING
     method: Any = MISSING
 

@@ -16,9 +16,9 @@ from fedfuse.errors import KnowledgeError
 HELLO = "query"
 """Message type: which clients do you host, and on which public set?"""
 TRAIN = "train"
-"""Message type: train, then share predictions."""
+"""Message type: train, then share what was learnt."""
 DISTILL = "train.distill"
-"""Message type: learn from your teachers."""
+"""Message type: learn from what came back."""
 
 HEADER, CLIENTS, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
     "header",
@@ -38,14 +38,17 @@ class Header:
     Args:
         arm: The federation the clients play in: the method, or its local baseline.
         round: From 1.
-        share: Whether predictions on the public set are wanted.
+        share: Whether the clients' knowledge is wanted.
         evaluate: Whether metrics are wanted.
+        exchange: Whether the arm's clients exchange knowledge at all; False for an arm that
+            learns alone.
     """
 
     arm: str
     round: int
     share: bool
     evaluate: bool
+    exchange: bool = True
 
     def fields(self) -> dict[str, str | int | bool]:
         """Return the header as plain values."""
@@ -58,7 +61,8 @@ class Header:
         Raises:
             KnowledgeError: If a field is missing, unknown or of another type.
         """
-        expected: dict[str, type] = {"arm": str, "round": int, "share": bool, "evaluate": bool}
+        flags = dict.fromkeys(("share", "evaluate", "exchange"), bool)
+        expected: dict[str, type] = {"arm": str, "round": int, **flags}
         if set(values) != set(expected):
             raise KnowledgeError(
                 "A request's header has other fields than it should",

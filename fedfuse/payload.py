@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
+from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
 from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
 
 SIMPLEX_TOLERANCE = 1e-3
@@ -29,11 +30,15 @@ class Expectation:
         client_ids: The clients that should be in the payload, ascending.
         num_public: P.
         num_classes: C.
+        width: D, numbers per class; None where the payload has none.
+        model_sizes: Numbers in each client's model; empty where no models were asked for.
     """
 
     client_ids: tuple[int, ...]
     num_public: int
     num_classes: int
+    width: int | None = None
+    model_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,35 @@ FIELDS: dict[type, dict[str, ArrayField | TextField]] = {
         "space": TextField(Space),
         "sample_weight": ArrayField(np.float32, "K P", optional=True, values="not negative"),
     },
+    ClassKnowledge: {
+        "client_ids": _IDS,
+        "values": ArrayField(np.float32, "K C D"),
+        "present": ArrayField(np.bool_, "K C"),
+        "num_examples": ArrayField(np.int64, "K C", optional=True, values="not negative"),
+    },
+    ModelBank: {
+        "client_ids": _IDS,
+        "num_examples": ArrayField(np.int64, "K", values="not negative"),
+        "sizes": ArrayField(np.int64, "K", values="not negative"),
+        "values": ArrayField(np.float32, "N", values="per model"),
+    },
     ClientMetrics: {
         "client_ids": _IDS,
         "names": TextField(tuple),
         "values": ArrayField(np.float64, "K M"),
     },
 }
+
+
+_DIMENSIONS = {
+    "K": "clients",
+    "P": "public samples",
+    "C": "classes",
+    "D": "numbers per class",
+    "N": "numbers",
+    "M": "metrics",
+}
+"""What each dimension counts, in words."""
 
 
 def check_names(what: str, arrays: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
@@ -115,7 +143,7 @@ def check_size(dim: str, size: int, name: str, sizes: dict[str, tuple[int, str]]
     """Raise if a dimension is empty or differs from what was seen before under its name."""
     known, source = sizes.setdefault(dim, (size, f"'{name}'"))
     if size != known:
-        what = {"K": "clients", "P": "public samples", "C": "classes", "M": "metrics"}[dim]
+        what = _DIMENSIONS[dim]
         raise KnowledgeError(
             f"'{name}' has the wrong number of {what}",
             got=f"{size}",
@@ -153,6 +181,22 @@ def check_values(name: str, tensor: Tensor, values: str, client_ids: Tensor) -> 
         off = (tensor.sum(dim=-1) - 1).abs() > SIMPLEX_TOLERANCE
         allowed = "probabilities that sum to 1"
         _blame(name, off.reshape(len(off), -1), client_ids, "rows with another sum", allowed)
+
+
+def check_models(
+    sizes: Tensor, values: Tensor, client_ids: Tensor, expect: Expectation | None
+) -> None:
+    """Raise unless flat model vectors are as long as they say and as was asked, and finite."""
+    allowed = list(sizes.tolist() if expect is None else expect.model_sizes)
+    if sizes.tolist() != allowed or int(sizes.sum()) != len(values):
+        raise KnowledgeError(
+            "The models that arrived have other sizes than the clients' models",
+            got=f"{sizes.tolist()[:20]} numbers per client, {len(values)} in all",
+            allowed=f"{allowed[:20]} numbers per client, {sum(allowed)} in all",
+            next_step="Give every node the same model configuration.",
+        )
+    finite = [vector.isfinite().all() for vector in torch.split(values, allowed)]
+    _blame("values", ~torch.stack(finite)[:, None], client_ids, "not finite", "finite numbers")
 
 
 def _blame(name: str, wrong: Tensor, client_ids: Tensor, what: str, allowed: str) -> None:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,15 @@ from fedfuse.messages import Failure
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
+
     T = TypeVar("T", bound=DataclassInstance)
-    Stacked = TypeVar("Stacked", "KnowledgeBank", "ClientMetrics")
+
+    class _OfClients(DataclassInstance, Protocol):
+        @property
+        def client_ids(self) -> Tensor: ...
+
+    Stacked = TypeVar("Stacked", bound=_OfClients)
 
 IntArray = npt.NDArray[np.int64]
 """A one-dimensional array of sample indices."""
@@ -210,19 +217,19 @@ class KnowledgeBank:
 
     def to(self, device: torch.device | str) -> KnowledgeBank:
         """Return the bank with every tensor on ``device``."""
-        return _map_tensors(self, lambda tensor: tensor.to(device))
+        return map_tensors(self, lambda tensor: tensor.to(device))
 
     def rows(self, index: Tensor | slice) -> KnowledgeBank:
         """Return the bank of the clients at the positions ``index`` [k], in that order.
 
         A slice copies nothing.
         """
-        return _map_tensors(self, lambda tensor: tensor[index])
+        return map_tensors(self, lambda tensor: tensor[index])
 
     @classmethod
     def stack(cls, banks: Sequence[KnowledgeBank]) -> KnowledgeBank:
         """Join the banks of several nodes into one, ordered by ``client_id``."""
-        return _stack(cls, banks)
+        return join_clients(cls, banks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +256,11 @@ class Teachers:
 
     def to(self, device: torch.device | str) -> Teachers:
         """Return the teachers with every tensor on ``device``."""
-        return _map_tensors(self, lambda tensor: tensor.to(device))
+        return map_tensors(self, lambda tensor: tensor.to(device))
 
     def rows(self, index: Tensor) -> Teachers:
         """Return the teachers of the clients at the positions ``index`` [k], in that order."""
-        return _map_tensors(self, lambda tensor: tensor[index])
+        return map_tensors(self, lambda tensor: tensor[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,11 +270,12 @@ class Fusion:
     Args:
         teachers: The targets to send down.
         weights: float32 [K, K], row = receiver, column = source, rows sum to 1; a sparse (COO)
-            tensor where K is too large to hold every pair.
+            tensor where K is too large to hold every pair; None where the shares are not one
+            number per pair (they differ by class).
     """
 
-    teachers: Teachers
-    weights: Tensor
+    teachers: Teachers | ClassKnowledge | ModelBank
+    weights: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +295,7 @@ class ClientMetrics:
     @classmethod
     def stack(cls, parts: Sequence[ClientMetrics]) -> ClientMetrics:
         """Join the metrics of several nodes into one table, ordered by ``client_id``."""
-        return _stack(cls, parts)
+        return join_clients(cls, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +324,7 @@ class RoundRecord:
     failures: tuple[Failure, ...] = ()
 
 
-def _map_tensors(value: T, fn: Callable[[Tensor], Tensor]) -> T:
+def map_tensors(value: T, fn: Callable[[Tensor], Tensor]) -> T:
     """Return a copy of the dataclass ``value`` with ``fn`` applied to each of its tensors."""
     changed = {
         f.name: fn(item)
@@ -326,7 +334,7 @@ def _map_tensors(value: T, fn: Callable[[Tensor], Tensor]) -> T:
     return replace(value, **changed)
 
 
-def _stack(cls: type[Stacked], parts: Sequence[Stacked]) -> Stacked:
+def join_clients(cls: type[Stacked], parts: Sequence[Stacked]) -> Stacked:
     """Concatenate the tensors of ``parts`` along the clients and sort by ``client_id``.
 
     Sorting is what makes every later reduction independent of the order in which nodes answered.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
+from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
 from fedfuse.payload import (
     FIELDS,
     ArrayField,
@@ -23,6 +24,7 @@ from fedfuse.payload import (
     TextField,
     check_header,
     check_ids,
+    check_models,
     check_names,
     check_size,
     check_values,
@@ -31,10 +33,12 @@ from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
 
 __all__ = ["Expectation", "decode", "encode"]
 
-Payload = TypeVar("Payload", KnowledgeBank, Teachers, ClientMetrics)
+Payload = TypeVar("Payload", KnowledgeBank, Teachers, ClientMetrics, ClassKnowledge, ModelBank)
 
 
-def encode(value: KnowledgeBank | Teachers | ClientMetrics) -> dict[str, npt.NDArray[Any]]:
+def encode(
+    value: KnowledgeBank | Teachers | ClientMetrics | ClassKnowledge | ModelBank,
+) -> dict[str, npt.NDArray[Any]]:
     """Return ``value`` as named arrays.
 
     Contiguous CPU tensors are not copied: the arrays share their memory.
@@ -91,6 +95,8 @@ def decode(
     if expect is not None:
         sizes["P"] = expect.num_public, "what was asked for"
         sizes["C"] = expect.num_classes, "what was asked for"
+        if expect.width is not None:
+            sizes["D"] = expect.width, "what was asked for"
     # Every header is checked before the first number is read.
     for name, field in fields.items():
         if name in arrays:
@@ -108,7 +114,10 @@ def decode(
             values = field.values
             if name == "targets" and found["space"] is Space.PROBABILITIES:
                 values = "simplex"
-            check_values(name, found[name], values, found["client_ids"])
+            if values == "per model":
+                check_models(found["sizes"], found[name], found["client_ids"], expect)
+            else:
+                check_values(name, found[name], values, found["client_ids"])
     return cls(**found)
 
 

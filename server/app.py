@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.exchange.kind import PREDICTIONS, Combine, Kind
 from fedfuse.types import FederatedData, RoundRecord
 from server.loop import ServerPlan, run_arm
 from server.patience import Patience
@@ -22,10 +22,11 @@ class ServerSetup:
 
     Args:
         info: What is known before the first round; names the arms.
-        pipelines: Each arm's pipeline, None for an arm whose clients learn alone.
+        combines: What each arm makes of its clients' knowledge; None if they learn alone.
         plan: What the server does.
         data: The federation's data, of which the server looks at the public set only.
         reporter: Who watches.
+        kind: What clients send and receive.
         num_nodes: How many nodes there will be; None waits until every client has one.
         patience: How long to wait for them.
         counts_clients: Whether the server tells the reporter which clients are done, because
@@ -34,10 +35,11 @@ class ServerSetup:
     """
 
     info: RunInfo
-    pipelines: Mapping[str, Pipeline | None]
+    combines: Mapping[str, Combine | None]
     plan: ServerPlan
     data: FederatedData
     reporter: Reporter
+    kind: Kind = PREDICTIONS
     num_nodes: int | None = 1
     patience: Patience = Patience()  # noqa: RUF009 - frozen
     counts_clients: bool = False
@@ -67,6 +69,7 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
             num_classes=setup.data.num_classes,
             public_fingerprint=setup.data.public.fingerprint(),
             common_fingerprint=setup.data.common_hash,
+            kind=setup.kind,
             num_nodes=setup.num_nodes,
             patience=setup.patience,
             on_answer=on_answer,
@@ -78,6 +81,6 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
                 for record in setup.known[arm]:
                     setup.reporter.round_done(arm, record)
                 continue
-            run_arm(arm, federation, setup.pipelines[arm], setup.plan, setup.reporter)
+            run_arm(arm, federation, setup.combines[arm], setup.plan, setup.reporter)
 
     return app

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from fedfuse.errors import FedfuseError
-from fedfuse.fusion.blocks import fits
-from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.exchange.kind import Combine
 from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.messages import Failure, Header
 from fedfuse.select import PublicRounds
-from fedfuse.types import ClientMetrics, Fusion, KnowledgeBank, MetricRow, Phase, RoundRecord
+from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
 from server.reporters.protocol import Reporter
 from server.transport import Answer, Federation
 
@@ -31,8 +30,8 @@ class ServerPlan:
             private data instead, so that all arms spend the same optimiser steps.
         evaluate_every: Evaluate in every n-th round, and in the last.
         fail_fast: Whether one failing client stops the run.
-        device: Where knowledge is fused.
         public: The public samples of each round.
+        device: Where knowledge is fused.
     """
 
     num_clients: int
@@ -41,8 +40,8 @@ class ServerPlan:
     equal_steps: bool
     evaluate_every: int
     fail_fast: bool
-    device: torch.device
     public: PublicRounds
+    device: torch.device
 
 
 class ClientFailedError(Exception):
@@ -66,16 +65,16 @@ class ClientFailedError(Exception):
 def run_arm(
     arm: str,
     federation: Federation,
-    pipeline: Pipeline | None,
+    combine: Combine | None,
     plan: ServerPlan,
     reporter: Reporter,
 ) -> None:
-    """Run all rounds of one arm: the method, or (without a pipeline) local training.
+    """Run all rounds of one arm: the method, or (with nothing to combine) local training.
 
     Args:
         arm: The arm's name.
         federation: The clients.
-        pipeline: Knowledge to teachers; None for an arm whose clients learn alone.
+        combine: What clients sent to what they get back; None for an arm that learns alone.
         plan: What the server does.
         reporter: Who watches; takes each round's record.
     """
@@ -84,7 +83,8 @@ def run_arm(
         clock = Clock()
         fuses = round_ > plan.warmup_rounds
         evaluates = round_ % plan.evaluate_every == 0 or round_ == plan.num_rounds
-        header = Header(arm, round_, share=fuses and pipeline is not None, evaluate=evaluates)
+        exchanges = combine is not None
+        header = Header(arm, round_, fuses and exchanges, evaluates, exchanges)
 
         reporter.phase(arm, round_, "train")
         local = federation.train(header, everyone)
@@ -92,13 +92,13 @@ def run_arm(
         clock.lap("train")
 
         fusion = None
-        if pipeline is not None and local.knowledge is not None:
+        if combine is not None and local.knowledge is not None:
             reporter.phase(arm, round_, "fuse")
-            fusion = fuse(pipeline, local.knowledge, round_, plan)
+            fusion = combine(local.knowledge, round_)
             clock.lap("fuse")
 
         fused = replace(local, num_bytes=0)
-        if fusion is not None or (fuses and pipeline is None and plan.equal_steps):
+        if fusion is not None or (fuses and not exchanges and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
             teachers = None if fusion is None else fusion.teachers
             taught = everyone if teachers is None else teachers.client_ids.tolist()
@@ -107,16 +107,6 @@ def run_arm(
             clock.lap("distill")
 
         reporter.round_done(arm, record(round_, local, fusion, fused, clock.seconds, plan))
-
-
-def fuse(pipeline: Pipeline, knowledge: KnowledgeBank, round_: int, plan: ServerPlan) -> Fusion:
-    """Return one teacher per client, computed on the server's device."""
-    # A bank that is too large for the device stays where it is and is streamed through it.
-    home = plan.device if fits(knowledge, plan.device) else torch.device("cpu")
-    labels = plan.public.labels(round_)
-    labels = None if labels is None else labels.to(home)
-    fusion = pipeline(knowledge.to(home), labels, plan.device)
-    return Fusion(fusion.teachers.to("cpu"), fusion.weights.cpu())
 
 
 def stop_on_failure(answer: Answer, plan: ServerPlan) -> None:
@@ -139,7 +129,7 @@ def record(
     """Return the round's tidy metrics and its weights [K, K]."""
     rows = [*_rows(round_, Phase.LOCAL, local.metrics), *_rows(round_, Phase.FUSED, fused.metrics)]
     weights = None
-    if fusion is not None:
+    if fusion is not None and fusion.weights is not None:
         ids = fusion.teachers.client_ids
         if not fusion.weights.is_sparse:  # too many clients to keep a matrix of every round
             # A client that did not answer keeps an all-zero row and column.

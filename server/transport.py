@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedfuse.errors import FedfuseError
+from fedfuse.exchange.kind import PREDICTIONS, Download, Kind, Upload
 from fedfuse.messages import (
     CLIENTS,
     DISTILL,
@@ -26,7 +27,7 @@ from fedfuse.messages import (
     Header,
     load_failures,
 )
-from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
+from fedfuse.types import ClientMetrics
 from fedfuse.wire import Expectation, decode, encode
 from server.patience import Patience
 
@@ -36,13 +37,13 @@ class Answer:
     """What the clients answered in one phase.
 
     Args:
-        knowledge: Their predictions, if they were asked for and anyone answered.
+        knowledge: What they shared, if they were asked for it and anyone answered.
         metrics: Their metrics, likewise.
         failures: The clients that could not finish.
-        num_bytes: Size of the knowledge or teacher arrays that were exchanged.
+        num_bytes: Size of the arrays of knowledge that were exchanged.
     """
 
-    knowledge: KnowledgeBank | None
+    knowledge: Upload | None
     metrics: ClientMetrics | None
     failures: tuple[Failure, ...]
     num_bytes: int
@@ -58,6 +59,7 @@ class Federation:
         num_classes: C.
         public_fingerprint: Hash of the server's public set; every node must have the same.
         common_fingerprint: Hash of everything that every node must have as the server has it.
+        kind: What clients send and receive.
         num_nodes: How many nodes there will be; None waits until every client has one.
         patience: How long to wait.
         on_answer: Called with the ids of the clients that a node has answered for.
@@ -77,6 +79,7 @@ class Federation:
         num_classes: int,
         public_fingerprint: str,
         common_fingerprint: str = "",
+        kind: Kind = PREDICTIONS,
         num_nodes: int | None = 1,
         patience: Patience = Patience(),  # noqa: B008 - frozen
         on_answer: Callable[[Sequence[int]], None] = lambda _: None,
@@ -89,6 +92,7 @@ class Federation:
         self._usual: dict[str, float] = {}
         self._num_public = num_public
         self._num_classes = num_classes
+        self._kind = kind
         self._hosts = self._meet((public_fingerprint, common_fingerprint), num_clients, num_nodes)
         hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
         if hosted != list(range(num_clients)):
@@ -104,9 +108,9 @@ class Federation:
         return self._ask(TRAIN, header, client_ids, None)
 
     def distil(
-        self, header: Header, client_ids: Sequence[int], teachers: Teachers | None
+        self, header: Header, client_ids: Sequence[int], teachers: Download | None
     ) -> Answer:
-        """Send each client its teacher, or none, and let it learn."""
+        """Send each client what it learns from, or nothing, and let it learn."""
         return self._ask(DISTILL, header, client_ids, teachers)
 
     def _meet(
@@ -131,7 +135,7 @@ class Federation:
         message_type: str,
         header: Header,
         client_ids: Sequence[int],
-        teachers: Teachers | None,
+        teachers: Download | None,
     ) -> Answer:
         wanted = set(client_ids)
         messages: list[Message] = []
@@ -155,7 +159,7 @@ class Federation:
             asked[node_id] = ids
             messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
         num_public = self._num_public(header.round)
-        banks: list[KnowledgeBank] = []
+        banks: list[Upload] = []
         metrics: list[ClientMetrics] = []
         failures: list[Failure] = []
         begun = time.monotonic()
@@ -177,17 +181,20 @@ class Federation:
             failures += failed
             lost = {failure.client_id for failure in failed}
             ids = tuple(i for i in node_ids if i not in lost)
-            expected = Expectation(ids, num_public, self._num_classes)
+            kind = self._kind
+            expected = Expectation(
+                ids, num_public, self._num_classes, kind.width, kind.sizes_of(ids)
+            )
             if KNOWLEDGE in content:
                 arrays = _read(content.array_records[KNOWLEDGE])
                 num_bytes += _exchanged(arrays)
-                banks.append(decode(KnowledgeBank, arrays, expected))
+                banks.append(decode(kind.upload, arrays, expected))
             if METRICS in content:
                 metrics.append(
                     decode(ClientMetrics, _read(content.array_records[METRICS]), expected)
                 )
         return Answer(
-            knowledge=KnowledgeBank.stack(banks) if banks else None,
+            knowledge=self._kind.upload.stack(banks) if banks else None,
             metrics=ClientMetrics.stack(metrics) if metrics else None,
             failures=tuple(sorted(failures, key=lambda failure: failure.client_id)),
             num_bytes=num_bytes,
@@ -248,4 +255,4 @@ def _exchanged(arrays: dict[str, np.ndarray]) -> int:
     return sum(array.nbytes for name, array in arrays.items() if name not in _ENVELOPE)
 
 
-_ENVELOPE = frozenset({"client_ids", "space"})
+_ENVELOPE = frozenset({"client_ids", "space", "sizes"})

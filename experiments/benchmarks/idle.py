@@ -114,7 +114,7 @@ def idle_server(
             begun = time.perf_counter()
             header = Header("idle", round_, share=True, evaluate=False)
             bank = federation.train(header, range(num_clients)).knowledge
-            assert bank is not None
+            assert isinstance(bank, KnowledgeBank)
             teachers = Teachers(bank.client_ids, bank.logits, Space.LOGITS)
             federation.distil(header, range(num_clients), teachers)
             times.append(time.perf_counter() - begun)

@@ -1,0 +1,75 @@
+"""Predictions on the public set: what clients exchange unless a method says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from clients.exchange.protocol import Task, Tools
+from fedfuse.exchange.kind import PREDICTIONS, Kind
+from fedfuse.occasion import Occasion
+from fedfuse.protocols import ModelPlan
+from fedfuse.train.trainer import Student
+from fedfuse.types import FederatedData, KnowledgeBank, Phase, Teachers
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predict the round's public samples, then distil the teacher that comes back."""
+
+    batchable: ClassVar[bool] = True
+
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:  # noqa: ARG002
+        """Return predictions and teachers; any models can exchange them."""
+        return PREDICTIONS
+
+    def combine(self, models: ModelPlan, data: FederatedData) -> None:
+        """Leave it to the slots: predictions are fused by a pipeline of parts."""
+
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
+        """Return the model alone."""
+        return model
+
+    def train(
+        self,
+        held: Sequence[Student],
+        tools: Tools,
+        round_: int,
+        *,
+        exchanging: bool,  # noqa: ARG002
+    ) -> list[Task]:
+        """Return the local epochs."""
+        works = tools.phases.local([student.client_id for student in held], round_)
+        return list(zip(held, works, strict=True))
+
+    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> KnowledgeBank:
+        """Return the predictions on the round's public samples, after the stages of sharing."""
+        client_ids = [student.client_id for student in held]
+        public, batch_size = tools.inputs.public(round_), tools.plan.eval_batch_size
+        logits = tools.trainer.predict(held, public, batch_size).cpu()
+        counts = tools.inputs.class_counts(client_ids)
+        sizes = counts.sum(dim=1)
+        distribution = None
+        if tools.plan.share_class_distribution:
+            distribution = counts.float() / sizes.float().unsqueeze(1)
+        bank = KnowledgeBank(torch.tensor(client_ids), logits, sizes, distribution)
+        memory = {i: tools.memory(i) for i in client_ids}
+        index = tools.inputs.rounds.index(round_)
+        occasion = Occasion(tools.arm, round_, index, counts, memory, tools.streams)
+        return tools.sharing(bank, occasion)
+
+    def learn(
+        self, held: Sequence[Student], tools: Tools, round_: int, received: Teachers
+    ) -> list[Task]:
+        """Return the steps of distillation."""
+        client_ids = [student.client_id for student in held]
+        works = tools.phases.distillation(client_ids, round_, received)
+        return list(zip(held, works, strict=True))
+
+    def judged(self, held: Sequence[Student], phase: Phase) -> list[Student]:  # noqa: ARG002
+        """Return the models themselves."""
+        return list(held)

@@ -1,0 +1,100 @@
+"""The client's half of a way to exchange knowledge.
+
+A node trains, shares and learns alike in every method; what is sent after training and what is
+done with what comes back is the exchange's to say. It writes down optimiser steps and takes none:
+that is the trainer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from clients.phases import Phases
+from clients.plan import ClientPlan
+from clients.samples import ModelInputs
+from clients.sharing import Sharing
+from fedfuse.exchange.kind import Combine, Kind
+from fedfuse.protocols import ModelPlan
+from fedfuse.rng import Streams
+from fedfuse.train.trainer import Student, Trainer
+from fedfuse.train.work import Work
+from fedfuse.types import FederatedData, Phase
+
+Task = tuple[Student, Work]
+"""Whose model takes which steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What an exchange may use of the node it works in.
+
+    Args:
+        arm: The federation that its clients play in.
+        inputs: The clients' samples.
+        phases: Writes down the steps of a phase.
+        trainer: Who asks models.
+        plan: How clients train.
+        streams: The run's random streams.
+        sharing: What happens to predictions before they leave.
+        memory: Client id to what it remembers from round to round, tensors by name; may be
+            changed.
+    """
+
+    arm: str
+    inputs: ModelInputs
+    phases: Phases
+    trainer: Trainer
+    plan: ClientPlan
+    streams: Streams
+    sharing: Sharing
+    memory: Callable[[int], dict[str, Tensor]]
+
+
+class Exchange(Protocol):
+    """What clients send after training and how they use what comes back."""
+
+    batchable: ClassVar[bool]
+    """Whether many clients may be trained at once; other models than a client's own may not."""
+
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
+        """Return what travels.
+
+        Raises:
+            FedfuseError: If clients with these models cannot exchange it.
+        """
+        ...
+
+    def combine(self, models: ModelPlan, data: FederatedData) -> Combine | None:
+        """Return the server's half: what clients sent in a round to what they get back.
+
+        None leaves it to the slots of the configuration (scorer, neighbours, rule, sharpen).
+        """
+        ...
+
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:
+        """Return the module that is the client's memory: its model, and what goes with it."""
+        ...
+
+    def train(
+        self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
+    ) -> list[Task]:
+        """Return the steps before sharing; ``exchanging`` is False in warm-up rounds."""
+        ...
+
+    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> Any:
+        """Return what the clients send, of the kind's ``upload`` type."""
+        ...
+
+    def learn(
+        self, held: Sequence[Student], tools: Tools, round_: int, received: Any
+    ) -> list[Task]:
+        """Take in what came back (the kind's ``download`` type); return the steps that follow."""
+        ...
+
+    def judged(self, held: Sequence[Student], phase: Phase) -> list[Student]:
+        """Return the models whose accuracy counts after a phase."""
+        ...

@@ -1,0 +1,37 @@
+"""What the server makes of the predictions of one round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fedfuse.fusion.blocks import fits
+from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.select import PublicRounds
+from fedfuse.types import Fusion, KnowledgeBank
+
+
+@dataclass(frozen=True, slots=True)
+class FusePredictions:
+    """Predictions to teachers, by the pipeline of scores, neighbours, rule and sharpening.
+
+    Args:
+        pipeline: What fuses.
+        public: The public samples of each round.
+        device: Where the pipeline computes.
+    """
+
+    pipeline: Pipeline
+    public: PublicRounds
+    device: torch.device
+
+    def __call__(self, knowledge: KnowledgeBank, round_: int) -> Fusion:
+        """Return one teacher per client, on the CPU."""
+        # A bank that is too large for the device stays where it is and is streamed through it.
+        home = self.device if fits(knowledge, self.device) else torch.device("cpu")
+        labels = self.public.labels(round_)
+        labels = None if labels is None else labels.to(home)
+        fusion = self.pipeline(knowledge.to(home), labels, self.device)
+        weights = None if fusion.weights is None else fusion.weights.cpu()
+        return Fusion(fusion.teachers.to("cpu"), weights)
