@@ -25,6 +25,7 @@ FUSION_ONLY = frozenset(
         "sharpen",
         "distill",
         "exchange",
+        "privacy",
         "temperature",
         "baseline",
         "server",

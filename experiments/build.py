@@ -16,13 +16,15 @@ from omegaconf import DictConfig
 
 from clients.exchange import Exchange
 from clients.plan import ClientPlan
+from clients.sharing import Sharing
 from clients.steps import Node
 from experiments.instantiate import instantiate
+from experiments.private import build_privacy
 from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
 from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
-from fedfuse.exchange.kind import Combine
+from fedfuse.exchange.kind import PREDICTIONS, Combine
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan, describe
 from fedfuse.partition import preview
@@ -122,6 +124,23 @@ def build_select(cfg: DictConfig) -> Select:
     return select
 
 
+def build_rounds(cfg: DictConfig, data: FederatedData) -> PublicRounds:
+    """Return the public samples of each round."""
+    return PublicRounds(build_select(cfg), data.public, Streams(cfg.seed))
+
+
+def build_sharing(parts: Parts) -> Sharing:
+    """Return what happens to predictions before they leave a client."""
+    privacy = build_privacy(parts.cfg, build_rounds(parts.cfg, parts.data))
+    if privacy is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
+        raise ConfigError(
+            "A privacy mechanism protects predictions, and this method exchanges something else",
+            got=f"privacy={target_name(parts.cfg.privacy)}, exchange={brief(parts.cfg.exchange)}",
+            next_step="Set privacy=none, or choose a method that exchanges predictions.",
+        )
+    return Sharing(privacy=privacy)
+
+
 def build_node(
     parts: Parts,
     client_ids: Sequence[int],
@@ -154,6 +173,7 @@ def build_node(
         streams=Streams(cfg.seed),
         exchange=parts.exchange,
         select=build_select(cfg),
+        sharing=build_sharing(parts),
         trainer=build_trainer(cfg),
         device=build_device(client.device, "client.device"),
         on_client_done=on_client_done,
@@ -178,7 +198,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
                 got="client.share_class_distribution=false",
                 next_step="Set client.share_class_distribution=true to allow it.",
             )
-    public = PublicRounds(build_select(cfg), data.public, Streams(cfg.seed))
+    public = build_rounds(cfg, data)
     device = build_device(cfg.server.device, "server.device")
     combine = build_combine(parts, public, device)
     arms, combines = arms_of(cfg, combine)

@@ -14,6 +14,7 @@ from experiments import baselines
 from experiments.build import BASELINE, Parts, build_parts, build_server
 from experiments.compatible import check_compatible
 from experiments.engines.hosting import check_sites
+from experiments.private import disclosure
 from experiments.summary import Summary, closing
 from server.app import ServerSetup
 from server.reporters.folder import RunFolder, partition_columns
@@ -60,6 +61,8 @@ def run(
     parts = build_parts(cfg, private=cfg.engine.name != "deployment")
     check_compatible(parts)
     setup = build_server(parts, reporter)
+    combines = setup.combines[setup.info.arms[-1]] is not None
+    told = disclosure(cfg, setup.plan.public, shares=combines)
     counts = parts.data.class_counts()
     if counts.any():  # a server of hosts with their own data does not see who holds what
         folder.write_partition(**partition_columns(parts.data))
@@ -89,4 +92,5 @@ def run(
         setup.info,
         class_counts=counts if counts.any() else None,
         seconds=memory.seconds(method),
+        privacy=told,
     )

@@ -113,6 +113,7 @@ class ExperimentConfig:
     sharpen: Any = MISSING
     distill: Any = MISSING
     exchange: Any = MISSING
+    privacy: Any = MISSING
     engine: Any = MISSING
     method: Any = MISSING
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.private import Disclosure
 from fedfuse.types import MetricRow, Phase
 from server.reporters.protocol import RunInfo
 
@@ -86,6 +87,7 @@ class Summary:
         bytes_down: Sent to all clients in all rounds.
         seconds: Wall time by phase.
         clients: One line per client.
+        privacy: What left the clients, and what is promised about it.
     """
 
     method: str
@@ -103,6 +105,7 @@ class Summary:
     bytes_down: int
     seconds: dict[str, float]
     clients: tuple[ClientLine, ...]
+    privacy: Disclosure | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -116,6 +119,7 @@ def closing(
     *,
     class_counts: npt.NDArray[np.integer] | None = None,
     seconds: Mapping[str, float] | None = None,
+    privacy: Disclosure | None = None,
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -125,6 +129,7 @@ def closing(
         info: The run.
         class_counts: Training samples per client and class, [K, C].
         seconds: Wall time by phase, of the method's arm.
+        privacy: What left the clients.
     """
     arm = _Arm(rows)
     twin = _Arm(baseline_rows) if baseline_rows is not None else None
@@ -146,6 +151,7 @@ def closing(
         bytes_down=arm.total("bytes_down"),
         seconds=dict(seconds or {}),
         clients=_clients(arm, twin, info.num_clients, class_counts),
+        privacy=privacy,
     )
 
 

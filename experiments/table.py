@@ -98,7 +98,10 @@ def _costs(summary: Summary) -> Text:
     if summary.seconds:
         parts = ", ".join(f"{name} {value:.1f}" for name, value in summary.seconds.items())
         sent += f"; {sum(summary.seconds.values()):.1f} s ({parts})"
-    return Text("\n".join([*lines, sent]))
+    lines.append(sent)
+    if summary.privacy is not None and (told := summary.privacy.line()):
+        lines.append(told)
+    return Text("\n".join(lines))
 
 
 def _clients(summary: Summary, console: Console) -> Table:

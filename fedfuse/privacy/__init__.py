@@ -10,6 +10,7 @@ from fedfuse.privacy.blunt import LabelOnly, Swing, Temperature, TopK
 from fedfuse.privacy.bound import clip_l1, clip_l2
 from fedfuse.privacy.noise import Gaussian, Laplace
 from fedfuse.privacy.protocol import Calibrated, Guarantee, Privacy
+from fedfuse.privacy.stage import PrivacyStage
 
 __all__ = [
     "Calibrated",
@@ -18,6 +19,7 @@ __all__ = [
     "LabelOnly",
     "Laplace",
     "Privacy",
+    "PrivacyStage",
     "Swing",
     "Temperature",
     "TopK",
