@@ -1,0 +1,73 @@
+"""A comparison in plain words that never claim more than its numbers allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedfuse.compare.comparison import Comparison
+
+NAMED = 6
+"""So many harmed clients are named; of more, only the number is told."""
+
+
+def verdict(comparison: Comparison, method: str, baseline: str = "local training") -> str:
+    """Return one or two sentences: the mean gain and its interval, who was helped, who harmed.
+
+    "helps" and "harms" in the first sentence need an interval that excludes 0. Of single clients
+    it says so only beyond the sampling error of their test sets.
+    """
+    found = comparison
+    several = len(found.seeds) > 1
+    where = f"{len(found.seeds)} seeds" if several else f"seed {found.seeds[0]}"
+    points = 100 * found.mean
+    if found.interval is None:
+        first = (
+            f"With one seed there is no interval: {method} is {_away(points)} {baseline} "
+            f"on average over {found.num_clients} clients."
+        )
+    else:
+        bounds = f"[{100 * found.interval.low:+.1f}, {100 * found.interval.high:+.1f}]"
+        level = f"{100 * found.interval.level:.0f}%"
+        if found.significant:
+            verb = "beats" if points > 0 else "loses to"
+            first = (
+                f"{method} {verb} {baseline} by {abs(points):.1f} points on average "
+                f"{bounds} ({level}, {where})."
+            )
+        else:
+            first = (
+                f"No difference is shown between {method} and {baseline}: {points:+.1f} points "
+                f"on average {bounds} ({level}, {where})."
+            )
+    return f"{first} {_clients(found, several=several)}"
+
+
+def _away(points: float) -> str:
+    if round(points, 1) == 0:
+        return "level with"
+    return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+
+
+def _clients(found: Comparison, *, several: bool) -> str:
+    """Return who was helped and who harmed, for certain."""
+    unit = "clients (each seed's counted)" if several else "clients"
+    if found.helped == found.harmed == 0:
+        return f"For none of {found.compared} {unit} the test set is large enough to tell."
+    text = f"It helps {found.helped} of {found.compared} {unit}"
+    if not found.harmed:
+        return f"{text} beyond the error of their tests, and harms none."
+    harmed = found.harmed_clients()
+    if len(harmed) > NAMED:
+        return f"{text} and harms {len(harmed)}."
+    return f"{text} and harms {_listed(harmed, several=several)}."
+
+
+def _listed(harmed: Sequence[tuple[int, int]], *, several: bool) -> str:
+    if not several:
+        ids = [str(client) for _, client in harmed]
+        return f"client{'s' if len(ids) > 1 else ''} {_and(ids)}"
+    return _and([f"client {client} of seed {seed}" for seed, client in harmed])
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,144 @@
+"""Intervals that hold what they promise, outcomes by hand, and words that claim no more."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fedfuse.compare import HARMED, HELPED, UNDECIDED, bootstrap, compare, outcomes, verdict
+from fedfuse.compare.comparison import worst_decile
+from fedfuse.compare.interval import student_t
+from fedfuse.errors import FedfuseError
+
+FEDERATIONS = 20
+SEEDS, CLIENTS = 5, 10
+
+
+# Table of the t distribution, two-sided 95% and 99%.
+@pytest.mark.parametrize(
+    ("df", "level", "t"),
+    [(1, 0.95, 12.706), (2, 0.95, 4.303), (3, 0.95, 3.182), (10, 0.95, 2.228), (7, 0.99, 3.499)],
+)
+def test_student_t_equals_the_printed_table(df, level, t):
+    assert student_t(df, level) == pytest.approx(t, abs=5e-4)
+
+
+def test_interval_of_seeds_without_client_spread_by_hand():
+    # Seed means 0.02, 0.04, 0.06: error 0.02 / sqrt(3); t = 4.303.
+    gains = np.repeat([[0.02], [0.04], [0.06]], 8, axis=1)
+    found = bootstrap(gains, draws=20_000)
+    half = 4.303 * 0.02 / math.sqrt(3)
+    # The draws' shape is that of three points, so their quantiles are not quite a normal's.
+    assert (found.low + found.high) / 2 == pytest.approx(0.04, abs=0.002)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.2)
+
+
+def test_one_seed_has_no_interval_and_seeds_without_clients_do_not_count():
+    assert bootstrap(np.full((1, 10), 0.1)) is None
+    assert bootstrap(np.array([[0.1, 0.2], [np.nan, np.nan]])) is None
+
+
+def test_equal_inputs_give_equal_intervals_and_client_order_does_not_matter():
+    gains = np.random.default_rng(0).normal(0.02, 0.03, (4, 12))
+    assert bootstrap(gains) == bootstrap(gains.copy())
+    mirrored = bootstrap(-gains)
+    assert mirrored.low == pytest.approx(-bootstrap(gains).high, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "between", "within"), [(2, 0.01, 0.03), (3, 0.0, 0.03), (5, 0.02, 0.01)]
+)
+def test_nineteen_of_twenty_intervals_hold_the_truth(seeds, between, within):
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        gains = rng.normal(0, between, (seeds, 1)) + rng.normal(0, within, (seeds, CLIENTS))
+        found = bootstrap(gains, draws=300)
+        held += found.low <= 0 <= found.high
+    # Three standard errors of a share of 0.95 in 400 are 0.033.
+    assert held / 400 > 0.95 - 0.033
+    assert held / 400 < 0.99
+
+
+def _federation(rng, effect):
+    """Return the test accuracies of one planted study: what fusion does to clients is known."""
+    ability = rng.uniform(0.6, 0.9, (SEEDS, CLIENTS))
+    luck = rng.normal(0, 0.01, (SEEDS, 1))
+    tests = np.full((SEEDS, CLIENTS), 400)
+    local = rng.binomial(tests, ability) / tests
+    fused = rng.binomial(tests, np.clip(ability + effect + luck, 0, 1)) / tests
+    return compare(fused, local, seeds=tuple(range(SEEDS)), test_sizes=tests, draws=500)
+
+
+@pytest.mark.parametrize(
+    ("effect", "says"), [(0.08, "beats"), (-0.08, "loses to"), (0.0, "No difference is shown")]
+)
+def test_verdict_is_right_where_the_truth_is_planted(effect, says):
+    right = 0
+    for study in range(FEDERATIONS):
+        found = _federation(np.random.default_rng([7, study]), effect)
+        right += says in verdict(found, "knfu")
+    assert right >= 18  # 19 of 20 are expected; 17 or fewer would happen once in 13 studies
+
+
+def test_clients_without_difference_are_rarely_called_either_way():
+    rng = np.random.default_rng(3)
+    ability = rng.uniform(0.5, 0.95, 5000)
+    method, local = (rng.binomial(300, ability) / 300 for _ in range(2))
+    called = outcomes(method, local, np.full(5000, 300)) != UNDECIDED
+    assert 0.03 < called.mean() < 0.06
+
+
+def test_outcomes_by_hand():
+    # 0.90 and 0.80 of 100: shrunk to 91/102 and 81/102; error sqrt(.000963+.001634) = .0510;
+    # 0.1 / 0.0510 = 1.96 just decides at 95%, 0.09 does not.
+    assert outcomes(np.array([0.90]), np.array([0.80]), np.array([100]))[0] == HELPED
+    assert outcomes(np.array([0.89]), np.array([0.80]), np.array([100]))[0] == UNDECIDED
+    assert outcomes(np.array([0.80]), np.array([0.90]), np.array([100]))[0] == HARMED
+    assert outcomes(np.array([np.nan]), np.array([0.9]), np.array([100]))[0] == UNDECIDED
+    assert outcomes(np.array([1.0]), np.array([0.0]), None)[0] == UNDECIDED
+
+
+def test_comparison_figures_by_hand():
+    method = np.array([[0.5, 0.7, np.nan], [0.6, 0.8, 0.9]])
+    local = np.array([[0.4, 0.8, 0.9], [0.5, 0.8, 0.7]])
+    found = compare(method, local, seeds=(3, 4))
+    assert found.mean == pytest.approx((0.0 + 0.1) / 2)
+    assert found.method_mean == pytest.approx((0.6 + 2.3 / 3) / 2)
+    assert found.baseline_mean == pytest.approx((0.6 + 2.0 / 3) / 2)
+    assert found.worst == pytest.approx(0.55)
+    assert found.baseline_worst == pytest.approx(0.45)
+    assert found.lowest_gain == pytest.approx(-0.1)
+    assert found.compared == 5
+    assert worst_decile(np.array([0.3, 0.1, 0.2])) == pytest.approx(0.1)
+
+
+def test_single_seed_claims_no_mean_and_names_the_harmed():
+    method = np.array([[0.95, 0.5, 0.70]])
+    local = np.array([[0.70, 0.8, 0.70]])
+    found = compare(method, local, seeds=(0,), test_sizes=np.full((1, 3), 400))
+    words = verdict(found, "knfu")
+    assert words.startswith("With one seed there is no interval: knfu is 1.7 points below")
+    assert words.endswith("It helps 1 of 3 clients and harms client 1.")
+    assert not found.significant
+
+
+def test_verdict_over_seeds_says_whose_client_it_means():
+    method = np.tile([0.5, 0.9], (2, 1))
+    local = np.tile([0.8, 0.9], (2, 1))
+    found = compare(method, local, seeds=(0, 5), test_sizes=np.full((2, 2), 400))
+    assert verdict(found, "knfu").endswith(
+        "It helps 0 of 4 clients (each seed's counted) and harms client 0 of seed 0 and "
+        "client 0 of seed 5."
+    )
+
+
+def test_sides_that_do_not_pair_up_are_refused():
+    with pytest.raises(FedfuseError, match="do not pair up"):
+        compare(np.ones((1, 3)), np.ones((1, 4)), seeds=(0,))
+    with pytest.raises(FedfuseError, match=r"nobody in the seeds \[1\]"):
+        compare(np.array([[1.0], [np.nan]]), np.ones((2, 1)), seeds=(0, 1))
+    with pytest.raises(FedfuseError, match="level"):
+        bootstrap(np.ones((2, 2)), level=1.0)
