@@ -30,6 +30,7 @@ FUSION_ONLY = frozenset(
         "baseline",
         "server",
         "engine",
+        "reporter",
     }
 )
 """Top-level keys that cannot change what a client learns alone."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from clients.exchange import Exchange
 from clients.plan import ClientPlan
@@ -213,6 +213,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             model=describe(parts.models, cfg.num_clients),
             # A server that sees nobody's private data has nothing to show.
             preview=preview(counts) if (counts := data.class_counts()).any() else "",
+            config=cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)),
         ),
         combines=combines,
         plan=ServerPlan(
@@ -237,6 +238,12 @@ def build_combine(parts: Parts, public: PublicRounds, device: torch.device) -> C
     if own is not None or parts.pipeline is None:
         return own
     return FusePredictions(parts.pipeline, public, device)
+
+
+def build_watchers(cfg: DictConfig) -> list[Reporter]:
+    """Return who watches besides the run folder and the terminal."""
+    reporter: Reporter | None = instantiate(cfg.reporter, "reporter")
+    return [] if reporter is None else [reporter]
 
 
 def arms_of(

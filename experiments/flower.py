@@ -113,7 +113,7 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
     from rich.console import Console
 
     from experiments import launch, table
-    from experiments.build import Parts
+    from experiments.build import Parts, build_watchers
     from experiments.facts import facts
     from server.app import ServerSetup, make_server_app
     from server.reporters.files import Files
@@ -126,7 +126,7 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
     folder = RunFolder((parent / f"{stamp}-{cfg.method.name}-flwr").resolve())
     folder.open(overrides=[], seed=cfg.seed, **facts())
     folder.write_config(OmegaConf.to_yaml(cfg))
-    reporter = Many([Files(folder), Lines()])
+    reporter = Many([Files(folder), *build_watchers(cfg), Lines()])
 
     def engine(parts: Parts, setup: ServerSetup, _: RunFolder) -> None:  # noqa: ARG001
         there = replace(setup, num_nodes=None, patience=patience, counts_clients=True)

@@ -75,7 +75,8 @@ def run(
         conventions=CONVENTIONS,
     )
     memory = Memory()
-    setup = replace(setup, reporter=Many([reporter, memory]))
+    info = replace(setup.info, folder=folder.path)
+    setup = replace(setup, info=info, reporter=Many([reporter, memory]))
     name = baselines.identity(cfg, parts.data.fingerprint)
     if shared is not None and BASELINE in setup.info.arms:
         records = baselines.load(shared, name)

@@ -162,6 +162,7 @@ def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
     from rich.console import Console
 
     from experiments import launch, table
+    from experiments.build import build_watchers
     from experiments.failures import Absences
     from server.reporters.files import Files
     from server.reporters.lines import Lines
@@ -171,7 +172,8 @@ def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
     console = Console(highlight=False)
     live = console.is_terminal and not console.is_dumb_terminal
     absences = Absences()
-    reporter = Many([Files(folder), absences, Panel(console) if live else Lines()])
+    screen = Panel(console) if live else Lines()
+    reporter = Many([Files(folder), absences, *build_watchers(cfg), screen])
     try:
         summary = launch.run(cfg, folder, reporter, shared)
     finally:

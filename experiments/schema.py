@@ -115,6 +115,7 @@ class ExperimentConfig:
     exchange: Any = MISSING
     privacy: Any = MISSING
     engine: Any = MISSING
+    reporter: Any = MISSING
     method: Any = MISSING
 
 

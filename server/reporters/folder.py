@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -123,10 +124,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove a folder whose run never measured anything."""
-        for file in self.path.iterdir() if self.path.is_dir() else ():
-            file.unlink()
-        if self.path.is_dir():
-            self.path.rmdir()
+        if self.path.is_dir():  # it was empty when it was opened, so all in it is this run's
+            shutil.rmtree(self.path)
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[Path]:

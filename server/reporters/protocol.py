@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from fedfuse.types import RoundRecord
 
@@ -23,6 +24,8 @@ class RunInfo:
         partitioner: The partitioner, in a few words.
         model: The model or models, in a few words.
         preview: Who holds how many samples of which class, as text of at most 80 columns.
+        folder: The run folder; None for a run without one.
+        config: The resolved configuration, nested.
     """
 
     method: str
@@ -33,6 +36,25 @@ class RunInfo:
     partitioner: str
     model: str
     preview: str = ""
+    folder: Path | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def flat_config(self) -> dict[str, Any]:
+        """Return the configuration's values by their dotted keys.
+
+        >>> flat = RunInfo("m", ("m",), 1, 1, "d", "p", "n", config={"a": {"b": 1}}).flat_config()
+        >>> flat
+        {'a.b': 1}
+        """
+        return dict(_flat(self.config, ""))
+
+
+def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 class Reporter(Protocol):

@@ -1,0 +1,110 @@
+"""The ``fedfuse-report`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from fedfuse.errors import ConfigError, FedfuseError
+
+USAGE = """\
+fedfuse-report: what a run, a sweep or a map of fedfuse found, as one page.
+
+  fedfuse-report FOLDER [--format html|png|svg|csv|latex] [--figure NAME] [-o PATH]
+
+FOLDER is a run (outputs/...), a sweep (multirun/...) or the folder of a map.
+The page, FOLDER/report.html, needs no network and no other file: open it with a
+double click, send it, print it. Verdict and table come first.
+
+  --format FORMAT    html (default): the page
+                     png, svg: every figure as a file; svg follows a dark system
+                     csv: the numbers behind every figure and table, tidy
+                     latex: the tables, for booktabs
+  --figure NAME      only this figure or table; may be given again. Names are
+                     comparison, map, curves, gains, labels, effectiveness,
+                     neighbours, traffic, time, configuration, environment, runs
+  -o, --output PATH  where to: a file, or a folder for several
+                     (default: FOLDER/report.html, else FOLDER/figures/)
+  --version          print the version, and stop
+
+A report is replaced when it is written again. Nothing else ever is: a file that
+fedfuse-report did not write stays as it is, and so does a run.
+
+examples:
+  fedfuse-report multirun/2026-01-31/12-00-00
+  fedfuse-report outputs/2026-01-31/12-00-00-knfu --format svg --figure gains
+  fedfuse-report multirun/2026-01-31/12-00-00 --format latex -o table.tex \\
+      --figure comparison
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, or 2 for a mistake told in one message."""
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except FedfuseError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes look like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}.", next_step="See fedfuse-report --help.")
+
+
+def _run(argv: list[str]) -> int:
+    parser = _Parser(prog="fedfuse-report", add_help=False, allow_abbrev=False)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    formats = ("html", "png", "svg", "csv", "latex")
+    parser.add_argument("--format", "-f", choices=formats, default="html")
+    parser.add_argument("--figure", action="append", default=[])
+    parser.add_argument("--output", "-o", type=Path)
+    args = parser.parse_args(argv)
+    if args.help:
+        sys.stdout.write(USAGE)
+        return 0
+    if args.version:
+        from fedfuse import __version__
+
+        sys.stdout.write(f"fedfuse-report {__version__}\n")
+        return 0
+    if args.folder is None:
+        raise ConfigError(
+            "fedfuse-report needs the folder of a run, a sweep or a map.",
+            next_step="Runs are in outputs/, sweeps in multirun/; see fedfuse-report --help.",
+        )
+    if args.figure and args.format == "html":
+        raise ConfigError(
+            "--figure chooses what is written as single files",
+            got="--format html",
+            allowed="--format png, svg, csv or latex",
+        )
+    for file in _written(args.folder, args.format, args.figure, args.output):
+        sys.stdout.write(f"{file}\n")
+    return 0
+
+
+def _written(folder: Path, kind: str, figures: list[str], output: Path | None) -> list[Path]:
+    """Read the folder, write what was asked for, and return the files."""
+    from experiments.report import export
+    from experiments.report.story import tell_of
+
+    if kind == "html":
+        from experiments.report.page import render, save
+
+        target = output or folder / "report.html"
+        if target.is_dir():
+            target /= "report.html"
+        return [save(target, lambda: render(tell_of(folder)))]
+    report = tell_of(folder)
+    return export.write(export.parts(report, kind, figures), kind, output or folder / "figures")

@@ -1,0 +1,1 @@
+"""The figures: pure functions from arrays to panels, one figure a file."""

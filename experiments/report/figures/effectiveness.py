@@ -1,0 +1,118 @@
+"""Who listened to whom in a round: the weights as a matrix and as a graph."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.report.drawing import Area, Box, Dot, Drawing, Mark, Pixels, Text
+
+WIDTH, LEFT, TOP, SIDE = 400.0, 44.0, 62.0, 330.0
+NUMBERED = 12
+"""Up to so many clients the matrix carries its numbers."""
+STRONGEST = 3
+"""Arrows a client has at most in the graph."""
+
+
+def weight_matrix(weights: npt.NDArray[np.floating], *, title: str) -> Drawing:
+    """Return the matrix of one round.
+
+    Args:
+        weights: [K, K], row = receiver, column = source; rows sum to 1, or are zero for a client
+            that took no part.
+        title: The panel's name, with its round.
+    """
+    clients = len(weights)
+    step = SIDE / clients
+    scaled = np.sqrt(weights)  # small weights stay visible
+    marks: list[Mark] = [
+        Text(4, 18, title, "ink", 13.5, bold=True),
+        Text(4, TOP - 22, "columns: whose knowledge"),
+        Box(LEFT, TOP, SIDE, SIDE, outline="grid"),
+        Pixels(LEFT, TOP, SIDE, SIDE, 0.72 * scaled, label="weights"),
+    ]
+    every = max(1, math.ceil(18 / step))
+    for client in range(0, clients, every):
+        middle = step * (client + 0.5)
+        marks.append(Text(LEFT + middle, TOP - 6, str(client), anchor="middle"))
+        marks.append(Text(LEFT - 8, TOP + middle + 4, str(client), anchor="end"))
+    marks.append(Text(4, TOP + SIDE + 20, "rows: who learns from it"))
+    if clients <= NUMBERED:
+        size = min(12.0, step * 0.38)
+        for i, j in np.ndindex(weights.shape):
+            x, y = LEFT + step * (j + 0.5), TOP + step * (i + 0.5) + size / 3
+            text = f"{weights[i, j]:.2f}".removeprefix("0")
+            marks.append(Text(x, y, text, "ink", size, "middle"))
+    own = float(np.diag(weights).mean())
+    about = f"Weights of {clients} clients' knowledge for each other; mean self-weight {own:.2f}."
+    return Drawing(WIDTH, TOP + SIDE + 30, tuple(marks), title, about)
+
+
+def neighbour_graph(weights: npt.NDArray[np.floating], *, title: str) -> Drawing:
+    """Return the same round as a graph: wedges run from a source to the point at its receiver.
+
+    Only weights above an equal share of 1/K are drawn, each receiver's three largest, so that a
+    plain mean has no wedge at all.
+
+    Args:
+        weights: As for :func:`weight_matrix`.
+        title: The panel's name, with its round.
+    """
+    clients = len(weights)
+    centre, ring = (LEFT + SIDE / 2, TOP + SIDE / 2), SIDE / 2 - 16
+    angles = 2 * np.pi * np.arange(clients) / clients - np.pi / 2
+    places = np.stack(
+        [centre[0] + ring * np.cos(angles), centre[1] + ring * np.sin(angles)], axis=1
+    )
+    radius = float(np.clip(ring * np.pi / clients * 0.55, 2.5, 14.0))
+    marks: list[Mark] = [Text(4, 18, title, "ink", 13.5, bold=True)]
+    edges = strongest(weights)
+    for i, j in edges:
+        share = float(weights[i, j])
+        marks.append(_wedge(places[j], places[i], radius, share))
+    for client, (x, y) in enumerate(places):
+        own = float(weights[client, client])
+        told = f"client {client}: self-weight {own:.2f}"
+        marks.append(Dot(x, y, radius, "paper"))
+        marks.append(Dot(x, y, radius, "heat", 0.15 + 0.85 * own, label=told))
+        if radius >= 9:
+            marks.append(Text(x, y + 4, str(client), "ink", 12, "middle", bold=True))
+    if not edges:
+        x, y = centre
+        marks.append(Text(x, y, "nobody above an equal share", anchor="middle"))
+    about = f"{len(edges)} weights above an equal share among {clients} clients."
+    return Drawing(WIDTH, TOP + SIDE + 30, tuple(marks), title, about)
+
+
+def strongest(weights: npt.NDArray[np.floating]) -> list[tuple[int, int]]:
+    """Return the (receiver, source) pairs that the graph draws.
+
+    >>> strongest(np.array([[0.5, 0.5], [0.9, 0.1]]))
+    [(1, 0)]
+    """
+    clients = len(weights)
+    pairs = []
+    for i, row in enumerate(weights):
+        others = [j for j in np.argsort(-row, kind="stable") if j != i]
+        pairs += [(i, int(j)) for j in others[:STRONGEST] if row[j] > 1.001 / clients]
+    return pairs
+
+
+def _wedge(
+    source: npt.NDArray[np.floating],
+    receiver: npt.NDArray[np.floating],
+    radius: float,
+    share: float,
+) -> Mark:
+    """Return a triangle, wide at the source, that ends at the receiver's edge."""
+    direction = receiver - source
+    length = float(np.hypot(*direction)) or 1.0
+    along = direction / length
+    across = np.array([-along[1], along[0]])
+    width = 1.0 + 0.8 * radius * math.sqrt(share)
+    tip = receiver - along * radius
+    left, right = source + across * width / 2, source - across * width / 2
+    points = tuple((float(x), float(y)) for x, y in (left, tip, right))
+    return Area(points, "heat", 0.25 + 0.6 * share)

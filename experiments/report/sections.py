@@ -1,0 +1,334 @@
+"""From a line-up of runs to its figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.report import axes
+from experiments.report.figure import Figure, Key, Numbers, chosen
+from experiments.report.figures.curves import Series, curves
+from experiments.report.figures.effectiveness import neighbour_graph, weight_matrix
+from experiments.report.figures.gains import gain_strip, span_of
+from experiments.report.figures.labels import label_map
+from experiments.report.figures.times import phase_keys, time_bars
+from experiments.report.gather import Lineup
+from experiments.report.material import TESTS, Arm, Array, Run
+from experiments.report.theme import look
+
+LOCAL = "local"
+Looks = Mapping[str, tuple[str, str]]
+"""Per method the colour and the stroke that it has in every figure."""
+
+KINDS = ("curves", "gains", "labels", "effectiveness", "neighbours", "traffic", "time")
+"""The figures of a line-up, in the order of the page."""
+
+
+def looks(lineups: Sequence[Lineup]) -> dict[str, tuple[str, str]]:
+    """Give every method a colour and a stroke; local training is grey and dashed."""
+    names = dict.fromkeys(name for lineup in lineups for name in lineup.methods if name != LOCAL)
+    return {LOCAL: ("base", "5 4")} | {name: look(i) for i, name in enumerate(names)}
+
+
+def figures(lineup: Lineup, number: int, style: Looks, most_frames: int) -> Iterator[Figure]:
+    """Yield the figures of a line-up.
+
+    Args:
+        lineup: The runs.
+        number: Which line-up of the report it is, from 1; 0 if it is the only one.
+        style: From :func:`looks`.
+        most_frames: Rounds of which the weights are drawn, at most.
+    """
+    suffix = f"-{number}" if number else ""
+    local = local_arms(lineup)
+    yield from _some(_curves(lineup, local, style, suffix))
+    yield from _some(_gains(lineup, suffix))
+    yield _labels(lineup, suffix)
+    taken: set[str] = set()
+    for i, (name, runs) in enumerate(lineup.methods.items()):
+        slug = re.sub(r"\W+", "_", name).strip("_")
+        slug = f"m{i}" if slug in taken or not slug.isascii() or not slug else slug
+        taken.add(slug)
+        yield from _some(_effectiveness(name, runs[0], most_frames, f"{suffix}-{slug}"))
+    yield from _some(_neighbours(lineup, style, suffix))
+    yield from _some(_traffic(lineup, local, style, suffix))
+    yield from _some(_time(lineup, suffix))
+
+
+def local_arms(lineup: Lineup) -> list[Arm]:
+    """Return local training, an arm a seed: runs of their own, or the baselines of others."""
+    if LOCAL in lineup.methods:
+        return [run.arm for run in lineup.methods[LOCAL]]
+    arms: dict[int, Arm] = {}
+    for runs in lineup.methods.values():
+        arms |= {run.seed: run.baseline for run in runs if run.baseline is not None}
+    return [arms[seed] for seed in sorted(arms)]
+
+
+def _some(figure: Figure | None) -> tuple[Figure, ...]:
+    return () if figure is None else (figure,)
+
+
+def _curves(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) -> Figure | None:
+    arms = _named_arms(lineup, local)
+    panels, rows = [], []
+    for test, words in TESTS.items():
+        lines = [_line(name, found, test, style, 100.0) for name, found in arms.items()]
+        lines = [line for line in lines if np.isfinite(line.values).any()]
+        if not lines:
+            continue
+        panels.append(curves(lines, title=f"Tested on: {words}", y_label="mean accuracy, %"))
+        rows += _line_rows(test, lines, 0.01)
+    if not panels:
+        return None
+    return Figure(
+        f"curves{suffix}",
+        "Accuracy by round",
+        "Each line is the mean over the clients, after both training phases of a round. "
+        + _band_words(arms),
+        tuple(panels),
+        Numbers(("test", "method", "round", "seed_number", "accuracy"), tuple(rows)),
+        _keys(arms, style),
+    )
+
+
+def _gains(lineup: Lineup, suffix: str) -> Figure | None:
+    found: dict[tuple[str, str], tuple[Array, tuple[int, ...]]] = {}
+    for name, runs in lineup.contenders.items():
+        for test in TESTS:
+            if (table := paired_gains(runs, test)) is not None:
+                found[name, test] = table, tuple(run.seed for run in runs)
+    if not found:
+        return None
+    # One scale per test, so that methods can be compared by eye.
+    spans = {
+        test: span_of([table for (_, t), (table, _) in found.items() if t == test])
+        for test in TESTS
+    }
+    panels = [
+        gain_strip(table, range(table.shape[1]), title=f"{name}: {TESTS[test]}", span=spans[test])
+        for (name, test), (table, _) in found.items()
+    ]
+    rows = [
+        (test, name, seed, client, table[s, client])
+        for (name, test), (table, seeds) in found.items()
+        for s, seed in enumerate(seeds)
+        for client in range(table.shape[1])
+    ]
+    several = any(len(table) > 1 for table, _ in found.values())
+    return Figure(
+        f"gains{suffix}",
+        "Who gained and who lost",
+        "A stem per client, from local training (the zero line) to the method, in points of test "
+        "accuracy at the last round; clients are ordered by it, so their order differs between "
+        "panels. Blue is a gain, orange a loss."
+        + (" Small dots are single seeds, the stem ends at their mean." if several else ""),
+        tuple(panels),
+        Numbers(("test", "method", "seed", "client", "gain"), tuple(rows)),
+    )
+
+
+def paired_gains(runs: Sequence[Run], test: str) -> Array | None:
+    """Return accuracy minus the same client's baseline at the last round, [S, K]."""
+    rows = []
+    for run in runs:
+        if run.baseline is None:
+            continue
+        after, before = run.arm.last(test), run.baseline.last(test)
+        if after is not None and before is not None:
+            rows.append(after - before)
+    return np.stack(rows) if rows else None
+
+
+def _labels(lineup: Lineup, suffix: str) -> Figure:
+    run = next(iter(lineup.methods.values()))[0]
+    counts = run.counts
+    rows = [(k, c, int(n)) for (k, c), n in np.ndenumerate(counts)]
+    return Figure(
+        f"labels{suffix}",
+        "Who holds which classes",
+        "A row per client, a column per class: the darker, the larger the class's share of the "
+        "client's training samples. The bar is how many samples it has. "
+        f"Seed {run.seed}; other seeds deal anew.",
+        (label_map(counts, title=f"Training samples, {len(counts)} clients"),),
+        Numbers(("client", "class", "samples"), tuple(rows)),
+        columns=1,
+    )
+
+
+def _effectiveness(name: str, run: Run, most: int, suffix: str) -> Figure | None:
+    if run.weights is None:
+        return None
+    rounds, weights = run.weights
+    if not len(rounds):
+        return None
+    shown = chosen(len(rounds), most)
+    panels, rows = [], []
+    for i in shown:
+        title = f"{name}, round {rounds[i]}"
+        panels.append(weight_matrix(weights[i], title=title))
+        panels.append(neighbour_graph(weights[i], title=title))
+        rows += [(int(rounds[i]), r, c, float(w)) for (r, c), w in np.ndenumerate(weights[i])]
+    return Figure(
+        f"effectiveness{suffix}",
+        f"Who listens to whom: {name}",
+        "Left: a row per client that learns, a column per client it learns from; a row sums to "
+        "1, the diagonal is what a client keeps of itself. Right: wedges run from a source to "
+        "the client at their point, drawn for weights above an equal share, a client's three "
+        f"largest. The fuller a disc, the more the client trusts itself. Seed {run.seed}.",
+        tuple(panels),
+        Numbers(("round", "receiver", "source", "weight"), tuple(rows)),
+        frames=tuple(f"round {rounds[i]}" for i in shown),
+    )
+
+
+def _neighbours(lineup: Lineup, style: Looks, suffix: str) -> Figure | None:
+    measures = {
+        "self_weight": ("Self-weight", "weight of one's own knowledge", 0.05),
+        "effective_neighbours": (
+            "Effective neighbours",
+            "clients, exp of the weights' entropy",
+            0.5,
+        ),
+    }
+    arms = {name: [run.arm for run in runs] for name, runs in lineup.methods.items()}
+    panels, rows = [], []
+    for metric, (title, y_label, least) in measures.items():
+        lines = [_line(name, own, metric, style, 1.0, "fuse") for name, own in arms.items()]
+        lines = [line for line in lines if np.isfinite(line.values).any()]
+        if lines:
+            panels.append(curves(lines, title=title, y_label=y_label, least=least, floor=0.0))
+            rows += _line_rows(metric, lines, 1.0)
+            fused = [line.label for line in lines]
+    if not panels:
+        return None
+    arms = {name: arms[name] for name in fused}
+    return Figure(
+        f"neighbours{suffix}",
+        "How far clients listen to others",
+        "Means over the clients. A self-weight of 1 is learning alone; as many effective "
+        "neighbours as there are clients is plain averaging. " + _band_words(arms),
+        tuple(panels),
+        Numbers(("measure", "method", "round", "seed_number", "value"), tuple(rows)),
+        _keys(arms, style),
+    )
+
+
+def _traffic(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) -> Figure | None:
+    talking = {
+        name: [run.arm for run in runs]
+        for name, runs in lineup.methods.items()
+        if any(run.arm.traffic.sum() > 0 for run in runs)
+    }
+    if not talking:
+        return None
+    furthest = max(arm.traffic.sum() for arms in talking.values() for arm in arms)
+    panels, rows = [], []
+    for test, words in TESTS.items():
+        lines = []
+        if local and (values := _stack(local, test)[1][:, -1:]).size:
+            colour, dash = style[LOCAL]
+            level = 100 * np.repeat(values, 2, axis=1)
+            lines.append(Series(LOCAL, colour, dash, np.array([0.0, furthest]), level))
+        for name, arms in talking.items():
+            _, values = _stack(arms, test)
+            sent = np.mean([np.cumsum(arm.traffic) for arm in arms], axis=0)
+            lines.append(Series(name, *style[name], sent, 100 * values))
+        lines = [line for line in lines if np.isfinite(line.values).any()]
+        if lines:
+            panel = curves(
+                lines,
+                title=f"Tested on: {words}",
+                y_label="mean accuracy, %",
+                x_label="sent in total, up and down",
+                x_text=axes.size,
+                whole=False,
+            )
+            panels.append(panel)
+            rows += _line_rows(test, lines, 0.01)
+    if not panels:
+        return None
+    drawn = {LOCAL: local} | talking if local else talking
+    return Figure(
+        f"traffic{suffix}",
+        "Accuracy against bytes",
+        "A line runs through the rounds of a method: the further left and up, the more accuracy "
+        "for its bytes. Bytes are those of all clients together, up and down, since the first "
+        "round. The dashed line is local training's last round, which sends nothing. "
+        + _band_words(drawn),
+        tuple(panels),
+        Numbers(("test", "method", "bytes", "seed_number", "accuracy"), tuple(rows)),
+        _keys(drawn, style),
+    )
+
+
+def _time(lineup: Lineup, suffix: str) -> Figure | None:
+    bars: dict[str, dict[str, float]] = {}
+    for name, runs in lineup.methods.items():
+        spent: list[Mapping[str, Any]] = [run.summary.get("seconds") or {} for run in runs]
+        phases = dict.fromkeys(phase for own in spent for phase in own)
+        bars[name] = {p: float(np.mean([own.get(p, 0.0) for own in spent])) for p in phases}
+    bars = {name: bar for name, bar in bars.items() if bar}
+    if not bars:
+        return None
+    rows = [(name, phase, value) for name, bar in bars.items() for phase, value in bar.items()]
+    return Figure(
+        f"time{suffix}",
+        "Time by phase",
+        "Wall time of the method's own rounds, a mean over its seeds, without start-up and "
+        "without the baseline. It depends on the machine and on what else ran there.",
+        (time_bars(bars, title="Seconds of a run"),),
+        Numbers(("method", "phase", "seconds"), tuple(rows)),
+        phase_keys(list(bars.values())),
+        columns=1,
+    )
+
+
+def _named_arms(lineup: Lineup, local: Sequence[Arm]) -> dict[str, list[Arm]]:
+    others = {
+        name: [run.arm for run in runs] for name, runs in lineup.methods.items() if name != LOCAL
+    }
+    return ({LOCAL: list(local)} if local else {}) | others
+
+
+def _stack(arms: Sequence[Arm], metric: str, phase: str = "fused") -> tuple[Array, Array]:
+    """Return the rounds [R] and the mean over the clients, a row per arm [S, R]."""
+    rounds = np.unique(np.concatenate([arm.rounds for arm in arms]))
+    values = np.full((len(arms), len(rounds)), np.nan)
+    for row, arm in zip(values, arms, strict=True):
+        found = arm.at(metric, phase)
+        if found is not None:
+            there = np.isfinite(found).any(axis=1)
+            row[np.searchsorted(rounds, arm.rounds[there])] = np.nanmean(found[there], axis=1)
+    return rounds.astype(float), values
+
+
+def _line(
+    name: str, arms: Sequence[Arm], metric: str, style: Looks, scale: float, phase: str = "fused"
+) -> Series:
+    rounds, values = _stack(arms, metric, phase)
+    return Series(name, *style[name], rounds, scale * values)
+
+
+def _line_rows(what: str, lines: Sequence[Series], scale: float) -> list[tuple[Any, ...]]:
+    return [
+        (what, line.label, x, s, scale * value)
+        for line in lines
+        for s, row in enumerate(line.values)
+        for x, value in zip(line.x.tolist(), row.tolist(), strict=True)
+    ]
+
+
+def _keys(names: Mapping[str, Any], style: Looks) -> tuple[Key, ...]:
+    return tuple(Key(name, *style[name]) for name in names)
+
+
+def _band_words(arms: Mapping[str, Sequence[Arm]]) -> str:
+    seeds = sorted({len(found) for found in arms.values()})
+    if seeds == [1]:
+        return "There is one seed, so there is no band."
+    count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"The band spans its {count} seeds, from the lowest to the highest."

@@ -1,0 +1,152 @@
+"""A table, for the page, for a spreadsheet and for a paper."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from experiments.report.figure import Numbers
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "−": r"$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "–": "--",
+    "…": r"\ldots{}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a reader sees, what the rows are sorted by, and its tone: gain, loss or none."""
+
+    text: str
+    value: float | str | None = None
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column.
+
+    Args:
+        name: Its heading.
+        numeric: Whether it is aligned to the right.
+        about: What it means, shown to a pointer resting on it.
+    """
+
+    name: str
+    numeric: bool = True
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under columns; ``numbers`` are the same facts unrounded, for ``--format csv``."""
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numbers: Numbers
+
+
+def to_html(table: Table) -> str:
+    """Return the table; with scripts its headings sort it."""
+    heads = "".join(
+        f'<th scope="col"{_align(column)} title="{escape(column.about)}">{escape(column.name)}</th>'
+        for column in table.columns
+    )
+    rows = "".join(f"<tr>{_row(table.columns, row)}</tr>" for row in table.rows)
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.title)}">'
+        f'<table class="sortable" id="table-{escape(table.name)}"><caption>{escape(table.caption)}'
+        f"</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
+    cells = []
+    for i, (column, cell) in enumerate(zip(columns, row, strict=True)):
+        tag = 'th scope="row"' if i == 0 else "td"
+        key = "" if cell.value is None else f' data-sort="{escape(str(cell.value))}"'
+        tone = f' class="{cell.tone}"' if cell.tone and not column.numeric else ""
+        if column.numeric:
+            tone = f' class="{" ".join(filter(None, ("number", cell.tone)))}"'
+        cells.append(f"<{tag}{tone}{key}>{escape(cell.text)}</{tag[:2]}>")
+    return "".join(cells)
+
+
+def _align(column: Column) -> str:
+    return ' class="number"' if column.numeric else ""
+
+
+def to_latex(table: Table) -> str:
+    """Return a table float in LaTeX, for the package ``booktabs``."""
+    spec = "".join("r" if column.numeric else "l" for column in table.columns)
+    lines = [
+        "% written by fedfuse-report; needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{latex(table.caption)}}}",
+        f"  \\label{{tab:{table.name}}}",
+        f"  \\begin{{tabular}}{{{spec}}}",
+        "    \\toprule",
+        f"    {' & '.join(latex(column.name) for column in table.columns)} \\\\",
+        "    \\midrule",
+        *(f"    {' & '.join(latex(cell.text) for cell in row)} \\\\" for row in table.rows),
+        "    \\bottomrule",
+        "  \\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def latex(text: str) -> str:
+    r"""Return a text as LaTeX sets it.
+
+    >>> latex("50% of a_b, −1.2")
+    '50\\% of a\\_b, $-$1.2'
+    """
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def to_csv(numbers: Numbers) -> str:
+    """Return tidy numbers, unrounded; what is not known is an empty field.
+
+    >>> print(to_csv(Numbers(("client", "gain"), ((0, 0.5), (1, None)))), end="")
+    client,gain
+    0,0.5
+    1,
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(numbers.columns)
+    writer.writerows([_field(value) for value in row] for row in numbers.rows)
+    return file.getvalue()
+
+
+def _field(value: Any) -> Any:
+    """Return a field; a text that a spreadsheet would take for a formula is kept a text."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
