@@ -11,8 +11,10 @@ from flwr.clientapp import ClientApp
 
 from clients.places import StatePlan
 from clients.steps import Node
+from fedfuse.codec import Parcel
 from fedfuse.exchange.kind import Upload
 from fedfuse.messages import (
+    ACKNOWLEDGED,
     CLIENTS,
     DISTILL,
     FAILURES,
@@ -92,6 +94,11 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         with at_work(message, context) as (node, header):
+            asked = message.content.array_records[CLIENTS]
+            if ACKNOWLEDGED in asked:
+                counts = asked[ACKNOWLEDGED].numpy().tolist()
+                known = dict(zip(_read_ids(message), counts, strict=True))
+                node.link.acknowledged.update(known)
             knowledge, metrics, failures = node.train(header, _read_ids(message))
         return _reply(message, knowledge, metrics, failures)
 
@@ -110,7 +117,10 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
                     node.kind.width,
                     node.kind.sizes_of(client_ids),
                 )
-                received = decode(node.kind.download, arrays, asked)
+                if Parcel.is_in(arrays):
+                    received = Parcel.read(arrays, asked)
+                else:
+                    received = decode(node.kind.download, arrays, asked)
             metrics, failures = node.distil(header, client_ids, received)
         return _reply(message, None, metrics, failures)
 
@@ -145,13 +155,13 @@ def _read_ids(message: Message) -> tuple[int, ...]:
 
 def _reply(
     message: Message,
-    knowledge: Upload | None,
+    knowledge: Upload | Parcel | None,
     metrics: ClientMetrics | None,
     failures: list[Failure],
 ) -> Message:
     content = RecordDict({FAILURES: ConfigRecord({"json": dump_failures(failures)})})
     for name, value in ((KNOWLEDGE, knowledge), (METRICS, metrics)):
         if value is not None:
-            arrays = {key: Array(array) for key, array in encode(value).items()}
-            content[name] = ArrayRecord(arrays)
+            arrays = value.arrays() if isinstance(value, Parcel) else encode(value)
+            content[name] = ArrayRecord({key: Array(array) for key, array in arrays.items()})
     return Message(content, reply_to=message)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from clients.plan import ClientPlan
 from clients.samples import ModelInputs
+from fedfuse.codec import Parcel
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Download
@@ -120,7 +121,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def rows_of(received: Download, wanted: Sequence[int], order: Sequence[int]) -> Download:
+def rows_of(
+    received: Download | Parcel, wanted: Sequence[int], order: Sequence[int]
+) -> Download | Parcel:
     """Return what came for the clients ``wanted``, which sit in the order ``order``."""
     position = {client_id: row for row, client_id in enumerate(order)}
     return received.rows(torch.tensor([position[client_id] for client_id in wanted]))

@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clients.evaluation import Evaluation, as_table
 from clients.exchange import Exchange, Predictions, Tools
 from clients.exchange.protocol import Task
+from clients.link import Link, Remember
 from clients.phases import Phases, rows_of
 from clients.plan import ClientPlan
 from clients.samples import ModelInputs
 from clients.sharing import Sharing
 from clients.state import ClientState, ClientStates, OptimizerFactory
+from fedfuse.codec import Parcel
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Download, Kind, Upload
 from fedfuse.messages import Failure, Header
@@ -29,7 +32,7 @@ from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
-from fedfuse.types import ClientMetrics, FederatedData, Phase
+from fedfuse.types import ClientMetrics, FederatedData, KnowledgeBank, Phase
 
 __all__ = ["ClientPlan", "Node"]
 
@@ -49,6 +52,7 @@ class Node:
         exchange: What clients send and receive.
         select: Which public samples each round is about.
         sharing: What happens to predictions before they leave.
+        link: How predictions are written and teachers read.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
         on_client_done: Called with the id of each client that has finished a phase.
@@ -64,6 +68,7 @@ class Node:
     exchange: Exchange = field(default_factory=Predictions)
     select: Select = field(default_factory=All)
     sharing: Sharing = field(default_factory=Sharing)
+    link: Link = field(default_factory=Link)
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_client_done: Callable[[int], None] = lambda _: None
@@ -82,7 +87,7 @@ class Node:
 
     def train(
         self, header: Header, client_ids: Sequence[int]
-    ) -> tuple[Upload | None, ClientMetrics | None, list[Failure]]:
+    ) -> tuple[Upload | Parcel | None, ClientMetrics | None, list[Failure]]:
         """Train each client on its private data; share and evaluate if the header says so.
 
         Args:
@@ -93,7 +98,7 @@ class Node:
             The knowledge and the metrics of the clients that finished, and the failures.
         """
         way, tools, round_ = self._way(header), self._tools(header.arm), header.round
-        shared: list[Upload] = []
+        shared: list[Upload | Parcel] = []
         table: dict[int, dict[str, float]] = {}
         failures: list[Failure] = []
         for cohort in self._cohorts(client_ids):
@@ -101,17 +106,21 @@ class Node:
                 held = [self._student(way, tools, client_id) for client_id in cohort]
                 self._fit(way.train(held, tools, round_, exchanging=header.share), round_)
                 knowledge = way.share(held, tools, round_) if header.share else None
+                remember: Remember = {}
+                if isinstance(knowledge, KnowledgeBank):
+                    knowledge, remember = self.link.write(knowledge, self._memory(cohort))
                 judged = way.judged(held, Phase.LOCAL)
                 metrics = self.evaluate(judged) if header.evaluate else []
                 # Nothing may fail from here on: a client is done, or it is not.
+                self._remember(remember)
                 if knowledge is not None:
                     shared.append(knowledge)
                 table.update(zip(cohort, metrics, strict=False))
-        together = self.kind.upload.stack(shared) if shared else None
+        together = type(shared[0]).stack(shared) if shared else None  # type: ignore[arg-type]
         return together, _stack(sorted(table), table) if table else None, failures
 
     def distil(
-        self, header: Header, client_ids: Sequence[int], received: Download | None
+        self, header: Header, client_ids: Sequence[int], received: Download | Parcel | None
     ) -> tuple[ClientMetrics | None, list[Failure]]:
         """Let each client learn from what came back, then evaluate.
 
@@ -128,6 +137,9 @@ class Node:
                     tasks = list(zip(held, self.phases.untaught(cohort, round_), strict=True))
                 else:
                     theirs = rows_of(received, cohort, client_ids)
+                    if isinstance(theirs, Parcel):
+                        theirs, remember = self.link.read(theirs, self._memory(cohort))
+                        self._remember(remember)
                     tasks = way.learn(held, tools, round_, theirs)
                 self._fit(tasks, round_)
                 metrics = self.evaluate(way.judged(held, Phase.FUSED)) if header.evaluate else []
@@ -151,6 +163,13 @@ class Node:
             sharing=self.sharing,
             memory=self.states.memory,
         )
+
+    def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
+        return {client_id: self.states.memory(client_id) for client_id in cohort}
+
+    def _remember(self, news: Remember) -> None:
+        for client_id, entries in news.items():
+            self.states.memory(client_id).update(entries)
 
     def _cohorts(self, client_ids: Sequence[int]) -> list[tuple[int, ...]]:
         return self.trainer.cohorts(client_ids, [self.models.name(i) for i in client_ids])

@@ -26,6 +26,7 @@ FUSION_ONLY = frozenset(
         "distill",
         "exchange",
         "privacy",
+        "codec",
         "temperature",
         "baseline",
         "server",

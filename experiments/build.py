@@ -15,11 +15,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from clients.exchange import Exchange
+from clients.link import Link
 from clients.plan import ClientPlan
 from clients.sharing import Sharing
 from clients.steps import Node
+from experiments.channel import build_channel
 from experiments.instantiate import instantiate
 from experiments.private import build_privacy
+from fedfuse.codec import Channel
 from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
 from fedfuse.declarations import declared
@@ -38,6 +41,7 @@ from fedfuse.train.trainer import LoopTrainer, Trainer
 from fedfuse.types import FederatedData
 from server.app import ServerSetup
 from server.combine import FusePredictions
+from server.link import Link as ServerLink
 from server.loop import ServerPlan
 from server.reporters.protocol import Reporter, RunInfo
 
@@ -62,6 +66,7 @@ class Parts:
     models: ModelPlan
     exchange: Exchange
     pipeline: Pipeline | None
+    channel: Channel = Channel()  # noqa: RUF009 - frozen
 
 
 def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
@@ -75,7 +80,7 @@ def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
     build_trainer(cfg)
     exchange = instantiate(cfg.exchange, "exchange")
     data = build_data(cfg, private=private)
-    return Parts(cfg, data, build_models(cfg), exchange, pipeline)
+    return Parts(cfg, data, build_models(cfg), exchange, pipeline, build_channel(cfg))
 
 
 def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
@@ -174,6 +179,7 @@ def build_node(
         exchange=parts.exchange,
         select=build_select(cfg),
         sharing=build_sharing(parts),
+        link=Link(parts.channel),
         trainer=build_trainer(cfg),
         device=build_device(client.device, "client.device"),
         on_client_done=on_client_done,
@@ -225,6 +231,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             fail_fast=cfg.server.fail_fast,
             public=public,
             device=device,
+            link=ServerLink(parts.channel),
         ),
         data=data,
         reporter=reporter,

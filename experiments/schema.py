@@ -114,6 +114,7 @@ class ExperimentConfig:
     distill: Any = MISSING
     exchange: Any = MISSING
     privacy: Any = MISSING
+    codec: Any = MISSING
     engine: Any = MISSING
     reporter: Any = MISSING
     method: Any = MISSING

@@ -29,6 +29,9 @@ HEADER, CLIENTS, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
     "failures",
 )
 """Names of the records in a message."""
+ACKNOWLEDGED = "acknowledged"
+"""Array beside the client ids: how many of a client's messages the server remembers, where the
+codec builds one message on the one before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
             public_fingerprint=setup.data.public.fingerprint(),
             common_fingerprint=setup.data.common_hash,
             kind=setup.kind,
+            link=setup.plan.link,
             num_nodes=setup.num_nodes,
             patience=setup.patience,
             on_answer=on_answer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -14,6 +14,7 @@ from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.messages import Failure, Header
 from fedfuse.select import PublicRounds
 from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
+from server.link import Link
 from server.reporters.protocol import Reporter
 from server.transport import Answer, Federation
 
@@ -32,6 +33,7 @@ class ServerPlan:
         fail_fast: Whether one failing client stops the run.
         public: The public samples of each round.
         device: Where knowledge is fused.
+        link: How predictions are read and teachers written; remembers what its codec needs.
     """
 
     num_clients: int
@@ -42,6 +44,7 @@ class ServerPlan:
     fail_fast: bool
     public: PublicRounds
     device: torch.device
+    link: Link = field(default_factory=Link)
 
 
 class ClientFailedError(Exception):
@@ -97,7 +100,7 @@ def run_arm(
             fusion = combine(local.knowledge, round_)
             clock.lap("fuse")
 
-        fused = replace(local, num_bytes=0)
+        fused = replace(local, num_bytes=0, broadcast_bytes=0)
         if fusion is not None or (fuses and not exchanges and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
             teachers = None if fusion is None else fusion.teachers
@@ -143,8 +146,12 @@ def record(
                 MetricRow(round_, client_id, Phase.FUSE, name, value)
                 for client_id, value in zip(ids.tolist(), values.tolist(), strict=True)
             ]
-    rows.append(MetricRow(round_, -1, Phase.FUSE, "bytes_up", float(local.num_bytes)))
-    rows.append(MetricRow(round_, -1, Phase.FUSE, "bytes_down", float(fused.num_bytes)))
+    for name, size in (
+        ("bytes_up", local.num_bytes),
+        ("bytes_down", fused.num_bytes),
+        ("bytes_down_broadcast", fused.broadcast_bytes),
+    ):
+        rows.append(MetricRow(round_, -1, Phase.FUSE, name, float(size)))
     failures = {f.client_id: f for f in (*local.failures, *fused.failures)}
     return RoundRecord(round_, tuple(rows), weights, seconds, tuple(failures.values()))
 

@@ -11,9 +11,11 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedfuse.codec.parcel import LENGTHS, Parcel
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import PREDICTIONS, Download, Kind, Upload
 from fedfuse.messages import (
+    ACKNOWLEDGED,
     CLIENTS,
     DISTILL,
     FAILURES,
@@ -27,8 +29,9 @@ from fedfuse.messages import (
     Header,
     load_failures,
 )
-from fedfuse.types import ClientMetrics
+from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
 from fedfuse.wire import Expectation, decode, encode
+from server.link import Link, distinct_bytes
 from server.patience import Patience
 
 
@@ -41,12 +44,14 @@ class Answer:
         metrics: Their metrics, likewise.
         failures: The clients that could not finish.
         num_bytes: Size of the arrays of knowledge that were exchanged.
+        broadcast_bytes: The same, if what several clients get alike leaves the server once.
     """
 
     knowledge: Upload | None
     metrics: ClientMetrics | None
     failures: tuple[Failure, ...]
     num_bytes: int
+    broadcast_bytes: int = 0
 
 
 class Federation:
@@ -60,6 +65,7 @@ class Federation:
         public_fingerprint: Hash of the server's public set; every node must have the same.
         common_fingerprint: Hash of everything that every node must have as the server has it.
         kind: What clients send and receive.
+        link: How predictions are read and teachers written.
         num_nodes: How many nodes there will be; None waits until every client has one.
         patience: How long to wait.
         on_answer: Called with the ids of the clients that a node has answered for.
@@ -80,6 +86,7 @@ class Federation:
         public_fingerprint: str,
         common_fingerprint: str = "",
         kind: Kind = PREDICTIONS,
+        link: Link | None = None,
         num_nodes: int | None = 1,
         patience: Patience = Patience(),  # noqa: B008 - frozen
         on_answer: Callable[[Sequence[int]], None] = lambda _: None,
@@ -93,6 +100,7 @@ class Federation:
         self._num_public = num_public
         self._num_classes = num_classes
         self._kind = kind
+        self._link = link or Link()
         self._hosts = self._meet((public_fingerprint, common_fingerprint), num_clients, num_nodes)
         hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
         if hosted != list(range(num_clients)):
@@ -141,19 +149,25 @@ class Federation:
         messages: list[Message] = []
         asked: dict[int, tuple[int, ...]] = {}
         num_bytes = 0
+        sent = self._link.write(teachers) if isinstance(teachers, Teachers) else teachers
         for node_id, hosted in self._hosts.items():
             ids = tuple(i for i in hosted if i in wanted)
             if not ids:
                 continue
+            addressed: dict[str, np.ndarray] = {"client_ids": np.array(ids, dtype=np.int64)}
+            known = self._link.acknowledged(ids) if header.share else None
+            if known is not None:
+                addressed[ACKNOWLEDGED] = np.array(known, dtype=np.int32)
             content = RecordDict(
                 {
                     HEADER: ConfigRecord(header.fields()),  # type: ignore[arg-type]
-                    CLIENTS: _array_record({"client_ids": np.array(ids, dtype=np.int64)}),
+                    CLIENTS: _array_record(addressed),
                 }
             )
-            if teachers is not None:
-                positions = torch.searchsorted(teachers.client_ids, torch.tensor(ids))
-                arrays = encode(teachers.rows(positions))
+            if sent is not None:
+                positions = torch.searchsorted(sent.client_ids, torch.tensor(ids))
+                theirs = sent.rows(positions)
+                arrays = theirs.arrays() if isinstance(theirs, Parcel) else encode(theirs)
                 num_bytes += _exchanged(arrays)
                 content[TEACHERS] = _array_record(arrays)
             asked[node_id] = ids
@@ -188,16 +202,22 @@ class Federation:
             if KNOWLEDGE in content:
                 arrays = _read(content.array_records[KNOWLEDGE])
                 num_bytes += _exchanged(arrays)
-                banks.append(decode(kind.upload, arrays, expected))
+                if kind.upload is KnowledgeBank:
+                    banks.append(self._link.read(arrays, expected))
+                else:
+                    banks.append(decode(kind.upload, arrays, expected))
             if METRICS in content:
                 metrics.append(
                     decode(ClientMetrics, _read(content.array_records[METRICS]), expected)
                 )
+        if sent is not None:
+            self._link.lost([failure.client_id for failure in failures])
         return Answer(
             knowledge=self._kind.upload.stack(banks) if banks else None,
             metrics=ClientMetrics.stack(metrics) if metrics else None,
             failures=tuple(sorted(failures, key=lambda failure: failure.client_id)),
             num_bytes=num_bytes,
+            broadcast_bytes=_distinct(sent, num_bytes),
         )
 
 
@@ -239,6 +259,11 @@ def _absent(
         )
 
 
+def _distinct(sent: Download | Parcel | None, num_bytes: int) -> int:
+    """Return the bytes that leave the server if equal messages leave it once."""
+    return distinct_bytes(sent) if isinstance(sent, Teachers | Parcel) else num_bytes
+
+
 def _array_record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
     return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
@@ -252,7 +277,11 @@ def _exchanged(arrays: dict[str, np.ndarray]) -> int:
 
     Those are per message, and results must not depend on how many clients share one.
     """
-    return sum(array.nbytes for name, array in arrays.items() if name not in _ENVELOPE)
+    return sum(
+        array.nbytes
+        for name, array in arrays.items()
+        if name not in _ENVELOPE and not name.startswith(LENGTHS)
+    )
 
 
 _ENVELOPE = frozenset({"client_ids", "space", "sizes"})

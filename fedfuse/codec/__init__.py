@@ -4,7 +4,15 @@ A row code says how one prediction is written; :class:`RowCodec` sends its rows,
 changed ones, packed or entropy-coded. Any row code goes with any method, up and down.
 """
 
+from fedfuse.codec.channel import PLAIN, Channel
 from fedfuse.codec.floats import Float16, Float32
+from fedfuse.codec.parcel import (
+    Parcel,
+    open_knowledge,
+    open_teachers,
+    seal_knowledge,
+    seal_teachers,
+)
 from fedfuse.codec.protocol import Codec, Encoded, Layout, RowCode, State
 from fedfuse.codec.quantize import Quantize
 from fedfuse.codec.range_coder import entropy_bound_bytes, entropy_coded_bytes
@@ -14,11 +22,14 @@ from fedfuse.codec.top_k import TopK
 from fedfuse.codec.uint8 import UInt8
 
 __all__ = [
+    "PLAIN",
+    "Channel",
     "Codec",
     "Encoded",
     "Float16",
     "Float32",
     "Layout",
+    "Parcel",
     "Quantize",
     "RowCode",
     "RowCodec",
@@ -27,6 +38,10 @@ __all__ = [
     "UInt8",
     "entropy_bound_bytes",
     "entropy_coded_bytes",
+    "open_knowledge",
+    "open_teachers",
+    "seal_knowledge",
+    "seal_teachers",
     "stack_states",
     "state_rows",
 ]

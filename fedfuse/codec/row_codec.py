@@ -14,11 +14,10 @@ from fedfuse.codec.packing import pack, packed_bytes, unpack
 from fedfuse.codec.protocol import Encoded, RowCode, State
 from fedfuse.errors import KnowledgeError
 from fedfuse.hyperparameters import require_flag
-from fedfuse.shapes import Float, Int
+from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Space
 
-Written = tuple[dict[str, Tensor], Int[Tensor, " k"]]
-_LENGTH_BYTES = 4  # of an int32 that precedes what has no length of its own
+Written = tuple[dict[str, Tensor], dict[str, Int[Tensor, " k"]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,11 @@ class RowCodec:
         return self.delta
 
     def encode(
-        self, values: Float[Tensor, "k P C"], space: Space, state: State
+        self,
+        values: Float[Tensor, "k P C"],
+        space: Space,
+        state: State,
+        mask: Bool[Tensor, "k P"] | None = None,
     ) -> tuple[Encoded, State]:
         """Return the message and the sender's next state.
 
@@ -60,28 +63,33 @@ class RowCodec:
             KnowledgeError: If a value is not finite, or the public samples have changed in number
                 since the last message of a delta codec.
         """
+        values = _without_opinion(values, space, mask)
         if not bool(values.isfinite().all()):
             raise KnowledgeError(
                 "Predictions to encode are not all finite",
                 next_step="If a client's training diverged, lower optimizer.lr.",
             )
-        width, alphabet = self.code.layout(values.shape[2], space)
+        num_clients, num_samples, num_classes = values.shape
+        width, alphabet = self.code.layout(num_classes, space)
         symbols = self.code.to_symbols(values, space)
-        if not self.delta:
-            lengths = _repeat(symbols.shape[1] * width, symbols)
-            arrays, sizes = self._write("symbols", symbols.flatten(1), lengths, alphabet)
-            return Encoded(arrays, sizes, _shape(values), space), state
-        messages, before = _last(state, symbols.shape, symbols)
-        news = (symbols != before).any(dim=-1) | (messages == 0).unsqueeze(1)
-        flags, flag_bytes = self._write(
-            "changed", news.to(torch.uint8), torch.where(messages > 0, symbols.shape[1], 0), 2
-        )
-        counts = news.sum(dim=1)
-        fresh = pad(symbols[news], counts).flatten(1)
-        rows, row_bytes = self._write("symbols", fresh, counts * width, alphabet)
-        sizes = messages.element_size() + flag_bytes + row_bytes
-        encoded = Encoded({"messages": messages, **flags, **rows}, sizes, _shape(values), space)
-        return encoded, {"messages": messages + 1, "symbols": symbols}
+        arrays, lengths, after = {}, {}, state
+        wanted = torch.ones(num_clients, num_samples, dtype=torch.bool) if mask is None else mask
+        if self.delta:
+            messages, before = _last(state, symbols.shape, symbols)
+            ones = torch.ones_like(messages, dtype=torch.int64)
+            arrays["messages"], lengths["messages"] = messages, ones
+            known = torch.where(messages > 0, num_samples, 0)
+            news = (symbols != before).any(dim=-1) | (messages == 0).unsqueeze(1)
+            wanted = news & wanted
+            flags, counts = self._write("changed", wanted.to(torch.uint8), known, 2)
+            arrays, lengths = {**arrays, **flags}, {**lengths, **counts}
+            kept = torch.where(wanted.unsqueeze(-1), symbols, before)
+            after = {"messages": messages + 1, "symbols": kept}
+        rows = wanted.sum(dim=1)
+        fresh = pad(symbols[wanted], rows).flatten(1)
+        written, counts = self._write("symbols", fresh, rows * width, alphabet)
+        shape = num_clients, num_samples, num_classes
+        return Encoded({**arrays, **written}, {**lengths, **counts}, shape, space, mask), after
 
     def decode(self, encoded: Encoded, state: State) -> tuple[Float[Tensor, "k P C"], State]:
         """Return what the receiver reads and its next state.
@@ -91,71 +99,69 @@ class RowCodec:
         """
         num_clients, num_samples, num_classes = encoded.shape
         width, alphabet = self.code.layout(num_classes, encoded.space)
-        shape = torch.Size([num_clients, num_samples, width])
-        if not self.delta:
-            lengths = _repeat(num_samples * width, encoded.client_bytes)
-            read = self._read("symbols", encoded.arrays, lengths, alphabet)
-            values = self.code.to_values(read.view(shape), encoded.space, num_classes)
-            return values, state
-        kind = torch.empty(
-            0,
-            dtype=torch.uint8 if alphabet <= 256 else torch.int32,
-            device=encoded.client_bytes.device,
-        )
-        messages, before = _last(state, shape, kind)
-        if not torch.equal(messages, encoded.arrays["messages"]):
-            raise KnowledgeError(
-                "A message of the delta codec builds on another one than was received last",
-                got=f"{encoded.arrays['messages'].tolist()[:10]} messages before it",
-                allowed=f"{messages.tolist()[:10]}",
-                next_step="Forget the sender's codec state when a message of its is lost.",
-            )
-        known = torch.where(messages > 0, num_samples, 0)
-        flags = self._read("changed", encoded.arrays, known, 2)
-        news = (messages == 0).unsqueeze(1).repeat(1, num_samples)
-        if flags.shape[1]:
-            news |= flags.bool()
-        counts = news.sum(dim=1)
-        fresh = self._read("symbols", encoded.arrays, counts * width, alphabet)
+        kind = torch.uint8 if alphabet <= 256 else torch.int32
+        before = torch.zeros(num_clients, num_samples, width, dtype=kind)
+        wanted = torch.ones(num_clients, num_samples, dtype=torch.bool)
+        after = state
+        if encoded.mask is not None:
+            wanted = encoded.mask
+        if self.delta:
+            sent = _array(encoded.arrays, "messages", torch.int32, num_clients)
+            messages, before = _last(state, before.shape, before)
+            first = sent == 0  # whoever has lost its memory starts anew
+            messages = torch.where(first, 0, messages)
+            before = torch.where(first.view(-1, 1, 1), 0, before)
+            if not torch.equal(messages, sent):
+                raise KnowledgeError(
+                    "A message of the delta codec builds on another one than was received last",
+                    got=f"{sent.tolist()[:10]} messages before it",
+                    allowed=f"{messages.tolist()[:10]}",
+                    next_step="Forget the sender's codec state when a message of its is lost.",
+                )
+            flags = self._read("changed", encoded, torch.where(first, 0, num_samples), 2)
+            news = first.unsqueeze(1).repeat(1, num_samples)
+            if flags.shape[1]:
+                news |= flags.bool()
+            wanted = news & wanted
+        rows = wanted.sum(dim=1)
+        fresh = self._read("symbols", encoded, rows * width, alphabet)
         symbols = before.clone()
-        symbols[news] = cut(fresh, counts * width).view(-1, width)
+        symbols[wanted] = cut(fresh, rows * width).view(-1, width)
         values = self.code.to_values(symbols, encoded.space, num_classes)
-        return values, {"messages": messages + 1, "symbols": symbols}
+        if self.delta:
+            after = {"messages": messages + 1, "symbols": symbols}
+        return _without_opinion(values, encoded.space, encoded.mask), after
 
     def _write(
         self, name: str, symbols: Tensor, lengths: Int[Tensor, " k"], alphabet: int
     ) -> Written:
-        """Return the first ``lengths[i]`` symbols of each row [k, N] as arrays, and their bytes."""
+        """Return the first ``lengths[i]`` symbols of each row [k, N] as arrays, and their sizes."""
         if not self.entropy_coded:
             # Places behind a row's end must be zero, or they would leave bits in its last byte.
             used = symbols * valid(lengths, symbols.shape[1])
             sizes = packed_bytes(lengths, alphabet)
-            return {name: cut(pack(used, alphabet), sizes)}, sizes
+            return {name: cut(pack(used, alphabet), sizes)}, {name: sizes}
         data, counted = range_coder.encode(
             symbols.cpu().numpy(), lengths.cpu().numpy(), alphabet=alphabet
         )
-        sizes = torch.from_numpy(counted).to(symbols.device)
-        stream = torch.from_numpy(data).to(symbols.device)
-        return {name: stream, f"{name}_bytes": sizes.int()}, sizes + _LENGTH_BYTES
+        sizes = torch.from_numpy(counted)
+        arrays = {name: torch.from_numpy(data), f"{name}_bytes": sizes.int()}
+        return arrays, {name: sizes, f"{name}_bytes": torch.ones_like(sizes)}
 
     def _read(
-        self, name: str, arrays: dict[str, Tensor], lengths: Int[Tensor, " k"], alphabet: int
+        self, name: str, encoded: Encoded, lengths: Int[Tensor, " k"], alphabet: int
     ) -> Tensor:
         """Return the symbols that :meth:`_write` wrote, [k, max(lengths)]."""
-        longest = int(lengths.max())
+        data = _array(encoded.arrays, name, torch.uint8)
         if self.entropy_coded:
-            sizes = arrays[f"{name}_bytes"].long()
-            check_length(arrays[name], sizes)
+            sizes = _array(encoded.arrays, f"{name}_bytes", torch.int32, len(lengths)).long()
+            check_length(data, sizes)
             decoded = range_coder.decode(
-                arrays[name].cpu().numpy(),
-                sizes.cpu().numpy(),
-                lengths.cpu().numpy(),
-                alphabet,
+                data.cpu().numpy(), sizes.cpu().numpy(), lengths.cpu().numpy(), alphabet
             )
-            kind = torch.uint8 if alphabet <= 256 else torch.int32
-            return torch.from_numpy(decoded).to(lengths.device, kind)
-        data = pad(arrays[name], packed_bytes(lengths, alphabet))
-        symbols = unpack(data, alphabet, longest)
+            return torch.from_numpy(decoded).to(torch.uint8 if alphabet <= 256 else torch.int32)
+        padded = pad(data, packed_bytes(lengths, alphabet))
+        symbols = unpack(padded, alphabet, int(lengths.max()))
         if symbols.numel() and int(symbols.max()) >= alphabet:
             raise KnowledgeError(
                 "An encoded message is damaged",
@@ -165,11 +171,37 @@ class RowCodec:
         return symbols
 
 
+def _without_opinion(
+    values: Float[Tensor, "k P C"], space: Space, mask: Bool[Tensor, "k P"] | None
+) -> Float[Tensor, "k P C"]:
+    """Return the values with the samples outside the mask left undecided."""
+    if mask is None:
+        return values
+    undecided = 0.0 if space is Space.LOGITS else 1 / values.shape[-1]
+    return torch.where(mask.unsqueeze(-1), values, undecided)
+
+
+def _array(
+    arrays: dict[str, Tensor], name: str, dtype: torch.dtype, length: int | None = None
+) -> Tensor:
+    """Return an array of a message, or say that it is not what it should be."""
+    array = arrays.get(name)
+    right = array is not None and array.dtype == dtype and array.ndim == 1
+    if array is None or not right or (length is not None and len(array) != length):
+        got = "no such array" if array is None else f"{list(array.shape)} of {array.dtype}"
+        raise KnowledgeError(
+            f"An encoded message is damaged: '{name}' cannot be read",
+            got=got,
+            allowed=f"{dtype}, one dimension",
+            next_step="Run the same codec on every node.",
+        )
+    return array
+
+
 def _last(state: State, shape: torch.Size, like: Tensor) -> tuple[Int[Tensor, " k"], Tensor]:
     """Return how many messages each client has sent and the symbols [k, P, width] of the last."""
     if not state:
-        zeros = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        return torch.zeros(shape[0], dtype=torch.int32, device=like.device), zeros
+        return torch.zeros(shape[0], dtype=torch.int32), torch.zeros(shape, dtype=like.dtype)
     if state["symbols"].shape != shape:
         raise KnowledgeError(
             "The delta codec needs the same public samples in every round",
@@ -178,14 +210,3 @@ def _last(state: State, shape: torch.Size, like: Tensor) -> tuple[Int[Tensor, " 
             next_step="Choose select=all, or codec.delta=false.",
         )
     return state["messages"], state["symbols"]
-
-
-def _repeat(length: int, like: Tensor) -> Int[Tensor, " k"]:
-    """Return the same length for every client."""
-    return torch.full((like.shape[0],), length, device=like.device)
-
-
-def _shape(values: Tensor) -> tuple[int, int, int]:
-    """Return k, P and C."""
-    num_clients, num_samples, num_classes = values.shape
-    return num_clients, num_samples, num_classes

@@ -49,7 +49,26 @@ def check_codec(codec: Codec) -> None:
                     rows = state_rows(after, torch.tensor([k]))
                     expect(_same(then, rows), name, "has a state that mixes the clients")
                     alone[k] = then
+                _check_mask(name, codec, values, space, sent)
                 sent = after
+
+
+def _check_mask(name: str, codec: Codec, values: Tensor, space: Space, state: State) -> None:
+    """Raise unless a mask leaves samples out, whatever they hold, and clients come apart."""
+    mask = torch.arange(values.shape[1]) % 2 == torch.arange(len(values)).unsqueeze(1) % 2
+    mask[0] = False  # a client that answers for nothing
+    spoilt = values.masked_fill(~mask.unsqueeze(-1), torch.nan)
+    message, after = codec.encode(spoilt, space, state, mask)
+    arrived, then = codec.decode(message, state)
+    expect(_same(after, then), name, "leaves sender and receiver in other states with a mask")
+    blank = 0.0 if space is Space.LOGITS else 1 / values.shape[-1]
+    expect(bool((arrived[~mask] == blank).all()), name, "has an opinion on masked samples")
+    whole, _ = codec.decode(codec.encode(values, space, state)[0], state)
+    expect_close(name, arrived[mask], whole[mask], "reads other values with a mask")
+    _check_bytes(name, message, len(values))
+    ones = [torch.tensor([k]) for k in range(len(values))]
+    joined = Encoded.stack([message.rows(k) for k in ones])
+    expect(_same(joined.arrays, message.arrays), name, "does not come apart into clients")
 
 
 def _rounds(size: tuple[int, int, int], space: Space) -> list[Tensor]:

@@ -58,7 +58,8 @@ def test_the_run_folder_holds_the_files_and_metrics_of_the_design(knfu):
         by_phase.setdefault(row["phase"], set()).add(row["metric"])
     accuracies = {"accuracy_own", "accuracy_global", "loss_own", "loss_global", "ece_own"}
     assert by_phase["local"] == by_phase["fused"] == accuracies | {"accuracy_val", "loss_val"}
-    assert by_phase["fuse"] == {"self_weight", "effective_neighbours", "bytes_up", "bytes_down"}
+    sizes = {"bytes_up", "bytes_down", "bytes_down_broadcast"}
+    assert by_phase["fuse"] == {"self_weight", "effective_neighbours", *sizes}
     assert json.loads((knfu / "run.json").read_text())["status"] == "finished"
 
 

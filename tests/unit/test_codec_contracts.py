@@ -20,6 +20,7 @@ from fedfuse.codec import (
     TopK,
     UInt8,
 )
+from fedfuse.errors import KnowledgeError
 from fedfuse.testing.codec import check_codec
 from fedfuse.testing.failed import CheckFailed
 from fedfuse.types import Space
@@ -55,15 +56,20 @@ class _Wrapped:
         self.inner = RowCodec(delta=bool(spoil.get("delta")))
         self.calls = 0
 
-    def encode(self, values: Tensor, space: Space, state: State) -> tuple[Encoded, State]:
+    def encode(
+        self, values: Tensor, space: Space, state: State, mask: Tensor | None = None
+    ) -> tuple[Encoded, State]:
         self.calls += 1
         if self.spoil.get("greedy"):
             values.mul_(1.5)
         if self.spoil.get("mixes"):
             values = values.mean(dim=0, keepdim=True).expand(values.shape)
-        message, after = self.inner.encode(values, space, state)
+        message, after = self.inner.encode(
+            values, space, state, None if self.spoil.get("forgets_mask") else mask
+        )
         if self.spoil.get("forgets_bytes"):
-            message = replace(message, client_bytes=message.client_bytes - 1)
+            short = {name: count - 1 for name, count in message.lengths.items()}
+            message = replace(message, lengths=short)
         if self.spoil.get("restless"):
             message.arrays["symbols"] = message.arrays["symbols"] + self.calls
         if self.spoil.get("drifts"):
@@ -85,6 +91,7 @@ BROKEN = {
     "greedy": "changes its inputs",
     "mixes": "mixes the clients",
     "forgets_bytes": "bytes where",
+    "forgets_mask": "not all finite",
     "restless": "another message when called again",
     "drifts": "in other states",
     "scales": "left the simplex",
@@ -95,7 +102,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("spoil", BROKEN)
 def test_check_codec_finds(spoil: str) -> None:
-    with pytest.raises(CheckFailed, match=BROKEN[spoil]):
+    with pytest.raises((CheckFailed, KnowledgeError), match=BROKEN[spoil]):
         check_codec(_Wrapped(**{spoil: True}))
 
 

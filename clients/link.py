@@ -1,0 +1,75 @@
+"""A client's end of the wire: knowledge to arrays, arrays to teachers, through the codec.
+
+What the codec remembers waits in each client's own memory, under ``codec/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from fedfuse.codec import (
+    PLAIN,
+    Channel,
+    Parcel,
+    State,
+    open_teachers,
+    seal_knowledge,
+    stack_states,
+    state_rows,
+)
+from fedfuse.types import KnowledgeBank, Teachers
+
+Memory = Mapping[int, dict[str, torch.Tensor]]
+Remember = dict[int, State]
+"""What each client will have to remember once the message counts."""
+
+
+@dataclass(slots=True)
+class Link:
+    """Write and read the messages of a node's clients.
+
+    Args:
+        channel: The codecs.
+        acknowledged: How many messages of each client the server has said it remembers.
+    """
+
+    channel: Channel = field(default_factory=Channel)
+    acknowledged: dict[int, int] = field(default_factory=dict)
+
+    def write(self, bank: KnowledgeBank, memory: Memory) -> tuple[KnowledgeBank | Parcel, Remember]:
+        """Return what is sent, and what the clients must remember if it is."""
+        if self.channel.up is None and bank.mask is None:
+            return bank, {}
+        ids = bank.client_ids.tolist()
+        states = [_recall(memory[i], "codec/up/") for i in ids]
+        for row, client_id in enumerate(ids):
+            known = self.acknowledged.get(client_id)
+            if known is not None and states[row] and int(states[row]["messages"]) != known:
+                states[row] = {}  # a message of its was lost on the way
+        codec = self.channel.up or PLAIN
+        parcel, after = seal_knowledge(bank, codec, stack_states(states))
+        return parcel, _divided(ids, after, "codec/up/")
+
+    def read(self, parcel: Parcel, memory: Memory) -> tuple[Teachers, Remember]:
+        """Return the teachers that came, and what the clients must remember of them."""
+        ids = parcel.client_ids.tolist()
+        state = stack_states([_recall(memory[i], "codec/down/") for i in ids])
+        teachers, after = open_teachers(parcel, self.channel.down or PLAIN, state)
+        return teachers, _divided(ids, after, "codec/down/")
+
+
+def _recall(memory: dict[str, torch.Tensor], prefix: str) -> State:
+    return {k.removeprefix(prefix): v for k, v in memory.items() if k.startswith(prefix)}
+
+
+def _divided(client_ids: Sequence[int], state: State, prefix: str) -> Remember:
+    """Return each client's part of a state, under the names it is kept by."""
+    if not state:
+        return {}
+    return {
+        client_id: {prefix + k: v for k, v in state_rows(state, torch.tensor([row])).items()}
+        for row, client_id in enumerate(client_ids)
+    }

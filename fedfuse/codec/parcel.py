@@ -1,0 +1,224 @@
+"""Knowledge or teachers as a codec writes them: the arrays that travel, for any number of clients.
+
+Counted are the encoded predictions, the mask (one bit a sample) and everything that goes with
+them; not counted is what frames them, as it is for arrays that travel as they are: names, shapes,
+client ids and whose part ends where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedfuse.codec.packing import pack, unpack
+from fedfuse.codec.protocol import Codec, Encoded, State
+from fedfuse.errors import KnowledgeError
+from fedfuse.payload import ArrayField, Expectation, check_header, check_ids
+from fedfuse.shapes import Bool, Int
+from fedfuse.types import KnowledgeBank, Space, Teachers
+
+ENCODED, LENGTHS, MASK, SPACE = "encoded/", "lengths/", "mask_bits", "space"
+EXTRA_FIELDS = {
+    "num_examples": ArrayField(np.int64, "K"),
+    "class_distribution": ArrayField(np.float32, "K C"),
+    "confidence": ArrayField(np.float32, "K P"),
+    "sample_weight": ArrayField(np.float32, "K P"),
+    "signals": ArrayField(np.uint8, "K P"),
+}
+"""What may go with the predictions, as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Encoded predictions of k clients, or for k clients.
+
+    Args:
+        client_ids: int64 [k].
+        encoded: Their predictions, and which samples they are for.
+        extras: Whatever goes with them, one row per client (:data:`EXTRA_FIELDS`).
+    """
+
+    client_ids: Int[Tensor, " k"]
+    encoded: Encoded
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+    def rows(self, index: Int[Tensor, " j"]) -> Parcel:
+        """Return the parcel of the clients at the positions ``index``, in that order."""
+        extras = {name: value[index] for name, value in self.extras.items()}
+        return Parcel(self.client_ids[index], self.encoded.rows(index), extras)
+
+    @classmethod
+    def stack(cls, parcels: Sequence[Parcel]) -> Parcel:
+        """Join parcels of different clients, ordered by client id."""
+        joined = cls(
+            torch.cat([parcel.client_ids for parcel in parcels]),
+            Encoded.stack([parcel.encoded for parcel in parcels]),
+            {
+                name: torch.cat([parcel.extras[name] for parcel in parcels])
+                for name in parcels[0].extras
+            },
+        )
+        order = torch.argsort(joined.client_ids)
+        return joined if bool((order.diff() > 0).all()) else joined.rows(order)
+
+    @property
+    def num_bytes(self) -> int:
+        """Return what travels, in bytes."""
+        return sum(len(part) for part in self._parts())
+
+    @property
+    def distinct_bytes(self) -> int:
+        """Return what travels if a message that several clients get is sent once to all of them."""
+        return sum(len(part) for part in set(self._parts()))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what travels by name."""
+        encoded = self.encoded
+        arrays = {"client_ids": self.client_ids, **self.extras}
+        arrays |= {ENCODED + name: array for name, array in encoded.arrays.items()}
+        arrays |= {LENGTHS + name: count for name, count in encoded.lengths.items()}
+        if encoded.mask is not None:
+            arrays[MASK] = pack(encoded.mask.to(torch.uint8), 2)
+        named = {name: array.contiguous().numpy() for name, array in arrays.items()}
+        return named | {SPACE: np.frombuffer(encoded.space.encode(), dtype=np.uint8)}
+
+    @staticmethod
+    def is_in(arrays: Mapping[str, Any]) -> bool:
+        """Return whether these arrays are a parcel's."""
+        return any(name.startswith(ENCODED) for name in arrays)
+
+    @classmethod
+    def read(cls, arrays: Mapping[str, npt.NDArray[Any]], expect: Expectation) -> Parcel:
+        """Return the parcel that ``arrays`` hold, after checking everything but the code itself.
+
+        Raises:
+            KnowledgeError: If something is missing, unknown or of another type, shape or length.
+        """
+        sizes = {
+            "K": (len(expect.client_ids), "what was asked for"),
+            "P": (expect.num_public, "what was asked for"),
+            "C": (expect.num_classes, "what was asked for"),
+        }
+        num_clients = len(expect.client_ids)
+        flat, lengths, extras = {}, {}, {}
+        mask = space = None
+        check_header("client_ids", arrays.get("client_ids"), ArrayField(np.int64, "K"), sizes)
+        check_ids(torch.from_numpy(np.array(arrays["client_ids"])), expect)
+        for name, array in arrays.items():
+            if name.startswith(ENCODED):
+                flat[name.removeprefix(ENCODED)] = _flat(name, array)
+            elif name.startswith(LENGTHS):
+                check_header(name, array, ArrayField(np.int64, "K"), sizes)
+                lengths[name.removeprefix(LENGTHS)] = torch.from_numpy(np.array(array))
+            elif name == MASK:
+                octets = {**sizes, "P": (-(-expect.num_public // 8), "one bit a sample")}
+                check_header(name, array, ArrayField(np.uint8, "K P"), octets)
+                bits = unpack(torch.from_numpy(np.array(array)), 2, expect.num_public)
+                mask = bits.bool()
+            elif name == SPACE:
+                space = _space(array)
+            elif name in EXTRA_FIELDS:
+                check_header(name, array, EXTRA_FIELDS[name], sizes)
+                extras[name] = torch.from_numpy(np.array(array))
+            elif name != "client_ids":
+                raise _damaged(f"an unknown array {name!r}")
+        if space is None or flat.keys() != lengths.keys():
+            raise _damaged(f"the arrays {sorted(arrays)}")
+        for name, count in lengths.items():
+            if bool((count < 0).any()) or int(count.sum()) != len(flat[name]):
+                raise _damaged(f"{len(flat[name])} elements in '{name}' for {count.tolist()[:10]}")
+        shape = num_clients, expect.num_public, expect.num_classes
+        ids = torch.tensor(expect.client_ids)
+        return cls(ids, Encoded(flat, lengths, shape, space, mask), extras)
+
+    def _parts(self) -> list[bytes]:
+        """Return the bytes that count, client by client."""
+        shown = dict(self.extras)
+        if self.encoded.mask is not None:
+            shown[MASK] = pack(self.encoded.mask.to(torch.uint8), 2)
+        return [
+            b"".join(piece.contiguous().numpy().tobytes() for piece in part.values())
+            + b"".join(value[row].contiguous().numpy().tobytes() for value in shown.values())
+            for row, part in enumerate(self.encoded.parts())
+        ]
+
+
+def seal_knowledge(bank: KnowledgeBank, codec: Codec, state: State) -> tuple[Parcel, State]:
+    """Return the bank as the codec writes it, and the sender's next state."""
+    encoded, after = codec.encode(bank.logits, Space.LOGITS, state, bank.mask)
+    return Parcel(bank.client_ids, encoded, _extras(bank)), after
+
+
+def open_knowledge(parcel: Parcel, codec: Codec, state: State) -> tuple[KnowledgeBank, State]:
+    """Return what the server reads, and its next state."""
+    logits, after = codec.decode(parcel.encoded, state)
+    extras = {name: parcel.extras.get(name) for name in ("class_distribution", "confidence")}
+    if "num_examples" not in parcel.extras:
+        raise _damaged("no 'num_examples'")
+    sizes = parcel.extras["num_examples"]
+    bank = KnowledgeBank(parcel.client_ids, logits, sizes, mask=parcel.encoded.mask, **extras)
+    return bank, after
+
+
+def seal_teachers(
+    teachers: Teachers, codec: Codec, state: State, sent: Bool[Tensor, "k P"] | None = None
+) -> tuple[Parcel, State]:
+    """Return the teachers as the codec writes them, and the sender's next state.
+
+    Samples that do not count are not sent. Weights travel only if one of them is neither 0 nor 1.
+
+    Args:
+        teachers: For k clients.
+        codec: How targets are written.
+        state: The sender's.
+        sent: Which samples travel; None for those that count.
+    """
+    weight, extras = teachers.sample_weight, {}
+    if weight is not None and (sent is not None or not bool(((weight == 0) | (weight == 1)).all())):
+        extras["sample_weight"] = weight
+    mask = sent if sent is not None or weight is None else weight > 0
+    encoded, after = codec.encode(teachers.targets, teachers.space, state, mask)
+    return Parcel(teachers.client_ids, encoded, extras), after
+
+
+def open_teachers(parcel: Parcel, codec: Codec, state: State) -> tuple[Teachers, State]:
+    """Return what the clients read, and their next state."""
+    targets, after = codec.decode(parcel.encoded, state)
+    weight = parcel.extras.get("sample_weight")
+    if weight is None and parcel.encoded.mask is not None and "signals" not in parcel.extras:
+        weight = parcel.encoded.mask.float()
+    return Teachers(parcel.client_ids, targets, parcel.encoded.space, weight), after
+
+
+def _extras(bank: KnowledgeBank) -> dict[str, Tensor]:
+    """Return what goes with the logits, the mask aside."""
+    named = {f.name: getattr(bank, f.name) for f in fields(bank) if f.name in EXTRA_FIELDS}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _flat(name: str, array: object) -> Tensor:
+    """Return an array of the code, whose types are the codec's to check."""
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iuf":
+        raise _damaged(f"'{name}', which is no flat array of numbers")
+    return torch.from_numpy(np.array(array))
+
+
+def _space(array: npt.NDArray[Any]) -> Space:
+    try:
+        return Space(array.tobytes().decode())
+    except ValueError as error:
+        raise _damaged("an unknown space") from error
+
+
+def _damaged(got: str) -> KnowledgeError:
+    return KnowledgeError(
+        "An encoded message is damaged",
+        got=got,
+        next_step="Run the same version and the same codec on every node.",
+    )
