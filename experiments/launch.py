@@ -69,6 +69,7 @@ def run(
         folder.write_preview(setup.info.preview)
     folder.record(
         data_fingerprint=parts.data.fingerprint,
+        test_samples=len(parts.data.test),
         public_set=parts.data.public.source,
         samples_moved_by_partitioner=parts.data.repaired,
         device=str(setup.plan.device),

@@ -52,7 +52,7 @@ def _clients(found: Comparison, *, several: bool) -> str:
     """Return who was helped and who harmed, for certain."""
     unit = "clients (each seed's counted)" if several else "clients"
     if found.helped == found.harmed == 0:
-        return f"For none of {found.compared} {unit} the test set is large enough to tell."
+        return f"Of single {unit} none of {found.compared} differs by more than its test error."
     text = f"It helps {found.helped} of {found.compared} {unit}"
     if not found.harmed:
         return f"{text} beyond the error of their tests, and harms none."

@@ -19,6 +19,9 @@ import numpy.typing as npt
 from fedfuse.errors import FedfuseError
 from fedfuse.types import FederatedData
 
+FORMAT = 1
+"""The layout of a run folder; a reader refuses a higher one."""
+
 
 class RunFolder:
     """What one run leaves on disk.
@@ -44,7 +47,7 @@ class RunFolder:
             FedfuseError: If the folder holds anything already, or cannot be written.
         """
         self._begun = monotonic()
-        self._record = {"status": "running", "started": now(), **facts}
+        self._record = {"format": FORMAT, "status": "running", "started": now(), **facts}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if any(self.path.iterdir()):

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from fedfuse.errors import FedfuseError
 from fedfuse.types import ClientData, FederatedData, MetricRow, PublicSet, RoundRecord, Samples
 from server.reporters.files import Files, read_metrics
-from server.reporters.folder import RunFolder, partition_columns
+from server.reporters.folder import FORMAT, RunFolder, partition_columns
 from server.reporters.protocol import RunInfo
 
 INFO = RunInfo("knfu", ("local", "knfu"), 2, 3, "digits", "iid", "mlp")
@@ -145,7 +145,12 @@ def kept(folder: RunFolder) -> dict[str, Any]:
 
 
 def test_run_json_follows_the_run(folder: RunFolder) -> None:
-    assert kept(folder) | {"started": 0} == {"status": "running", "started": 0, "seed": 3}
+    assert kept(folder) | {"started": 0} == {
+        "format": FORMAT,
+        "status": "running",
+        "started": 0,
+        "seed": 3,
+    }
     folder.record(device="cpu")
     assert kept(folder)["device"] == "cpu"
     folder.finish({"last": None, "nan": math.nan})

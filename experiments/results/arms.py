@@ -1,0 +1,111 @@
+"""The metrics of one arm of a run, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating]
+
+TESTS = {"accuracy_own": "own distribution", "accuracy_global": "balanced test set"}
+"""The two test protocols, and their names for a reader."""
+
+FEDERATION = -1
+"""The ``client_id`` of a metric of the whole federation."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The metrics of one arm.
+
+    Args:
+        rounds: int [R], ascending.
+        clients: Per ``metric@phase`` the clients' values [R, K], NaN where there is none.
+        federation: Per ``metric@phase`` the federation's values [R], NaN where there is none.
+    """
+
+    rounds: npt.NDArray[np.integer]
+    clients: Mapping[str, Array]
+    federation: Mapping[str, Array]
+
+    def at(self, metric: str, phase: str = "fused") -> Array | None:
+        """Return a metric's values [R, K]; None if it was never measured."""
+        return self.clients.get(f"{metric}@{phase}")
+
+    def last_round(self, metric: str = "accuracy_own", phase: str = "fused") -> int | None:
+        """Return the last round in which a client has the metric."""
+        values = self.at(metric, phase)
+        there = np.zeros(0) if values is None else np.flatnonzero(np.isfinite(values).any(axis=1))
+        return int(self.rounds[there[-1]]) if len(there) else None
+
+    def best_validation_round(self) -> int | None:
+        """Return the round of the highest mean validation accuracy, the earliest of equals.
+
+        Only rounds whose models were tested count; test data choose nothing.
+        """
+        validation = self.at("accuracy_val")
+        if validation is None:
+            return None
+        there = np.isfinite(validation).any(axis=1)
+        tested = [self.at(name) for name in TESTS]
+        if not any(values is not None for values in tested):
+            return None
+        there &= np.any(
+            [np.isfinite(values).any(axis=1) for values in tested if values is not None], axis=0
+        )
+        if not there.any():
+            return None
+        means = np.where(there, np.nanmean(np.where(there[:, None], validation, 0), axis=1), -1)
+        return int(self.rounds[int(np.argmax(means))])
+
+    def values(self, metric: str, round_: int | None, phase: str = "fused") -> Array | None:
+        """Return a metric's values [K] at a round; None if it was not measured then."""
+        values = self.at(metric, phase)
+        if values is None or round_ is None or round_ not in self.rounds:
+            return None
+        return np.asarray(values[int(np.searchsorted(self.rounds, round_))])
+
+    def last(self, metric: str, phase: str = "fused") -> Array | None:
+        """Return the values [K] of the last round that has any."""
+        return self.values(metric, self.last_round(metric, phase), phase)
+
+    @property
+    def traffic(self) -> Array:
+        """Return the bytes up and down in each round, [R]."""
+        total = np.zeros(len(self.rounds))
+        for name in ("bytes_up@fuse", "bytes_down@fuse"):
+            if name in self.federation:
+                total += np.nan_to_num(self.federation[name])
+        return total
+
+
+def read_arm(file: Path) -> Arm:
+    """Read the tidy rows of a parquet file into arrays."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    client_ids = table["client_id"].to_numpy()
+    values = table["value"].to_numpy()
+    metrics = table["metric"].dictionary_encode().combine_chunks()
+    phases = table["phase"].dictionary_encode().combine_chunks()
+    kinds = metrics.indices.to_numpy() * len(phases.dictionary) + phases.indices.to_numpy()
+    rounds, where = np.unique(table["round"].to_numpy(), return_inverse=True)
+    num_clients = int(client_ids.max(initial=-1)) + 1
+    clients: dict[str, Array] = {}
+    federation: dict[str, Array] = {}
+    for kind in np.unique(kinds):
+        metric, phase = divmod(int(kind), len(phases.dictionary))
+        name = f"{metrics.dictionary[metric]}@{phases.dictionary[phase]}"
+        mine = kinds == kind
+        whole, own = mine & (client_ids == FEDERATION), mine & (client_ids >= 0)
+        if whole.any():
+            federation[name] = np.full(len(rounds), np.nan)
+            federation[name][where[whole]] = values[whole]
+        if own.any():
+            clients[name] = np.full((len(rounds), num_clients), np.nan)
+            clients[name][where[own], client_ids[own]] = values[own]
+    return Arm(rounds, clients, federation)

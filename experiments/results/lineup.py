@@ -1,0 +1,137 @@
+"""Put runs side by side: which belong to one federation, and which only differ in their seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.baselines import FUSION_ONLY, FUSION_ONLY_CLIENT
+from experiments.results.runs import Run
+from fedfuse.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Methods on one federation.
+
+    Args:
+        label: What tells this federation from the others; empty if it is alone.
+        methods: Per method its runs, one a seed, seeds ascending.
+    """
+
+    label: str
+    methods: Mapping[str, tuple[Run, ...]]
+
+    @property
+    def contenders(self) -> dict[str, tuple[Run, ...]]:
+        """Return the methods that have a baseline to be compared with."""
+        return {name: runs for name, runs in self.methods.items() if runs[0].baseline is not None}
+
+
+def lineups(runs: Sequence[Run]) -> list[Lineup]:
+    """Group runs by federation and method, in the order they come.
+
+    Two runs are of one federation if their configurations differ in nothing but the seed and what
+    cannot change local training.
+
+    Raises:
+        ConfigError: If runs of one federation and seed hold different data, or one method is
+            there twice with one seed.
+    """
+    flat = {run.path: flatten(run.config) for run in runs}
+    shared = [key for key in varying([*flat.values()]) if not _is_fusion(key) and key != "seed"]
+    federations: dict[str, list[Run]] = {}
+    for run in runs:
+        federations.setdefault(_label(flat[run.path], shared), []).append(run)
+    # What tells two settings of one method apart, a sweep over beta for instance.
+    variants = {
+        method: [
+            key
+            for key in varying([flat[run.path] for run in runs if run.method == method])
+            if _is_fusion(key)
+        ]
+        for method in dict.fromkeys(run.method for run in runs)
+    }
+    found = []
+    for label, members in federations.items():
+        _check_same_data(members)
+        methods: dict[str, list[Run]] = {}
+        for run in members:
+            variant = _label(flat[run.path], variants[run.method])
+            name = f"{run.method} ({variant})" if variant else run.method
+            methods.setdefault(name, []).append(run)
+        for name, own in methods.items():
+            _check_once(name, own)
+        ordered = {name: tuple(sorted(own, key=lambda r: r.seed)) for name, own in methods.items()}
+        found.append(Lineup(label, ordered))
+    return found
+
+
+def _check_same_data(runs: Sequence[Run]) -> None:
+    """Refuse to compare methods that saw different data."""
+    first: dict[int, Run] = {}
+    for run in runs:
+        other = first.setdefault(run.seed, run)
+        if run.fingerprint != other.fingerprint:
+            raise ConfigError(
+                "two runs of one comparison hold different data",
+                got=f"{other.path.name} has {other.fingerprint}, {run.path.name} has "
+                f"{run.fingerprint}, both with seed {run.seed}",
+                allowed="the same data and the same split for every method of a seed",
+                next_step="The data set's files changed between the two; run both again.",
+            )
+
+
+def _check_once(name: str, runs: Sequence[Run]) -> None:
+    seen: dict[int, Run] = {}
+    for run in runs:
+        if other := seen.get(run.seed):
+            raise ConfigError(
+                f"the folder holds {name} twice with seed {run.seed}",
+                got=f"{other.path.name} and {run.path.name}",
+                next_step="Move one of them away; the same run twice is no second witness.",
+            )
+        seen[run.seed] = run
+
+
+def _is_fusion(key: str) -> bool:
+    """Tell whether a dotted key cannot change what a client learns alone."""
+    top, _, rest = key.partition(".")
+    return top in FUSION_ONLY or (top == "client" and rest in FUSION_ONLY_CLIENT)
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a configuration's values by their dotted keys.
+
+    >>> flatten({"a": {"b": 1}, "c": [2]})
+    {'a.b': 1, 'c': [2]}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys that do not have one value everywhere, in the order they come.
+
+    >>> varying([{"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 0}])
+    ['b', 'c']
+    """
+    keys = dict.fromkeys(key for config in configs for key in config)
+    absent = object()
+    return [key for key in keys if len({text(config.get(key, absent)) for config in configs}) > 1]
+
+
+def _label(config: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return ", ".join(f"{key} {text(config[key])}" for key in keys if key in config)
+
+
+def text(value: Any) -> str:
+    """Return a configuration value as one reads it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,136 @@
+"""One run folder, read lazily and without executing anything that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.results.arms import Arm, Array, read_arm
+from fedfuse.errors import ConfigError
+from server.reporters.folder import FORMAT
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Args:
+        path: The folder.
+        record: ``run.json``.
+        config: ``config.yaml``, as plain values; nothing in it is ever instantiated.
+        summary: ``summary.json``; empty unless the run finished.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the run came to its end."""
+        return self.record.get("status") == "finished" and bool(self.summary)
+
+    @property
+    def method(self) -> str:
+        """Return the method's name."""
+        return str(self.summary.get("method") or self.config["method"]["name"])
+
+    @property
+    def seed(self) -> int:
+        """Return the seed."""
+        return int(self.record["seed"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the hash of the data and of the split."""
+        return str(self.record.get("data_fingerprint", ""))
+
+    @cached_property
+    def arm(self) -> Arm:
+        """Return the method's metrics."""
+        return read_arm(self.path / "metrics.parquet")
+
+    @cached_property
+    def baseline(self) -> Arm | None:
+        """Return the baseline's metrics; None for a run without."""
+        file = self.path / "baseline.parquet"
+        return read_arm(file) if file.exists() else None
+
+    @cached_property
+    def weights(self) -> tuple[npt.NDArray[np.integer], Array] | None:
+        """Return the rounds [R] that fused and their weights [R, K, K]; None if none did."""
+        from safetensors.numpy import load_file
+
+        file = self.path / "weights.safetensors"
+        if not file.exists():
+            return None
+        tensors = load_file(file)
+        return tensors["rounds"], tensors["weights"]
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.integer]:
+        """Return the training samples per client and class, [K, C]."""
+        return np.array([client["class_counts"] for client in self.summary["clients"]])
+
+    def test_sizes(self, test: str) -> npt.NDArray[np.integer] | None:
+        """Return the test samples behind each client's accuracy, [K]; None if not on record."""
+        num_clients = int(self.summary["num_clients"])
+        if test == "accuracy_global":
+            size = self.record.get("test_samples")
+            return None if size is None else np.full(num_clients, int(size))
+        return self._own_test_sizes(num_clients)
+
+    def _own_test_sizes(self, num_clients: int) -> npt.NDArray[np.integer] | None:
+        import pyarrow.parquet as pq
+
+        file = self.path / "partition.parquet"
+        if not file.exists():
+            return None
+        table = pq.read_table(file, columns=["client_id"], filters=[("split", "=", "test")])
+        return np.bincount(table["client_id"].to_numpy(), minlength=num_clients)
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder; its arrays are read when they are asked for.
+
+    Raises:
+        ConfigError: If it is no run folder, was written by a newer fedfuse, or is damaged.
+    """
+    import yaml
+
+    try:
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        version = record.get("format", 1)
+        if not isinstance(version, int) or version > FORMAT:
+            raise ConfigError(
+                f"the run folder '{path}' was written by a newer fedfuse",
+                got=f"format {version}",
+                allowed=f"format {FORMAT} or older",
+                next_step="Read it with the version that run.json names, or update fedfuse.",
+            )
+        text = (path / "config.yaml").read_text(encoding="utf-8")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        config = yaml.load(text, loader)  # noqa: S506 - a safe loader, the one written in C
+        summary_file = path / "summary.json"
+        summary = (
+            json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.exists() else {}
+        )
+        int(record["seed"]), config["method"]["name"]
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"'{path}' is no run folder: {Path(str(error.filename)).name} is missing",
+            next_step="Name the folder that fedfuse printed at the end of a run or of a sweep.",
+        ) from None
+    except (ValueError, KeyError, TypeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the run folder '{path}' is damaged", got=f"{type(error).__name__}: {error}"
+        ) from error
+    return Run(path, record, config, summary)

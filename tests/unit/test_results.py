@@ -1,0 +1,145 @@
+"""Reading what runs left behind, and refusing what may not be compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.results import TESTS, Moment, comparisons, lineups, load, read_run
+from fedfuse.errors import ConfigError
+from fedfuse.types import MetricRow, RoundRecord
+from server.reporters.files import Files
+from server.reporters.folder import RunFolder
+from server.reporters.protocol import RunInfo
+
+ACCURACY = {1: (0.50, 0.60), 2: (0.70, 0.80), 3: (0.65, 0.75)}
+GAIN = {"local": 0.0, "knfu": 0.1}
+
+
+def write(
+    path: Path, *, method: str = "knfu", seed: int = 0, alpha: float = 0.5, finished: bool = True
+) -> Path:
+    """Write a run folder as a run does, with known numbers: knfu is 0.1 above local."""
+    folder = RunFolder(path)
+    folder.open(seed=seed, overrides=[])
+    folder.write_config(
+        f"method: {{name: {method}}}\nseed: {seed}\npartitioner: {{alpha: {alpha}}}\n"
+    )
+    folder.record(data_fingerprint=f"data-{seed}-{alpha}", test_samples=400)
+    arms = ("local",) if method == "local" else ("local", method)
+    files = Files(folder)
+    files.start(RunInfo(method, arms, 2, 3, "digits", "dirichlet", "mlp"))
+    for arm in arms:
+        for round_, accuracies in ACCURACY.items():
+            files.round_done(arm, RoundRecord(round_, _rows(round_, accuracies, GAIN[arm]), None))
+    files.close()
+    ids, splits = np.array([0] * 3 + [1] * 5), np.array(["test"] * 8)
+    folder.write_partition(ids, splits, np.arange(8), np.zeros(8, dtype=np.int64))
+    if finished:
+        folder.finish({"method": method, "num_clients": 2, "clients": []})
+    return path
+
+
+def _rows(round_: int, accuracies: tuple[float, ...], gain: float) -> tuple[MetricRow, ...]:
+    rows = []
+    for client, value in enumerate(accuracies):
+        for name in (*TESTS, "accuracy_val"):
+            shown = 1 - value if name == "accuracy_val" else value + gain
+            rows.append(MetricRow(round_, client, "fused", name, shown))
+    rows.append(MetricRow(round_, -1, "fuse", "bytes_up", 10.0 * round_))
+    return tuple(rows)
+
+
+def test_metrics_come_back_as_arrays(tmp_path: Path) -> None:
+    arm = read_run(write(tmp_path / "run")).arm
+    np.testing.assert_array_equal(arm.rounds, [1, 2, 3])
+    np.testing.assert_allclose(arm.at("accuracy_own"), np.array([*ACCURACY.values()]) + 0.1)
+    np.testing.assert_array_equal(arm.traffic, [10, 20, 30])
+    assert arm.last_round("accuracy_own") == 3
+    assert arm.best_validation_round() == 1  # by validation, although round 2 is best on test
+    assert arm.at("no_such_metric") is None
+    assert arm.last("no_such_metric") is None
+
+
+def test_sweep_is_compared_by_seed_and_client(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for method in GAIN:
+            write(tmp_path / f"{method}-{seed}", method=method, seed=seed)
+    write(tmp_path / "knfu-2", seed=2, finished=False)
+    results = load(tmp_path)
+    assert [run.path.name for run in results.runs] == ["knfu-0", "knfu-1", "local-0", "local-1"]
+    assert results.notes() == ["knfu-2 is not finished (status: running) and does not count."]
+    (lineup,) = lineups(results.runs)
+    for moment in Moment:
+        found = comparisons(lineup, "accuracy_own", moment)["knfu"]
+        assert found.seeds == (0, 1)
+        assert found.mean == pytest.approx(0.1)
+        assert found.interval is not None
+    np.testing.assert_array_equal(results.runs[0].test_sizes("accuracy_own"), [3, 5])
+    np.testing.assert_array_equal(results.runs[0].test_sizes("accuracy_global"), [400, 400])
+
+
+def test_other_federations_are_kept_apart(tmp_path: Path) -> None:
+    for alpha in (0.1, 0.5):
+        write(tmp_path / f"a{alpha}", alpha=alpha)
+    assert [line.label for line in lineups(load(tmp_path).runs)] == [
+        "partitioner.alpha 0.1",
+        "partitioner.alpha 0.5",
+    ]
+
+
+def test_run_without_a_baseline_of_its_own_uses_the_local_run(tmp_path: Path) -> None:
+    for method in GAIN:
+        write(tmp_path / method, method=method)
+    (tmp_path / "knfu" / "baseline.parquet").unlink()
+    (lineup,) = lineups(load(tmp_path).runs)
+    assert comparisons(lineup, "accuracy_global")["knfu"].mean == pytest.approx(0.1)
+
+
+def _edit(path: Path, **changes: object) -> None:
+    record = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(record | changes))
+
+
+def test_folders_that_cannot_be_compared_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not a folder"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="there is no run in"):
+        load(tmp_path)
+    write(tmp_path / "half", finished=False)
+    with pytest.raises(ConfigError, match=r"no run in .* has finished"):
+        load(tmp_path)
+    write(tmp_path / "knfu")
+    write(tmp_path / "other", method="local")
+    _edit(tmp_path / "other", data_fingerprint="something else")
+    with pytest.raises(ConfigError, match=r"different data.*knfu has data-0-0.5, other has"):
+        lineups(load(tmp_path).runs)
+    write(tmp_path / "again")
+    with pytest.raises(ConfigError, match="knfu twice with seed 0"):
+        lineups([run for run in load(tmp_path).runs if run.method == "knfu"])
+    _edit(tmp_path / "again", format=99)
+    with pytest.raises(ConfigError, match=r"newer fedfuse.*format 99"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", "{"),
+        ("run.json", '{"format": 1}'),
+        ("run.json", '{"format": "x", "seed": 0}'),
+        ("config.yaml", "method: [\n"),
+        ("config.yaml", "!!python/object/apply:os.getcwd []"),
+        ("summary.json", "\x00"),
+    ],
+)
+def test_damaged_or_hostile_folders_are_one_message(
+    tmp_path: Path, file: str, content: str
+) -> None:
+    path = write(tmp_path / "run")
+    (path / file).write_text(content)
+    with pytest.raises(ConfigError, match=r"damaged|newer"):
+        read_run(path)
