@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from clients.places import StatePlan
 from clients.steps import Node
 from fedfuse.codec import Parcel
+from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.kind import Upload
 from fedfuse.messages import (
     ACKNOWLEDGED,
@@ -26,6 +27,7 @@ from fedfuse.messages import (
     Header,
     dump_failures,
 )
+from fedfuse.records import read_arrays, read_ids, take
 from fedfuse.types import ClientMetrics
 from fedfuse.wire import Expectation, decode, encode
 
@@ -73,7 +75,7 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
         """Open the states of the node's clients for one message."""
         node, header = node_of(context), _header(message)
         where = plan if isinstance(plan, StatePlan) else plan(context)
-        place = where.open(context.state, header.arm, _read_ids(message))
+        place = where.open(context.state, header.arm, _read_ids(message, node))
         node.states.open(place, node.client_ids, node.make_optimizer)
         yield node, header
         node.states.close()
@@ -94,21 +96,20 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         with at_work(message, context) as (node, header):
-            asked = message.content.array_records[CLIENTS]
-            if ACKNOWLEDGED in asked:
-                counts = asked[ACKNOWLEDGED].numpy().tolist()
-                known = dict(zip(_read_ids(message), counts, strict=True))
+            client_ids = _read_ids(message, node)
+            if (known := _read_acknowledged(message, client_ids)) is not None:
                 node.link.acknowledged.update(known)
-            knowledge, metrics, failures = node.train(header, _read_ids(message))
+            knowledge, metrics, failures = node.train(header, client_ids)
         return _reply(message, knowledge, metrics, failures)
 
     @app.train(DISTILL.split(".")[1])
     def distil(message: Message, context: Context) -> Message:
         with at_work(message, context) as (node, header):
-            client_ids = _read_ids(message)
+            client_ids = _read_ids(message, node)
             received = None
             if TEACHERS in message.content:
-                arrays = {k: v.numpy() for k, v in message.content.array_records[TEACHERS].items()}
+                record = take(message.content.array_records, TEACHERS, "The request")
+                arrays = read_arrays(record, "'teachers'")
                 num_public = node.inputs.rounds.size(header.round)
                 asked = Expectation(
                     client_ids,
@@ -142,15 +143,31 @@ def _both(first: Callable[[int], None], then: Callable[[int], None]) -> Callable
 
 
 def _header(message: Message) -> Header:
-    return Header.parse(message.content.config_records[HEADER])
+    return Header.parse(take(message.content.config_records, HEADER, "The request"))
 
 
 def _ids(client_ids: tuple[int, ...]) -> ArrayRecord:
     return ArrayRecord({"client_ids": Array(np.array(client_ids, dtype=np.int64))})
 
 
-def _read_ids(message: Message) -> tuple[int, ...]:
-    return tuple(message.content.array_records[CLIENTS]["client_ids"].numpy().tolist())
+def _read_ids(message: Message, node: Node) -> tuple[int, ...]:
+    record = take(message.content.array_records, CLIENTS, "The request")
+    return read_ids(record, "The request", node.client_ids)
+
+
+def _read_acknowledged(message: Message, client_ids: tuple[int, ...]) -> dict[int, int] | None:
+    """Return how many messages of each client the server remembers, if it says so."""
+    record = message.content.array_records[CLIENTS]
+    if ACKNOWLEDGED not in record:
+        return None
+    counts = read_arrays({ACKNOWLEDGED: record[ACKNOWLEDGED]}, "The request")[ACKNOWLEDGED]
+    if counts.dtype.kind != "i" or counts.shape != (len(client_ids),):
+        raise KnowledgeError(
+            f"'{ACKNOWLEDGED}' is malformed",
+            got=f"{counts.dtype} of shape {list(counts.shape)}",
+            allowed=f"integers [{len(client_ids)}]",
+        )
+    return dict(zip(client_ids, counts.tolist(), strict=True))
 
 
 def _reply(

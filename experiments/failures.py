@@ -20,6 +20,8 @@ from server.reporters.protocol import RunInfo
 def told(error: ClientFailedError, overrides: Sequence[str]) -> str:
     """Return the client's own traceback, who it was and the command that shows it again."""
     failure = error.failure
+    if failure.quarantined:
+        return f"error: {error}\nTo go on without such clients: server.fail_fast=false"
     return (
         f"{failure.traceback}error: {error}\n"
         f"To see it in one process: {rerun(overrides, failure.round)}"

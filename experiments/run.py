@@ -146,11 +146,15 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
         _give_up(folder, "interrupted")
         raise
     except Exception as error:
-        # A bug: what was written may help to find it, so the folder stays.
-        folder.fail(f"{type(error).__name__}: {error}")
         from experiments.failures import told
         from server.loop import ClientFailedError
+        from server.reporters.files import absence
 
+        if isinstance(error, ClientFailedError):
+            kind, words = absence(error.failure)
+            folder.event(kind, **words)
+        # A bug, if no client's: what was written may help to find it, so the folder stays.
+        folder.fail(f"{type(error).__name__}: {error}")
         if isinstance(error, ClientFailedError):
             _say(told(error, hydra.overrides.task))
             return 1

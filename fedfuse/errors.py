@@ -91,7 +91,12 @@ class ModelError(FedfuseError):
 
 
 class KnowledgeError(FedfuseError):
-    """An exchanged payload does not hold what it promised (shape, dtype, ids, finite values)."""
+    """An exchanged payload does not hold what it promised (shape, dtype, ids, finite values).
+
+    ``client_ids`` names the clients whose numbers are to blame, if they can be told apart.
+    """
+
+    client_ids: tuple[int, ...] = ()
 
 
 class ConfigError(FedfuseError):

@@ -8,7 +8,8 @@ from here, so neither has to know the other.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from fedfuse.errors import KnowledgeError
@@ -32,6 +33,9 @@ HEADER, CLIENTS, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
 ACKNOWLEDGED = "acknowledged"
 """Array beside the client ids: how many of a client's messages the server remembers, where the
 codec builds one message on the one before."""
+
+
+_ARM = re.compile(r"\w[\w .()+=,-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,15 @@ class Header:
                     got=type(values[name]).__name__,
                     allowed=kind.__name__,
                 )
-        return cls(**values)  # type: ignore[arg-type]
+        header = cls(**values)  # type: ignore[arg-type]
+        # Files are named after the arm.
+        if not _ARM.fullmatch(header.arm) or header.round < 1:
+            raise KnowledgeError(
+                "A request's header holds impossible values",
+                got=f"arm {header.arm[:100]!r}, round {header.round}",
+                allowed="a plain word and a round from 1",
+            )
+        return header
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,8 @@ class Failure:
         traceback: Where it happened, as Python prints it.
         is_mistake: True for a :class:`~fedfuse.errors.FedfuseError`, whose message tells a
             person what to mend.
+        quarantined: True if the client answered, and its answer was refused. Only the server
+            says so; it does not travel.
     """
 
     client_id: int
@@ -102,20 +116,77 @@ class Failure:
     error: str
     traceback: str
     is_mistake: bool
+    quarantined: bool = False
 
 
 def dump_failures(failures: Sequence[Failure]) -> str:
     """Return the failures as JSON."""
-    return json.dumps([asdict(failure) for failure in failures])
+    return json.dumps([{name: getattr(item, name) for name in _FAILURE} for item in failures])
 
 
-def load_failures(text: str) -> list[Failure]:
+def load_failures(
+    text: object, client_ids: Collection[int] | None = None, round_: int | None = None
+) -> list[Failure]:
     """Return the failures that :func:`dump_failures` wrote.
 
+    Args:
+        text: What arrived.
+        client_ids: The clients that were asked, of which alone it may speak; None for any.
+        round_: The round they were asked in; None for any.
+
     Raises:
-        KnowledgeError: If the text is something else.
+        KnowledgeError: If the text is something else, or speaks of others.
     """
     try:
-        return [Failure(**item) for item in json.loads(text)]
-    except (TypeError, ValueError) as error:
-        raise KnowledgeError("A reply's list of failures cannot be read", got=error) from error
+        if not isinstance(text, str) or len(text) > LONGEST_REPORT:
+            raise ValueError(f"{type(text).__name__}, or more than {LONGEST_REPORT} characters")
+        items = json.loads(text)
+        if not isinstance(items, list):
+            raise ValueError("no list")
+        failures = [_failure(item) for item in items]
+        ids = [failure.client_id for failure in failures]
+        if len(set(ids)) != len(ids):
+            raise ValueError("a client twice")
+        if client_ids is not None and not set(ids) <= set(client_ids):
+            raise ValueError("clients that were not asked")
+        if round_ is not None and any(failure.round != round_ for failure in failures):
+            raise ValueError("another round")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise KnowledgeError(
+            "A reply's list of failures cannot be read", got=str(error)[:200]
+        ) from error
+    return failures
+
+
+def _failure(item: object) -> Failure:
+    """Return one failure, its texts no longer than anybody would read."""
+    if not isinstance(item, dict) or set(item) != set(_FAILURE):
+        raise ValueError("an entry with other fields")
+    for name, kind in _FAILURE.items():
+        if type(item[name]) is not kind:
+            raise ValueError(f"'{name}' of another type")
+    return Failure(
+        **{
+            name: _printable(value[-LONGEST_TEXT:]) if isinstance(value, str) else value
+            for name, value in item.items()
+        }
+    )
+
+
+def _printable(text: str) -> str:
+    """Return the text without what could move a terminal's cursor."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
+LONGEST_REPORT = 16 * 2**20
+"""Characters of all failures of a reply; a node may host thousands of clients."""
+LONGEST_TEXT = 20_000
+"""Characters of an error or a traceback that are kept, the last ones."""
+_FAILURE = {
+    "client_id": int,
+    "round": int,
+    "phase": str,
+    "error": str,
+    "traceback": str,
+    "is_mistake": bool,
+}

@@ -21,6 +21,15 @@ from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
 SIMPLEX_TOLERANCE = 1e-3
 """How far a row of probabilities may be from summing to 1; what float16 codecs need."""
 
+LARGEST_LOGIT = 1e9
+"""Beyond it one finite number makes sums of squares, and so everybody's teacher, infinite."""
+
+MOST_EXAMPLES = 2**40
+"""The most samples that a client may claim to have; sums of such claims stay within int64."""
+
+LONGEST_TEXT = 2**16
+"""Bytes of a field of text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
@@ -48,7 +57,7 @@ class ArrayField:
     dtype: type[np.generic]
     dims: str
     optional: bool = False
-    values: str = ""  # "", "not negative" or "simplex"
+    values: str = ""  # "", "count", "logits", "not negative", "simplex" or "metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +71,8 @@ _IDS = ArrayField(np.int64, "K")
 FIELDS: dict[type, dict[str, ArrayField | TextField]] = {
     KnowledgeBank: {
         "client_ids": _IDS,
-        "logits": ArrayField(np.float32, "K P C"),
-        "num_examples": ArrayField(np.int64, "K", values="not negative"),
+        "logits": ArrayField(np.float32, "K P C", values="logits"),
+        "num_examples": ArrayField(np.int64, "K", values="count"),
         "class_distribution": ArrayField(np.float32, "K C", optional=True, values="simplex"),
         "mask": ArrayField(np.bool_, "K P", optional=True),
         "confidence": ArrayField(np.float32, "K P", optional=True),
@@ -78,18 +87,18 @@ FIELDS: dict[type, dict[str, ArrayField | TextField]] = {
         "client_ids": _IDS,
         "values": ArrayField(np.float32, "K C D"),
         "present": ArrayField(np.bool_, "K C"),
-        "num_examples": ArrayField(np.int64, "K C", optional=True, values="not negative"),
+        "num_examples": ArrayField(np.int64, "K C", optional=True, values="count"),
     },
     ModelBank: {
         "client_ids": _IDS,
-        "num_examples": ArrayField(np.int64, "K", values="not negative"),
+        "num_examples": ArrayField(np.int64, "K", values="count"),
         "sizes": ArrayField(np.int64, "K", values="not negative"),
         "values": ArrayField(np.float32, "N", values="per model"),
     },
     ClientMetrics: {
         "client_ids": _IDS,
         "names": TextField(tuple),
-        "values": ArrayField(np.float64, "K M"),
+        "values": ArrayField(np.float64, "K M", values="metrics"),
     },
 }
 
@@ -137,6 +146,10 @@ def check_header(
     for dim, size in zip(dims, array.shape, strict=True):
         if dim != "bytes":
             check_size(dim, size, name, sizes)
+        elif size > LONGEST_TEXT:
+            raise KnowledgeError(
+                f"'{name}' is too long", got=f"{size} bytes", allowed=f"at most {LONGEST_TEXT}"
+            )
 
 
 def check_size(dim: str, size: int, name: str, sizes: dict[str, tuple[int, str]]) -> None:
@@ -171,9 +184,17 @@ def check_ids(client_ids: Tensor, expect: Expectation | None) -> None:
 def check_values(name: str, tensor: Tensor, values: str, client_ids: Tensor) -> None:
     """Raise unless the numbers of a field mean what the field promises, naming the client."""
     rows = tensor.reshape(len(tensor), -1)
-    if tensor.is_floating_point():
+    if values == "metrics":  # what a client has no data for is NaN
+        _blame(name, torch.isinf(rows), client_ids, "not finite", "numbers, or NaN for none")
+    elif tensor.is_floating_point():
         _blame(name, ~torch.isfinite(rows), client_ids, "not finite", "finite numbers")
-    if values:
+    if values == "logits":
+        allowed = f"numbers up to {LARGEST_LOGIT:g}"
+        _blame(name, rows.abs() > LARGEST_LOGIT, client_ids, "too large", allowed)
+    if values == "count":
+        allowed = f"at most {MOST_EXAMPLES} samples"
+        _blame(name, rows > MOST_EXAMPLES, client_ids, "too large", allowed)
+    if values in ("count", "not negative", "simplex"):
         # float32 rounding may leave a hair below 0.
         least = -SIMPLEX_TOLERANCE if values == "simplex" else 0
         _blame(name, rows < least, client_ids, "negative", "numbers from 0 upwards")
@@ -205,9 +226,11 @@ def _blame(name: str, wrong: Tensor, client_ids: Tensor, what: str, allowed: str
         return
     counts = wrong.sum(dim=1)
     first = int(counts.nonzero()[0])
-    raise KnowledgeError(
+    error = KnowledgeError(
         f"'{name}' of client {int(client_ids[first])} holds impossible values",
         got=f"{int(counts[first])} of {wrong.shape[1]} {what}",
         allowed=allowed,
         next_step="If its training diverged, lower optimizer.lr." if what == "not finite" else None,
     )
+    error.client_ids = tuple(client_ids[counts > 0].tolist())
+    raise error

@@ -294,8 +294,22 @@ class ClientMetrics:
 
     @classmethod
     def stack(cls, parts: Sequence[ClientMetrics]) -> ClientMetrics:
-        """Join the metrics of several nodes into one table, ordered by ``client_id``."""
-        return join_clients(cls, parts)
+        """Join the metrics of several nodes into one table, ordered by ``client_id``.
+
+        A metric that all clients of one node lack is NaN for them.
+        """
+        names = tuple(sorted({name for part in parts for name in part.names}))
+        return join_clients(cls, [part.aligned(names) for part in parts])
+
+    def aligned(self, names: tuple[str, ...]) -> ClientMetrics:
+        """Return the table with the columns ``names``; those it has no values for are NaN."""
+        if names == self.names:
+            return self
+        values = torch.full((len(self.client_ids), len(names)), torch.nan, dtype=torch.float64)
+        for column, name in enumerate(names):
+            if name in self.names:
+                values[:, column] = self.values[:, self.names.index(name)]
+        return ClientMetrics(self.client_ids, names, values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,8 @@ def decode(
                 check_models(found["sizes"], found[name], found["client_ids"], expect)
             else:
                 check_values(name, found[name], values, found["client_ids"])
+            if values == "simplex" and bool((found[name] < 0).any()):
+                found[name] = found[name].clamp(min=0)  # rounding's hair; its logarithm is NaN
     return cls(**found)
 
 

@@ -73,6 +73,7 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
             link=setup.plan.link,
             num_nodes=setup.num_nodes,
             patience=setup.patience,
+            fail_fast=setup.plan.fail_fast,
             on_answer=on_answer,
             on_silence=on_silence,
         )

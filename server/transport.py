@@ -18,21 +18,19 @@ from fedfuse.messages import (
     ACKNOWLEDGED,
     CLIENTS,
     DISTILL,
-    FAILURES,
     HEADER,
     HELLO,
-    KNOWLEDGE,
-    METRICS,
     TEACHERS,
     TRAIN,
     Failure,
     Header,
-    load_failures,
 )
 from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
 from fedfuse.wire import Expectation, decode, encode
+from server.hello import read_hello
 from server.link import Link, distinct_bytes
 from server.patience import Patience
+from server.replies import Arrays, Question, odd_ones_out, quarantine, read_reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +66,8 @@ class Federation:
         link: How predictions are read and teachers written.
         num_nodes: How many nodes there will be; None waits until every client has one.
         patience: How long to wait.
+        fail_fast: Whether a node whose first words are refused stops the run; if not, it is left
+            out, and the others must host every client.
         on_answer: Called with the ids of the clients that a node has answered for.
         on_silence: Called now and then with the ids of clients that have not answered for
             unusually long, and the seconds since they were asked.
@@ -89,11 +89,14 @@ class Federation:
         link: Link | None = None,
         num_nodes: int | None = 1,
         patience: Patience = Patience(),  # noqa: B008 - frozen
+        fail_fast: bool = True,
         on_answer: Callable[[Sequence[int]], None] = lambda _: None,
         on_silence: Callable[[Sequence[int], float], None] = lambda _, __: None,
     ) -> None:
         self._grid = grid
         self._patience = patience
+        self._fail_fast = fail_fast
+        self._left_out: list[Failure] = []
         self._on_answer = on_answer
         self._on_silence = on_silence
         self._usual: dict[str, float] = {}
@@ -108,7 +111,12 @@ class Federation:
                 "The nodes together do not host each client once",
                 got=f"client ids {hosted}",
                 allowed=f"each of 0 to {num_clients - 1} exactly once",
-                next_step="Give each node another partition-id and all the same num_clients.",
+                next_step=" ".join(
+                    [
+                        "Give each node another partition-id and all the same num_clients.",
+                        *(failure.error for failure in self._left_out),
+                    ]
+                ),
             )
 
     def train(self, header: Header, client_ids: Sequence[int]) -> Answer:
@@ -130,9 +138,14 @@ class Federation:
             messages = [Message(RecordDict(), node_id, HELLO) for node_id in found]
             for message, reply in self._patience.ask(self._grid, messages):
                 node_id = message.metadata.dst_node_id
-                if isinstance(reply, str):
-                    raise FedfuseError(f"Node {node_id} cannot take part", got=reply)
-                hosts[node_id] = _hello(reply, *fingerprints)
+                try:
+                    if isinstance(reply, str):
+                        raise FedfuseError(f"Node {node_id} cannot take part", got=reply)
+                    hosts[node_id] = read_hello(reply.content, node_id, fingerprints, num_clients)
+                except FedfuseError as error:
+                    if self._fail_fast:
+                        raise
+                    self._left_out.append(_no_client("hello", str(error)))
             num_hosted = sum(map(len, hosts.values()))
             if num_hosted >= num_clients or (num_nodes is not None and len(hosts) >= num_nodes):
                 break
@@ -172,10 +185,21 @@ class Federation:
                 content[TEACHERS] = _array_record(arrays)
             asked[node_id] = ids
             messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
-        num_public = self._num_public(header.round)
+        num_public, kind = self._num_public(header.round), self._kind
+        phase = message_type.rsplit(".", 1)[-1]
+
+        def expect(ids: tuple[int, ...]) -> Expectation:
+            sizes = kind.sizes_of(ids)
+            return Expectation(ids, num_public, self._num_classes, kind.width, sizes)
+
+        def decode_upload(arrays: Arrays, expected: Expectation) -> Upload:
+            if kind.upload is KnowledgeBank:
+                return self._link.read(arrays, expected)
+            return decode(kind.upload, arrays, expected)  # type: ignore[no-any-return]
+
         banks: list[Upload] = []
         metrics: list[ClientMetrics] = []
-        failures: list[Failure] = []
+        failures, self._left_out = self._left_out, []
         begun = time.monotonic()
 
         def silent(unanswered: Sequence[Message], seconds: float) -> None:
@@ -190,26 +214,18 @@ class Federation:
             if isinstance(reply, str):
                 failures += _absent(node_ids, header.round, message_type, reply)
                 continue
-            content = reply.content
-            failed = load_failures(str(content.config_records[FAILURES]["json"]))
-            failures += failed
-            lost = {failure.client_id for failure in failed}
-            ids = tuple(i for i in node_ids if i not in lost)
-            kind = self._kind
-            expected = Expectation(
-                ids, num_public, self._num_classes, kind.width, kind.sizes_of(ids)
-            )
-            if KNOWLEDGE in content:
-                arrays = _read(content.array_records[KNOWLEDGE])
-                num_bytes += _exchanged(arrays)
-                if kind.upload is KnowledgeBank:
-                    banks.append(self._link.read(arrays, expected))
-                else:
-                    banks.append(decode(kind.upload, arrays, expected))
-            if METRICS in content:
-                metrics.append(
-                    decode(ClientMetrics, _read(content.array_records[METRICS]), expected)
-                )
+            question = Question(node_ids, header, phase, expect, decode_upload)
+            read = read_reply(reply.content, question)
+            failures += read.failures
+            num_bytes += _exchanged(read.arrays)
+            if read.knowledge is not None:
+                banks.append(read.knowledge)
+            if read.metrics is not None:
+                metrics.append(read.metrics)
+        banks, odd = odd_ones_out(banks)
+        for bank, reason in odd:
+            question = Question((), header, phase, expect, decode_upload)
+            failures += [quarantine(i, question, reason) for i in bank.client_ids.tolist()]
         if sent is not None:
             self._link.lost([failure.client_id for failure in failures])
         return Answer(
@@ -221,26 +237,9 @@ class Federation:
         )
 
 
-def _hello(reply: Message, public_fingerprint: str, common_fingerprint: str) -> tuple[int, ...]:
-    """Return the clients that a node hosts, if it shares with the server what it must."""
-    header = reply.content.config_records[HEADER]
-    theirs = str(header["public"])
-    if theirs != public_fingerprint:
-        raise FedfuseError(
-            "A node holds another public set than the server",
-            got=f"hash {theirs} on node {reply.metadata.src_node_id}",
-            allowed=f"hash {public_fingerprint}",
-            next_step="Give every host the same public samples in the same order.",
-        )
-    if (common := str(header.get("common", ""))) != common_fingerprint:
-        raise FedfuseError(
-            "A node holds another test pool or another split of the data than the server",
-            got=f"hash {common} on node {reply.metadata.src_node_id}",
-            allowed=f"hash {common_fingerprint}",
-            next_step="Give every host the same data set and the same configuration.",
-        )
-    ids = reply.content.array_records[CLIENTS]["client_ids"].numpy()
-    return tuple(ids.tolist())
+def _no_client(phase: str, reason: str) -> Failure:
+    """Return the failure of a node that nobody can tell the clients of."""
+    return Failure(-1, 0, phase, reason, traceback="", is_mistake=False, quarantined=True)
 
 
 def _absent(
@@ -266,10 +265,6 @@ def _distinct(sent: Download | Parcel | None, num_bytes: int) -> int:
 
 def _array_record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
     return ArrayRecord({name: Array(array) for name, array in arrays.items()})
-
-
-def _read(record: ArrayRecord) -> dict[str, np.ndarray]:
-    return {name: array.numpy() for name, array in record.items()}
 
 
 def _exchanged(arrays: dict[str, np.ndarray]) -> int:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fedfuse.messages import Failure
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.figures import mean
 from server.reporters.folder import RunFolder
@@ -68,6 +69,9 @@ class Files:
             if self._weights is None:
                 self._weights = _Weights(self._folder, weights.shape)
             self._weights.add(record.round, weights)
+        for failure in record.failures:
+            kind, words = absence(failure)
+            self._folder.event(kind, arm=arm, **words)
         means = {
             f"{name}_mean": value
             for name in ("accuracy_own", "accuracy_global")
@@ -82,6 +86,16 @@ class Files:
         if self._weights is not None:
             self._weights.finish()
             self._weights = None
+
+
+def absence(failure: Failure) -> tuple[str, dict[str, Any]]:
+    """Return the kind and the fields of the event that a client's failure is."""
+    return "quarantine" if failure.quarantined else "absent", {
+        "client": failure.client_id,
+        "round": failure.round,
+        "phase": failure.phase,
+        "reason": failure.error,
+    }
 
 
 class _Metrics:

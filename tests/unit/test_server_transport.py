@@ -97,8 +97,8 @@ def meet(*hosts: Host, patience: Patience = Patience(interval=0.001), **more) ->
         ),
         ([Host((0, 1)), Host((2,), common="other")], ["another test pool", "hash other", "hash c"]),
         ([Host((0, 1)), Host((1, 2))], ["each client once", "[0, 1, 1, 2]", "partition-id"]),
-        ([Host((0, 0, 1, 2))], ["each client once", "[0, 0, 1, 2]"]),
-        ([Host((0, 1)), Host((3,))], ["each client once", "[0, 1, 3]"]),
+        ([Host((0, 0, 1, 2))], ["Node 1", "too many client ids", "num_clients"]),
+        ([Host((0, 1)), Host((3,))], ["Node 2", "[3]", "num_clients"]),
     ],
     ids=["public set", "test pool", "client at two nodes", "client twice at a node", "stranger"],
 )

@@ -225,6 +225,9 @@ def test_whatever_arrives_is_read_or_refused(data, cls):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("cls", "name"), FLOATS)
 def test_numbers_that_are_none(cls, name, value):
+    if cls is ClientMetrics and np.isnan(value):
+        pytest.skip("a metric that a client has no data for is NaN")
+
     def poison(array):
         array[1].reshape(-1)[:2] = value
         return array

@@ -1,0 +1,162 @@
+"""Read what a node replied, believing nothing of it.
+
+Whatever is wrong with a reply ends here as a :class:`fedfuse.messages.Failure` of the clients
+concerned, marked as quarantined: the round goes on without them or stops, as the user wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import RecordDict
+
+from fedfuse.errors import KnowledgeError
+from fedfuse.exchange.kind import Upload
+from fedfuse.messages import FAILURES, KNOWLEDGE, METRICS, Failure, Header, load_failures
+from fedfuse.records import read_arrays, take
+from fedfuse.types import ClientMetrics
+from fedfuse.wire import Expectation, decode
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is left of a reply once everything wrong with it is set aside.
+
+    Args:
+        knowledge: What the clients sent up; None if nothing was asked for or nothing was usable.
+        metrics: Their metrics, likewise.
+        failures: The clients that could not finish, and those in quarantine.
+        arrays: The knowledge as it arrived, for counting bytes.
+    """
+
+    knowledge: Upload | None
+    metrics: ClientMetrics | None
+    failures: tuple[Failure, ...]
+    arrays: Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a node was asked in one phase.
+
+    Args:
+        client_ids: For which clients.
+        header: With which header.
+        phase: ``train`` or ``distill``.
+        expect: Client ids to what their arrays must be.
+        decode: Arrays to knowledge; raises :class:`KnowledgeError`.
+    """
+
+    client_ids: tuple[int, ...]
+    header: Header
+    phase: str
+    expect: Callable[[tuple[int, ...]], Expectation]
+    decode: Callable[[Arrays, Expectation], Any]
+
+
+def read_reply(content: RecordDict, question: Question) -> Reply:
+    """Return what a reply holds; clients that sent something impossible are in quarantine.
+
+    Where the mistake is in the numbers of some clients, the node's others stay; a reply that is
+    malformed says nothing trustworthy about any of its clients.
+    """
+    outside: dict[int, Failure] = {}
+    while True:
+        left = tuple(i for i in question.client_ids if i not in outside)
+        if not left:
+            return Reply(None, None, tuple(outside.values()), {})
+        try:
+            reply = _read(content, replace(question, client_ids=left), set(outside))
+        except KnowledgeError as error:
+            guilty = [i for i in left if i in error.client_ids] or left
+            outside |= {i: quarantine(i, question, str(error)) for i in guilty}
+            continue
+        return replace(reply, failures=(*outside.values(), *reply.failures))
+
+
+def quarantine(client_id: int, question: Question, reason: str) -> Failure:
+    """Return the failure of a client whose answer cannot be used."""
+    return Failure(
+        client_id=client_id,
+        round=question.header.round,
+        phase=question.phase,
+        error=f"its answer was refused: {reason}",
+        traceback="",
+        is_mistake=False,
+        quarantined=True,
+    )
+
+
+def odd_ones_out(uploads: Sequence[Upload]) -> tuple[list[Upload], list[tuple[Upload, str]]]:
+    """Return the uploads that agree on what they hold, and the others with the reason.
+
+    What most clients sent counts (of equals, what the lowest id sent): whether to send, say, a
+    label histogram is the configuration's to say and not a node's.
+    """
+    by_fields: dict[tuple[str, ...], list[Upload]] = {}
+    for upload in uploads:
+        held = tuple(f.name for f in fields(upload) if getattr(upload, f.name) is not None)
+        by_fields.setdefault(held, []).append(upload)
+    if len(by_fields) < 2:
+        return list(uploads), []
+
+    def weight(held: tuple[str, ...]) -> tuple[int, int]:
+        ids = [i for upload in by_fields[held] for i in upload.client_ids.tolist()]
+        return len(ids), -min(ids)
+
+    usual = max(by_fields, key=weight)
+    odd = [
+        (upload, f"it sent {', '.join(held)} where the others sent {', '.join(usual)}")
+        for held, group in by_fields.items()
+        if held != usual
+        for upload in group
+    ]
+    return by_fields[usual], odd
+
+
+def _read(content: RecordDict, question: Question, outside: set[int]) -> Reply:
+    """Read a reply of which the clients ``outside`` do not count any more."""
+    header = question.header
+    everyone = (*question.client_ids, *outside)
+    report = take(content.config_records, FAILURES, "The reply").get("json")
+    failed = [
+        f for f in load_failures(report, everyone, header.round) if f.client_id not in outside
+    ]
+    lost = {failure.client_id for failure in failed}
+    ids = tuple(i for i in question.client_ids if i not in lost)
+    gone = tuple(sorted({*outside} - lost))
+    parts: dict[str, Arrays] = {}
+    for name, asked in ((KNOWLEDGE, header.share), (METRICS, header.evaluate)):
+        if name in content and not asked:
+            raise KnowledgeError(f"The reply holds '{name}', which nobody asked for")
+        if asked and ids:
+            record = take(content.array_records, name, "The reply")
+            parts[name] = _without(read_arrays(record, f"'{name}'"), gone)
+    expected = question.expect(ids)
+    metrics = knowledge = None
+    # Metrics first: reading knowledge may change what a codec remembers.
+    if METRICS in parts:
+        metrics = decode(ClientMetrics, parts[METRICS], expected)
+    if KNOWLEDGE in parts:
+        knowledge = question.decode(parts[KNOWLEDGE], expected)
+    return Reply(knowledge, metrics, tuple(failed), parts.get(KNOWLEDGE, {}))
+
+
+def _without(arrays: Mapping[str, npt.NDArray[Any]], client_ids: Sequence[int]) -> Arrays:
+    """Return the arrays less the rows of some clients, where each array has a row per client."""
+    ids = arrays.get("client_ids")
+    if not client_ids or ids is None or ids.ndim != 1:
+        return dict(arrays)
+    keep = ~np.isin(ids, np.array(client_ids))
+    if any(len(array) != len(ids) for name, array in arrays.items() if name not in _TEXT):
+        raise KnowledgeError("The reply cannot be read without the clients that were refused")
+    return {name: array if name in _TEXT else array[keep] for name, array in arrays.items()}
+
+
+_TEXT = frozenset({"names", "space"})
