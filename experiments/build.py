@@ -247,12 +247,6 @@ def build_combine(parts: Parts, public: PublicRounds, device: torch.device) -> C
     return FusePredictions(parts.pipeline, public, device)
 
 
-def build_watchers(cfg: DictConfig) -> list[Reporter]:
-    """Return who watches besides the run folder and the terminal."""
-    reporter: Reporter | None = instantiate(cfg.reporter, "reporter")
-    return [] if reporter is None else [reporter]
-
-
 def arms_of(
     cfg: DictConfig, combine: Combine | None
 ) -> tuple[tuple[str, ...], dict[str, Combine | None]]:

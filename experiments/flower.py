@@ -113,8 +113,9 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
     from rich.console import Console
 
     from experiments import launch, table
-    from experiments.build import Parts, build_watchers
+    from experiments.build import Parts
     from experiments.facts import facts
+    from experiments.watchers import build_watchers
     from server.app import ServerSetup, make_server_app
     from server.reporters.files import Files
     from server.reporters.folder import RunFolder

@@ -166,8 +166,8 @@ def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
     from rich.console import Console
 
     from experiments import launch, table
-    from experiments.build import build_watchers
     from experiments.failures import Absences
+    from experiments.watchers import build_watchers
     from server.reporters.files import Files
     from server.reporters.lines import Lines
     from server.reporters.many import Many
