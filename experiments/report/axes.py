@@ -156,7 +156,7 @@ class Frame:
         """Return what stands behind the data."""
         left, right = self.x.start, self.x.end
         bottom, top = self.y.start, self.y.end
-        marks: list[Mark] = [Text(4, top - 14, shortened(self.y_label, right), "muted")]
+        marks: list[Mark] = [Text(0, top - 14, shortened(self.y_label, right), "muted")]
         for tick in self.y_ticks:
             y = self.y(tick)
             marks.append(Line(((left, y), (right, y)), "grid"))

@@ -43,6 +43,16 @@ class Arm:
         there = np.flatnonzero(np.isfinite(values).any(axis=1))
         return values[there[-1]] if len(there) else None
 
+    def at_best(self, metric: str) -> Array | None:
+        """Return the values [K] at the tested round of the highest mean validation accuracy."""
+        values, chosen = self.at(metric), self.at("accuracy_val")
+        if values is None or chosen is None:
+            return None
+        there = np.isfinite(values).any(axis=1) & np.isfinite(chosen).any(axis=1)
+        if not there.any():
+            return None
+        return values[there][np.nanmean(chosen[there], axis=1).argmax()]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -89,6 +99,22 @@ class Run:
     def counts(self) -> npt.NDArray[np.integer]:
         """Return the training samples per client and class, [K, C]."""
         return np.array([client["class_counts"] for client in self.summary["clients"]])
+
+    def test_sizes(self, test: str) -> Array | None:
+        """Return how many test samples are behind each client's accuracy, [K]."""
+        import pyarrow.parquet as pq
+
+        file = self.path / "partition.parquet"
+        if not file.exists():
+            return None
+        table = pq.read_table(
+            file, columns=["client_id", "index"], filters=[("split", "=", "test")]
+        )
+        clients, index = table["client_id"].to_numpy(), table["index"].to_numpy()
+        count = int(self.summary["num_clients"])
+        if test == "accuracy_own":
+            return np.bincount(clients, minlength=count).astype(float)
+        return np.full(count, float(index.max() + 1))
 
 
 def read_run(path: Path) -> Run:

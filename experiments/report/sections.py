@@ -18,6 +18,7 @@ from experiments.report.figures.times import phase_keys, time_bars
 from experiments.report.gather import Lineup
 from experiments.report.material import TESTS, Arm, Array, Run
 from experiments.report.theme import look
+from experiments.report.verdicts import compared
 
 LOCAL = "local"
 Looks = Mapping[str, tuple[str, str]]
@@ -46,7 +47,7 @@ def figures(lineup: Lineup, number: int, style: Looks, most_frames: int) -> Iter
     local = local_arms(lineup)
     yield from _some(_curves(lineup, local, style, suffix))
     yield from _some(_gains(lineup, suffix))
-    yield _labels(lineup, suffix)
+    yield from _some(_labels(lineup, suffix))
     taken: set[str] = set()
     for i, (name, runs) in enumerate(lineup.methods.items()):
         slug = re.sub(r"\W+", "_", name).strip("_")
@@ -99,8 +100,8 @@ def _gains(lineup: Lineup, suffix: str) -> Figure | None:
     found: dict[tuple[str, str], tuple[Array, tuple[int, ...]]] = {}
     for name, runs in lineup.contenders.items():
         for test in TESTS:
-            if (table := paired_gains(runs, test)) is not None:
-                found[name, test] = table, tuple(run.seed for run in runs)
+            if (outcome := compared(runs, test)) is not None:
+                found[name, test] = outcome.gains, outcome.seeds
     if not found:
         return None
     # One scale per test, so that methods can be compared by eye.
@@ -131,26 +132,16 @@ def _gains(lineup: Lineup, suffix: str) -> Figure | None:
     )
 
 
-def paired_gains(runs: Sequence[Run], test: str) -> Array | None:
-    """Return accuracy minus the same client's baseline at the last round, [S, K]."""
-    rows = []
-    for run in runs:
-        if run.baseline is None:
-            continue
-        after, before = run.arm.last(test), run.baseline.last(test)
-        if after is not None and before is not None:
-            rows.append(after - before)
-    return np.stack(rows) if rows else None
-
-
-def _labels(lineup: Lineup, suffix: str) -> Figure:
+def _labels(lineup: Lineup, suffix: str) -> Figure | None:
     run = next(iter(lineup.methods.values()))[0]
     counts = run.counts
+    if not counts.any():  # hosts with their own data do not tell who holds what
+        return None
     rows = [(k, c, int(n)) for (k, c), n in np.ndenumerate(counts)]
     return Figure(
         f"labels{suffix}",
         "Who holds which classes",
-        "A row per client, a column per class: the darker, the larger the class's share of the "
+        "A row per client, a column per class: the stronger the colour, the larger the class's share of the "
         "client's training samples. The bar is how many samples it has. "
         f"Seed {run.seed}; other seeds deal anew.",
         (label_map(counts, title=f"Training samples, {len(counts)} clients"),),
@@ -163,7 +154,7 @@ def _effectiveness(name: str, run: Run, most: int, suffix: str) -> Figure | None
     if run.weights is None:
         return None
     rounds, weights = run.weights
-    if not len(rounds):
+    if not len(rounds) or is_uniform(weights):
         return None
     shown = chosen(len(rounds), most)
     panels, rows = [], []
@@ -183,6 +174,13 @@ def _effectiveness(name: str, run: Run, most: int, suffix: str) -> Figure | None
         Numbers(("round", "receiver", "source", "weight"), tuple(rows)),
         frames=tuple(f"round {rounds[i]}" for i in shown),
     )
+
+
+def is_uniform(weights: Array) -> bool:
+    """Tell whether everybody counts the same for everybody who takes part, in every round."""
+    taking = weights.any(axis=-1)
+    shares = taking[..., None, :] / np.maximum(taking.sum(axis=-1), 1)[..., None, None]
+    return bool(np.allclose(weights, np.where(taking[..., None], shares, 0.0), atol=1e-5))
 
 
 def _neighbours(lineup: Lineup, style: Looks, suffix: str) -> Figure | None:
@@ -210,7 +208,8 @@ def _neighbours(lineup: Lineup, style: Looks, suffix: str) -> Figure | None:
         f"neighbours{suffix}",
         "How far clients listen to others",
         "Means over the clients. A self-weight of 1 is learning alone; as many effective "
-        "neighbours as there are clients is plain averaging. " + _band_words(arms),
+        "neighbours as there are clients is plain averaging, which has no matrix of its own here. "
+        + _band_words(arms),
         tuple(panels),
         Numbers(("measure", "method", "round", "seed_number", "value"), tuple(rows)),
         _keys(arms, style),

@@ -14,6 +14,13 @@ from experiments.report.material import Run, read_run
 from experiments.report.page import Group, Report
 from experiments.report.sections import LOCAL, figures, looks
 from experiments.report.table import Cell, Column, Table
+from experiments.report.verdicts import (
+    BEST,
+    Compared,
+    comparison_table,
+    comparisons,
+    sentences,
+)
 from fedfuse import __version__
 
 DRAWN_MATRICES = 60
@@ -38,6 +45,7 @@ def tell(runs: Sequence[Run], notes: Sequence[str] = ()) -> Report:
     style = looks(found)
     talking = sum(len(lineup.methods) for lineup in found)
     most = min(12, max(2, DRAWN_MATRICES // talking))
+    last, best = comparisons(found), comparisons(found, BEST)
     groups = tuple(
         Group(lineup.label, tuple(figures(lineup, i if len(found) > 1 else 0, style, most)))
         for i, lineup in enumerate(found, 1)
@@ -46,13 +54,39 @@ def tell(runs: Sequence[Run], notes: Sequence[str] = ()) -> Report:
         title=_title(found),
         about=_about(runs, found),
         notes=tuple(notes),
-        verdicts=(),
-        tables=(),
+        verdicts=sentences(last),
+        tables=_tables(last, best),
         overview=(),
         groups=groups,
         appendix=(_configuration(runs), _environment(runs), _runs(runs)),
         written=f"Written by fedfuse-report {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
     )
+
+
+def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, ...]:
+    tables = []
+    if last:
+        tables.append(
+            comparison_table(
+                last,
+                name="comparison",
+                title="Against local training",
+                caption="At the last round. Intervals treat the seeds as the independent trials, "
+                "because the clients of one seed share data and start. Helped and harmed are "
+                "clients (of every seed) whose change is larger than the error of their test sets.",
+            )
+        )
+    if best:
+        tables.append(
+            comparison_table(
+                best,
+                name="validation",
+                title="The same at the best validation round",
+                caption="The round that each arm would have chosen by its clients' own validation "
+                "data; test data never choose a round.",
+            )
+        )
+    return tuple(tables)
 
 
 def _title(found: Sequence[Lineup]) -> str:

@@ -75,10 +75,12 @@ def to_html(table: Table) -> str:
         for column in table.columns
     )
     rows = "".join(f"<tr>{_row(table.columns, row)}</tr>" for row in table.rows)
+    name = escape(table.name)
     return (
+        f'<p class="caption" id="about-{name}">{escape(table.caption)}</p>'
         f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.title)}">'
-        f'<table class="sortable" id="table-{escape(table.name)}"><caption>{escape(table.caption)}'
-        f"</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<table class="sortable" id="table-{name}" aria-describedby="about-{name}">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -136,7 +136,7 @@ def browser(command: str, profile: Path) -> Iterator[Page]:
     )
     try:
         port = _port(process, profile / "DevToolsActivePort")
-        with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE) as answer:  # noqa: S310
+        with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE) as answer:
             target = next(item for item in json.load(answer) if item["type"] == "page")
         with connect(target["webSocketDebuggerUrl"], max_size=None) as socket:
             yield Page(socket)

@@ -88,7 +88,7 @@ def curves(
         x_text,
         y_text,
     ).marks()
-    marks.append(Text(4, 18, shortened(title, width - 8, 13.5), "ink", 13.5, bold=True))
+    marks.append(Text(0, 18, shortened(title, width - 8, 13.5), "ink", 13.5, bold=True))
     for line in series:
         marks += _band(line, x, y)
     for line in series:

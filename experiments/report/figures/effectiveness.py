@@ -28,8 +28,8 @@ def weight_matrix(weights: npt.NDArray[np.floating], *, title: str) -> Drawing:
     step = SIDE / clients
     scaled = np.sqrt(weights)  # small weights stay visible
     marks: list[Mark] = [
-        Text(4, 18, title, "ink", 13.5, bold=True),
-        Text(4, TOP - 22, "columns: whose knowledge"),
+        Text(0, 18, title, "ink", 13.5, bold=True),
+        Text(0, TOP - 22, "columns: whose knowledge"),
         Box(LEFT, TOP, SIDE, SIDE, outline="grid"),
         Pixels(LEFT, TOP, SIDE, SIDE, 0.72 * scaled, label="weights"),
     ]
@@ -38,7 +38,7 @@ def weight_matrix(weights: npt.NDArray[np.floating], *, title: str) -> Drawing:
         middle = step * (client + 0.5)
         marks.append(Text(LEFT + middle, TOP - 6, str(client), anchor="middle"))
         marks.append(Text(LEFT - 8, TOP + middle + 4, str(client), anchor="end"))
-    marks.append(Text(4, TOP + SIDE + 20, "rows: who learns from it"))
+    marks.append(Text(0, TOP + SIDE + 20, "rows: who learns from it"))
     if clients <= NUMBERED:
         size = min(12.0, step * 0.38)
         for i, j in np.ndindex(weights.shape):
@@ -67,7 +67,7 @@ def neighbour_graph(weights: npt.NDArray[np.floating], *, title: str) -> Drawing
         [centre[0] + ring * np.cos(angles), centre[1] + ring * np.sin(angles)], axis=1
     )
     radius = float(np.clip(ring * np.pi / clients * 0.55, 2.5, 14.0))
-    marks: list[Mark] = [Text(4, 18, title, "ink", 13.5, bold=True)]
+    marks: list[Mark] = [Text(0, 18, title, "ink", 13.5, bold=True)]
     edges = strongest(weights)
     for i, j in edges:
         share = float(weights[i, j])

@@ -50,7 +50,7 @@ def gain_strip(
         lambda rank: str(ids[order[int(rank)]]),
         lambda value: points(value / 100).replace(".0", "") if value else plain(0),
     ).marks()
-    marks.append(Text(4, 18, shortened(title, WIDTH - 8, 13.5), "ink", 13.5, bold=True))
+    marks.append(Text(0, 18, shortened(title, WIDTH - 8, 13.5), "ink", 13.5, bold=True))
     marks.append(Line(((LEFT, y(0)), (WIDTH - RIGHT, y(0))), "axis", 1.4))
     stem = float(np.clip(0.5 * (x(1) - x(0)), 1.0, 5.0))
     for rank, client in enumerate(order):

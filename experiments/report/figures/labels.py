@@ -26,8 +26,8 @@ def label_map(counts: npt.NDArray[np.integer], *, title: str) -> Drawing:
     totals = counts.sum(axis=1)
     shares = counts / np.maximum(totals, 1)[:, None]
     marks: list[Mark] = [
-        Text(4, 18, shortened(title, WIDTH - 8, 13.5), "ink", 13.5, bold=True),
-        Text(4, TOP - 8, "client"),
+        Text(0, 18, shortened(title, WIDTH - 8, 13.5), "ink", 13.5, bold=True),
+        Text(0, TOP - 8, "client"),
         Text(LEFT + wide + 12, TOP - 8, "samples"),
         Box(LEFT, TOP, wide, tall, outline="grid"),
         Pixels(

@@ -37,14 +37,14 @@ def time_bars(bars: Mapping[str, Mapping[str, float]], *, title: str) -> Drawing
     longest = max((sum(bar.values()) for bar in bars.values()), default=0.0) or 1.0
     x = Scale(0, longest, LEFT, WIDTH - RIGHT)
     bottom = TOP + STEP * len(bars)
-    marks: list[Mark] = [Text(4, 18, shortened(title, WIDTH - 8, 13.5), "ink", 13.5, bold=True)]
+    marks: list[Mark] = [Text(0, 18, shortened(title, WIDTH - 8, 13.5), "ink", 13.5, bold=True)]
     for tick in ticks(0, longest, 4):
         marks.append(Line(((x(tick), TOP), (x(tick), bottom)), "grid"))
         text = seconds(tick) if tick else "0"
         marks.append(Text(x(tick), bottom + 16, text, anchor="middle"))
     for i, (method, phases) in enumerate(bars.items()):
         y, start = TOP + STEP * i, 0.0
-        marks.append(Text(4, y + 20, shortened(method, LEFT - 12), "ink"))
+        marks.append(Text(0, y + 20, shortened(method, LEFT - 12), "ink"))
         for name, role in colours.items():
             spent = phases.get(name, 0.0)
             width = x(start + spent) - x(start)
