@@ -97,7 +97,8 @@ def _run(argv: list[str]) -> int:
 def _written(folder: Path, kind: str, figures: list[str], output: Path | None) -> list[Path]:
     """Read the folder, write what was asked for, and return the files."""
     from experiments.report import export
-    from experiments.report.story import tell_of
+    from experiments.report.story import tell
+    from experiments.results import load
 
     if kind == "html":
         from experiments.report.page import render, save
@@ -105,6 +106,6 @@ def _written(folder: Path, kind: str, figures: list[str], output: Path | None) -
         target = output or folder / "report.html"
         if target.is_dir():
             target /= "report.html"
-        return [save(target, lambda: render(tell_of(folder)))]
-    report = tell_of(folder)
+        return [save(target, lambda: render(tell(load(folder))))]
+    report = tell(load(folder))
     return export.write(export.parts(report, kind, figures), kind, output or folder / "figures")

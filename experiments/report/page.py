@@ -42,9 +42,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Figures under one heading; the label is empty for the only federation of a report."""
+    """A federation: its verdicts and figures; the label is empty for the only one of a report."""
 
     label: str
+    verdicts: tuple[Verdict, ...]
     figures: tuple[Figure, ...]
 
 
@@ -150,20 +151,20 @@ def _header(report: Report) -> str:
     return (
         '<header><div class="kicker"><span>fedfuse report</span>'
         '<button class="theme" type="button" aria-live="polite">theme: auto</button></div>'
-        f"<h1>{escape(report.title)}</h1>{about}{_verdicts(report)}{_notes(report)}"
+        f"<h1>{escape(report.title)}</h1>{about}{_verdicts(report.verdicts)}{_notes(report)}"
         f"{_navigation(report)}</header>\n"
     )
 
 
-def _verdicts(report: Report) -> str:
-    if not report.verdicts:
+def _verdicts(verdicts: Sequence[Verdict]) -> str:
+    if not verdicts:
         return ""
     items = "".join(
         f'<li class="{escape(v.tone)}"><span class="where">{escape(v.where)}</span>'
         f"{escape(v.text)}</li>"
-        for v in report.verdicts
+        for v in verdicts
     )
-    return f'<ul class="verdicts" id="verdict">{items}</ul>'
+    return f'<ul class="verdicts">{items}</ul>'
 
 
 def _notes(report: Report) -> str:
@@ -196,7 +197,7 @@ def _body(report: Report) -> str:
             is_open = " open" if i == 1 else ""
             parts.append(
                 f'<details id="federation-{i}"{is_open}><summary>{escape(group.label)}</summary>'
-                f"{inside}</details>"
+                f"{_verdicts(group.verdicts)}{inside}</details>"
             )
     parts += [f"<h2>{escape(table.title)}</h2>{to_html(table)}" for table in report.appendix]
     return "\n".join(parts)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from experiments.report import axes
 from experiments.report.figure import Figure, Key, Numbers, chosen
@@ -15,12 +16,12 @@ from experiments.report.figures.effectiveness import neighbour_graph, weight_mat
 from experiments.report.figures.gains import gain_strip, span_of
 from experiments.report.figures.labels import label_map
 from experiments.report.figures.times import phase_keys, time_bars
-from experiments.report.gather import Lineup
-from experiments.report.material import TESTS, Arm, Array, Run
 from experiments.report.theme import look
-from experiments.report.verdicts import compared
+from experiments.report.verdicts import Compared
+from experiments.results import TESTS, Arm, Lineup, Run
 
 LOCAL = "local"
+Array = npt.NDArray[np.floating]
 Looks = Mapping[str, tuple[str, str]]
 """Per method the colour and the stroke that it has in every figure."""
 
@@ -34,11 +35,14 @@ def looks(lineups: Sequence[Lineup]) -> dict[str, tuple[str, str]]:
     return {LOCAL: ("base", "5 4")} | {name: look(i) for i, name in enumerate(names)}
 
 
-def figures(lineup: Lineup, number: int, style: Looks, most_frames: int) -> Iterator[Figure]:
+def figures(
+    lineup: Lineup, done: Sequence[Compared], number: int, style: Looks, most_frames: int
+) -> Iterator[Figure]:
     """Yield the figures of a line-up.
 
     Args:
         lineup: The runs.
+        done: Their comparisons with local training.
         number: Which line-up of the report it is, from 1; 0 if it is the only one.
         style: From :func:`looks`.
         most_frames: Rounds of which the weights are drawn, at most.
@@ -46,7 +50,7 @@ def figures(lineup: Lineup, number: int, style: Looks, most_frames: int) -> Iter
     suffix = f"-{number}" if number else ""
     local = local_arms(lineup)
     yield from _some(_curves(lineup, local, style, suffix))
-    yield from _some(_gains(lineup, suffix))
+    yield from _some(_gains(done, suffix))
     yield from _some(_labels(lineup, suffix))
     taken: set[str] = set()
     for i, (name, runs) in enumerate(lineup.methods.items()):
@@ -96,14 +100,10 @@ def _curves(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) -> 
     )
 
 
-def _gains(lineup: Lineup, suffix: str) -> Figure | None:
-    found: dict[tuple[str, str], tuple[Array, tuple[int, ...]]] = {}
-    for name, runs in lineup.contenders.items():
-        for test in TESTS:
-            if (outcome := compared(runs, test)) is not None:
-                found[name, test] = outcome.gains, outcome.seeds
-    if not found:
+def _gains(done: Sequence[Compared], suffix: str) -> Figure | None:
+    if not done:
         return None
+    found = {(item.method, item.test): (item.found.gains, item.found.seeds) for item in done}
     # One scale per test, so that methods can be compared by eye.
     spans = {
         test: span_of([table for (_, t), (table, _) in found.items() if t == test])
@@ -141,8 +141,8 @@ def _labels(lineup: Lineup, suffix: str) -> Figure | None:
     return Figure(
         f"labels{suffix}",
         "Who holds which classes",
-        "A row per client, a column per class: the stronger the colour, the larger the class's share of the "
-        "client's training samples. The bar is how many samples it has. "
+        "A row per client, a column per class: the stronger the colour, the larger the class's "
+        "share of the client's training samples. The bar is how many samples it has. "
         f"Seed {run.seed}; other seeds deal anew.",
         (label_map(counts, title=f"Training samples, {len(counts)} clients"),),
         Numbers(("client", "class", "samples"), tuple(rows)),

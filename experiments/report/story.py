@@ -4,60 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 from experiments.report.axes import seconds
 from experiments.report.figure import Numbers
-from experiments.report.gather import Lineup, flatten, lineups, text, varying
-from experiments.report.material import Run, read_run
 from experiments.report.page import Group, Report
 from experiments.report.sections import LOCAL, figures, looks
 from experiments.report.table import Cell, Column, Table
 from experiments.report.verdicts import (
-    BEST,
     Compared,
+    compared,
     comparison_table,
-    comparisons,
+    overall,
     sentences,
 )
+from experiments.results import Lineup, Moment, Results, Run, flatten, lineups, text, varying
 from fedfuse import __version__
 
 DRAWN_MATRICES = 60
 """About how many rounds' weights a page draws in all; they are its heaviest part."""
 
 
-def tell_of(folder: Path) -> Report:
-    """Read a run or a sweep and return the report on it."""
-    folders = [folder] if (folder / "run.json").exists() else sorted(folder.glob("*/run.json"))
-    runs = [read_run(file if file == folder else file.parent) for file in folders]
-    return tell(runs)
+def tell(results: Results) -> Report:
+    """Return the report on what a folder holds.
 
-
-def tell(runs: Sequence[Run], notes: Sequence[str] = ()) -> Report:
-    """Return the report on finished runs.
-
-    Args:
-        runs: At least one.
-        notes: What else the reader must know.
+    Raises:
+        ConfigError: If its runs cannot be compared.
     """
+    runs = results.runs
     found = lineups(runs)
     style = looks(found)
     talking = sum(len(lineup.methods) for lineup in found)
     most = min(12, max(2, DRAWN_MATRICES // talking))
-    last, best = comparisons(found), comparisons(found, BEST)
-    groups = tuple(
-        Group(lineup.label, tuple(figures(lineup, i if len(found) > 1 else 0, style, most)))
-        for i, lineup in enumerate(found, 1)
-    )
+    last = [compared(lineup) for lineup in found]
+    best = [compared(lineup, Moment.BEST_VALIDATION) for lineup in found]
+    groups = []
+    for i, (lineup, done) in enumerate(zip(found, last, strict=True), 1):
+        number = i if len(found) > 1 else 0
+        drawn = tuple(figures(lineup, done, number, style, most))
+        groups.append(Group(lineup.label, sentences(done), drawn))
     return Report(
         title=_title(found),
         about=_about(runs, found),
-        notes=tuple(notes),
-        verdicts=sentences(last),
-        tables=_tables(last, best),
+        notes=tuple(results.notes()),
+        verdicts=sentences(last[0]) if len(found) == 1 else overall([*chain(*last)]),
+        tables=_tables([*chain(*last)], [*chain(*best)]),
         overview=(),
-        groups=groups,
+        groups=tuple(groups),
         appendix=(_configuration(runs), _environment(runs), _runs(runs)),
         written=f"Written by fedfuse-report {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
     )
@@ -71,9 +65,10 @@ def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, 
                 last,
                 name="comparison",
                 title="Against local training",
-                caption="At the last round. Intervals treat the seeds as the independent trials, "
-                "because the clients of one seed share data and start. Helped and harmed are "
-                "clients (of every seed) whose change is larger than the error of their test sets.",
+                caption="Test accuracy in % and gains in points, at the last round. The 95% "
+                "interval takes the seeds for independent trials, because the clients of one seed "
+                "share data and start. Helped and harmed count the clients of every seed whose "
+                "change is larger than the error of their test sets.",
             )
         )
     if best:
@@ -81,9 +76,9 @@ def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, 
             comparison_table(
                 best,
                 name="validation",
-                title="The same at the best validation round",
-                caption="The round that each arm would have chosen by its clients' own validation "
-                "data; test data never choose a round.",
+                title="At the best validation round",
+                caption="The same at the round that each arm would have chosen by its clients' own "
+                "validation data; test data never choose a round.",
             )
         )
     return tuple(tables)
@@ -166,7 +161,7 @@ def _facts(
         name,
         title,
         caption,
-        (Column(what, numeric=False), Column("value", numeric=False)),
+        (Column(what, numeric=False, code=True), Column("value", numeric=False, code=True)),
         tuple(rows),
         Numbers((what, "value"), tuple((key.text, value.text) for key, value in rows)),
     )
@@ -192,11 +187,11 @@ def _runs(runs: Sequence[Run]) -> Table:
         "Each with the part of its command that is not a default; the time includes the baseline "
         "where the run trained it itself.",
         (
-            Column("folder", numeric=False),
+            Column("folder", numeric=False, code=True),
             Column("method", numeric=False),
             Column("seed"),
             Column("time"),
-            Column("told", numeric=False),
+            Column("told", numeric=False, code=True),
         ),
         tuple(rows),
         Numbers(("folder", "method", "seed", "seconds"), tuple(numbers)),

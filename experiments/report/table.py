@@ -48,12 +48,14 @@ class Column:
     Args:
         name: Its heading.
         numeric: Whether it is aligned to the right.
+        code: Whether it may break anywhere, as keys and paths must.
         about: What it means, shown to a pointer resting on it.
     """
 
     name: str
     numeric: bool = True
     about: str = ""
+    code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,8 @@ def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
     for i, (column, cell) in enumerate(zip(columns, row, strict=True)):
         tag = 'th scope="row"' if i == 0 else "td"
         key = "" if cell.value is None else f' data-sort="{escape(str(cell.value))}"'
-        tone = f' class="{cell.tone}"' if cell.tone and not column.numeric else ""
-        if column.numeric:
-            tone = f' class="{" ".join(filter(None, ("number", cell.tone)))}"'
+        words = ("number" if column.numeric else "", "code" if column.code else "", cell.tone)
+        tone = f' class="{" ".join(filter(None, words))}"' if any(words) else ""
         cells.append(f"<{tag}{tone}{key}>{escape(cell.text)}</{tag[:2]}>")
     return "".join(cells)
 

@@ -1,4 +1,4 @@
-"""The comparisons of a report: every method against local training, on each test set."""
+"""The answers of a report: every method against local training, in words and as a table."""
 
 from __future__ import annotations
 
@@ -6,20 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from experiments.report.axes import points
 from experiments.report.figure import Numbers
-from experiments.report.gather import Lineup
-from experiments.report.material import TESTS, Array, Run
 from experiments.report.page import Verdict
 from experiments.report.table import Cell, Column, Table
-from fedfuse.compare import Comparison, compare, verdict
-
-LAST, BEST = "last", "best validation"
-"""The moments that a comparison can be of; never the best on test data."""
-
-LEVEL = 0.95
+from experiments.results import TESTS, Lineup, Moment, comparisons
+from fedfuse.compare import Comparison, verdict
 
 
 @dataclass(frozen=True)
@@ -27,8 +19,8 @@ class Compared:
     """A comparison and what it is of.
 
     Args:
-        federation: The line-up's label.
-        method: The method's name in the report.
+        federation: The line-up's label; empty if there is only one.
+        method: The method's name.
         test: A key of TESTS.
         found: The statistics.
     """
@@ -39,45 +31,15 @@ class Compared:
     found: Comparison
 
 
-def comparisons(lineups: Sequence[Lineup], moment: str = LAST) -> list[Compared]:
-    """Return every comparison that the runs allow, federation by federation."""
-    done = []
-    for lineup in lineups:
-        for method, runs in lineup.contenders.items():
-            for test in TESTS:
-                if (found := compared(runs, test, moment)) is not None:
-                    done.append(Compared(lineup.label, method, test, found))
-    return done
-
-
-def compared(runs: Sequence[Run], test: str, moment: str = LAST) -> Comparison | None:
-    """Return a method's runs against their own baselines; None if nothing was tested.
-
-    Args:
-        runs: Of one method on one federation, a run a seed.
-        test: Which test protocol.
-        moment: The last round, or the round of the best validation accuracy, chosen for each arm.
-    """
-    rows: list[tuple[Array, Array, Array | None, int]] = []
-    for run in runs:
-        if run.baseline is None:
-            continue
-        after, before = (
-            arm.last(test) if moment == LAST else arm.at_best(test)
-            for arm in (run.arm, run.baseline)
-        )
-        if after is not None and before is not None:
-            rows.append((after, before, run.test_sizes(test), run.seed))
-    if not rows:
-        return None
-    sizes = [row[2] for row in rows if row[2] is not None]
-    return compare(
-        np.stack([row[0] for row in rows]),
-        np.stack([row[1] for row in rows]),
-        seeds=tuple(row[3] for row in rows),
-        test_sizes=np.stack(sizes) if len(sizes) == len(rows) else None,
-        level=LEVEL,
-    )
+def compared(lineup: Lineup, moment: Moment = Moment.LAST) -> list[Compared]:
+    """Return every comparison of a line-up, method by method."""
+    found = {test: comparisons(lineup, test, moment) for test in TESTS}
+    return [
+        Compared(lineup.label, method, test, found[test][method])
+        for method in lineup.methods
+        for test in TESTS
+        if method in found[test]
+    ]
 
 
 def sentences(done: Sequence[Compared]) -> tuple[Verdict, ...]:
@@ -85,13 +47,40 @@ def sentences(done: Sequence[Compared]) -> tuple[Verdict, ...]:
     return tuple(
         Verdict(
             verdict(item.found, item.method),
-            " · ".join(
-                filter(None, (item.method, f"tested on: {TESTS[item.test]}", item.federation))
-            ),
+            f"{item.method} · tested on: {TESTS[item.test]}",
             _tone(item.found),
         )
         for item in done
     )
+
+
+def overall(done: Sequence[Compared]) -> tuple[Verdict, ...]:
+    """Return a sentence per method and test set on several federations together.
+
+    It only counts what the single comparisons show; they stand with their federations.
+    """
+    kinds = dict.fromkeys((item.method, item.test) for item in done)
+    told = []
+    for method, test in kinds:
+        found = [item.found for item in done if (item.method, item.test) == (method, test)]
+        won = sum(one.significant and one.mean > 0 for one in found)
+        lost = sum(one.significant and one.mean < 0 for one in found)
+        spread = sorted(one.mean for one in found)
+        unsure = len(found) - won - lost
+        text = (
+            f"{method} beats local training in {won} of {len(found)} federations and loses in "
+            f"{lost}; no difference is shown in {unsure}. Mean gains run from "
+            f"{points(spread[0])} to {points(spread[-1])} points."
+        )
+        if all(one.interval is None for one in found):
+            text = (
+                f"With one seed there is no interval, so nothing is shown: the mean gains of "
+                f"{method} over {len(found)} federations run from {points(spread[0])} to "
+                f"{points(spread[-1])} points."
+            )
+        tone = "gain" if won and not lost else "loss" if lost and not won else ""
+        told.append(Verdict(text, f"{method} · tested on: {TESTS[test]}", tone))
+    return tuple(told)
 
 
 def _tone(found: Comparison) -> str:
@@ -103,12 +92,12 @@ def _tone(found: Comparison) -> str:
 _COLUMNS = (
     Column("federation", numeric=False, about="What tells this federation from the others"),
     Column("method", numeric=False),
-    Column("test set", numeric=False),
+    Column("tested on", numeric=False),
     Column("seeds"),
     Column("local", about="Mean accuracy of local training, %"),
-    Column("method, %", about="Mean accuracy of the method, %"),
+    Column("mean", about="Mean accuracy of the method, %"),
     Column("gain", about="Points of accuracy over local training, mean over seeds and clients"),
-    Column(f"{LEVEL:.0%} interval", about="Confidence interval of the gain over the seeds, points"),
+    Column("interval", about="95% confidence interval of the gain over the seeds, points"),
     Column("helped", about="Clients that gained beyond the error of their test sets"),
     Column("harmed", about="Clients that lost beyond the error of their test sets"),
     Column("worst", about="Accuracy of the worst client with the method, %"),
@@ -131,10 +120,8 @@ def comparison_table(done: Sequence[Compared], *, name: str, title: str, caption
 
 
 def _row(item: Compared) -> tuple[Cell, ...]:
-    found = item.found
-    interval = "one seed: none"
-    if found.interval is not None:
-        interval = f"[{points(found.interval.low)}, {points(found.interval.high)}]"
+    found, interval = item.found, item.found.interval
+    bounds = f"[{points(interval.low)}, {points(interval.high)}]" if interval else "one seed"
     return (
         Cell(item.federation),
         Cell(item.method),
@@ -143,9 +130,9 @@ def _row(item: Compared) -> tuple[Cell, ...]:
         _percent(found.baseline_mean),
         _percent(found.method_mean),
         Cell(points(found.mean), found.mean, _tone(found)),
-        Cell(interval, found.interval.low if found.interval else None),
-        _count(found.helped, found),
-        _count(found.harmed, found),
+        Cell(bounds, interval.low if interval else ""),
+        Cell(f"{found.helped}/{found.compared}", found.helped),
+        Cell(f"{found.harmed}/{found.compared}", found.harmed),
         _percent(found.worst),
         _percent(found.worst_decile),
         _percent(found.std),
@@ -154,10 +141,6 @@ def _row(item: Compared) -> tuple[Cell, ...]:
 
 def _percent(value: float) -> Cell:
     return Cell(f"{100 * value:.1f}", value)
-
-
-def _count(value: int, found: Comparison) -> Cell:
-    return Cell(f"{value} of {found.compared}", value)
 
 
 def _numbers(item: Compared) -> tuple[Any, ...]:
