@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from fedfuse.errors import FedfuseError
 
@@ -56,19 +57,30 @@ class Processes:
     def stop(self) -> None:
         """End every process and what it started, last first."""
         pids = [process.pid for process in self._running.values() if process.poll() is None]
-        family = descendants(pids) | set(pids)
-        for sign in (signal.SIGTERM, signal.SIGKILL):
+        end(descendants(pids) | set(pids), (signal.SIGTERM, signal.SIGKILL))
+        for process in self._running.values():
+            process.poll()
+
+
+def end(family: set[int], signs: Sequence[signal.Signals | None]) -> None:
+    """End processes and what they start meanwhile.
+
+    Args:
+        family: Their ids.
+        signs: What to send to those that are still there, one after the other, ``GRACE`` seconds
+            apart; None only waits.
+    """
+    for sign in signs:
+        if sign is not None:
             for pid in sorted(family, reverse=True):
                 _signal(pid, sign)
-            deadline = time.monotonic() + GRACE
-            while time.monotonic() < deadline:
-                for process in self._running.values():
-                    process.poll()
-                family |= descendants(family)
-                family = {pid for pid in family if alive(pid)}
-                if not family:
-                    return
-                time.sleep(0.05)
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline:
+            family |= descendants(family)
+            family = {pid for pid in family if alive(pid)}
+            if not family:
+                return
+            time.sleep(0.05)
 
 
 def descendants(pids: Sequence[int] | set[int]) -> set[int]:
@@ -135,16 +147,29 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def uninterrupted(instead: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back until the block is done.
 
     An interrupt between the fork of a process and the moment its id is known would leave it
     behind with nobody to end it.
+
+    Args:
+        instead: Called when the first one comes, to make the block come to its end; a second one
+            is then not held back.
     """
     held: list[tuple[int, FrameType | None]] = []
     signs = (signal.SIGINT, signal.SIGTERM)
+
+    def hold(*call: Any) -> None:
+        held.append(call)
+        if instead is None:
+            return
+        if len(held) > 1:
+            raise KeyboardInterrupt
+        instead()
+
     try:
-        before = {sign: signal.signal(sign, lambda *call: held.append(call)) for sign in signs}
+        before = {sign: signal.signal(sign, hold) for sign in signs}
     except ValueError:  # not the main thread, which alone is interrupted
         yield
         return
@@ -153,10 +178,10 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for sign, handler in before.items():
             signal.signal(sign, handler)
-    for number, frame in held[:1]:
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
+        for number, frame in held[:1]:
+            handler = before[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from clients.app import make_client_app
 from clients.places import StatePlan
 from experiments.build import Parts
 from experiments.engines.hosting import NodeRecipe
+from experiments.engines.processes import descendants, end, terminable, uninterrupted
 from experiments.engines.resources import Fit, Host, RayPlan, fit, this_host
 from fedfuse.errors import ConfigError, FedfuseError
 from server.app import ServerSetup, make_server_app
@@ -83,10 +85,12 @@ def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:
         )
     with ExitStack() as stack:
         stack.enter_context(quiet(folder.path / LOG))
+        stack.enter_context(terminable())
         if plan.address is None:
             chosen = fit(plan, [this_host()], cfg.num_clients)
-        stack.callback(shut_down)
-        hosts = connect(plan, cfg.client.threads, None if plan.address else chosen)
+        stack.callback(shut_down, descendants([os.getpid()]))
+        with uninterrupted():  # Ray forgets what it has started when it is interrupted
+            hosts = connect(plan, cfg.client.threads, None if plan.address else chosen)
         if plan.address is not None:
             chosen = fit(plan, hosts, cfg.num_clients)
         sys.stdout.write(f"{chosen.line}\n")
@@ -173,11 +177,19 @@ def check_address(address: str) -> None:
         pass
 
 
-def shut_down() -> None:
-    """Stop Ray, or leave the cluster."""
+def shut_down(before: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+    """Stop Ray, or leave the cluster.
+
+    Args:
+        before: This process's children before Ray began; all others are Ray's, and Ray does not
+            wait for them.
+    """
     import ray
 
-    ray.shutdown()
+    with uninterrupted():
+        started = descendants([os.getpid()]) - before
+        ray.shutdown()
+        end(started, (None, signal.SIGKILL))
 
 
 def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, threads: int) -> None:
@@ -196,7 +208,10 @@ def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, thr
         "num_gpus": plan.gpus_per_node,
     }
     try:
-        with ray_backend.tuned(chosen.num_nodes, outcome.check):
+        # Ctrl-C stops the server, which ends all others in order; an exception in the middle of
+        # Flower's main loop would let go of Ray while its workers' threads still talk to it.
+        tuned = ray_backend.tuned(chosen.num_nodes, outcome.check)
+        with uninterrupted(outcome.stopped.set), tuned:
             run_simulation(
                 server, app, chosen.num_nodes, backend_config={"client_resources": resources}
             )
@@ -237,7 +252,13 @@ def guarded(inner: ServerApp, outcome: Outcome, threads: int) -> ServerApp:
 
 @contextmanager
 def quiet(path: Path) -> Iterator[None]:
-    """Let Flower and Ray write their logs to ``path`` instead of the terminal."""
+    """Let Flower and Ray write their logs to ``path`` instead of the terminal.
+
+    Ray prints what its raylets report (a worker that died) past every logger and every option of
+    ``ray.init``, so its printer is replaced as well.
+    """
+    from ray._private import worker
+
     file = logging.FileHandler(path, encoding="utf-8", delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     kept: list[tuple[logging.Logger, list[logging.Handler], bool]] = []
@@ -245,9 +266,13 @@ def quiet(path: Path) -> Iterator[None]:
         logger = logging.getLogger(name)
         kept.append((logger, logger.handlers, logger.propagate))
         logger.handlers, logger.propagate = [file], False
+    printer = worker.print_to_stdstream
+    report = logging.getLogger("ray").error
+    worker.print_to_stdstream = lambda data, **_: report("%(pid)s: %(lines)s", data)
     try:
         yield
     finally:
+        worker.print_to_stdstream = printer
         for logger, handlers, propagate in kept:
             logger.handlers, logger.propagate = handlers, propagate
         file.close()

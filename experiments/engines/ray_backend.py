@@ -8,6 +8,7 @@ clients' states there, and a phase of a hundred clients takes less than a tenth 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -67,6 +68,11 @@ class PinnedRayBackend(raybackend.RayBackend):
         for slot in range(len(self._actors)):
             self._idle.put(slot)
 
+    def terminate(self) -> None:
+        """End the workers at once; Ray itself is ended by whoever has started it."""
+        for actor in self._actors:
+            ray.kill(actor)
+
     def process_message(self, message: Message, context: Context) -> tuple[Message, Context]:
         """Let a worker answer: the node's own, or with more nodes than workers an idle one."""
         partition = int(context.node_config["partition-id"])
@@ -99,7 +105,11 @@ class PinnedRayBackend(raybackend.RayBackend):
         self._dead.discard(slot)
         new: Any = self.pool.create_actor_fn()  # type: ignore[no-untyped-call]
         # Ray may take a lost machine's room for there still, and wait for it.
-        ready, _ = ray.wait([new.__ray_ready__.remote()], timeout=PATIENCE)
+        begun, starting = time.monotonic(), new.__ray_ready__.remote()
+        ready: list[Any] = []
+        while not ready and time.monotonic() - begun < PATIENCE:
+            ready, _ = ray.wait([starting], timeout=0.5)
+            self._check()
         alive = [self._actors[i] for i in range(len(self._actors)) if i not in self._dead | {slot}]
         if not ready and alive:
             ray.kill(new)

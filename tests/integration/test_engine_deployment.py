@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiments.engines import credentials, deployment
-from experiments.engines.processes import Processes, alive, descendants, free_port, listens
+from experiments.engines.processes import Processes, descendants, free_port, listens
 from experiments.run import main
 
 pytestmark = pytest.mark.deployment
@@ -93,35 +93,9 @@ def test_a_supernode_without_a_registered_key_is_refused(superlink):
     assert "No SuperNode found with the given public key" in log
 
 
-def test_ctrl_c_ends_every_process(tmp_path):
-    command = [sys.executable, "-m", "experiments.run", *QUICK, "engine=deployment"]
-    with subprocess.Popen(
-        [*command, f"hydra.run.dir={tmp_path / 'run'}"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where the tests run in the background, SIGINT comes ignored, and so it would be inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stdout is not None
-        while "SuperNodes" not in (line := process.stdout.readline()):
-            assert line, "it ended before the SuperLink answered"
-        port = int(re.search(r":(\d+) ", line)[1])  # type: ignore[index]
-        family = descendants([process.pid])
-        assert family
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert "interrupted" in said
-    deadline = (
-        time.monotonic() + 10
-    )  # one that was about to become another program ends a bit later
-    while any(alive(pid) for pid in family) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [pid for pid in family if alive(pid)]
-    assert not listens(port)
+def test_ctrl_c_ends_every_process(interrupt):
+    line = interrupt([*QUICK, "engine=deployment"], at="SuperNodes")
+    assert not listens(int(re.search(r":(\d+) ", line)[1]))  # type: ignore[index]
 
 
 def refused(capsys, folder: Path, *overrides: str) -> str:

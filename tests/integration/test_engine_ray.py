@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -86,32 +87,23 @@ def test_states_that_leave_the_process_change_no_number(tmp_path, where, optimiz
     assert run(tmp_path / where, *chosen, f"client.state={where}", "engine.num_nodes=2") == live
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["engine.num_nodes=1"],
-        ["engine.num_nodes=2"],
-        ["engine.num_nodes=4", "client.state=context"],
-    ],
-    ids=lambda overrides: " ".join(overrides),
-)
-def test_ray_gives_the_numbers_of_serial(tmp_path, serial, overrides):
-    assert run(tmp_path / "run", "model=lenet5", "engine=ray", *overrides) == serial
+def test_ray_gives_the_numbers_of_serial(tmp_path, serial):
+    assert run(tmp_path / "run", "model=lenet5", "engine=ray") == serial
     assert ray_processes() == []
 
 
 @pytest.fixture
-def mortal(tmp_path, monkeypatch):
+def mortal(tmp_path, monkeypatch) -> Iterator[list[str]]:
     (tmp_path / "mortal_model.py").write_text(MORTAL)
     (tmp_path / "fuse").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield ["engine=ray", "model=custom", "model._target_=mortal_model.Mortal"]
+    yield ["model=custom", "model._target_=mortal_model.Mortal"]
     sys.modules.pop("mortal_model", None)
 
 
 def test_a_killed_worker_is_a_named_failure(mortal, tmp_path, capsys):
-    assert main([*QUICK, *mortal, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert main([*QUICK, "engine=ray", *mortal, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     said = capsys.readouterr().err
     assert "failed in round" in said
     assert "its worker process is gone" in said
@@ -119,14 +111,9 @@ def test_a_killed_worker_is_a_named_failure(mortal, tmp_path, capsys):
     assert ray_processes() == []
 
 
-def test_a_round_goes_on_without_a_killed_worker(mortal, tmp_path, capsys):
-    metrics = run(tmp_path / "run", *mortal, "server.fail_fast=false", "num_rounds=3")
-    absent = json.loads((tmp_path / "run" / "run.json").read_text())["failures"]
-    assert {failure["client_id"] for failure in absent} in ({0, 1}, {2, 3})
-    assert max(metrics["round"]) == 3
-    last = {c for r, c in zip(metrics["round"], metrics["client_id"], strict=True) if r == 3}
-    assert last == {-1, 0, 1, 2, 3}  # a new worker has taken the place of the dead one
-    assert "clients that rounds went on without" in capsys.readouterr().out
+def test_ctrl_c_ends_every_process(interrupt):
+    endless = [line for line in QUICK if "num_rounds" not in line]
+    interrupt([*endless, "model=mlp", "engine=ray", "num_rounds=100000"], at="knfu  round")
 
 
 @pytest.mark.parametrize(
@@ -155,24 +142,53 @@ def test_without_ray_the_command_that_installs_it_is_named(tmp_path, capsys, mon
     assert "pip install 'fedfuse[sim]'" in capsys.readouterr().err
 
 
-def test_a_cluster_of_two_machines_gives_the_numbers_and_outlives_one(
-    tmp_path, serial, mortal, capsys
-):
+# From here on a cluster runs beside the tests, so they no longer look for what is left behind.
+
+
+@pytest.fixture(scope="module")
+def machines():
+    """A Ray cluster of two machines with one CPU each."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        there = ["model=lenet5", "engine=ray", f"engine.address={cluster.address}"]
-        assert run(tmp_path / "whole", *there) == serial
-        assert "on 2 machines" in capsys.readouterr().out
-        (tmp_path / "fuse").write_text("machine")
-        address = f"engine.address={cluster.address}"
-        run(tmp_path / "half", *mortal, address, "server.fail_fast=false", "num_rounds=3")
-        absent = json.loads((tmp_path / "half" / "run.json").read_text())["failures"]
-        assert {failure["client_id"] for failure in absent} in ({0, 1}, {2, 3})
-        assert all("its worker process is gone" in failure["error"] for failure in absent)
+        yield ["engine=ray", f"engine.address={cluster.address}"]
     finally:
         cluster.shutdown()
     assert ray_processes() == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["engine.num_nodes=1", "client.state=disk"],
+        ["engine.num_nodes=2"],
+        ["engine.num_nodes=4"],
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_a_cluster_of_two_machines_gives_the_numbers_of_serial(
+    tmp_path, serial, machines, overrides, capsys
+):
+    assert run(tmp_path / "run", "model=lenet5", *machines, *overrides) == serial
+    assert "on 2 machines" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("victim", ["worker", "machine"])
+def test_a_round_goes_on_without_a_killed_worker_or_a_lost_machine(
+    mortal, machines, tmp_path, capsys, victim
+):
+    (tmp_path / "fuse").write_text(victim)
+    there = [*mortal, *machines, "server.fail_fast=false", "num_rounds=3"]
+    metrics = run(tmp_path / "run", *there)
+    absent = json.loads((tmp_path / "run" / "run.json").read_text())["failures"]
+    assert {failure["client_id"] for failure in absent} in ({0, 1}, {2, 3})
+    assert all("its worker process is gone" in failure["error"] for failure in absent)
+    assert max(metrics["round"]) == 3
+    last = {c for r, c in zip(metrics["round"], metrics["client_id"], strict=True) if r == 3}
+    assert last == {-1, 0, 1, 2, 3}  # another worker has taken the place of the dead one
+    said = capsys.readouterr()
+    assert "clients that rounds went on without" in said.out
+    assert "(raylet)" not in said.out + said.err
