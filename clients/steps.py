@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.evaluation import Evaluation, as_table
 from clients.exchange import Exchange, Predictions, Tools
 from clients.exchange.protocol import Task
 from clients.link import Link, Remember
+from clients.membership import Membership
 from clients.phases import Phases, rows_of
 from clients.plan import ClientPlan
 from clients.samples import ModelInputs
@@ -53,6 +54,8 @@ class Node:
         select: Which public samples each round is about.
         sharing: What happens to predictions before they leave.
         link: How predictions are written and teachers read.
+        attacked: The round in which membership inference is tried on what clients share; 0 never.
+        shadows: Shadow models per client that it trains.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
         on_client_done: Called with the id of each client that has finished a phase.
@@ -69,6 +72,8 @@ class Node:
     select: Select = field(default_factory=All)
     sharing: Sharing = field(default_factory=Sharing)
     link: Link = field(default_factory=Link)
+    attacked: int = 0
+    shadows: int = 0
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_client_done: Callable[[int], None] = lambda _: None
@@ -76,6 +81,7 @@ class Node:
     inputs: ModelInputs = field(init=False)
     phases: Phases = field(init=False)
     evaluate: Evaluation = field(init=False)
+    membership: Membership = field(init=False)
     kind: Kind = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +89,7 @@ class Node:
         self.inputs = ModelInputs(self.data, rounds, self.device)
         self.phases = Phases(self.inputs, self.plan, self.loss, self.streams)
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
+        self.membership = Membership(self.attacked, self.shadows, self._fresh, self.make_optimizer)
         self.kind = self.exchange.kind(self.models, self.data)
 
     def train(
@@ -111,6 +118,9 @@ class Node:
                     knowledge, remember = self.link.write(knowledge, self._memory(cohort))
                 judged = way.judged(held, Phase.LOCAL)
                 metrics = self.evaluate(judged) if header.evaluate else []
+                if header.share:
+                    attacks = self.membership(judged, tools, round_)
+                    metrics = [m | a for m, a in zip(metrics, attacks, strict=False)]
                 # Nothing may fail from here on: a client is done, or it is not.
                 self._remember(remember)
                 if knowledge is not None:
@@ -201,19 +211,22 @@ class Node:
         for client_id in cohort:
             self.on_client_done(client_id)
 
+    def _fresh(self, client_id: int) -> nn.Module:
+        """Return the client's model as it is before the first round."""
+        owner = client_id if self.plan.init == "per_client" else self.models.name(client_id)
+        entropy = self.streams.entropy("init", owner)
+        model = build_checked(
+            self.models, client_id, self.data.input_shape, self.data.num_classes, entropy
+        )
+        # The layout in which convolutions are fastest on CPU and GPU; the numbers' meaning
+        # and the shapes stay the same.
+        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
     def _student(self, way: Exchange, tools: Tools, client_id: int) -> Student:
         architecture = self.models.name(client_id)
 
         def make() -> ClientState:
-            owner = client_id if self.plan.init == "per_client" else architecture
-            entropy = self.streams.entropy("init", owner)
-            model = build_checked(
-                self.models, client_id, self.data.input_shape, self.data.num_classes, entropy
-            )
-            # The layout in which convolutions are fastest on CPU and GPU; the numbers' meaning
-            # and the shapes stay the same.
-            model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            return ClientState(way.hold(client_id, model, tools))
+            return ClientState(way.hold(client_id, self._fresh(client_id), tools))
 
         state = self.states.get(tools.arm, client_id, make)
         if self.plan.optimizer_state == "reset":

@@ -179,6 +179,8 @@ def build_node(
         exchange=parts.exchange,
         select=build_select(cfg),
         sharing=build_sharing(parts),
+        attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
+        shadows=cfg.evaluation.shadow_models,
         link=Link(parts.channel),
         trainer=build_trainer(cfg),
         device=build_device(client.device, "client.device"),

@@ -81,6 +81,8 @@ class EvaluationConfig:
     batch_size: int = _at_least(1)
     test_samples: int = _at_least(1)
     own_test_samples: int = _at_least(1)
+    membership: bool = field(default=MISSING)  # type: ignore[assignment]
+    shadow_models: int = _at_least(0)
 
 
 @dataclass

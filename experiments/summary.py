@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.membership import Leak, leak
 from experiments.private import Disclosure
 from fedfuse.types import MetricRow, Phase
 from server.reporters.protocol import RunInfo
@@ -88,6 +89,7 @@ class Summary:
         seconds: Wall time by phase.
         clients: One line per client.
         privacy: What left the clients, and what is promised about it.
+        membership: How well membership inference did, None if nobody tried.
     """
 
     method: str
@@ -106,6 +108,7 @@ class Summary:
     seconds: dict[str, float]
     clients: tuple[ClientLine, ...]
     privacy: Disclosure | None = None
+    membership: Leak | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -152,6 +155,7 @@ def closing(
         seconds=dict(seconds or {}),
         clients=_clients(arm, twin, info.num_clients, class_counts),
         privacy=privacy,
+        membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
     )
 
 

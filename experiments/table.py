@@ -101,6 +101,8 @@ def _costs(summary: Summary) -> Text:
     lines.append(sent)
     if summary.privacy is not None and (told := summary.privacy.line()):
         lines.append(told)
+    if summary.membership is not None:
+        lines += summary.membership.lines()
     return Text("\n".join(lines))
 
 

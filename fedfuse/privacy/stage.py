@@ -28,14 +28,10 @@ class PrivacyStage:
         Raises:
             FedfuseError: If the mechanism returns something else than finite logits.
         """
-        return replace(bank, logits=self.protect(bank, occasion, "privacy"))
-
-    def protect(self, bank: KnowledgeBank, occasion: Occasion, purpose: str) -> torch.Tensor:
-        """Return protected logits [k, m, C], the noise drawn from the stream ``purpose``."""
         protected = torch.empty_like(bank.logits)
         for row, client_id in enumerate(bank.client_ids.tolist()):
             logits = bank.logits[row]
-            sent = self.mechanism(logits, occasion.generator(client_id, purpose))
+            sent = self.mechanism(logits, occasion.generator(client_id, "privacy"))
             if sent.shape != logits.shape or not bool(torch.isfinite(sent).all()):
                 raise FedfuseError(
                     f"The privacy mechanism broke its promise for client {client_id}",
@@ -43,4 +39,4 @@ class PrivacyStage:
                     allowed=f"finite logits {list(logits.shape)}",
                 )
             protected[row] = sent
-        return protected
+        return replace(bank, logits=protected)
