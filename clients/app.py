@@ -22,6 +22,7 @@ from fedfuse.messages import (
     HEADER,
     KNOWLEDGE,
     METRICS,
+    RESTARTED,
     TEACHERS,
     Failure,
     Header,
@@ -97,6 +98,8 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
     def train(message: Message, context: Context) -> Message:
         with at_work(message, context) as (node, header):
             client_ids = _read_ids(message, node)
+            if RESTARTED in message.content:
+                node.restart(header.arm, _read_ids(message, node, RESTARTED))
             if (known := _read_acknowledged(message, client_ids)) is not None:
                 node.link.acknowledged.update(known)
             knowledge, metrics, failures = node.train(header, client_ids)
@@ -125,6 +128,12 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
             metrics, failures = node.distil(header, client_ids, received)
         return _reply(message, None, metrics, failures)
 
+    @app.evaluate()
+    def test(message: Message, context: Context) -> Message:
+        with at_work(message, context) as (node, header):
+            metrics, failures = node.test(header, _read_ids(message, node))
+        return _reply(message, None, metrics, failures)
+
     return app
 
 
@@ -150,8 +159,8 @@ def _ids(client_ids: tuple[int, ...]) -> ArrayRecord:
     return ArrayRecord({"client_ids": Array(np.array(client_ids, dtype=np.int64))})
 
 
-def _read_ids(message: Message, node: Node) -> tuple[int, ...]:
-    record = take(message.content.array_records, CLIENTS, "The request")
+def _read_ids(message: Message, node: Node, name: str = CLIENTS) -> tuple[int, ...]:
+    record = take(message.content.array_records, name, "The request")
     return read_ids(record, "The request", node.client_ids)
 
 

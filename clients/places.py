@@ -39,6 +39,10 @@ class Place(Protocol):
         """Keep a new version and return its token."""
         ...
 
+    def forget(self, client_id: int) -> None:
+        """Let no version count any more, until another is written."""
+        ...
+
     def commit(self) -> None:
         """Let the new versions count; the message is done."""
         ...
@@ -99,6 +103,12 @@ class _Ledger:
         self.tokens[client_id] = token
         return token
 
+    def forget(self, client_id: int) -> None:
+        """Let the client have no version."""
+        if client_id in self.tokens:
+            self.before[client_id] = self.tokens[client_id]
+            self.tokens[client_id] = 0
+
     def commit(self) -> None:
         """Write the tokens into the Context."""
         self.state[LEDGER] = ConfigRecord(
@@ -129,6 +139,9 @@ class _InContext:
         arrays = {name: Array(value.cpu().numpy()) for name, value in tensors.items()}
         self._new[f"{LEDGER}.{client_id}"] = ArrayRecord(arrays)
         return self._ledger.note(client_id)
+
+    def forget(self, client_id: int) -> None:
+        self._ledger.forget(client_id)
 
     def commit(self) -> None:
         for name, record in self._new.items():
@@ -180,6 +193,9 @@ class _OnDisk:
                 next_step="Point TMPDIR at a folder with enough space.",
             ) from error
         return token
+
+    def forget(self, client_id: int) -> None:
+        self._ledger.forget(client_id)
 
     def commit(self) -> None:
         self._ledger.commit()

@@ -146,6 +146,13 @@ class ClientStates:
         self._tokens[client_id] = -1 if self._place is not None else 0
         return self._states[client_id]
 
+    def forget(self, arm: str, client_id: int) -> None:
+        """Let a client's next state be a new one."""
+        if arm == self._arm:
+            self._drop(client_id)
+        if self._place is not None:
+            self._place.forget(client_id)
+
     def memory(self, client_id: int) -> dict[str, Tensor]:
         """Return what a client that is at work remembers beside its model and optimisers."""
         return self._states[client_id].extras

@@ -156,6 +156,24 @@ class Node:
                 table.update(zip(cohort, metrics, strict=False))
         return _stack(sorted(table), table) if table else None, failures
 
+    def test(
+        self, header: Header, client_ids: Sequence[int]
+    ) -> tuple[ClientMetrics | None, list[Failure]]:
+        """Evaluate clients that rest in this round, as they are."""
+        way, tools = self._way(header), self._tools(header.arm)
+        table: dict[int, dict[str, float]] = {}
+        failures: list[Failure] = []
+        for cohort in self._cohorts(client_ids):
+            with self._phase(cohort, header.round, "test", failures):
+                held = [self._student(way, tools, client_id) for client_id in cohort]
+                table.update(zip(cohort, self.evaluate(way.judged(held, Phase.FUSED)), strict=True))
+        return _stack(sorted(table), table) if table else None, failures
+
+    def restart(self, arm: str, client_ids: Sequence[int]) -> None:
+        """Let clients forget all that they have learnt, as a machine does that lost its disk."""
+        for client_id in client_ids:
+            self.states.forget(arm, client_id)
+
     # -- one cohort ----------------------------------------------------------------------------
 
     def _way(self, header: Header) -> Exchange:

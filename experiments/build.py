@@ -30,6 +30,7 @@ from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import PREDICTIONS, Combine
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan, describe
+from fedfuse.participation import Participants
 from fedfuse.partition import preview
 from fedfuse.protocols import DistillLoss, ModelPlan
 from fedfuse.rng import Streams
@@ -232,6 +233,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             evaluate_every=cfg.evaluation.every,
             fail_fast=cfg.server.fail_fast,
             public=public,
+            participants=build_participants(cfg, data),
             device=device,
             link=ServerLink(parts.channel),
         ),
@@ -239,6 +241,13 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
         reporter=reporter,
         kind=parts.exchange.kind(parts.models, data),
     )
+
+
+def build_participants(cfg: DictConfig, data: FederatedData) -> Participants:
+    """Return who takes part in each round."""
+    sizes = tuple(len(client.train) for client in data.clients)
+    sampler = instantiate(cfg.participation, "participation")
+    return Participants(sampler, sizes, Streams(cfg.seed))
 
 
 def build_combine(parts: Parts, public: PublicRounds, device: torch.device) -> Combine | None:

@@ -107,6 +107,7 @@ class ExperimentConfig:
     public: Any = MISSING
     select: Any = MISSING
     partitioner: Any = MISSING
+    participation: Any = MISSING
     model: Any = MISSING
     optimizer: Any = MISSING
     scorer: Any = MISSING

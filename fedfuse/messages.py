@@ -20,10 +20,13 @@ TRAIN = "train"
 """Message type: train, then share what was learnt."""
 DISTILL = "train.distill"
 """Message type: learn from what came back."""
+TEST = "evaluate"
+"""Message type: evaluate as you are; for clients that rest in a round."""
 
-HEADER, CLIENTS, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
+HEADER, CLIENTS, RESTARTED, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
     "header",
     "clients",
+    "restarted",
     "teachers",
     "knowledge",
     "metrics",

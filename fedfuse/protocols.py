@@ -7,11 +7,12 @@ for each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from fedfuse.occasion import Occasion
@@ -37,6 +38,43 @@ class ShiftsFeatures(Protocol):
     def transform(self, client_id: int, num_clients: int, seed: int) -> Transform | None:
         """Return the client's deterministic input transform, or None for no shift."""
         ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A part with a memory that outlives a round: what a checkpoint saves and a resume restores.
+
+    Any part of the server that can be reached through the fields of dataclasses is found and
+    saved, named by the path of fields that leads to it (``fedfuse.memory``). A client's memory
+    is another matter: it belongs into ``Occasion.memory``.
+    """
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a copy of what is remembered, by name."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` returned.
+
+        Raises:
+            FedfuseError: If it is something else.
+        """
+        ...
+
+
+class Participation(Protocol):
+    """Choose the clients that take part in a round: ascending ids, int64 [k], 1 <= k <= K.
+
+    ``sizes`` [K] are the numbers of the clients' private training samples. What is random is
+    drawn from ``generator``, which is the round's own.
+    """
+
+    def __call__(
+        self,
+        round: int,  # noqa: A002
+        sizes: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor: ...
 
 
 class ModelFactory(Protocol):

@@ -12,11 +12,12 @@ from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Combine
 from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.messages import Failure, Header
+from fedfuse.participation import Participants
 from fedfuse.select import PublicRounds
 from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
 from server.link import Link
 from server.reporters.protocol import Reporter
-from server.transport import Answer, Federation
+from server.transport import Answer, Clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class ServerPlan:
         evaluate_every: Evaluate in every n-th round, and in the last.
         fail_fast: Whether one failing client stops the run.
         public: The public samples of each round.
+        participants: Who takes part in each round.
         device: Where knowledge is fused.
         link: How predictions are read and teachers written; remembers what its codec needs.
     """
@@ -43,6 +45,7 @@ class ServerPlan:
     evaluate_every: int
     fail_fast: bool
     public: PublicRounds
+    participants: Participants
     device: torch.device
     link: Link = field(default_factory=Link)
 
@@ -67,7 +70,7 @@ class ClientFailedError(Exception):
 
 def run_arm(
     arm: str,
-    federation: Federation,
+    federation: Clients,
     combine: Combine | None,
     plan: ServerPlan,
     reporter: Reporter,
@@ -81,7 +84,6 @@ def run_arm(
         plan: What the server does.
         reporter: Who watches; takes each round's record.
     """
-    everyone = range(plan.num_clients)
     for round_ in range(1, plan.num_rounds + 1):
         clock = Clock()
         fuses = round_ > plan.warmup_rounds
@@ -89,9 +91,10 @@ def run_arm(
         exchanges = combine is not None
         header = Header(arm, round_, fuses and exchanges, evaluates, exchanges)
 
+        asked = plan.participants.ids(round_)
         reporter.phase(arm, round_, "train")
-        local = federation.train(header, everyone)
-        stop_on_failure(local, plan)
+        local = federation.train(header, asked)
+        stop_on_failure(local, len(asked), plan)
         clock.lap("train")
 
         fusion = None
@@ -104,17 +107,29 @@ def run_arm(
         if fusion is not None or (fuses and not exchanges and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
             teachers = None if fusion is None else fusion.teachers
-            taught = everyone if teachers is None else teachers.client_ids.tolist()
+            taught = asked if teachers is None else teachers.client_ids.tolist()
             fused = federation.distil(replace(header, share=False), taught, teachers)
-            stop_on_failure(fused, plan)
+            stop_on_failure(fused, len(taught), plan)
             clock.lap("distill")
 
-        reporter.round_done(arm, record(round_, local, fusion, fused, clock.seconds, plan))
+        rest = (
+            federation.test(header, idle) if (idle := resting(header, local, fused, plan)) else None
+        )
+        reporter.round_done(arm, record(round_, local, fusion, fused, rest, clock.seconds, plan))
 
 
-def stop_on_failure(answer: Answer, plan: ServerPlan) -> None:
+def resting(header: Header, local: Answer, fused: Answer, plan: ServerPlan) -> list[int]:
+    """Return who did not end the round and is evaluated as it is, so that means are over all."""
+    if not header.evaluate:
+        return []
+    done = set() if fused.metrics is None else set(fused.metrics.client_ids.tolist())
+    failed = {failure.client_id for failure in (*local.failures, *fused.failures)}
+    return sorted(set(range(plan.num_clients)) - done - failed)
+
+
+def stop_on_failure(answer: Answer, num_asked: int, plan: ServerPlan) -> None:
     """Stop the run at the first failed client, unless the user wants to go on without it."""
-    if answer.failures and (plan.fail_fast or len(answer.failures) == plan.num_clients):
+    if answer.failures and (plan.fail_fast or len(answer.failures) == num_asked):
         failure = answer.failures[0]
         if failure.is_mistake:
             raise FedfuseError(failure.error)
@@ -126,11 +141,14 @@ def record(
     local: Answer,
     fusion: Fusion | None,
     fused: Answer,
+    rest: Answer | None,
     seconds: dict[str, float],
     plan: ServerPlan,
 ) -> RoundRecord:
     """Return the round's tidy metrics and its weights [K, K]."""
     rows = [*_rows(round_, Phase.LOCAL, local.metrics), *_rows(round_, Phase.FUSED, fused.metrics)]
+    if rest is not None:
+        rows += _rows(round_, Phase.FUSED, rest.metrics)
     weights = None
     if fusion is not None and fusion.weights is not None:
         ids = fusion.teachers.client_ids
@@ -152,6 +170,8 @@ def record(
         ("bytes_down_broadcast", fused.broadcast_bytes),
     ):
         rows.append(MetricRow(round_, -1, Phase.FUSE, name, float(size)))
+    for name, value in {**local.counts, **fused.counts}.items():
+        rows.append(MetricRow(round_, -1, Phase.FUSE, name, value))
     failures = {f.client_id: f for f in (*local.failures, *fused.failures)}
     return RoundRecord(round_, tuple(rows), weights, seconds, tuple(failures.values()))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from fedfuse.messages import (
     DISTILL,
     HEADER,
     HELLO,
+    RESTARTED,
     TEACHERS,
+    TEST,
     TRAIN,
     Failure,
     Header,
@@ -43,6 +46,7 @@ class Answer:
         failures: The clients that could not finish.
         num_bytes: Size of the arrays of knowledge that were exchanged.
         broadcast_bytes: The same, if what several clients get alike leaves the server once.
+        counts: Numbers of the phase for the federation as a whole, by name of the metric.
     """
 
     knowledge: Upload | None
@@ -50,6 +54,25 @@ class Answer:
     failures: tuple[Failure, ...]
     num_bytes: int
     broadcast_bytes: int = 0
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+
+class Clients(Protocol):
+    """Whoever takes part: the federation itself, or one to which faults happen."""
+
+    def train(self, header: Header, client_ids: Sequence[int]) -> Answer:
+        """Let the clients train and, if the header says so, share and evaluate."""
+        ...
+
+    def distil(
+        self, header: Header, client_ids: Sequence[int], teachers: Download | None
+    ) -> Answer:
+        """Send each client what it learns from, or nothing, and let it learn."""
+        ...
+
+    def test(self, header: Header, client_ids: Sequence[int]) -> Answer:
+        """Evaluate clients as they are."""
+        ...
 
 
 class Federation:
@@ -119,15 +142,24 @@ class Federation:
                 ),
             )
 
-    def train(self, header: Header, client_ids: Sequence[int]) -> Answer:
-        """Let the clients train and, if the header says so, share and evaluate."""
-        return self._ask(TRAIN, header, client_ids, None)
+    def train(
+        self, header: Header, client_ids: Sequence[int], restarted: Sequence[int] = ()
+    ) -> Answer:
+        """Let the clients train and, if the header says so, share and evaluate.
+
+        Those in ``restarted`` forget beforehand all that they have learnt.
+        """
+        return self._ask(TRAIN, header, client_ids, None, restarted)
 
     def distil(
         self, header: Header, client_ids: Sequence[int], teachers: Download | None
     ) -> Answer:
         """Send each client what it learns from, or nothing, and let it learn."""
         return self._ask(DISTILL, header, client_ids, teachers)
+
+    def test(self, header: Header, client_ids: Sequence[int]) -> Answer:
+        """Evaluate clients as they are."""
+        return self._ask(TEST, header, client_ids, None)
 
     def _meet(
         self, fingerprints: tuple[str, str], num_clients: int, num_nodes: int | None
@@ -157,6 +189,7 @@ class Federation:
         header: Header,
         client_ids: Sequence[int],
         teachers: Download | None,
+        restarted: Sequence[int] = (),
     ) -> Answer:
         wanted = set(client_ids)
         messages: list[Message] = []
@@ -177,6 +210,8 @@ class Federation:
                     CLIENTS: _array_record(addressed),
                 }
             )
+            if gone := [i for i in ids if i in restarted]:
+                content[RESTARTED] = _array_record({"client_ids": np.array(gone, dtype=np.int64)})
             if sent is not None:
                 positions = torch.searchsorted(sent.client_ids, torch.tensor(ids))
                 theirs = sent.rows(positions)

@@ -81,11 +81,11 @@ class KTpFL:
                 logs = weights.clamp_min(torch.finfo(weights.dtype).tiny).log()
         return logs
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """Return a copy of what was learned: ``client_ids`` [N] and ``log_weights`` [N, N]."""
         return {"client_ids": self._ids.clone(), "log_weights": self._logs.cpu().clone()}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a saved state.
 
         Raises:

@@ -189,10 +189,10 @@ def test_a_loaded_state_goes_on_bit_by_bit(variant: str) -> None:
     bank = example_bank(5, 7, 3)
     first = KTpFL(variant)
     first(bank, None)
-    saved = first.state_dict()
+    saved = first.state()
     kept = {name: tensor.clone() for name, tensor in saved.items()}
     second = KTpFL(variant)
-    second.load_state_dict(saved)
+    second.restore(saved)
     assert torch.equal(first(bank, None), second(bank, None))
     assert all(torch.equal(saved[name], kept[name]) for name in saved)  # a copy, not a view
 
@@ -201,15 +201,15 @@ def test_absent_clients_keep_their_weights_and_newcomers_start_at_the_mean() -> 
     bank = example_bank(5, 7, 3)
     scorer = KTpFL(rho=0.05)
     scorer(bank.rows(torch.tensor([0, 2, 4])), None)
-    before = scorer.state_dict()["log_weights"].softmax(dim=1)
+    before = scorer.state()["log_weights"].softmax(dim=1)
     scorer(bank.rows(torch.tensor([0, 2])), None)
-    after = scorer.state_dict()["log_weights"].softmax(dim=1)
+    after = scorer.state()["log_weights"].softmax(dim=1)
     torch.testing.assert_close(after[:, 2], before[:, 2])  # client 4's column
     torch.testing.assert_close(after[2], before[2])  # client 4's row
     assert not torch.allclose(after[0], before[0])
     scorer.steps, scorer.learning_rate = 1, 1e-9
     scorer(bank, None)
-    grown = scorer.state_dict()
+    grown = scorer.state()
     assert grown["client_ids"].tolist() == [0, 1, 2, 3, 4]
     weights = grown["log_weights"].softmax(dim=1)
     # Two newcomers at the mean of three: a fifth each, and the old ones in their proportions.
@@ -243,4 +243,4 @@ def test_sizes_extremes_and_silence_stay_finite(
 )
 def test_a_state_that_does_not_fit_is_refused(state: dict[str, Tensor]) -> None:
     with pytest.raises(KnowledgeError, match="saved state"):
-        KTpFL().load_state_dict(state)
+        KTpFL().restore(state)

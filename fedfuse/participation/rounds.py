@@ -1,0 +1,45 @@
+"""The clients of each round, drawn from the run's streams: the same in every arm and engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fedfuse.declarations import part_name
+from fedfuse.errors import FedfuseError
+from fedfuse.protocols import Participation
+from fedfuse.rng import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class Participants:
+    """Who takes part.
+
+    Args:
+        sampler: How they are chosen.
+        sizes: Private training samples of each client; K of them.
+        streams: The run's random streams.
+    """
+
+    sampler: Participation
+    sizes: tuple[int, ...]
+    streams: Streams
+
+    def ids(self, round_: int) -> list[int]:
+        """Return the round's clients, ascending.
+
+        Raises:
+            FedfuseError: If the sampler returns something else.
+        """
+        num_clients = len(self.sizes)
+        generator = self.streams.torch("participation", round_)
+        chosen = self.sampler(round_, torch.tensor(self.sizes), generator)
+        ids: list[int] = chosen.tolist()
+        if not ids or ids != sorted(set(ids)) or ids[0] < 0 or ids[-1] >= num_clients:
+            raise FedfuseError(
+                f"The sampler {part_name(self.sampler)} broke its promise in round {round_}",
+                got=f"clients {ids[:20]}",
+                allowed=f"ascending ids from 0 to {num_clients - 1}, at least one",
+            )
+        return ids
