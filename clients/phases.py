@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -39,15 +40,12 @@ class Phases:
 
     def local(self, client_ids: Sequence[int], round_: int) -> list[Work]:
         """Return ``local_epochs`` passes of each client over its private data."""
-        epochs, batch_size = self.plan.local_epochs, self.plan.batch_size
-        clients = self.inputs.data.clients
-        steps = [epochs * steps_per_epoch(len(clients[i].train), batch_size) for i in client_ids]
-        return self._private(client_ids, "train", round_, steps)
+        return self.private(client_ids, "train", round_, self.local_steps(client_ids))
 
     def untaught(self, client_ids: Sequence[int], round_: int) -> list[Work]:
         """Return as many steps as distillation takes, on private data."""
-        steps = [self._distill_steps(round_)] * len(client_ids)
-        return self._private(client_ids, "distill", round_, steps)
+        steps = [self.distill_steps(round_)] * len(client_ids)
+        return self.private(client_ids, "distill", round_, steps)
 
     def distillation(
         self, client_ids: Sequence[int], round_: int, teachers: Teachers
@@ -62,12 +60,12 @@ class Phases:
                 "A teacher arrived, but this node has no distillation loss",
                 next_step="Run server and clients with the same configuration.",
             )
-        steps, private_weight = self._distill_steps(round_), self.plan.private_weight
+        steps, private_weight = self.distill_steps(round_), self.plan.private_weight
         teachers = teachers.to(self.inputs.device)
         targets, weights = as_targets(teachers, self.loss), teachers.sample_weight
         anchors: Sequence[Work | None] = [None] * len(client_ids)
         if private_weight > 0:
-            anchors = self._private(client_ids, "distill", round_, [steps] * len(client_ids))
+            anchors = self.private(client_ids, "distill", round_, [steps] * len(client_ids))
         public = self.inputs.public(round_)
         works = []
         for row, client_id in enumerate(client_ids):
@@ -86,11 +84,34 @@ class Phases:
             )
         return works
 
-    def _private(
-        self, client_ids: Sequence[int], phase: str, round_: int, num_steps: Sequence[int]
+    def local_steps(self, client_ids: Sequence[int], epochs: int | None = None) -> list[int]:
+        """Return the steps of so many passes (``local_epochs`` if None) over the private data."""
+        epochs = self.plan.local_epochs if epochs is None else epochs
+        sizes = [len(self.inputs.data.clients[i].train) for i in client_ids]
+        return [epochs * steps_per_epoch(size, self.plan.batch_size) for size in sizes]
+
+    def private(
+        self,
+        client_ids: Sequence[int],
+        phase: str,
+        round_: int,
+        num_steps: Sequence[int],
+        more: Sequence[tuple[Tensor, Tensor] | None] = (),
     ) -> list[Work]:
-        """Return steps of each client on its private data."""
+        """Return steps of each client on its private data.
+
+        Args:
+            client_ids: Whose steps.
+            phase: Names the stream that shuffles the samples.
+            round_: The round.
+            num_steps: How many steps each takes.
+            more: Inputs and labels that each also learns from, or None for a client without.
+        """
         rows = self.inputs.private([self.inputs.data.clients[i] for i in client_ids])
+        rows = [
+            own if also is None else (torch.cat([own[0], also[0]]), torch.cat([own[1], also[1]]))
+            for own, also in zip_longest(rows, more)
+        ]
         works = []
         for client_id, (inputs, labels), steps in zip(client_ids, rows, num_steps, strict=True):
             generator = self.streams.torch("client", client_id, phase, round_)
@@ -105,7 +126,7 @@ class Phases:
             )
         return works
 
-    def _distill_steps(self, round_: int) -> int:
+    def distill_steps(self, round_: int) -> int:
         """Return the steps of distillation in the round."""
         num_public = len(self.inputs.public(round_))
         per_epoch = steps_per_epoch(num_public, self.plan.distill_batch_size)

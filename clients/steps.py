@@ -116,7 +116,7 @@ class Node:
                 remember: Remember = {}
                 if isinstance(knowledge, KnowledgeBank):
                     knowledge, remember = self.link.write(knowledge, self._memory(cohort))
-                judged = way.judged(held, Phase.LOCAL)
+                judged = way.judged(held, tools, Phase.LOCAL)
                 metrics = self.evaluate(judged) if header.evaluate else []
                 if header.share:
                     attacks = self.membership(judged, tools, round_)
@@ -152,7 +152,9 @@ class Node:
                         self._remember(remember)
                     tasks = way.learn(held, tools, round_, theirs)
                 self._fit(tasks, round_)
-                metrics = self.evaluate(way.judged(held, Phase.FUSED)) if header.evaluate else []
+                metrics = (
+                    self.evaluate(way.judged(held, tools, Phase.FUSED)) if header.evaluate else []
+                )
                 table.update(zip(cohort, metrics, strict=False))
         return _stack(sorted(table), table) if table else None, failures
 
@@ -184,6 +186,7 @@ class Node:
         return Tools(
             arm=arm,
             inputs=self.inputs,
+            models=self.models,
             phases=self.phases,
             trainer=self.trainer,
             plan=self.plan,

@@ -78,8 +78,8 @@ def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
         private: Whether to open the data that sites own; the server of a deployment does not.
     """
     pipeline = build_pipeline(cfg)
-    build_trainer(cfg)
-    exchange = instantiate(cfg.exchange, "exchange")
+    exchange: Exchange = instantiate(cfg.exchange, "exchange")
+    build_trainer(cfg, exchange)
     data = build_data(cfg, private=private)
     return Parts(cfg, data, build_models(cfg), exchange, pipeline, build_channel(cfg))
 
@@ -183,7 +183,7 @@ def build_node(
         attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
         shadows=cfg.evaluation.shadow_models,
         link=Link(parts.channel),
-        trainer=build_trainer(cfg),
+        trainer=build_trainer(cfg, parts.exchange),
         device=build_device(client.device, "client.device"),
         on_client_done=on_client_done,
     )
@@ -272,10 +272,19 @@ def arms_of(
     return (BASELINE, method), {BASELINE: None, method: combine}
 
 
-def build_trainer(cfg: DictConfig) -> Trainer:
+def build_trainer(cfg: DictConfig, exchange: Exchange) -> Trainer:
     """Return who takes the optimiser steps; ``auto`` trains many clients at once on a GPU only."""
     precision = Precision(cfg.client.precision)
     loop = LoopTrainer(precision)
+    if not exchange.batchable:
+        if cfg.trainer == "batched":
+            raise ConfigError(
+                f"{type(exchange).__name__} trains more than the clients' own models, which "
+                "cannot be done for many clients at once",
+                got="trainer=batched",
+                next_step="Set trainer=auto or trainer=loop.",
+            )
+        return loop
     on_gpu = build_device(cfg.client.device, "client.device").type == "cuda"
     if cfg.trainer == "loop" or (cfg.trainer == "auto" and not on_gpu):
         return loop

@@ -147,7 +147,9 @@ def validate(cfg: Mapping[str, Any]) -> None:
         ConfigError: Naming the first key whose value is not allowed.
     """
     _validate(ExperimentConfig, cfg, "")
-    if cfg["rule"] and cfg["rule"].get("_target_") is not None:
+    exchange, predictions = cfg["exchange"], "clients.exchange.Predictions"
+    by_rule = cfg["rule"] and cfg["rule"].get("_target_") is not None
+    if by_rule or (exchange and exchange.get("_target_") != predictions):
         warmup, rounds = cfg["warmup_rounds"], cfg["num_rounds"]
         if warmup >= rounds:
             raise ConfigError(

@@ -267,8 +267,8 @@ class Federation:
             knowledge=self._kind.upload.stack(banks) if banks else None,
             metrics=ClientMetrics.stack(metrics) if metrics else None,
             failures=tuple(sorted(failures, key=lambda failure: failure.client_id)),
-            num_bytes=num_bytes,
-            broadcast_bytes=_distinct(sent, num_bytes),
+            num_bytes=num_bytes if self._kind.counted else 0,
+            broadcast_bytes=_distinct(sent, num_bytes) if self._kind.counted else 0,
         )
 
 

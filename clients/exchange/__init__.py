@@ -1,6 +1,22 @@
 """What clients send and receive in a round, one way of exchange a file."""
 
+from clients.exchange.averaged import Averaged
+from clients.exchange.class_logits import ClassLogits
+from clients.exchange.ditto import Ditto
+from clients.exchange.mutual import Mutual
+from clients.exchange.pooled import Pooled
 from clients.exchange.predictions import Predictions
 from clients.exchange.protocol import Exchange, Tools
+from clients.exchange.prototypes import Prototypes
 
-__all__ = ["Exchange", "Predictions", "Tools"]
+__all__ = [
+    "Averaged",
+    "ClassLogits",
+    "Ditto",
+    "Exchange",
+    "Mutual",
+    "Pooled",
+    "Predictions",
+    "Prototypes",
+    "Tools",
+]

@@ -70,6 +70,6 @@ class Predictions:
         works = tools.phases.distillation(client_ids, round_, received)
         return list(zip(held, works, strict=True))
 
-    def judged(self, held: Sequence[Student], phase: Phase) -> list[Student]:  # noqa: ARG002
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
         """Return the models themselves."""
         return list(held)

@@ -35,6 +35,7 @@ class Tools:
     Args:
         arm: The federation that its clients play in.
         inputs: The clients' samples.
+        models: Which client runs which architecture.
         phases: Writes down the steps of a phase.
         trainer: Who asks models.
         plan: How clients train.
@@ -46,6 +47,7 @@ class Tools:
 
     arm: str
     inputs: ModelInputs
+    models: ModelPlan
     phases: Phases
     trainer: Trainer
     plan: ClientPlan
@@ -58,7 +60,7 @@ class Exchange(Protocol):
     """What clients send after training and how they use what comes back."""
 
     batchable: ClassVar[bool]
-    """Whether many clients may be trained at once; other models than a client's own may not."""
+    """Whether many clients may be trained at once: all steps are on the clients' own models."""
 
     def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
         """Return what travels.
@@ -95,6 +97,6 @@ class Exchange(Protocol):
         """Take in what came back (the kind's ``download`` type); return the steps that follow."""
         ...
 
-    def judged(self, held: Sequence[Student], phase: Phase) -> list[Student]:
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:
         """Return the models whose accuracy counts after a phase."""
         ...

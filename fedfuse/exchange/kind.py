@@ -26,12 +26,15 @@ class Kind:
         width: D of :class:`ClassKnowledge`; None where nothing has one.
         model_sizes: Numbers in each client's model vector, by client id; empty where no models
             travel.
+        counted: Whether the bytes count as the method's; those of a bound that no federation
+            could reach do not.
     """
 
     upload: type[Any] = KnowledgeBank
     download: type[Any] = Teachers
     width: int | None = None
     model_sizes: tuple[int, ...] = ()
+    counted: bool = True
 
     def sizes_of(self, client_ids: Sequence[int]) -> tuple[int, ...]:
         """Return the lengths of these clients' model vectors; empty where no models travel."""

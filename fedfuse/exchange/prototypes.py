@@ -17,6 +17,9 @@ from torch.nn.functional import one_hot
 from fedfuse.errors import KnowledgeError, ModelError
 from fedfuse.shapes import Bool, Float, Int
 
+ABSENT = 10.0
+"""How much farther than the farthest prototype a class without one counts; its share: < e**-10."""
+
 
 def class_prototypes(
     features: Float[Tensor, "N d"], labels: Int[Tensor, " N"], num_classes: int
@@ -104,11 +107,24 @@ def nearest_prototype(
     >>> nearest_prototype(torch.tensor([[2.8], [-1.0]]), prototypes, torch.tensor([1, 1, 0]).bool())
     tensor([1, 0])
     """
+    return prototype_scores(features, prototypes, present).argmax(dim=1)
+
+
+def prototype_scores(
+    features: Float[Tensor, "B d"], prototypes: Float[Tensor, "C d"], present: Bool[Tensor, " C"]
+) -> Float[Tensor, "B C"]:
+    """Return the negative distance to each class's prototype, to be used as logits.
+
+    A class without a prototype can never win: it counts as ``ABSENT`` further away than the
+    farthest that has one, which keeps a loss finite.
+
+    Raises:
+        KnowledgeError: If no class has a prototype.
+    """
     if not bool(present.any()):
         raise KnowledgeError(
             "No class has a prototype yet", next_step="Exchange prototypes before predicting."
         )
-    distances = torch.cdist(
-        features, prototypes, compute_mode="donot_use_mm_for_euclid_dist"
-    ).masked_fill(~present, torch.inf)
-    return distances.argmin(dim=1)
+    scores = -torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
+    farthest = scores.masked_fill(~present, torch.inf).amin(dim=1, keepdim=True)
+    return torch.where(present, scores, farthest - ABSENT)

@@ -16,6 +16,7 @@ from fedfuse.errors import ModelError
 from fedfuse.models.assign import Same
 from fedfuse.models.factory import as_factory
 from fedfuse.protocols import ModelPlan
+from fedfuse.types import FederatedData
 
 _MISTAKES = (RuntimeError, TypeError, ValueError, IndexError)
 """What torch and Python raise for shapes and arguments that do not fit."""
@@ -53,6 +54,20 @@ def describe(plan: ModelPlan, num_clients: int) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{name} x {count}" for name, count in counts.items())
+
+
+def one_of_each(plan: ModelPlan, data: FederatedData) -> dict[str, nn.Module]:
+    """Return one checked model of each architecture, by name, in the order of their first client.
+
+    Their weights are not those that a client starts with.
+    """
+    first: dict[str, int] = {}
+    for client_id in range(data.num_clients):
+        first.setdefault(plan.name(client_id), client_id)
+    return {
+        name: build_checked(plan, client_id, data.input_shape, data.num_classes, 0)
+        for name, client_id in first.items()
+    }
 
 
 def build_checked(

@@ -32,6 +32,8 @@ def fit(
     for loss in _losses(model, work, precision):
         if work.anchor is not None:
             loss = loss + work.anchor_weight * next(anchor)
+        if work.penalty is not None:
+            loss = loss + work.penalty(model)
         for parameter in parameters:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]

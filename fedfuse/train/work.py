@@ -11,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
 """Map logits [B, C] and targets [B, ...] to one loss per sample, [B]."""
+
+Penalty = Callable[[nn.Module], Tensor]
+"""Map a model to a scalar that is added to the loss of each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ class Work:
         anchor: A second piece of work whose loss is added at each step, weighted by
             ``anchor_weight``: the private cross-entropy beside distillation.
         anchor_weight: Its factor.
+        penalty: What each step adds for the weights themselves (a proximal term); None for
+            nothing. Only :class:`~fedfuse.train.trainer.LoopTrainer` takes such steps.
         entropy: Seed of the layers that draw random numbers (dropout); None leaves torch's
             generators where they are.
     """
@@ -93,6 +98,7 @@ class Work:
     anchor: Work | None = None
     anchor_weight: float = 0.0
     entropy: int | None = None
+    penalty: Penalty | None = None
 
     def seed_layers(self) -> None:
         """Seed torch's global generators, on the CPU and on the device of the inputs."""

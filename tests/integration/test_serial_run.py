@@ -111,27 +111,6 @@ def test_a_very_large_beta_is_self_distillation(tmp_path):
     assert torch.equal(weights, torch.eye(4).expand(2, 4, 4))
 
 
-METHODS = sorted(
-    path.stem for path in (Path(__file__).parents[2] / "experiments/conf/method").glob("*.yaml")
-)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_runs_with_mixed_architectures(tmp_path, method):
-    folder = run(
-        tmp_path / method,
-        f"method={method}",
-        "model=cycle",
-        "num_rounds=2",
-        "partitioner=iid",
-        "baseline=none",
-    )
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["method"] == method
-    taught = [r["value"] for r in rows(folder) if r["metric"] == "bytes_down" and r["round"] == 2]
-    assert (taught[0] > 0) == (method != "local")
-
-
 def test_a_slot_can_be_overridden_after_the_method(tmp_path):
     folder = run(
         tmp_path / "cross",

@@ -1,0 +1,170 @@
+"""FedAvg, FedProx and FedAvg with fine-tuning: models go up, their average comes back.
+
+With ``budget=optimiser_steps`` all steps that other methods spend on distillation are taken on
+private data before the models are sent, less those of fine-tuning, so that every arm takes as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from clients.exchange.models import (
+    Twins,
+    as_personal,
+    as_shared,
+    bank_of,
+    become,
+    layouts,
+    models_kind,
+    near,
+    take,
+)
+from clients.exchange.protocol import Task, Tools
+from fedfuse.errors import ConfigError
+from fedfuse.exchange.combine import AverageModels
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.layout import Layout
+from fedfuse.exchange.payloads import ModelBank
+from fedfuse.hyperparameters import require_count, require_flag, require_number, require_one_of
+from fedfuse.protocols import ModelPlan
+from fedfuse.train.trainer import Student
+from fedfuse.types import FederatedData, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """Exchange models and average them (McMahan et al. 2017, arXiv 1602.05629).
+
+    Args:
+        budget: ``optimiser_steps`` takes distillation's steps too, on private data; ``rounds``
+            the local epochs only.
+        mu: FedProx's pull towards the model with which a round's training starts (Li et al. 2020,
+            arXiv 1812.06127); 0 is FedAvg.
+        fine_tune_epochs: Passes over the private data after the average came back, by a copy that
+            is tested and then forgotten.
+        weigh_by: ``samples`` weighs a model by its client's private samples, ``equal`` does not.
+        mixed: ``refuse`` more than one architecture, or ``group``: average within each.
+        buffers: ``average`` them too, or leave each client its ``own`` (batch norm statistics).
+        keep_moments: Whether the optimiser's moments outlive the model being replaced.
+        public: What the public set is to local training: ``none``, more samples with their
+            ``labels``, or more samples with ``pseudo_labels`` that the last average gives them.
+    """
+
+    budget: str = "optimiser_steps"
+    mu: float = 0.0
+    fine_tune_epochs: int = 0
+    weigh_by: str = "samples"
+    mixed: str = "refuse"
+    buffers: str = "average"
+    keep_moments: bool = False
+    public: str = "none"
+    batchable: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name, options in (
+            ("budget", ("optimiser_steps", "rounds")),
+            ("weigh_by", ("samples", "equal")),
+            ("mixed", ("refuse", "group")),
+            ("buffers", ("average", "own")),
+            ("public", ("none", "labels", "pseudo_labels")),
+        ):
+            require_one_of("Averaged", name, getattr(self, name), options)
+        require_number("Averaged", "mu", self.mu, at_least=0)
+        require_count("Averaged", "fine_tune_epochs", self.fine_tune_epochs, at_least=0)
+        require_flag("Averaged", "keep_moments", self.keep_moments)
+
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
+        """Return model vectors.
+
+        Raises:
+            ModelError: If the clients' models cannot be averaged.
+            ConfigError: If labels of the public set are wanted and nobody knows them.
+        """
+        if self.public == "labels" and data.public.labels is None:
+            raise ConfigError(
+                "Training on the labelled public set needs its labels, and nobody knows them",
+                got=f"public set: {data.public.source}",
+                next_step="Set exchange.public=pseudo_labels, or public=held_out.",
+            )
+        return models_kind(self.combine(models, data))
+
+    def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:
+        """Return the average within each architecture."""
+        names, laid_out = layouts(models, data, mixed=self.mixed, buffers=self.buffers)
+        return AverageModels(names, laid_out, by_samples=self.weigh_by == "samples")
+
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
+        """Return the model, and its copy if there is to be fine-tuning."""
+        return Twins(model) if self.fine_tune_epochs else model
+
+    def train(
+        self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
+    ) -> list[Task]:
+        """Return the steps before the average."""
+        phases = tools.phases
+        client_ids = [student.client_id for student in held]
+        steps = phases.local_steps(client_ids)
+        if exchanging and self.budget == "optimiser_steps":
+            tuning = phases.local_steps(client_ids, self.fine_tune_epochs)
+            spare = phases.distill_steps(round_)
+            steps = [max(1, n + spare - t) for n, t in zip(steps, tuning, strict=True)]
+        students = [as_shared(student) for student in held]
+        more = [self._public(student, tools, round_) for student in students]
+        works = phases.private(client_ids, "train", round_, steps, more)
+        if self.mu > 0 and exchanging:
+            works = [
+                replace(work, penalty=near(student.model, self.mu))
+                for student, work in zip(students, works, strict=True)
+            ]
+        return list(zip(students, works, strict=True))
+
+    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
+        """Return the models, and how many samples each has seen."""
+        sizes = [len(tools.inputs.data.clients[student.client_id].train) for student in held]
+        return bank_of(held, self._layout(held[0]), sizes)
+
+    def learn(
+        self, held: Sequence[Student], tools: Tools, round_: int, received: ModelBank
+    ) -> list[Task]:
+        """Take the average over; return the steps of fine-tuning."""
+        layout = self._layout(held[0])
+        for student, vector in zip(held, received.vectors(), strict=True):
+            take(student, layout, vector, keep_moments=self.keep_moments)
+            tools.memory(student.client_id)["exchange/averaged"] = torch.tensor(True)
+        if not self.fine_tune_epochs:
+            return []
+        tuned = [as_personal(student) for student in held]
+        for student, copy in zip(held, tuned, strict=True):
+            become(copy.model, as_shared(student).model)
+            for parameter in copy.model.parameters():
+                student.optimizer.state.pop(parameter, None)
+        client_ids = [student.client_id for student in held]
+        steps = tools.phases.local_steps(client_ids, self.fine_tune_epochs)
+        works = tools.phases.private(client_ids, "distill", round_, steps)
+        return list(zip(tuned, works, strict=True))
+
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+        """Return the models before the average, and after it (fine-tuned, if they are)."""
+        return [as_shared(s) if phase is Phase.LOCAL else as_personal(s) for s in held]
+
+    def _layout(self, student: Student) -> Layout:
+        return Layout.of(as_shared(student).model, buffers=self.buffers == "average")
+
+    def _public(self, student: Student, tools: Tools, round_: int) -> tuple[Tensor, Tensor] | None:
+        """Return the public samples that are more training data to a client, with labels."""
+        if self.public == "none":
+            return None
+        inputs = tools.inputs.public(round_)
+        if self.public == "labels":
+            labels = tools.inputs.rounds.labels(round_)
+            assert labels is not None
+            return inputs, labels.to(inputs.device)
+        if "exchange/averaged" not in tools.memory(student.client_id):
+            return None  # nobody has taught it anything yet
+        logits = tools.trainer.predict([student], inputs, tools.plan.eval_batch_size)[0]
+        return inputs, logits.argmax(dim=1).to(inputs.device)

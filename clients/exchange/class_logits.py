@@ -1,0 +1,135 @@
+"""FD / FedDistill: mean logits per class go up, the mean of the *others* comes back.
+
+No public set. Means are taken over the private training samples, after training, in eval mode;
+a class that a client does not own is absent, not zero. What came back regularises every step on
+private data until the next exchange: those that stand in distillation's place, and the next
+round's local training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from clients.exchange.protocol import Task, Tools
+from fedfuse.distill.losses import soft_cross_entropy
+from fedfuse.exchange.combine import LeaveOneOut
+from fedfuse.exchange.fd import class_means
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.payloads import ClassKnowledge
+from fedfuse.hyperparameters import require_number
+from fedfuse.protocols import ModelPlan
+from fedfuse.train.trainer import Student
+from fedfuse.train.work import Work
+from fedfuse.types import FederatedData, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLogits:
+    """Exchange mean logits per class (Jeong et al. 2018, arXiv 1811.11479).
+
+    Args:
+        gamma: Weight of the teacher's cross-entropy beside the labels'; 0 learns alone.
+        temperature: Of both softmaxes of that term.
+    """
+
+    gamma: float = 1.0
+    temperature: float = 1.0
+    batchable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_number("ClassLogits", "gamma", self.gamma, at_least=0)
+        require_number("ClassLogits", "temperature", self.temperature, above=0)
+
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:  # noqa: ARG002
+        """Return class vectors of C logits; any models can exchange them."""
+        return Kind(ClassKnowledge, ClassKnowledge, width=data.num_classes)
+
+    def combine(self, models: ModelPlan, data: FederatedData) -> LeaveOneOut:  # noqa: ARG002
+        """Return the leave-one-out mean."""
+        return LeaveOneOut()
+
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
+        """Return the model alone."""
+        return model
+
+    def train(
+        self,
+        held: Sequence[Student],
+        tools: Tools,
+        round_: int,
+        *,
+        exchanging: bool,  # noqa: ARG002
+    ) -> list[Task]:
+        """Return the local epochs, towards what came back last."""
+        works = tools.phases.local([student.client_id for student in held], round_)
+        return self._taught(held, works, tools)
+
+    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:  # noqa: ARG002
+        """Return each client's mean logits per class."""
+        clients = [tools.inputs.data.clients[student.client_id] for student in held]
+        rows = tools.inputs.private(clients)
+        logits = tools.trainer.predict_each(
+            held, [inputs for inputs, _ in rows], tools.plan.eval_batch_size
+        )
+        means = [class_means(z.cpu(), y.cpu()) for z, (_, y) in zip(logits, rows, strict=True)]
+        return ClassKnowledge(
+            client_ids=torch.tensor([student.client_id for student in held]),
+            values=torch.stack([values for values, _ in means]),
+            present=torch.stack([present for _, present in means]),
+        )
+
+    def learn(
+        self, held: Sequence[Student], tools: Tools, round_: int, received: ClassKnowledge
+    ) -> list[Task]:
+        """Keep what came back; return as many private steps as distillation would take."""
+        for student, values, present in zip(held, received.values, received.present, strict=True):
+            memory = tools.memory(student.client_id)
+            memory["exchange/values"], memory["exchange/present"] = values, present
+        works = tools.phases.untaught([student.client_id for student in held], round_)
+        return self._taught(held, works, tools)
+
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+        """Return the models themselves."""
+        return list(held)
+
+    def _taught(self, held: Sequence[Student], works: list[Work], tools: Tools) -> list[Task]:
+        """Return the steps with each sample's class teacher beside its label."""
+        memories = [tools.memory(student.client_id) for student in held]
+        if not any("exchange/values" in memory for memory in memories):
+            return list(zip(held, works, strict=True))
+        num_classes = tools.inputs.data.num_classes
+        loss = TaughtByClass(self.gamma, self.temperature)
+        taught = []
+        for work, memory in zip(works, memories, strict=True):
+            teachers = torch.zeros(num_classes, num_classes)
+            if "exchange/values" in memory:
+                soft = (memory["exchange/values"] / self.temperature).softmax(dim=1)
+                teachers = torch.where(memory["exchange/present"][:, None], soft, 0)
+            hard = one_hot(work.targets, num_classes).float()
+            beside = teachers.to(work.targets.device)[work.targets]
+            taught.append(replace(work, targets=torch.cat([hard, beside], dim=1), loss=loss))
+        return list(zip(held, taught, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtByClass:
+    """``CE(y, z) + gamma CE(teacher_y, z / T)``; a class without a teacher adds nothing.
+
+    Targets hold the label's one-hot vector and the teacher's probabilities side by side,
+    [B, 2C]; the latter are zero where the class has no teacher.
+    """
+
+    gamma: float
+    temperature: float
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return one loss per sample, [B]."""
+        hard, soft = targets.chunk(2, dim=1)
+        taught = soft_cross_entropy(logits, soft, self.temperature)
+        return soft_cross_entropy(logits, hard) + self.gamma * taught

@@ -1,0 +1,108 @@
+"""Ditto: models are averaged as in FedAvg, and each client keeps a model of its own near the mean.
+
+Ditto trains two models. With ``budget=optimiser_steps`` the two share what other methods spend:
+the local epochs train the model that is averaged, distillation's steps the personal one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import nn
+
+from clients.exchange.models import (
+    Twins,
+    as_personal,
+    as_shared,
+    bank_of,
+    layouts,
+    models_kind,
+    take,
+)
+from clients.exchange.protocol import Task, Tools
+from fedfuse.exchange.combine import AverageModels
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.layout import Layout
+from fedfuse.exchange.payloads import ModelBank
+from fedfuse.exchange.weights import ditto_term
+from fedfuse.hyperparameters import require_number, require_one_of
+from fedfuse.protocols import ModelPlan
+from fedfuse.train.trainer import Student
+from fedfuse.train.work import Penalty
+from fedfuse.types import FederatedData, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Ditto:
+    """Average models, keep personal ones near them (Li et al. 2021, arXiv 2012.04221).
+
+    Args:
+        lam: Pull of a personal model towards the average; 0 is local training.
+        mixed: ``refuse`` more than one architecture, or ``group``: average within each.
+        buffers: ``average`` them too, or leave each client its ``own`` (batch norm statistics).
+    """
+
+    lam: float = 0.5
+    mixed: str = "refuse"
+    buffers: str = "average"
+    batchable: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_number("Ditto", "lam", self.lam, at_least=0)
+        require_one_of("Ditto", "mixed", self.mixed, ("refuse", "group"))
+        require_one_of("Ditto", "buffers", self.buffers, ("average", "own"))
+
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
+        """Return model vectors.
+
+        Raises:
+            ModelError: If the clients' models cannot be averaged.
+        """
+        return models_kind(self.combine(models, data))
+
+    def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:
+        """Return the average, weighed by samples, within each architecture."""
+        return AverageModels(*layouts(models, data, mixed=self.mixed, buffers=self.buffers))
+
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
+        """Return both models, equal at first."""
+        return Twins(model)
+
+    def train(
+        self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
+    ) -> list[Task]:
+        """Return the local epochs: of the personal model in warm-up, then of the averaged one."""
+        works = tools.phases.local([student.client_id for student in held], round_)
+        who = as_shared if exchanging else as_personal
+        return [(who(student), work) for student, work in zip(held, works, strict=True)]
+
+    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
+        """Return the models to average."""
+        sizes = [len(tools.inputs.data.clients[student.client_id].train) for student in held]
+        return bank_of(held, self._layout(held[0]), sizes)
+
+    def learn(
+        self, held: Sequence[Student], tools: Tools, round_: int, received: ModelBank
+    ) -> list[Task]:
+        """Take the average over; return the steps of the personal model near it."""
+        layout = self._layout(held[0])
+        for student, vector in zip(held, received.vectors(), strict=True):
+            take(student, layout, vector)
+        works = tools.phases.untaught([student.client_id for student in held], round_)
+        return [
+            (as_personal(student), replace(work, penalty=self._pull(as_shared(student).model)))
+            for student, work in zip(held, works, strict=True)
+        ]
+
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+        """Return the personal models."""
+        return [as_personal(student) for student in held]
+
+    def _layout(self, student: Student) -> Layout:
+        return Layout.of(as_shared(student).model, buffers=self.buffers == "average")
+
+    def _pull(self, average: nn.Module) -> Penalty:
+        anchor = {name: value.detach() for name, value in average.named_parameters()}
+        return lambda model: ditto_term(dict(model.named_parameters()), anchor, self.lam)

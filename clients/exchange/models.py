@@ -1,0 +1,137 @@
+"""What the exchanges of models have in common: which models travel, and a client's two models."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fedfuse.errors import ModelError
+from fedfuse.exchange.combine import AverageModels
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.layout import Layout
+from fedfuse.exchange.payloads import ModelBank
+from fedfuse.exchange.weights import proximal_term
+from fedfuse.models.plan import one_of_each
+from fedfuse.protocols import ModelPlan
+from fedfuse.train.trainer import Student
+from fedfuse.train.work import Penalty
+from fedfuse.types import FederatedData
+
+
+def layouts(
+    models: ModelPlan, data: FederatedData, *, mixed: str, buffers: str
+) -> tuple[tuple[str, ...], dict[str, Layout]]:
+    """Return each client's architecture, and how the models of each are laid out.
+
+    Args:
+        models: Which client runs which architecture.
+        data: The federation's data.
+        mixed: ``refuse`` or ``group``: what to do with more than one architecture.
+        buffers: ``average`` or ``own``: whether buffers travel.
+
+    Raises:
+        ModelError: If there are several architectures and ``mixed`` is ``refuse``.
+    """
+    each = one_of_each(models, data)
+    if len(each) > 1 and mixed == "refuse":
+        raise ModelError(
+            "Models of different architectures cannot be averaged",
+            got=", ".join(each),
+            allowed="one architecture",
+            next_step="Set exchange.mixed=group to average within each architecture, or choose a "
+            "method that shares predictions.",
+        )
+    names = tuple(models.name(client_id) for client_id in range(data.num_clients))
+    return names, {
+        name: Layout.of(model, buffers=buffers == "average") for name, model in each.items()
+    }
+
+
+def models_kind(combine: AverageModels) -> Kind:
+    """Return what travels where models are averaged."""
+    sizes = tuple(combine.layouts[name].size for name in combine.architectures)
+    return Kind(ModelBank, ModelBank, model_sizes=sizes)
+
+
+def near(model: nn.Module, strength: float) -> Penalty:
+    """Return ``strength / 2 |w - w_0|**2`` around the model's weights as they are now."""
+    anchor = {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    def penalty(moving: nn.Module) -> Tensor:
+        return proximal_term(dict(moving.named_parameters()), anchor, strength)
+
+    return penalty
+
+
+class Twins(nn.Module):
+    """A client with two models: one that takes part in the averages and one of its own.
+
+    One module holds both, so that they are remembered, moved and saved together; as a model it is
+    the client's own.
+
+    Args:
+        shared: The model that is sent.
+        personal: The model that stays; a copy of ``shared`` if None.
+    """
+
+    def __init__(self, shared: nn.Module, personal: nn.Module | None = None) -> None:
+        super().__init__()
+        self.shared = shared
+        self.personal = copy.deepcopy(shared) if personal is None else personal
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs to the personal model's logits."""
+        logits: Tensor = self.personal(inputs)
+        return logits
+
+
+def shared(student: Student) -> nn.Module:
+    """Return the model of a student that takes part in the averages."""
+    return student.model.shared if isinstance(student.model, Twins) else student.model
+
+
+def as_shared(student: Student) -> Student:
+    """Return the student with the model that takes part in the averages."""
+    return replace(student, model=shared(student))
+
+
+def as_personal(student: Student) -> Student:
+    """Return the student with the model of its own."""
+    own = student.model.personal if isinstance(student.model, Twins) else student.model
+    return replace(student, model=own)
+
+
+def bank_of(held: Sequence[Student], layout: Layout, sizes: Sequence[int]) -> ModelBank:
+    """Return what the clients send: their shared models, laid out."""
+    vectors = [layout.flatten(shared(student)) for student in held]
+    return ModelBank.of([student.client_id for student in held], sizes, vectors)
+
+
+def take(student: Student, layout: Layout, vector: Tensor, *, keep_moments: bool = False) -> None:
+    """Let the student's shared model become what came back.
+
+    Args:
+        student: Whose model it is.
+        layout: How the vector is laid out.
+        vector: What came back.
+        keep_moments: Whether the optimiser keeps the moments it gathered on the model that is
+            replaced. FedAvg's clients start theirs afresh.
+    """
+    model = shared(student)
+    layout.load(model, vector.to(next(model.parameters()).device))
+    if not keep_moments:
+        for parameter in model.parameters():
+            student.optimizer.state.pop(parameter, None)
+
+
+def become(model: nn.Module, other: nn.Module) -> None:
+    """Write the weights and buffers of ``other`` into ``model``."""
+    with torch.no_grad():
+        for mine, theirs in zip(
+            model.state_dict().values(), other.state_dict().values(), strict=True
+        ):
+            mine.copy_(theirs)

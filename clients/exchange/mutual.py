@@ -1,0 +1,152 @@
+"""FML: a small model travels; each client's own, of any architecture, and it teach each other.
+
+One step moves both models with one batch and counts as one optimiser step; it costs a forward and
+a backward pass of the small model more than a step of other methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from clients.exchange.models import Twins, as_personal, bank_of, models_kind, take
+from clients.exchange.protocol import Task, Tools
+from clients.phases import cross_entropy
+from fedfuse.distill.losses import kl_forward
+from fedfuse.exchange.combine import AverageModels
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.layout import Layout
+from fedfuse.exchange.payloads import ModelBank
+from fedfuse.hyperparameters import require_number, require_one_of
+from fedfuse.models.plan import as_plan, build_checked
+from fedfuse.protocols import ModelPlan
+from fedfuse.train.trainer import Student
+from fedfuse.types import FederatedData, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Mutual:
+    """Exchange one small model, learn mutually with it (FML, Shen et al. 2020, arXiv 2006.16765).
+
+    Args:
+        model: The small model, the same for all clients: a plan or a factory.
+        alpha: Share of the labels in the private model's loss; the rest is KL towards the small
+            model's predictions. 1 switches the exchange off, and is what one public library has
+            by default.
+        beta: The same for the small model's loss.
+        budget: ``optimiser_steps`` takes distillation's steps too; ``rounds`` the local epochs.
+        buffers: ``average`` them too, or leave each client its ``own`` (batch norm statistics).
+    """
+
+    model: object
+    alpha: float = 0.5
+    beta: float = 0.5
+    budget: str = "optimiser_steps"
+    buffers: str = "average"
+    batchable: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_number("Mutual", "alpha", self.alpha, at_least=0, at_most=1)
+        require_number("Mutual", "beta", self.beta, at_least=0, at_most=1)
+        require_one_of("Mutual", "budget", self.budget, ("optimiser_steps", "rounds"))
+        require_one_of("Mutual", "buffers", self.buffers, ("average", "own"))
+        object.__setattr__(self, "model", as_plan(self.model))
+
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
+        """Return model vectors of the small model; the clients' own may be any."""
+        return models_kind(self.combine(models, data))
+
+    def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:  # noqa: ARG002
+        """Return the average of the small models, weighed by samples."""
+        small = self._build(data, entropy=0)
+        layout = Layout.of(small, buffers=self.buffers == "average")
+        return AverageModels(("shared",) * data.num_clients, {"shared": layout})
+
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
+        """Return the client's own model and the small one, which starts alike everywhere."""
+        small = self._build(tools.inputs.data, tools.streams.entropy("init", "exchange"))
+        small = small.to(tools.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return Twins(shared=small, personal=model)
+
+    def train(
+        self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
+    ) -> list[Task]:
+        """Return the steps of both models; in warm-up the client's own learns alone."""
+        phases = tools.phases
+        client_ids = [student.client_id for student in held]
+        if not exchanging:
+            works = phases.local(client_ids, round_)
+            return [(as_personal(student), work) for student, work in zip(held, works, strict=True)]
+        spare = phases.distill_steps(round_) if self.budget == "optimiser_steps" else 0
+        steps = [n + spare for n in phases.local_steps(client_ids)]
+        loss = MutualLoss(self.alpha, self.beta)
+        return [
+            (replace(student, model=SideBySide(student.model)), replace(work, loss=loss))
+            for student, work in zip(
+                held, phases.private(client_ids, "train", round_, steps), strict=True
+            )
+        ]
+
+    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
+        """Return the small models."""
+        sizes = [len(tools.inputs.data.clients[student.client_id].train) for student in held]
+        return bank_of(held, self._layout(held[0]), sizes)
+
+    def learn(
+        self,
+        held: Sequence[Student],
+        tools: Tools,  # noqa: ARG002
+        round_: int,  # noqa: ARG002
+        received: ModelBank,
+    ) -> list[Task]:
+        """Take the average over; there is nothing more to do until the next round."""
+        layout = self._layout(held[0])
+        for student, vector in zip(held, received.vectors(), strict=True):
+            take(student, layout, vector)
+        return []
+
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+        """Return the clients' own models."""
+        return [as_personal(student) for student in held]
+
+    def _build(self, data: FederatedData, entropy: int) -> nn.Module:
+        return build_checked(self.model, 0, data.input_shape, data.num_classes, entropy)  # type: ignore[arg-type]
+
+    def _layout(self, student: Student) -> Layout:
+        return Layout.of(student.model.shared, buffers=self.buffers == "average")  # type: ignore[arg-type]
+
+
+class SideBySide(nn.Module):
+    """Both models of a client at once."""
+
+    def __init__(self, twins: nn.Module) -> None:
+        super().__init__()
+        self.twins = twins
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs to the logits of the client's own model and of the small one, [B, 2C]."""
+        return torch.cat([self.twins.personal(inputs), self.twins.shared(inputs)], dim=1)  # type: ignore[operator]
+
+
+@dataclass(frozen=True, slots=True)
+class MutualLoss:
+    """``a CE(y, p) + (1 - a) KL(s || p)`` plus ``b CE(y, s) + (1 - b) KL(p || s)``.
+
+    p and s are the private and the small model; each is a fixed teacher to the other.
+    """
+
+    alpha: float
+    beta: float
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return one loss per sample from the logits side by side, [B]."""
+        private, small = logits.chunk(2, dim=1)
+        own = self.alpha * cross_entropy(private, labels)
+        own = own + (1 - self.alpha) * kl_forward(private, small.detach().softmax(dim=1))
+        travelling = self.beta * cross_entropy(small, labels)
+        towards = kl_forward(small, private.detach().softmax(dim=1))
+        return own + travelling + (1 - self.beta) * towards

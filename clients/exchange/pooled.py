@@ -1,0 +1,115 @@
+"""`centralised`: one model learns from all private data in one place. The upper bound; no method.
+
+The first client of each architecture trains on the pool and everybody gets its model. Nothing of
+this could travel in a federation, so no bytes are counted. It takes as many optimiser steps as all
+clients of another method together, so it passes over the samples as often as they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from clients.exchange.models import bank_of, layouts, models_kind, take
+from clients.exchange.protocol import Task, Tools
+from fedfuse.errors import ConfigError
+from fedfuse.exchange.combine import AverageModels
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.layout import Layout
+from fedfuse.exchange.payloads import ModelBank
+from fedfuse.hyperparameters import require_one_of
+from fedfuse.protocols import ModelPlan
+from fedfuse.train.trainer import Student
+from fedfuse.types import FederatedData, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """Train one model per architecture on the private data of all clients.
+
+    Args:
+        budget: ``optimiser_steps`` adds, for each client, the steps that distillation takes.
+    """
+
+    budget: str = "optimiser_steps"
+    batchable: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_one_of("Pooled", "budget", self.budget, ("optimiser_steps", "rounds"))
+
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
+        """Return model vectors that do not count.
+
+        Raises:
+            ConfigError: If some clients' data are elsewhere.
+        """
+        elsewhere = [client.client_id for client in data.clients if not len(client.train)]
+        if elsewhere:
+            raise ConfigError(
+                "Training on all private data needs them in one place",
+                got=f"no data of the clients {elsewhere[:10]}",
+                next_step="Leave out method=centralised where sites keep their own data.",
+            )
+        return replace(models_kind(self.combine(models, data)), counted=False)
+
+    def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:
+        """Return what hands on the trained model: the weights of all others are zero."""
+        return AverageModels(*layouts(models, data, mixed="group", buffers="average"))
+
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
+        """Return the model alone."""
+        return model
+
+    def train(
+        self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
+    ) -> list[Task]:
+        """Return steps on all private data, of the client that learns for its architecture."""
+        phases, clients = tools.phases, tools.inputs.data.clients
+        who = [s for s in held if s.client_id == self._teacher(s, tools)]
+        if not who:
+            return []
+        everyone = [client.client_id for client in clients]
+        steps = sum(phases.local_steps(everyone))
+        if exchanging and self.budget == "optimiser_steps":
+            steps += len(clients) * phases.distill_steps(round_)
+        client_ids = [student.client_id for student in who]
+        pool = [self._others(student, tools) for student in who]
+        works = phases.private(client_ids, "train", round_, [steps] * len(who), pool)
+        return list(zip(who, works, strict=True))
+
+    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
+        """Return the models; those that have not learnt weigh nothing."""
+        sizes = [int(s.client_id == self._teacher(s, tools)) for s in held]
+        return bank_of(held, Layout.of(held[0].model), sizes)
+
+    def learn(
+        self,
+        held: Sequence[Student],
+        tools: Tools,  # noqa: ARG002
+        round_: int,  # noqa: ARG002
+        received: ModelBank,
+    ) -> list[Task]:
+        """Take the trained model over."""
+        layout = Layout.of(held[0].model)
+        for student, vector in zip(held, received.vectors(), strict=True):
+            take(student, layout, vector, keep_moments=True)
+        return []
+
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+        """Return the models themselves."""
+        return list(held)
+
+    def _teacher(self, student: Student, tools: Tools) -> int:
+        """Return the client that learns for the student's architecture: the first that has it."""
+        everyone = range(tools.inputs.data.num_clients)
+        return next(i for i in everyone if tools.models.name(i) == student.architecture)
+
+    def _others(self, student: Student, tools: Tools) -> tuple[Tensor, Tensor]:
+        """Return the private samples of all clients but one, each as its owner sees them."""
+        clients = tools.inputs.data.clients
+        rows = tools.inputs.private([c for c in clients if c.client_id != student.client_id])
+        return torch.cat([inputs for inputs, _ in rows]), torch.cat([labels for _, labels in rows])

@@ -1,0 +1,195 @@
+"""FedProto: mean features per class go up, their mean over the owners comes back.
+
+No public set. Prototypes are taken over the private training samples after training, in eval mode
+(taken while the model still moves, they drift). What came back holds the features near in every
+step on private data until the next exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from clients.exchange.protocol import Task, Tools
+from clients.phases import cross_entropy
+from fedfuse.errors import ModelError
+from fedfuse.exchange.combine import MeanPrototypes
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.payloads import ClassKnowledge
+from fedfuse.exchange.prototypes import class_prototypes, prototype_loss, prototype_scores
+from fedfuse.hyperparameters import require_flag, require_number, require_one_of
+from fedfuse.models.features import WithFeatures, feature_size
+from fedfuse.models.plan import one_of_each
+from fedfuse.protocols import ModelPlan
+from fedfuse.train.trainer import Student
+from fedfuse.train.work import Work
+from fedfuse.types import FederatedData, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Prototypes:
+    """Exchange mean features per class (Tan et al., AAAI 2022, arXiv 2105.00243).
+
+    Args:
+        lam: Weight of the squared distance to the prototype, averaged over the features.
+        inference: ``prototype`` predicts the class of the nearest prototype, as the authors' code
+            does (before the first exchange: by the head); ``head`` by the model's last layer.
+        by_count: Weigh owners of a class by their samples of it, which then leave the client;
+            the authors' code weighs them equally.
+    """
+
+    lam: float = 1.0
+    inference: str = "prototype"
+    by_count: bool = False
+    batchable: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_number("Prototypes", "lam", self.lam, at_least=0)
+        require_one_of("Prototypes", "inference", self.inference, ("prototype", "head"))
+        require_flag("Prototypes", "by_count", self.by_count)
+
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
+        """Return class vectors as long as the features of all models.
+
+        Raises:
+            ModelError: If the models' features are not of one size.
+        """
+        sizes = {
+            name: feature_size(model, data.num_classes)
+            for name, model in one_of_each(models, data).items()
+        }
+        if len(set(sizes.values())) > 1:
+            raise ModelError(
+                "Prototypes need models whose features have one size",
+                got=", ".join(f"{size} in '{name}'" for name, size in sizes.items()),
+                next_step="Choose models with equal feature sizes, or a method that shares "
+                "predictions.",
+            )
+        return Kind(ClassKnowledge, ClassKnowledge, width=next(iter(sizes.values())))
+
+    def combine(self, models: ModelPlan, data: FederatedData) -> MeanPrototypes:  # noqa: ARG002
+        """Return the mean over the owners of each class."""
+        return MeanPrototypes(self.by_count)
+
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
+        """Return the model alone."""
+        return model
+
+    def train(
+        self,
+        held: Sequence[Student],
+        tools: Tools,
+        round_: int,
+        *,
+        exchanging: bool,  # noqa: ARG002
+    ) -> list[Task]:
+        """Return the local epochs, near the prototypes that came back last."""
+        works = tools.phases.local([student.client_id for student in held], round_)
+        return self._near(held, works, tools)
+
+    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:  # noqa: ARG002
+        """Return each client's mean features per class."""
+        num_classes = tools.inputs.data.num_classes
+        clients = [tools.inputs.data.clients[student.client_id] for student in held]
+        rows = tools.inputs.private(clients)
+        sides = tools.trainer.predict_each(
+            [_with_features(student, num_classes) for student in held],
+            [inputs for inputs, _ in rows],
+            tools.plan.eval_batch_size,
+        )
+        means = [
+            class_prototypes(side[:, num_classes:].cpu(), labels.cpu(), num_classes)
+            for side, (_, labels) in zip(sides, rows, strict=True)
+        ]
+        counts = torch.stack([count for _, count in means])
+        return ClassKnowledge(
+            client_ids=torch.tensor([student.client_id for student in held]),
+            values=torch.stack([values for values, _ in means]),
+            present=counts > 0,
+            num_examples=counts if self.by_count else None,
+        )
+
+    def learn(
+        self, held: Sequence[Student], tools: Tools, round_: int, received: ClassKnowledge
+    ) -> list[Task]:
+        """Keep what came back; return as many private steps as distillation would take."""
+        for student, values, present in zip(held, received.values, received.present, strict=True):
+            memory = tools.memory(student.client_id)
+            memory["exchange/values"], memory["exchange/present"] = values, present
+        works = tools.phases.untaught([student.client_id for student in held], round_)
+        return self._near(held, works, tools)
+
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+        """Return models that predict by the nearest prototype, once there are prototypes."""
+        num_classes = tools.inputs.data.num_classes
+        judged = []
+        for student in held:
+            memory = tools.memory(student.client_id)
+            if self.inference == "prototype" and "exchange/values" in memory:
+                module = ByPrototype(
+                    student.model,
+                    num_classes,
+                    memory["exchange/values"],
+                    memory["exchange/present"],
+                )
+                student = replace(student, model=module.to(tools.inputs.device))
+            judged.append(student)
+        return judged
+
+    def _near(self, held: Sequence[Student], works: list[Work], tools: Tools) -> list[Task]:
+        """Return the steps of models that show their features, held near the prototypes."""
+        num_classes, device = tools.inputs.data.num_classes, tools.inputs.device
+        tasks = []
+        for student, work in zip(held, works, strict=True):
+            memory = tools.memory(student.client_id)
+            if "exchange/values" in memory:
+                student = _with_features(student, num_classes)
+                values, present = memory["exchange/values"], memory["exchange/present"]
+                loss = NearPrototypes(num_classes, values.to(device), present.to(device), self.lam)
+                work = replace(work, loss=loss)
+            tasks.append((student, work))
+        return tasks
+
+
+def _with_features(student: Student, num_classes: int) -> Student:
+    return replace(student, model=WithFeatures(student.model, num_classes))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NearPrototypes:
+    """``CE(y, z) + lam * mean_d (f - prototype_y)**2`` of logits and features side by side."""
+
+    num_classes: int
+    prototypes: Tensor
+    present: Tensor
+    lam: float
+
+    def __call__(self, sides: Tensor, labels: Tensor) -> Tensor:
+        """Return one loss per sample, [B]."""
+        logits, features = sides[:, : self.num_classes], sides[:, self.num_classes :]
+        near = prototype_loss(features, labels, self.prototypes, self.present, self.lam)
+        return cross_entropy(logits, labels) + near
+
+
+class ByPrototype(nn.Module):
+    """A model whose logits are the negative distances of its features to the prototypes."""
+
+    prototypes: Tensor
+    present: Tensor
+
+    def __init__(
+        self, model: nn.Module, num_classes: int, prototypes: Tensor, present: Tensor
+    ) -> None:
+        super().__init__()
+        self.sides, self.num_classes = WithFeatures(model, num_classes), num_classes
+        self.register_buffer("prototypes", prototypes, persistent=False)
+        self.register_buffer("present", present, persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs to [B, C]."""
+        features = self.sides(inputs)[:, self.num_classes :]
+        return prototype_scores(features, self.prototypes, self.present)

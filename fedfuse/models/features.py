@@ -1,0 +1,67 @@
+"""The features of a model: what goes into its last linear layer.
+
+Models return logits only, whoever wrote them; the head is found instead of declared. Nothing is
+changed in the model, so its state has the same names with and without.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fedfuse.errors import ModelError
+
+
+class WithFeatures(nn.Module):
+    """A model that returns its logits and, beside them, the features they came from.
+
+    Args:
+        model: Any model whose logits [B, C] are the output of an ``nn.Linear``, of features
+            [B, d].
+        num_classes: C.
+
+    Raises:
+        ModelError: If the model has no linear layer with C outputs.
+    """
+
+    def __init__(self, model: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.model = model
+        self._head = [_head(model, num_classes)]  # in a list, lest it be registered twice
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs to logits and features side by side, [B, C + d]."""
+        seen: list[Tensor] = []
+        hook = self._head[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        try:
+            logits = self.model(inputs)
+        finally:
+            hook.remove()
+        return torch.cat([logits, seen[-1]], dim=1)
+
+
+def feature_size(model: nn.Module, num_classes: int) -> int:
+    """Return d, the number of features of a model.
+
+    >>> feature_size(nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 3)), 3)
+    7
+
+    Raises:
+        ModelError: If the model has no linear layer with C outputs.
+    """
+    return _head(model, num_classes).in_features
+
+
+def _head(model: nn.Module, num_classes: int) -> nn.Linear:
+    """Return the last linear layer with C outputs, in the order in which layers were defined."""
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    if not linear or linear[-1].out_features != num_classes:
+        raise ModelError(
+            f"Features cannot be taken from a model of class {type(model).__name__}",
+            got=f"a last linear layer with {linear[-1].out_features} outputs"
+            if linear
+            else "no linear layer",
+            allowed=f"an nn.Linear with {num_classes} outputs, defined last",
+            next_step="Let the model end in one, or choose a method without features.",
+        )
+    return linear[-1]

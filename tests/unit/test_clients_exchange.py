@@ -1,0 +1,132 @@
+"""The losses that clients minimise where they exchange something else than predictions."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from clients.exchange.class_logits import TaughtByClass
+from clients.exchange.models import Twins, near
+from clients.exchange.mutual import MutualLoss, SideBySide
+from clients.exchange.prototypes import ByPrototype, NearPrototypes
+from fedfuse.errors import ModelError
+from fedfuse.exchange.fd import fd_loss
+from fedfuse.models.cnn import cnn2
+from fedfuse.models.features import WithFeatures, feature_size
+from fedfuse.models.lenet import lenet5
+from fedfuse.models.mlp import mlp
+from fedfuse.models.resnet import resnet8
+from fedfuse.train.loop import fit
+from fedfuse.train.work import Work, schedule
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_fd_is_cross_entropy_plus_gamma_times_the_class_teachers(temperature):
+    g = torch.Generator().manual_seed(0)
+    logits, teachers = torch.randn(6, 4, generator=g), 5 * torch.randn(4, 4, generator=g)
+    labels = torch.tensor([0, 1, 2, 3, 3, 0])
+    taught = torch.tensor([True, True, False, True])
+    soft = torch.where(taught[:, None], (teachers / temperature).softmax(1), 0)
+    targets = torch.cat([F.one_hot(labels, 4).float(), soft[labels]], dim=1)
+    got = TaughtByClass(0.7, temperature)(logits, targets)
+    expected = F.cross_entropy(logits, labels, reduction="none")
+    expected = expected + 0.7 * fd_loss(logits, labels, teachers, taught, temperature)
+    torch.testing.assert_close(got, expected)
+
+
+def test_prototypes_pull_features_and_leave_classes_without_one_alone():
+    sides = torch.tensor([[0.0, 0.0, 1.0, 3.0], [0.0, 0.0, 1.0, 3.0]])  # 2 logits, 2 features
+    prototypes, present = torch.tensor([[0.0, 0.0], [9.0, 9.0]]), torch.tensor([True, False])
+    losses = NearPrototypes(2, prototypes, present, 0.1)(sides, torch.tensor([0, 1]))
+    assert losses.tolist() == pytest.approx([math.log(2) + 0.1 * 5, math.log(2)])
+
+
+def test_the_nearest_prototype_decides_and_absent_classes_never_win():
+    model = nn.Sequential(nn.Identity(), nn.Linear(2, 3))
+    prototypes = torch.tensor([[0.0, 0.0], [4.0, 0.0], [1.0, 0.0]])
+    judge = ByPrototype(model, 3, prototypes, torch.tensor([True, True, False]))
+    scores = judge(torch.tensor([[1.0, 0.0], [3.5, 0.0]]))
+    assert scores.argmax(1).tolist() == [0, 1]
+    assert scores[0].tolist() == [-1, -3, -13]
+
+
+def test_mutual_learning_by_hand_and_each_model_moves_by_its_own_loss_only():
+    logits = torch.tensor([[2.0, 0.0, 0.0, 0.0]], requires_grad=True)  # private, small
+    label = torch.tensor([0])
+    loss = MutualLoss(0.25, 0.5)(logits, label)
+    p, s = torch.tensor([2.0, 0.0]).softmax(0), torch.tensor([0.5, 0.5])
+    kl_sp, kl_ps = (s * (s / p).log()).sum(), (p * (p / s).log()).sum()
+    ce_p, ce_s = -p[0].log(), -s[0].log()
+    expected = 0.25 * ce_p + 0.75 * kl_sp + 0.5 * ce_s + 0.5 * kl_ps
+    torch.testing.assert_close(loss[0], expected)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    onehot = torch.tensor([1.0, 0.0])
+    torch.testing.assert_close(gradient[0, :2], 0.25 * (p - onehot) + 0.75 * (p - s))
+    torch.testing.assert_close(gradient[0, 2:], 0.5 * (s - onehot) + 0.5 * (s - p))
+
+
+def test_one_mutual_step_moves_both_models():
+    torch.manual_seed(0)
+    twins = Twins(shared=nn.Linear(3, 2), personal=nn.Linear(3, 2))
+    before = [p.detach().clone() for p in twins.parameters()]
+    fit(
+        SideBySide(twins),
+        torch.optim.SGD(twins.parameters(), lr=0.1),
+        Work(
+            torch.randn(4, 3),
+            torch.tensor([0, 1, 0, 1]),
+            MutualLoss(0.5, 0.5),
+            schedule(4, 4, 1, torch.Generator()),
+        ),
+    )
+    assert all(not torch.equal(a, b) for a, b in zip(before, twins.parameters(), strict=True))
+
+
+def moved(strength):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    start = model.weight.detach().clone()
+    work = Work(
+        torch.randn(32, 3),
+        torch.randint(2, (32,)),
+        lambda z, y: F.cross_entropy(z, y, reduction="none"),
+        schedule(32, 8, 40, torch.Generator().manual_seed(0)),
+        penalty=near(model, strength) if strength is not None else None,
+    )
+    fit(model, torch.optim.SGD(model.parameters(), lr=0.2), work)
+    return float((model.weight.detach() - start).norm())
+
+
+def test_the_proximal_term_holds_a_model_near_where_it_started():
+    assert moved(0.0) == moved(None)
+    assert moved(0.0) > 1.5 * moved(0.5) > 2 * moved(3.0) > 0
+
+
+def test_the_personal_twin_is_the_model_and_neither_moves_the_other():
+    twins = Twins(nn.Linear(2, 2))
+    with torch.no_grad():
+        twins.shared.weight.zero_()
+    x = torch.randn(3, 2)
+    assert torch.equal(twins(x), twins.personal(x))
+    assert not torch.equal(twins.personal.weight, twins.shared.weight)
+
+
+@pytest.mark.parametrize(
+    ("factory", "size"), [(mlp, 200), (lenet5, 84), (cnn2, 512), (resnet8, 64)]
+)
+def test_features_are_what_the_last_layer_sees(factory, size):
+    model = factory((1, 28, 28), 10).eval()
+    d = feature_size(model, 10)
+    inputs = torch.randn(2, 1, 28, 28)
+    sides = WithFeatures(model, 10)(inputs)
+    assert sides.shape == (2, 10 + d)
+    head = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    torch.testing.assert_close(head(sides[:, 10:]), sides[:, :10])
+    assert d == size or factory is cnn2
+
+
+def test_a_model_that_does_not_end_in_a_linear_layer_has_no_features():
+    with pytest.raises(ModelError, match="3 outputs, defined last"):
+        feature_size(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4)), 3)
