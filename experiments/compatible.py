@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from experiments.build import Parts, build_node
+from experiments.build import Parts, build_node, target_name
 from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import ConfigError
 from fedfuse.models.plan import build_checked
-from fedfuse.types import Space, Teachers
+from fedfuse.types import KnowledgeBank, Space, Teachers
 
 
 def check_compatible(parts: Parts) -> None:
@@ -31,6 +31,13 @@ def check_compatible(parts: Parts) -> None:
                 got=error,
                 next_step="Look at the keys of optimizer: fedfuse --cfg job --package optimizer.",
             ) from error
+    coded = parts.channel.up is not None or parts.channel.down is not None
+    if coded and node.kind.upload is not KnowledgeBank:
+        raise ConfigError(
+            "A codec writes predictions, and this method exchanges something else",
+            got=f"codec={target_name(parts.cfg.codec)}, exchange={target_name(parts.cfg.exchange)}",
+            next_step="Set codec=none, or choose a method that exchanges predictions.",
+        )
     if parts.pipeline is not None and node.loss is not None:
         space = declared(parts.pipeline.rule, "space", Space.PROBABILITIES)
         if parts.pipeline.sharpen is not None:

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from fedfuse.codec.parcel import LENGTHS, Parcel
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import PREDICTIONS, Download, Kind, Upload
+from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
 from fedfuse.messages import (
     ACKNOWLEDGED,
     CLIENTS,
@@ -295,6 +296,8 @@ def _absent(
 
 def _distinct(sent: Download | Parcel | None, num_bytes: int) -> int:
     """Return the bytes that leave the server if equal messages leave it once."""
+    if isinstance(sent, ModelBank | ClassKnowledge):
+        return sum(map(len, {message.numpy().tobytes() for message in sent.messages()}))
     return distinct_bytes(sent) if isinstance(sent, Teachers | Parcel) else num_bytes
 
 

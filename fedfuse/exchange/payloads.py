@@ -45,6 +45,11 @@ class ClassKnowledge:
         """Return the clients at the positions ``index`` [k], in that order."""
         return map_tensors(self, lambda tensor: tensor[index])
 
+    def messages(self) -> list[Tensor]:
+        """Return what each client's part of this is worth on the wire, uint8 [bytes]."""
+        values = self.values.flatten(1).contiguous().view(torch.uint8)
+        return list(torch.cat([values, self.present.to(torch.uint8)], dim=1))
+
     @classmethod
     def stack(cls, parts: Sequence[ClassKnowledge]) -> ClassKnowledge:
         """Join what several nodes sent, ordered by ``client_id``."""
@@ -76,6 +81,10 @@ class ModelBank:
     def vectors(self) -> list[Tensor]:
         """Return each client's vector, a view."""
         return list(torch.split(self.values, self.sizes.tolist()))
+
+    def messages(self) -> list[Tensor]:
+        """Return what each client's part of this is worth on the wire: its vector."""
+        return self.vectors()
 
     @classmethod
     def of(

@@ -143,3 +143,19 @@ def test_the_number_of_nodes_does_not_change_a_bit(tmp_path, method):
 def test_models_that_share_weights_are_not_trained_in_batches(tmp_path, capsys):
     assert run(tmp_path / "run", "fedavg", "model=mlp", "trainer=batched") == 2
     assert "trainer=loop" in capsys.readouterr().err
+
+
+def test_one_average_for_all_leaves_the_server_once_if_it_is_broadcast(tmp_path):
+    for method in ("fedavg", "fedproto", "fd"):
+        assert run(tmp_path / method, method, "model=mlp", "baseline=none") == 0
+        down = values(tmp_path / method, "bytes_down", "fuse")[-1]
+        once = values(tmp_path / method, "bytes_down_broadcast", "fuse")[-1]
+        numbers = {"fedavg": 144 * 200 + 200 + 200 * 200 + 200 + 2010}.get(method)
+        if numbers:
+            assert once == 4 * numbers
+        assert once == (down if method == "fd" else pytest.approx(down / 4, abs=64))
+
+
+def test_a_codec_for_predictions_is_refused_where_none_travel(tmp_path, capsys):
+    assert run(tmp_path / "run", "fedavg", "model=mlp", "codec=fp16") == 2
+    assert "codec=none" in capsys.readouterr().err
