@@ -168,7 +168,9 @@ class Node:
         for cohort in self._cohorts(client_ids):
             with self._phase(cohort, header.round, "test", failures):
                 held = [self._student(way, tools, client_id) for client_id in cohort]
-                table.update(zip(cohort, self.evaluate(way.judged(held, Phase.FUSED)), strict=True))
+                table.update(
+                    zip(cohort, self.evaluate(way.judged(held, tools, Phase.FUSED)), strict=True)
+                )
         return _stack(sorted(table), table) if table else None, failures
 
     def restart(self, arm: str, client_ids: Sequence[int]) -> None:
