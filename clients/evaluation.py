@@ -65,6 +65,19 @@ class Evaluation:
             table.append(metrics)
         return table
 
+    def validation(self, students: Sequence[Student]) -> list[float | None]:
+        """Return each student's validation accuracy; None for those without such data."""
+        data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
+        rows = [row for row, client in enumerate(clients) if len(client.val)]
+        held_back = [self.inputs.rows(data.train, clients[row].val, clients[row]) for row in rows]
+        answers = self.trainer.predict_each(
+            [students[row] for row in rows], [inputs for inputs, _ in held_back], self.batch_size
+        )
+        found: list[float | None] = [None] * len(students)
+        for row, logits, (_, labels) in zip(rows, answers, held_back, strict=True):
+            found[row] = accuracy(logits.cpu(), labels.cpu())
+        return found
+
 
 def as_table(client_ids: Sequence[int], rows: Sequence[dict[str, float]]) -> ClientMetrics:
     """Stack metric dictionaries; a metric that a client lacks (no validation data) is NaN."""

@@ -23,6 +23,8 @@ class ClientPlan:
             to round; ``reset`` starts them afresh at every phase.
         threads: torch threads per client; reductions depend on it, so it is the same everywhere.
         share_class_distribution: Whether the label histogram may leave the client.
+        guard: ``validation`` undoes a distillation after which a client is worse on its own
+            validation data; ``none`` keeps whatever was learned.
         eval_batch_size: Samples per forward pass when predicting and evaluating.
     """
 
@@ -35,6 +37,7 @@ class ClientPlan:
     optimizer_state: str = "keep"
     threads: int = 1
     share_class_distribution: bool = False
+    guard: str = "none"
     eval_batch_size: int = 500
 
     def __post_init__(self) -> None:
@@ -53,4 +56,7 @@ class ClientPlan:
             "optimizer_state",
             self.optimizer_state,
             "keep, reset",
+        )
+        require(
+            self.guard in ("none", "validation"), "client", "guard", self.guard, "none, validation"
         )

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from clients.evaluation import Evaluation, as_table
 from clients.exchange import Exchange, Predictions, Tools
 from clients.exchange.protocol import Task
+from clients.guard import Guard
 from clients.link import Link, Remember
 from clients.membership import Membership
 from clients.phases import Phases, rows_of
@@ -82,6 +84,7 @@ class Node:
     phases: Phases = field(init=False)
     evaluate: Evaluation = field(init=False)
     membership: Membership = field(init=False)
+    guard: Guard = field(init=False)
     kind: Kind = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +93,7 @@ class Node:
         self.phases = Phases(self.inputs, self.plan, self.loss, self.streams)
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
         self.membership = Membership(self.attacked, self.shadows, self._fresh, self.make_optimizer)
+        self.guard = Guard(self.evaluate)
         self.kind = self.exchange.kind(self.models, self.data)
 
     def train(
@@ -143,6 +147,9 @@ class Node:
         for cohort in self._cohorts(client_ids):
             with self._phase(cohort, round_, "distill", failures):
                 held = [self._student(way, tools, client_id) for client_id in cohort]
+                judged = partial(way.judged, held, tools, Phase.FUSED)
+                guarded = received is not None and self.plan.guard == "validation"
+                memory = self.guard.before(held, judged) if guarded else None
                 if received is None:
                     tasks = list(zip(held, self.phases.untaught(cohort, round_), strict=True))
                 else:
@@ -152,9 +159,10 @@ class Node:
                         self._remember(remember)
                     tasks = way.learn(held, tools, round_, theirs)
                 self._fit(tasks, round_)
-                metrics = (
-                    self.evaluate(way.judged(held, tools, Phase.FUSED)) if header.evaluate else []
-                )
+                if memory is not None:
+                    metrics = self.guard.after(held, judged, memory, evaluate=header.evaluate)
+                else:
+                    metrics = self.evaluate(judged()) if header.evaluate else []
                 table.update(zip(cohort, metrics, strict=False))
         return _stack(sorted(table), table) if table else None, failures
 

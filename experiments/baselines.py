@@ -36,7 +36,7 @@ FUSION_ONLY = frozenset(
 )
 """Top-level keys that cannot change what a client learns alone."""
 
-FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution"})
+FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "guard"})
 """Keys of ``client`` of which the same is true."""
 
 

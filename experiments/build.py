@@ -174,6 +174,7 @@ def build_node(
             optimizer_state=client.optimizer_state,
             threads=client.threads,
             share_class_distribution=client.share_class_distribution,
+            guard=client.guard,
             eval_batch_size=cfg.evaluation.batch_size,
         ),
         streams=Streams(cfg.seed),

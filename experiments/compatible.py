@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from experiments.build import Parts, build_node, target_name
+from experiments.build import Parts, brief, build_node, target_name
 from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import ConfigError
+from fedfuse.exchange.kind import PREDICTIONS
 from fedfuse.models.plan import build_checked
 from fedfuse.types import KnowledgeBank, Space, Teachers
 
@@ -19,6 +20,12 @@ def check_compatible(parts: Parts) -> None:
         FedfuseError: From the first part that does not fit the others.
     """
     data, models = parts.data, parts.models
+    if parts.cfg.client.guard != "none" and parts.exchange.kind(models, data) != PREDICTIONS:
+        raise ConfigError(
+            "A guard undoes a distillation, and this method exchanges something else",
+            got=f"client.guard={parts.cfg.client.guard}, exchange={brief(parts.cfg.exchange)}",
+            next_step="Set client.guard=none, or choose a method that exchanges predictions.",
+        )
     node = build_node(parts, ())
     first = {models.name(client.client_id): client.client_id for client in reversed(data.clients)}
     for client_id in sorted(first.values()):

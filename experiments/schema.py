@@ -59,6 +59,7 @@ class ClientConfig:
     )
     precision: str = _one_of("fp32", "bf16")
     state: str = _one_of("auto", "context", "disk")
+    guard: str = _one_of("none", "validation")
     share_class_distribution: bool = field(default=MISSING)  # type: ignore[assignment]
 
 
