@@ -21,8 +21,11 @@ from fedfuse.messages import (
     FAILURES,
     HEADER,
     KNOWLEDGE,
+    LOAD,
     METRICS,
     RESTARTED,
+    SAVE,
+    STATES,
     TEACHERS,
     Failure,
     Header,
@@ -133,6 +136,21 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
         with at_work(message, context) as (node, header):
             metrics, failures = node.test(header, _read_ids(message, node))
         return _reply(message, None, metrics, failures)
+
+    @app.query(SAVE.split(".")[1])
+    def save(message: Message, context: Context) -> Message:
+        with at_work(message, context) as (node, header):
+            content = np.frombuffer(node.save(header, _read_ids(message, node)), dtype=np.uint8)
+        states = ArrayRecord({STATES: Array(content)})
+        return Message(RecordDict({STATES: states}), reply_to=message)
+
+    @app.query(LOAD.split(".")[1])
+    def load(message: Message, context: Context) -> Message:
+        with at_work(message, context) as (node, header):
+            record = take(message.content.array_records, STATES, "The request")
+            content = read_arrays(record, "The request")[STATES].tobytes()
+            node.load(header, _read_ids(message, node), content)
+        return Message(RecordDict(), reply_to=message)
 
     return app
 

@@ -146,6 +146,24 @@ class ClientStates:
         self._tokens[client_id] = -1 if self._place is not None else 0
         return self._states[client_id]
 
+    def saved(self, arm: str, client_id: int) -> dict[str, Tensor]:
+        """Return all that a client remembers; nothing if it has not done anything yet."""
+        if self._place is not None:
+            token = self._place.token(client_id)
+            if not token:
+                return {}
+            if self._tokens.get(client_id) != token:
+                return self._place.read(client_id)
+        known = arm == self._arm and client_id in self._states
+        return self._states[client_id].tensors() if known else {}
+
+    def restore(
+        self, client_id: int, tensors: dict[str, Tensor], make_optimizer: OptimizerFactory
+    ) -> None:
+        """Let a client that is at work remember what :meth:`saved` returned."""
+        self._states[client_id].restore(tensors, make_optimizer)
+        self.save(client_id)
+
     def forget(self, arm: str, client_id: int) -> None:
         """Let a client's next state be a new one."""
         if arm == self._arm:

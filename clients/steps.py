@@ -13,6 +13,9 @@ from functools import partial
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as dump_tensors
 from torch import Tensor, nn
 
 from clients.evaluation import Evaluation, as_table
@@ -180,6 +183,40 @@ class Node:
                     zip(cohort, self.evaluate(way.judged(held, tools, Phase.FUSED)), strict=True)
                 )
         return _stack(sorted(table), table) if table else None, failures
+
+    def save(self, header: Header, client_ids: Sequence[int]) -> bytes:
+        """Return all that clients remember, as safetensors under ``ID/NAME``.
+
+        A client that has not done anything yet has nothing to remember.
+        """
+        flat: dict[str, Tensor] = {}
+        for client_id in client_ids:
+            for name, value in self.states.saved(header.arm, client_id).items():
+                # A copy of its own: some optimisers and codecs let tensors share their memory.
+                flat[f"{client_id}/{name}"] = value.detach().cpu().contiguous().clone()
+        return dump_tensors(flat)
+
+    def load(self, header: Header, client_ids: Sequence[int], content: bytes) -> None:
+        """Let clients remember what :meth:`save` returned, also if it was another node's.
+
+        Raises:
+            FedfuseError: If it does not hold what these clients can remember.
+        """
+        way, tools = self._way(header), self._tools(header.arm)
+        states: dict[int, dict[str, Tensor]] = {client_id: {} for client_id in client_ids}
+        try:
+            for name, value in load_tensors(content).items():
+                client_id, _, rest = name.partition("/")
+                states[int(client_id)][rest] = value
+            for client_id, tensors in states.items():
+                self._student(way, tools, client_id)
+                self.states.restore(client_id, tensors, self.make_optimizer)
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise FedfuseError(
+                "The saved state of a client does not fit",
+                got=str(error).splitlines()[0],
+                next_step="Resume with the configuration and version that the run began with.",
+            ) from error
 
     def restart(self, arm: str, client_ids: Sequence[int]) -> None:
         """Let clients forget all that they have learnt, as a machine does that lost its disk."""

@@ -31,6 +31,7 @@ FUSION_ONLY = frozenset(
         "baseline",
         "server",
         "engine",
+        "checkpoint",
         "reporter",
     }
 )

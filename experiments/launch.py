@@ -15,6 +15,7 @@ from experiments.build import BASELINE, Parts, build_parts, build_server
 from experiments.compatible import check_compatible
 from experiments.engines.hosting import check_sites
 from experiments.private import disclosure
+from experiments.resume import checkpoints
 from experiments.summary import Summary, closing
 from server.app import ServerSetup
 from server.reporters.folder import RunFolder, partition_columns
@@ -82,6 +83,8 @@ def run(
     if shared is not None and BASELINE in setup.info.arms:
         records = baselines.load(shared, name)
         setup = replace(setup, known={BASELINE: records} if records else {})
+    kept = checkpoints(cfg, folder.path, parts.data.fingerprint)
+    setup = replace(setup, checkpoints=kept)
     if engine is None:
         engine = importlib.import_module(f"experiments.engines.{cfg.engine.name}").run
     engine(parts, setup, folder)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -85,6 +88,12 @@ def _dispatch(args: argparse.Namespace) -> int:
     from experiments import compose
 
     hydra = compose.open_hydra(args.config_dir)
+    from experiments import resume
+
+    if (broken := resume.asked(args.overrides)) is not None:
+        if args.multirun or args.cfg:
+            raise ConfigError("resume=FOLDER goes on with what was begun, without -m or --cfg.")
+        return go_on(broken, args.overrides, hydra)
     lines, configs = compose.check(hydra, args.overrides, multirun=args.multirun)
     if args.cfg:
         hydra.show_cfg(compose.CONFIG, lines, args.cfg, args.package, args.resolve)
@@ -135,9 +144,27 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
     except FedfuseError as error:
         _say(f"error: {error}")
         return 2
+    folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
+    shared = None if total is None else folder.path.parent / ".baselines"
+    return _watched(cfg, folder, shared, list(hydra.overrides.task))
+
+
+def go_on(path: Path, lines: list[str], hydra: Any) -> int:
+    """Go on with the run in the folder ``path`` and return its exit code."""
+    from experiments.resume import configuration
+    from server.reporters.folder import RunFolder
+
+    cfg = configuration(path, lines, hydra)
+    folder = RunFolder(path)
+    folder.reopen()
+    shared = path.resolve().parent / ".baselines"
+    return _watched(cfg, folder, shared if shared.is_dir() else None, folder.overrides())
+
+
+def _watched(cfg: DictConfig, folder: Any, shared: Path | None, overrides: list[str]) -> int:
+    """Run all rounds, and tell what stops them."""
     try:
-        folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
-        _perform(cfg, folder, None if total is None else folder.path.parent / ".baselines")
+        _perform(cfg, folder, shared)
     except FedfuseError as error:
         _give_up(folder, str(error))
         _say(f"error: {error}")
@@ -145,6 +172,14 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
     except KeyboardInterrupt:
         _give_up(folder, "interrupted")
         raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            folder.fail(f"{type(error).__name__}: {error}")
+            raise
+        with suppress(OSError):
+            folder.fail("no space left on the disk")
+        _say(f"error: the disk is full. Make room; then go on with {_again(folder)}")
+        return 2
     except Exception as error:
         from experiments.failures import told
         from server.loop import ClientFailedError
@@ -156,7 +191,7 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
         # A bug, if no client's: what was written may help to find it, so the folder stays.
         folder.fail(f"{type(error).__name__}: {error}")
         if isinstance(error, ClientFailedError):
-            _say(told(error, hydra.overrides.task))
+            _say(told(error, overrides))
             return 1
         raise
     return 0
@@ -191,11 +226,18 @@ def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
 
 def _give_up(folder: Any, reason: str) -> None:
     """Keep what a broken run measured; leave nothing of one that measured nothing."""
-    if folder.rounds:
-        folder.fail(reason)
+    if folder.rounds or folder.resumed:
+        with suppress(OSError):  # the disk may be full
+            folder.fail(reason)
         _say(f"what was done is in {folder.path}")
+        if (folder.path / "checkpoint").is_dir():
+            _say(f"go on with: {_again(folder)}")
     else:
         folder.discard()
+
+
+def _again(folder: Any) -> str:
+    return shlex.join(["fedfuse", f"resume={folder.path}"])
 
 
 def _say(line: str) -> None:

@@ -75,6 +75,14 @@ class ServerConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """When a run is saved, so that it can go on after a crash."""
+
+    every: int = _at_least(0)
+    keep: int = _at_least(1)
+
+
+@dataclass
 class EvaluationConfig:
     """When and how models are tested."""
 
@@ -102,6 +110,7 @@ class ExperimentConfig:
     trainer: str = _one_of("auto", "loop", "batched")
     client: ClientConfig = field(default_factory=ClientConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dataset: Any = MISSING
     sites: Any = MISSING

@@ -29,6 +29,7 @@ examples:
   fedfuse -m method=local,mean,knfu seed=0,1,2
   fedfuse method=knfu neighbours=top_k sharpen=era
   fedfuse partitioner._target_=my_module.my_partitioner
+  fedfuse resume=RUN_FOLDER
 """
 
 

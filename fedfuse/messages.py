@@ -20,13 +20,18 @@ TRAIN = "train"
 """Message type: train, then share what was learnt."""
 DISTILL = "train.distill"
 """Message type: learn from what came back."""
+SAVE = "query.save"
+"""Message type: hand over all that your clients remember."""
+LOAD = "query.load"
+"""Message type: let your clients remember this."""
 TEST = "evaluate"
 """Message type: evaluate as you are; for clients that rest in a round."""
 
-HEADER, CLIENTS, RESTARTED, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
+HEADER, CLIENTS, RESTARTED, STATES, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
     "header",
     "clients",
     "restarted",
+    "states",
     "teachers",
     "knowledge",
     "metrics",

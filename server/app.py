@@ -9,7 +9,10 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedfuse.exchange.kind import PREDICTIONS, Combine, Kind
+from fedfuse.memory import collect, give_back
+from fedfuse.messages import Header
 from fedfuse.types import FederatedData, RoundRecord
+from server.checkpoint import Checkpoints, Saved
 from server.loop import ServerPlan, run_arm
 from server.patience import Patience
 from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
@@ -31,6 +34,7 @@ class ServerSetup:
         patience: How long to wait for them.
         counts_clients: Whether the server tells the reporter which clients are done, because
             the nodes are too far away to do so.
+        checkpoints: Where the run is saved after its rounds; None if it is not.
         known: Arms whose rounds are known already; they are reported and not run again.
     """
 
@@ -43,7 +47,48 @@ class ServerSetup:
     num_nodes: int | None = 1
     patience: Patience = Patience()  # noqa: RUF009 - frozen
     counts_clients: bool = False
+    checkpoints: Checkpoints | None = None
     known: Mapping[str, Sequence[RoundRecord]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """Save an arm after its rounds, and bring it back to where it was saved.
+
+    Args:
+        setup: The run.
+        federation: The clients.
+        arm: The arm.
+    """
+
+    setup: ServerSetup
+    federation: Federation
+    arm: str
+
+    def keep(self, arm: str, record: RoundRecord) -> None:
+        """Save the arm, if it is time; the end of the last one needs no saving."""
+        checkpoints, last = self.setup.checkpoints, self.setup.plan.num_rounds
+        if checkpoints is None:
+            return
+        checkpoints.note(arm, record)
+        ended = record.round == last
+        if (ended and arm == self.setup.info.arms[-1]) or not checkpoints.due(record.round, last):
+            return
+        # The next arm begins with clients that remember nothing.
+        clients = iter(()) if ended else self.federation.save(self._header(record.round))
+        checkpoints.save(arm, record.round, clients, {} if ended else collect(self._roots()))
+
+    def restore(self, saved: Saved) -> None:
+        """Bring clients and server back to where they were saved."""
+        self.federation.load(self._header(saved.round), saved.clients)
+        give_back(self._roots(), saved.memory)
+
+    def _header(self, round_: int) -> Header:
+        exchanges = self.setup.combines[self.arm] is not None
+        return Header(self.arm, round_, share=False, evaluate=False, exchange=exchanges)
+
+    def _roots(self) -> dict[str, object]:
+        return {"combine": self.setup.combines[self.arm], "plan": self.setup.plan}
 
 
 def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
@@ -77,12 +122,25 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
             on_answer=on_answer,
             on_silence=on_silence,
         )
+        saved = None if setup.checkpoints is None else setup.checkpoints.latest()
         setup.reporter.start(setup.info)
         for arm in setup.info.arms:
-            if arm in setup.known:
-                for record in setup.known[arm]:
-                    setup.reporter.round_done(arm, record)
+            known = setup.known.get(arm) or (saved.records.get(arm, []) if saved else [])
+            for record in known:
+                setup.reporter.round_done(arm, record)
+            if len(known) == setup.plan.num_rounds:
                 continue
-            run_arm(arm, federation, setup.combines[arm], setup.plan, setup.reporter)
+            keeper = Keeper(setup, federation, arm)
+            if known and saved is not None:
+                keeper.restore(saved)
+            run_arm(
+                arm,
+                federation,
+                setup.combines[arm],
+                setup.plan,
+                setup.reporter,
+                done=len(known),
+                after=keeper.keep,
+            )
 
     return app

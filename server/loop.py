@@ -74,6 +74,8 @@ def run_arm(
     combine: Combine | None,
     plan: ServerPlan,
     reporter: Reporter,
+    done: int = 0,
+    after: Callable[[str, RoundRecord], None] = lambda _, __: None,
 ) -> None:
     """Run all rounds of one arm: the method, or (with nothing to combine) local training.
 
@@ -83,8 +85,10 @@ def run_arm(
         combine: What clients sent to what they get back; None for an arm that learns alone.
         plan: What the server does.
         reporter: Who watches; takes each round's record.
+        done: Rounds that are done already.
+        after: Called with each round's record once it has been reported.
     """
-    for round_ in range(1, plan.num_rounds + 1):
+    for round_ in range(done + 1, plan.num_rounds + 1):
         clock = Clock()
         fuses = round_ > plan.warmup_rounds
         evaluates = round_ % plan.evaluate_every == 0 or round_ == plan.num_rounds
@@ -115,7 +119,9 @@ def run_arm(
         rest = (
             federation.test(header, idle) if (idle := resting(header, local, fused, plan)) else None
         )
-        reporter.round_done(arm, record(round_, local, fusion, fused, rest, clock.seconds, plan))
+        made = record(round_, local, fusion, fused, rest, clock.seconds, plan)
+        reporter.round_done(arm, made)
+        after(arm, made)
 
 
 def resting(header: Header, local: Answer, fused: Answer, plan: ServerPlan) -> list[int]:

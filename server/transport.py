@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
+from safetensors.torch import save
+from torch import Tensor
 
 from fedfuse.codec.parcel import LENGTHS, Parcel
 from fedfuse.errors import FedfuseError
@@ -22,7 +24,10 @@ from fedfuse.messages import (
     DISTILL,
     HEADER,
     HELLO,
+    LOAD,
     RESTARTED,
+    SAVE,
+    STATES,
     TEACHERS,
     TEST,
     TRAIN,
@@ -35,6 +40,9 @@ from server.hello import read_hello
 from server.link import Link, distinct_bytes
 from server.patience import Patience
 from server.replies import Arrays, Question, odd_ones_out, quarantine, read_reply
+
+CHUNK = 32
+"""Clients whose states travel in one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,47 @@ class Federation:
     def test(self, header: Header, client_ids: Sequence[int]) -> Answer:
         """Evaluate clients as they are."""
         return self._ask(TEST, header, client_ids, None)
+
+    def save(self, header: Header) -> Iterator[bytes]:
+        """Yield all that the clients remember, some clients at a time, as safetensors."""
+        for _, reply in self._every(header, SAVE, None):
+            yield reply.content.array_records[STATES][STATES].numpy().tobytes()
+
+    def load(self, header: Header, states: Mapping[int, dict[str, Tensor]]) -> None:
+        """Let the clients remember what :meth:`save` yielded."""
+        for _ in self._every(header, LOAD, states):
+            pass
+
+    def _every(
+        self, header: Header, message_type: str, states: Mapping[int, dict[str, Tensor]] | None
+    ) -> Iterator[tuple[Message, Message]]:
+        """Ask all nodes about a few of their clients at a time, so that messages stay small."""
+        known = {
+            node_id: [i for i in hosted if states is None or i in states]
+            for node_id, hosted in self._hosts.items()
+        }
+        for first in range(0, max(map(len, known.values()), default=0), CHUNK):
+            messages = []
+            for node_id, hosted in known.items():
+                if not (ids := hosted[first : first + CHUNK]):
+                    continue
+                content = RecordDict(
+                    {
+                        HEADER: ConfigRecord(header.fields()),  # type: ignore[arg-type]
+                        CLIENTS: _array_record({"client_ids": np.array(ids, dtype=np.int64)}),
+                    }
+                )
+                if states is not None:
+                    flat = {f"{i}/{name}": v for i in ids for name, v in states[i].items()}
+                    content[STATES] = _array_record({STATES: np.frombuffer(save(flat), np.uint8)})
+                messages.append(Message(content, node_id, message_type))
+            for message, reply in self._patience.ask(self._grid, messages):
+                if isinstance(reply, str):
+                    raise FedfuseError(
+                        f"Node {message.metadata.dst_node_id} cannot save or load its clients",
+                        got=reply,
+                    )
+                yield message, reply
 
     def _meet(
         self, fingerprints: tuple[str, str], num_clients: int, num_nodes: int | None

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from experiments.engines.processes import (
 )
 from fedfuse.errors import FedfuseError
 from server.app import ServerSetup
+from server.checkpoint import Checkpoints
 from server.reporters.folder import RunFolder
 
 LOG = "engine.log"
@@ -84,7 +86,7 @@ def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:
             keys = Path(engine.credentials).expanduser().resolve()
             credentials.check(keys, credentials.LOOPBACK, engine.num_nodes)
         calls = stack.enter_context(_Calls(scratch / "relay"))
-        processes = Processes(folder.path / LOG, environment(scratch, calls))
+        processes = Processes(folder.path / LOG, environment(scratch, calls, setup.checkpoints))
         stack.callback(processes.stop)
         deploy(parts.cfg, setup, processes, scratch, keys)
         for call, arguments in calls.until_end(processes):
@@ -169,7 +171,7 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def environment(scratch: Path, calls: _Calls) -> dict[str, str]:
+def environment(scratch: Path, calls: _Calls, kept: Checkpoints | None = None) -> dict[str, str]:
     """Return the processes' environment: their own Flower home, our modules, our telephone."""
     path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     modules = [entry or str(Path.cwd()) for entry in sys.path]
@@ -182,6 +184,7 @@ def environment(scratch: Path, calls: _Calls) -> dict[str, str]:
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
         relay.ADDRESS: calls.address,
         relay.SECRET: calls.secret.hex(),
+        relay.CHECKPOINTS: json.dumps(None if kept is None else asdict(kept), default=str),
     }
 
 

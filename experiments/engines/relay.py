@@ -6,11 +6,13 @@ key that travels in the environment is asked for before anything is unpickled.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Client, Connection
+from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
@@ -20,10 +22,11 @@ from omegaconf import DictConfig
 from experiments.build import build_parts, build_server
 from fedfuse.types import RoundRecord
 from server.app import make_server_app
+from server.checkpoint import Checkpoints
 from server.patience import Patience
 from server.reporters.protocol import RunInfo
 
-ADDRESS, SECRET = "FEDFUSE_RELAY", "FEDFUSE_RELAY_KEY"
+ADDRESS, SECRET, CHECKPOINTS = "FEDFUSE_RELAY", "FEDFUSE_RELAY_KEY", "FEDFUSE_CHECKPOINTS"
 
 
 def wanted() -> bool:
@@ -79,6 +82,9 @@ def serve(cfg: DictConfig, grid: Grid, context: Context, patience: Patience) -> 
             setup = replace(
                 setup, num_nodes=cfg.engine.num_nodes, patience=patience, counts_clients=True
             )
+            if kept := json.loads(os.environ.get(CHECKPOINTS, "null")):
+                kept["folder"] = Path(kept["folder"])
+                setup = replace(setup, checkpoints=Checkpoints(**kept))
             make_server_app(lambda _: setup)(grid, context)
         except BaseException as error:
             relay.send("error", error)

@@ -35,10 +35,12 @@ class Files:
         self._tables: dict[str, _Metrics] = {}
         self._weights: _Weights | None = None
         self._method = ""
+        self._told: set[tuple[str, int]] = set()
 
     def start(self, info: RunInfo) -> None:
         """Write what is known before the first round."""
         self._method = info.arms[-1]
+        self._told = self._folder.told()
         for arm in info.arms:
             name = "metrics.parquet" if arm == self._method else "baseline.parquet"
             self._tables[arm] = _Metrics(self._folder, name)
@@ -77,7 +79,10 @@ class Files:
             for name in ("accuracy_own", "accuracy_global")
             if (value := mean(record, name)) is not None
         }
-        self._folder.event("round", arm=arm, round=record.round, seconds=record.seconds, **means)
+        if (arm, record.round) not in self._told:
+            self._folder.event(
+                "round", arm=arm, round=record.round, seconds=record.seconds, **means
+            )
 
     def close(self) -> None:
         """Write what is still in memory."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -37,7 +38,10 @@ class RunFolder:
         self.path = path
         self.rounds = 0
         """Rounds whose metrics are on disk."""
+        self.resumed = False
+        """Whether an earlier process began the run."""
         self._record: dict[str, Any] = {}
+        self._held: int | None = None
         self._begun = 0.0
 
     def open(self, **facts: Any) -> None:
@@ -54,6 +58,7 @@ class RunFolder:
                 raise FileExistsError
             # Exclusive, so that of two runs started at the same moment one is refused.
             (self.path / "run.json").touch(exist_ok=False)
+            self._lock()
         except FileExistsError:
             raise FedfuseError(
                 f"the run folder '{self.path}' is not empty, and no run is ever overwritten.",
@@ -65,6 +70,52 @@ class RunFolder:
                 next_step="Choose another one with hydra.run.dir=FOLDER.",
             ) from error
         self._write_record()
+
+    def reopen(self) -> None:
+        """Go on with a run that was broken off; nothing that it wrote is lost.
+
+        Raises:
+            FedfuseError: If it is still running, or cannot be read.
+        """
+        self._begun = monotonic()
+        self._lock()
+        self._record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        self._record.pop("error", None)
+        self._record["status"] = "running"
+        self._record["resumed"] = [*self._record.get("resumed", []), now()]
+        self.resumed = True
+        events = self.path / "events.jsonl"
+        if events.exists() and not events.read_bytes().endswith(b"\n"):
+            with events.open("a", encoding="utf-8") as file:
+                file.write("\n")  # the last line was torn
+        self._write_record()
+        self.event("resume")
+
+    def overrides(self) -> list[str]:
+        """Return the command line that began the run."""
+        return [str(line) for line in self._record.get("overrides", [])]
+
+    def told(self) -> set[tuple[str, int]]:
+        """Return the rounds, as arm and number, that the events tell of already."""
+        told = set()
+        if self.resumed:
+            for line in (self.path / "events.jsonl").read_text(encoding="utf-8").splitlines():
+                with suppress(ValueError, KeyError):
+                    event = json.loads(line)
+                    if event["event"] == "round":
+                        told.add((event["arm"], event["round"]))
+        return told
+
+    def _lock(self) -> None:
+        """Hold the folder as long as this process lives, however it ends."""
+        self._held = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FedfuseError(
+                f"the run in '{self.path}' is still running.",
+                next_step="Wait for it, or end it first.",
+            ) from error
 
     def record(self, **facts: Any) -> None:
         """Add facts to ``run.json``: device, data fingerprint, conventions, ..."""
@@ -120,6 +171,7 @@ class RunFolder:
         """Write ``summary.json`` and mark the run finished."""
         self._write_json("summary.json", summary)
         self._end("finished")
+        shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
 
     def fail(self, error: str) -> None:
         """Mark the run failed; what it measured stays."""
@@ -144,6 +196,9 @@ class RunFolder:
         seconds = round(monotonic() - self._begun, 3)
         self.record(status=status, seconds=seconds, **fields)
         self.event(status, seconds=seconds, **fields)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def _write_record(self) -> None:
         self._write_json("run.json", self._record)

@@ -1,0 +1,118 @@
+"""A run that was killed goes on as if nothing had happened, on the same engine or another."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.run import main
+from server import loop
+from server.checkpoint import Checkpoints
+
+TINY = (
+    "dataset=synthetic",
+    "num_clients=3",
+    "num_rounds=3",
+    "model=mlp",
+    "method=ktpfl",  # its scorer learns from round to round
+    "evaluation.test_samples=100",
+)
+
+
+def same(one: Path, other: Path) -> bool:
+    names = ("metrics.parquet", "baseline.parquet", "weights.safetensors")
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+def killed(folder: Path, monkeypatch: pytest.MonkeyPatch, after: int, *overrides: str) -> None:
+    """Run in a fork that kills itself after so many saves, half-way through the next round."""
+    torch.set_num_threads(1)
+
+    def child() -> None:
+        real, saves = Checkpoints.save, []
+
+        def save(self: Checkpoints, *args: object) -> None:
+            if len(saves) == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            saves.append(real(self, *args))
+
+        Checkpoints.save = save
+        main([*TINY, *overrides, f"hydra.run.dir={folder}"])
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert json.loads((folder / "run.json").read_text())["status"] == "running"
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("resume") / "unbroken"
+    assert main([*TINY, f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 4])
+def test_a_killed_run_ends_with_the_metrics_of_one_that_was_not(
+    unbroken, tmp_path, monkeypatch, after
+):
+    folder = tmp_path / "run"
+    killed(folder, monkeypatch, after)
+    assert main([f"resume={folder}"]) == 0
+    assert same(folder, unbroken)
+    assert not (folder / "checkpoint").exists()
+
+
+def test_it_may_go_on_with_other_nodes_and_states_elsewhere(unbroken, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    killed(folder, monkeypatch, 4, "client.state=context", "engine.num_nodes=2")
+    assert main([f"resume={folder}", "engine.num_nodes=3", "client.state=disk"]) == 0
+    assert same(folder, unbroken)
+
+
+def test_what_cannot_be_resumed_costs_one_message(unbroken, tmp_path, capsys):
+    for argv, words in (
+        ([f"resume={unbroken}"], "has finished"),
+        ([f"resume={tmp_path}"], "not the folder of a run"),
+        ([f"resume={tmp_path / 'nowhere'}"], "there is no run folder"),
+    ):
+        assert main(argv) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
+
+
+def test_a_resumed_run_keeps_its_configuration(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    killed(folder, monkeypatch, 1)
+    assert main([f"resume={folder}", "seed=1"]) == 2
+    assert "keeps its configuration" in capsys.readouterr().err
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("seed: 0", "seed: 1"))
+    assert main([f"resume={folder}"]) == 2
+    assert "belongs to another run" in capsys.readouterr().err
+    assert (folder / "checkpoint").is_dir()
+
+
+def test_an_error_leaves_a_run_that_can_go_on(unbroken, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    real = loop.record
+
+    def interrupt(round_: int, *args: object):
+        if round_ == 2:
+            raise KeyboardInterrupt
+        return real(round_, *args)
+
+    monkeypatch.setattr(loop, "record", interrupt)
+    assert main([*TINY, f"hydra.run.dir={folder}"]) == 130
+    assert f"fedfuse resume={folder}" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([f"resume={folder}"]) == 0
+    assert same(folder, unbroken)

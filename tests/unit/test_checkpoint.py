@@ -1,0 +1,135 @@
+"""Checkpoints appear whole or not at all, and what is damaged is not believed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from fedfuse.errors import FedfuseError
+from fedfuse.fusion.ktpfl import KTpFL
+from fedfuse.memory import collect, give_back
+from fedfuse.messages import Failure
+from fedfuse.types import MetricRow, RoundRecord
+from server import checkpoint, records
+from server.checkpoint import Checkpoints
+
+
+def made(round_: int) -> RoundRecord:
+    rows = (
+        MetricRow(round_, 0, "local", "accuracy_own", 0.1 + 0.2),
+        MetricRow(round_, -1, "fuse", "x", -0.0),
+    )
+    failure = Failure(1, round_, "train", "out of memory", "", is_mistake=False)
+    return RoundRecord(round_, rows, torch.rand(2, 2), {"train": 0.25}, (failure,))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return Checkpoints(tmp_path / "checkpoint", every=1, keep=2, identity="me")
+
+
+def fill(kept: Checkpoints, rounds: int) -> None:
+    for round_ in range(1, rounds + 1):
+        kept.note("knfu", made(round_))
+        states = {"0/model/w": torch.full((3,), float(round_)), "1/extra/n": torch.tensor(round_)}
+        kept.save("knfu", round_, [save(states)], {"plan.link/n": torch.tensor([round_])})
+
+
+def test_a_record_survives_to_the_bit():
+    record = made(3)
+    again = records.load(records.dump(record))
+    assert torch.equal(again.weights, record.weights)
+    assert replace(again, weights=None) == replace(record, weights=None)
+
+
+def test_what_is_saved_is_what_is_read_and_old_ones_are_pruned(kept):
+    assert kept.latest() is None
+    fill(kept, 4)
+    saved = kept.latest()
+    assert (saved.arm, saved.round) == ("knfu", 4)
+    assert [record.round for record in saved.records["knfu"]] == [1, 2, 3, 4]
+    assert saved.clients[0]["model/w"].tolist() == [4, 4, 4]
+    assert saved.clients[1]["extra/n"].item() == 4
+    assert saved.memory["plan.link/n"].tolist() == [4]
+    assert len([p for p in kept.folder.iterdir() if p.name.isdigit()]) == 2
+
+
+@pytest.mark.parametrize("name", ["clients-0.safetensors", "server.safetensors", "manifest.json"])
+@pytest.mark.parametrize("how", ["torn", "bit", "gone"])
+def test_a_damaged_one_is_skipped_for_the_one_before(kept, name, how):
+    fill(kept, 3)
+    file = kept.folder / "000003" / name
+    content = bytearray(file.read_bytes())
+    if how == "gone":
+        file.unlink()
+    elif how == "torn":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    saved = kept.latest()
+    assert saved.round == 2
+    assert [record.round for record in saved.records["knfu"]] == [1, 2]
+    fill_on = Checkpoints(kept.folder, 1, 2, "me")
+    fill_on.note("knfu", made(3))
+    fill_on.save("knfu", 3, [], {})
+    assert [record.round for record in fill_on.latest().records["knfu"]] == [1, 2, 3]
+
+
+def test_if_none_is_whole_nothing_is_made_up(kept):
+    fill(kept, 2)
+    for path in kept.folder.glob("*/manifest.json"):
+        path.write_text("{}")
+    with pytest.raises(FedfuseError, match="is whole"):
+        kept.latest()
+
+
+def test_anothers_and_a_newer_one_are_refused(kept):
+    fill(kept, 2)
+    with pytest.raises(FedfuseError, match="another run"):
+        replace(kept, identity="you").latest()
+    path = kept.folder / "000002" / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest.pop("digest")
+    manifest["format"] = checkpoint.FORMAT + 1
+    manifest["digest"] = checkpoint._digest(json.dumps(manifest, sort_keys=True).encode())
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(FedfuseError, match="newer version"):
+        kept.latest()
+
+
+def test_a_full_disk_leaves_the_one_before_as_it_was(kept, monkeypatch):
+    fill(kept, 2)
+    real, written = os.fsync, []
+
+    def full(handle):
+        written.append(handle)
+        if len(written) > 1:
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    kept.note("knfu", made(3))
+    with pytest.raises(FedfuseError, match="No space left"):
+        kept.save("knfu", 3, [save({"0/model/w": torch.ones(3)})], {})
+    monkeypatch.undo()
+    assert kept.latest().round == 2
+    assert not (kept.folder / ".new").exists()
+
+
+def test_memory_is_found_through_fields_and_given_back(kept):
+    from fedfuse.fusion.controls import Shuffled
+
+    scorer = Shuffled(KTpFL())
+    scorer.scorer.restore({"client_ids": torch.tensor([0, 2]), "log_weights": torch.rand(2, 2)})
+    flat = collect({"combine": scorer})
+    other = Shuffled(KTpFL())
+    give_back({"combine": other}, flat)
+    assert torch.equal(other.scorer.state()["log_weights"], scorer.scorer.state()["log_weights"])
+    with pytest.raises(FedfuseError, match="does not have"):
+        give_back({"combine": Shuffled(Shuffled(KTpFL()))}, flat)
