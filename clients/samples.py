@@ -67,15 +67,19 @@ class ModelInputs:
         owned = [labels[self.data.clients[i].train] for i in client_ids]
         return torch.from_numpy(np.stack([np.bincount(y, minlength=num_classes) for y in owned]))
 
-    def public(self, round_: int) -> Tensor:
-        """Return the round's public inputs [m, ...], prepared once per process and round."""
+    def whole_public(self) -> Tensor:
+        """Return all public inputs [P, ...], prepared once per process."""
         if self._public is None:
             inputs = to_inputs(self.data.public.inputs, self.data.mean, self.data.std)
             self._public = inputs.to(self.device)
+        return self._public
+
+    def public(self, round_: int) -> Tensor:
+        """Return the round's public inputs [m, ...], prepared once per process and round."""
         if self._chosen is None or self._chosen[0] != round_:
-            index = self.rounds.index(round_).to(self.device)
-            everything = len(index) == len(self._public)
-            self._chosen = (round_, self._public if everything else self._public[index])
+            public, index = self.whole_public(), self.rounds.index(round_).to(self.device)
+            everything = len(index) == len(public)
+            self._chosen = (round_, public if everything else public[index])
         return self._chosen[1]
 
     def test(self) -> Tensor:

@@ -29,7 +29,9 @@ from clients.plan import ClientPlan
 from clients.samples import ModelInputs
 from clients.sharing import Sharing
 from clients.state import ClientState, ClientStates, OptimizerFactory
+from clients.trust import Trust
 from fedfuse.codec import Parcel
+from fedfuse.density import Familiarity
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Download, Kind, Upload
 from fedfuse.messages import Failure, Header
@@ -57,6 +59,7 @@ class Node:
         streams: The run's random streams.
         exchange: What clients send and receive.
         select: Which public samples each round is about.
+        familiarity: Which public samples a client answers for, or how surely; None for all alike.
         sharing: What happens to predictions before they leave.
         link: How predictions are written and teachers read.
         attacked: The round in which membership inference is tried on what clients share; 0 never.
@@ -75,6 +78,7 @@ class Node:
     streams: Streams
     exchange: Exchange = field(default_factory=Predictions)
     select: Select = field(default_factory=All)
+    familiarity: Familiarity | None = None
     sharing: Sharing = field(default_factory=Sharing)
     link: Link = field(default_factory=Link)
     attacked: int = 0
@@ -89,6 +93,7 @@ class Node:
     membership: Membership = field(init=False)
     guard: Guard = field(init=False)
     kind: Kind = field(init=False)
+    trust: Trust | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         rounds = PublicRounds(self.select, self.data.public, self.streams)
@@ -98,6 +103,14 @@ class Node:
         self.membership = Membership(self.attacked, self.shadows, self._fresh, self.make_optimizer)
         self.guard = Guard(self.evaluate)
         self.kind = self.exchange.kind(self.models, self.data)
+        if self.familiarity is not None:
+            self.trust = Trust(
+                self.familiarity,
+                self.inputs,
+                self.trainer,
+                self.plan.eval_batch_size,
+                self.streams,
+            )
 
     def train(
         self, header: Header, client_ids: Sequence[int]
@@ -238,6 +251,7 @@ class Node:
             trainer=self.trainer,
             plan=self.plan,
             streams=self.streams,
+            trust=self.trust,
             sharing=self.sharing,
             memory=self.states.memory,
         )

@@ -27,6 +27,8 @@ FUSION_ONLY = frozenset(
         "exchange",
         "privacy",
         "codec",
+        "familiarity",
+        "filter",
         "temperature",
         "baseline",
         "server",

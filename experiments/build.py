@@ -19,7 +19,7 @@ from clients.link import Link
 from clients.plan import ClientPlan
 from clients.sharing import Sharing
 from clients.steps import Node
-from experiments.channel import build_channel
+from experiments.channel import build_channel, check_confidence
 from experiments.instantiate import instantiate
 from experiments.private import build_privacy
 from fedfuse.codec import Channel
@@ -121,6 +121,7 @@ def build_pipeline(cfg: DictConfig) -> Pipeline | None:
         neighbours=instantiate(cfg.neighbours, "neighbours"),
         rule=rule,
         sharpen=instantiate(cfg.sharpen, "sharpen"),
+        filter=instantiate(cfg.filter, "filter"),
     )
 
 
@@ -180,6 +181,7 @@ def build_node(
         streams=Streams(cfg.seed),
         exchange=parts.exchange,
         select=build_select(cfg),
+        familiarity=instantiate(cfg.familiarity, "familiarity"),
         sharing=build_sharing(parts),
         attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
         shadows=cfg.evaluation.shadow_models,
@@ -194,6 +196,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
     """Return what the server needs, and check that it will get it."""
     cfg, data = parts.cfg, parts.data
     if parts.pipeline is not None:
+        check_confidence(cfg, parts.pipeline)
         scorer = parts.pipeline.scorer
         if declared(scorer, "needs_labels", False) and data.public.labels is None:
             raise ConfigError(

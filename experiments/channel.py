@@ -1,4 +1,4 @@
-"""How predictions travel: the codec that the configuration names."""
+"""What clients send and how it travels: the codec, and whether it holds what the rule needs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,24 @@ from omegaconf import DictConfig
 
 from experiments.instantiate import instantiate
 from fedfuse.codec import Channel
+from fedfuse.declarations import declared
+from fedfuse.density import KuLSIFSelector
 from fedfuse.errors import ConfigError
+from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.select import All
+
+
+def check_confidence(cfg: DictConfig, pipeline: Pipeline) -> None:
+    """Refuse a rule that weighs by what clients do not send."""
+    measure = instantiate(cfg.familiarity, "familiarity")
+    wanted = declared(pipeline.rule, "needs_confidence", False)
+    if wanted and (measure is None or isinstance(measure, KuLSIFSelector)):
+        raise ConfigError(
+            "The rule weighs answers by the confidence that clients send with them, and they send "
+            "none",
+            got=f"familiarity={'none' if measure is None else 'kulsif, which is a mask'}",
+            next_step="Set familiarity=gaussian or familiarity=auxiliary.",
+        )
 
 
 def build_channel(cfg: DictConfig) -> Channel:

@@ -127,6 +127,8 @@ class ExperimentConfig:
     distill: Any = MISSING
     exchange: Any = MISSING
     privacy: Any = MISSING
+    familiarity: Any = MISSING
+    filter: Any = MISSING
     codec: Any = MISSING
     engine: Any = MISSING
     reporter: Any = MISSING

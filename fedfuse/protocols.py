@@ -8,7 +8,7 @@ for each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -128,17 +128,48 @@ class Neighbours(Protocol):
     def __call__(self, scores: Tensor) -> Tensor: ...
 
 
+class Fused(NamedTuple):
+    """What a rule returns that also says which samples its targets are worth learning from.
+
+    Args:
+        targets: [K, P, C].
+        sample_weight: float32 [K, P], from 0 (left out of distillation) upwards.
+    """
+
+    targets: Tensor
+    sample_weight: Tensor
+
+
 class Rule(Protocol):
     """Fuse the bank into one target per receiver.
 
     Args (of the call): the bank and row-stochastic weights [K, K]. Returns targets [K, P, C] in
-    the rule's ``space``.
+    the rule's ``space``, alone or as :class:`Fused` with the weight of each sample. A sample that
+    none of a receiver's sources answered is left out whatever the rule says.
     """
 
     @property
     def space(self) -> Space: ...
 
-    def __call__(self, bank: KnowledgeBank, weights: Tensor) -> Tensor: ...
+    def __call__(self, bank: KnowledgeBank, weights: Tensor) -> Tensor | Fused: ...
+
+
+class TargetFilter(Protocol):
+    """Say which fused targets are worth learning from: probabilities [K, P, C] to weights [K, P].
+
+    Asked before sharpening; 0 leaves a sample out of that receiver's distillation.
+    """
+
+    def __call__(self, probs: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class DrawsAnew(Protocol):
+    """A scorer that draws random numbers, other ones in every round."""
+
+    def at_round(self, round: int) -> Scorer:  # noqa: A002
+        """Return the scorer of this round."""
+        ...
 
 
 class Sharpen(Protocol):

@@ -32,6 +32,6 @@ class FusePredictions:
         home = self.device if fits(knowledge, self.device) else torch.device("cpu")
         labels = self.public.labels(round_)
         labels = None if labels is None else labels.to(home)
-        fusion = self.pipeline(knowledge.to(home), labels, self.device)
+        fusion = self.pipeline(knowledge.to(home), labels, self.device, round_)
         weights = None if fusion.weights is None else fusion.weights.cpu()
         return Fusion(fusion.teachers.to("cpu"), weights)

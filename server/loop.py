@@ -15,6 +15,7 @@ from fedfuse.messages import Failure, Header
 from fedfuse.participation import Participants
 from fedfuse.select import PublicRounds
 from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
+from server.coverage import coverage
 from server.link import Link
 from server.reporters.protocol import Reporter
 from server.transport import Answer, Clients
@@ -170,6 +171,7 @@ def record(
                 MetricRow(round_, client_id, Phase.FUSE, name, value)
                 for client_id, value in zip(ids.tolist(), values.tolist(), strict=True)
             ]
+    rows += coverage(round_, local.knowledge, fusion)
     for name, size in (
         ("bytes_up", local.num_bytes),
         ("bytes_down", fused.num_bytes),

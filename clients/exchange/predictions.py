@@ -57,6 +57,8 @@ class Predictions:
         if tools.plan.share_class_distribution:
             distribution = counts.float() / sizes.float().unsqueeze(1)
         bank = KnowledgeBank(torch.tensor(client_ids), logits, sizes, distribution)
+        if tools.trust is not None:
+            bank = tools.trust(bank, held, round_)
         memory = {i: tools.memory(i) for i in client_ids}
         index = tools.inputs.rounds.index(round_)
         occasion = Occasion(tools.arm, round_, index, counts, memory, tools.streams)

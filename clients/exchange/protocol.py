@@ -17,6 +17,7 @@ from clients.phases import Phases
 from clients.plan import ClientPlan
 from clients.samples import ModelInputs
 from clients.sharing import Sharing
+from clients.trust import Trust
 from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
@@ -40,6 +41,7 @@ class Tools:
         trainer: Who asks models.
         plan: How clients train.
         streams: The run's random streams.
+        trust: Which public samples a client answers for, or how surely; None for all alike.
         sharing: What happens to predictions before they leave.
         memory: Client id to what it remembers from round to round, tensors by name; may be
             changed.
@@ -52,6 +54,7 @@ class Tools:
     trainer: Trainer
     plan: ClientPlan
     streams: Streams
+    trust: Trust | None
     sharing: Sharing
     memory: Callable[[int], dict[str, Tensor]]
 

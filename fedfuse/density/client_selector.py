@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fedfuse.density.hold_out import hold_out, quantile_mask
 from fedfuse.density.kulsif import kulsif_ratio, median_width, uniform_samples
-from fedfuse.hyperparameters import require_count, require_number
+from fedfuse.density.protocol import SPACES
+from fedfuse.hyperparameters import require_count, require_number, require_one_of
 from fedfuse.shapes import Bool, Float, Int
 
 
@@ -29,6 +30,8 @@ class KuLSIFSelector:
         width: Of the kernel; None for the median distance between known samples.
         held_out: Share of the private samples that sets the quantile.
         max_known: Most private samples that are learned from.
+        of: ``inputs``, flattened (once per run), or ``features``, what goes into the last layer of
+            the client's own model (in every round, because the model moves on).
     """
 
     quantile: float = 0.25
@@ -36,6 +39,7 @@ class KuLSIFSelector:
     width: float | None = None
     held_out: float = 0.25
     max_known: int = 500
+    of: str = "inputs"
 
     def __post_init__(self) -> None:
         require_number("KuLSIFSelector", "quantile", self.quantile, at_least=0, at_most=1)
@@ -44,6 +48,7 @@ class KuLSIFSelector:
             require_number("KuLSIFSelector", "width", self.width, above=0)
         require_number("KuLSIFSelector", "held_out", self.held_out, above=0, at_most=0.9)
         require_count("KuLSIFSelector", "max_known", self.max_known)
+        require_one_of("KuLSIFSelector", "of", self.of, SPACES)
 
     def __call__(
         self,

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fedfuse.density.hold_out import hold_out, ranks, z_scores
+from fedfuse.density.protocol import SPACES
 from fedfuse.errors import KnowledgeError
 from fedfuse.hyperparameters import require_number, require_one_of
 from fedfuse.shapes import Float, Int
@@ -98,15 +99,19 @@ class GaussianDensity:
             function, within (0, 1).
         shrinkage: Of the covariance toward a multiple of the identity, 0 to 1.
         held_out: Share of the private samples that sets the scale.
+        of: ``features``, what goes into the last layer of the client's own model (in every round),
+            or ``inputs``, flattened (once per run).
     """
 
     standardise: str = "zscore"
     shrinkage: float = 0.1
     held_out: float = 0.25
+    of: str = "features"
 
     def __post_init__(self) -> None:
         require_one_of("GaussianDensity", "standardise", self.standardise, ("zscore", "rank"))
         require_number("GaussianDensity", "shrinkage", self.shrinkage, at_least=0, at_most=1)
+        require_one_of("GaussianDensity", "of", self.of, SPACES)
         require_number("GaussianDensity", "held_out", self.held_out, above=0, at_most=0.9)
 
     def __call__(

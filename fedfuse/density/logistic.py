@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from fedfuse.density.protocol import SPACES
 from fedfuse.errors import KnowledgeError
-from fedfuse.hyperparameters import require_number
+from fedfuse.hyperparameters import require_number, require_one_of
 from fedfuse.shapes import Float, Int
 
 EPS = 1e-8
@@ -90,12 +91,16 @@ class AuxiliaryScore:
 
     Args:
         lam: Regularisation, above 0.
+        of: ``inputs``, flattened (once per run), or ``features`` of the client's own model (in
+            every round). FedAUX has those of one frozen extractor, which all clients share.
     """
 
     lam: float = 0.01
+    of: str = "inputs"
 
     def __post_init__(self) -> None:
         require_number("AuxiliaryScore", "lam", self.lam, above=0)
+        require_one_of("AuxiliaryScore", "of", self.of, SPACES)
 
     def __call__(
         self,

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+SPACES = ("inputs", "features")
+
 
 class Familiarity(Protocol):
     """Say how much each public sample looks like the client's private data.
@@ -16,7 +18,8 @@ class Familiarity(Protocol):
     It returns float32 [P], a confidence (larger is more familiar), or bool [P], a mask of the
     samples that the client answers for. Both are fields of
     :class:`fedfuse.types.KnowledgeBank`. Clients may have different architectures, so confidences
-    must not depend on the scale of the space.
+    must not depend on the scale of the space. Which space it wants it says with an attribute
+    ``of``: ``inputs`` (the default; asked once in a run) or ``features`` (in every round).
     """
 
     def __call__(

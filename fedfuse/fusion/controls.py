@@ -2,7 +2,8 @@
 
 If shuffled or random weights do as well as a scorer, its choice of sources is not what helps.
 Both draw from a hash of (seed, receiver id, source id): a client keeps its draw whoever else takes
-part, in whatever order. A scorer is not told the round, so the draw is the same in every round.
+part, in whatever order. The pipeline asks ``at_round`` for the scorer of each round, so every round
+draws anew.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch import Tensor
 from fedfuse.declarations import declared
 from fedfuse.errors import require
 from fedfuse.hyperparameters import require_count
-from fedfuse.protocols import Scorer
+from fedfuse.protocols import DrawsAnew, Scorer
+from fedfuse.rng import Streams
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank
 
@@ -36,6 +38,15 @@ def pair_uniform(ids: Int[Tensor, " K"], seed: int) -> Float[Tensor, "K K"]:
     state = _mix(_mix(_mix(np.array([[seed]], np.uint64)) ^ names[:, None]) ^ names)
     draws = ((state >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     return torch.from_numpy(draws).to(ids.device)
+
+
+def round_seed(seed: int, round: int) -> int:  # noqa: A002
+    """Return the seed of a round's draw.
+
+    >>> round_seed(0, 1) == round_seed(0, 2), round_seed(0, 1) == round_seed(0, 1)
+    (False, True)
+    """
+    return Streams(seed).entropy("control", round)
 
 
 def shuffle_sources(
@@ -77,6 +88,11 @@ class Shuffled:
         """Whether the inner scorer reads the clients' class shares."""
         return declared(self.scorer, "needs_class_distribution", False)
 
+    def at_round(self, round: int) -> Shuffled:  # noqa: A002
+        """Return the scorer of this round: other permutations, and the inner scorer's own draw."""
+        inner = self.scorer.at_round(round) if isinstance(self.scorer, DrawsAnew) else self.scorer
+        return Shuffled(inner, round_seed(self.seed, round))
+
     def __call__(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None
     ) -> Float[Tensor, "K K"]:
@@ -96,6 +112,10 @@ class Random:
 
     def __post_init__(self) -> None:
         require_count("Random", "seed", self.seed, at_least=0)
+
+    def at_round(self, round: int) -> Random:  # noqa: A002
+        """Return the scorer of this round."""
+        return Random(round_seed(self.seed, round))
 
     def __call__(
         self,

@@ -7,7 +7,7 @@ the source alone, so it is multiplied into the values before the [K, J] x [J, P*
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -122,6 +122,7 @@ class UploadedConfidence:
     sharpness: float = 1.0
     temperature: float = 1.0
     average: Average = "probabilities"
+    needs_confidence: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_one_of("UploadedConfidence", "form", self.form, ["softmax", "ratio"])

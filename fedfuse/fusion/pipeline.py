@@ -17,7 +17,15 @@ from fedfuse.fusion.rules import answered
 from fedfuse.fusion.streaming import Streams, fuse_streaming
 from fedfuse.fusion.weights import masked_softmax, square
 from fedfuse.hyperparameters import require_count, require_flag
-from fedfuse.protocols import Neighbours, Rule, Scorer, Sharpen
+from fedfuse.protocols import (
+    DrawsAnew,
+    Fused,
+    Neighbours,
+    Rule,
+    Scorer,
+    Sharpen,
+    TargetFilter,
+)
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Fusion, KnowledgeBank, Space, Teachers
 
@@ -49,6 +57,8 @@ class Pipeline:
             to return probabilities.
         sharpen: Probabilities to probabilities, or None. With one, fused logits become
             probabilities (softmax at temperature 1) first.
+        filter: Fused probabilities, before sharpening, to the weight of each sample in
+            distillation [K, P]; None counts all that somebody answered.
         dense_bytes: Largest matrix [K, K] of float32 weights that is held whole; 256 MiB is
             K = 8,192. Above it top-k neighbours are found block by block and the weights of the
             result are a sparse tensor.
@@ -64,6 +74,7 @@ class Pipeline:
     neighbours: Neighbours
     rule: Rule
     sharpen: Sharpen | None = None
+    filter: TargetFilter | None = None
     dense_bytes: int = 2**28
     float32_targets: bool = False
 
@@ -71,9 +82,10 @@ class Pipeline:
         for name in ("scorer", "neighbours", "rule"):
             part = getattr(self, name)
             require(callable(part), "Pipeline", name, part, "something that can be called")
-        ok = self.sharpen is None or callable(self.sharpen)
-        require(ok, "Pipeline", "sharpen", self.sharpen, "None or something that can be called")
-
+        for name in ("sharpen", "filter"):
+            part = getattr(self, name)
+            ok = part is None or callable(part)
+            require(ok, "Pipeline", name, part, "None or something that can be called")
         require_count("Pipeline", "dense_bytes", self.dense_bytes, at_least=0)
         require_flag("Pipeline", "float32_targets", self.float32_targets)
 
@@ -83,6 +95,7 @@ class Pipeline:
         bank: KnowledgeBank,
         labels: Int[Tensor, " P"] | None = None,
         device: torch.device | None = None,
+        round_: int = 0,
     ) -> Fusion:
         """Return the round's teachers and the weights behind them, on the bank's device.
 
@@ -91,20 +104,24 @@ class Pipeline:
                 larger than the device's memory, or in a mapped file.
             labels: Public labels [P], handed on only to a scorer that declares ``needs_labels``.
             device: Where to work, if not where the bank is; heeded only if the bank is streamed.
+            round_: Which round this is, for a scorer that draws anew in each.
 
         Raises:
             KnowledgeError: If a part returns something of the wrong shape, type or range; the
                 message names the part.
         """
         near, scorer, rule = self.neighbours, self.scorer, self.rule
+        if isinstance(scorer, DrawsAnew):
+            scorer = scorer.at_round(round_)
         if (
             isinstance(near, TopK)
             and isinstance(scorer, Nearest)
             and isinstance(rule, Streams)
+            and self.filter is None
             and self._streams(bank.num_clients, near.k)
         ):
             return self._streamed(bank, labels, near, scorer, rule, device or bank.logits.device)
-        return self._dense(bank, labels)
+        return self._dense(bank, labels, scorer)
 
     def _streams(self, num_clients: int, k: int) -> bool:
         """Return whether few sources per receiver are cheaper, or all pairs too many to hold."""
@@ -151,28 +168,52 @@ class Pipeline:
             self.sharpen, fused.softmax(dim=-1) if space is Space.LOGITS else fused
         )
 
-    def _dense(self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None) -> Fusion:
+    def _dense(
+        self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, scorer: Scorer
+    ) -> Fusion:
         """Return the round's fusion over all pairs of clients."""
         stored = bank.logits.dtype
         if stored in (torch.float16, torch.bfloat16):
             bank = replace(bank, logits=bank.logits.float())
-        scores = self._scores(bank, labels)
+        scores = self._scores(bank, labels, scorer)
         near = self._neighbours(scores)
         weights = masked_softmax(scores, near)
         space = Space(declared(self.rule, "space", Space.PROBABILITIES))
-        targets = self._targets(bank, weights)
-        if self.sharpen is not None:
+        made = self.rule(bank, weights)
+        targets, own = made if isinstance(made, Fused) else (made, None)
+        self._check_targets(targets, bank)
+        filtered = None
+        if self.sharpen is not None or self.filter is not None:
             probs = targets.softmax(dim=-1) if space is Space.LOGITS else targets
-            targets, space = self._sharpened(self.sharpen, probs), Space.PROBABILITIES
-        counts = None if bank.mask is None else answered(weights, bank.mask).float()
+            if self.filter is not None:
+                filtered = self.filter(probs)
+            if self.sharpen is not None:
+                targets, space = self._sharpened(self.sharpen, probs), Space.PROBABILITIES
+        known = None if bank.mask is None else answered(weights, bank.mask).float()
+        counts = self._counts(bank, known, own, filtered)
         if not self.float32_targets:
             targets = targets.to(stored)
         return Fusion(Teachers(bank.client_ids, targets, space, counts), weights)
 
+    def _counts(
+        self, bank: KnowledgeBank, *factors: Float[Tensor, "K P"] | None
+    ) -> Float[Tensor, "K P"] | None:
+        """Return how much each target counts: the product of what is known of it."""
+        counts = None
+        for name, factor in zip(("mask", "rule", "filter"), factors, strict=True):
+            if factor is None:
+                continue
+            what = f"The {name} of the pipeline did not return sample weights"
+            _check(factor, what, tuple(bank.logits.shape[:2]), floating=True)
+            if not bool((factor.isfinite() & (factor >= 0)).all()):
+                raise KnowledgeError(what, got="impossible ones", allowed="finite ones from 0")
+            counts = factor.float() if counts is None else counts * factor.float()
+        return counts
+
     def _scores(
-        self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None
+        self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, scorer: Scorer
     ) -> Float[Tensor, "K K"]:
-        scores = self.scorer(bank, self._readable(bank, labels))
+        scores = scorer(bank, self._readable(bank, labels))
         what = f"The scorer {part_name(self.scorer)} did not return scores"
         _check(scores, what, (bank.num_clients,) * 2, floating=True)
         if bool((scores.isnan() | (scores == torch.inf)).any()):
@@ -201,14 +242,9 @@ class Pipeline:
             )
         return near
 
-    def _targets(
-        self, bank: KnowledgeBank, weights: Float[Tensor, "K K"]
-    ) -> Float[Tensor, "K P C"]:
-        targets = self.rule(bank, weights)
+    def _check_targets(self, targets: object, bank: KnowledgeBank) -> None:
         what = f"The rule {part_name(self.rule)} did not return targets"
-        _check(targets, what, tuple(bank.logits.shape), floating=True)
-        self._check_finite(targets)
-        return targets
+        self._check_finite(_check(targets, what, tuple(bank.logits.shape), floating=True))
 
     def _check_finite(self, targets: Float[Tensor, "R p C"]) -> None:
         # The extremes take one pass and no copy; they are NaN where any number is.
@@ -252,18 +288,16 @@ def _checked_labels(
     return labels.to(bank.logits.device)
 
 
-def _check(value: object, what: str, shape: tuple[int, ...], *, floating: bool) -> None:
-    """Raise unless ``value`` is a tensor of the shape and the kind of type."""
-    kind = "float" if floating else "bool"
-    right = (
+def _check(value: object, what: str, shape: tuple[int, ...], *, floating: bool) -> Tensor:
+    """Return ``value`` if it is a tensor of the shape and the kind of type."""
+    if (
         isinstance(value, Tensor)
         and tuple(value.shape) == shape
         and (value.is_floating_point() if floating else value.dtype == torch.bool)
-    )
-    if not right:
-        got = (
-            f"{list(value.shape)} of {value.dtype}"
-            if isinstance(value, Tensor)
-            else f"a {type(value).__name__}"
-        )
-        raise KnowledgeError(what, got=got, allowed=f"a {kind} tensor of shape {list(shape)}")
+    ):
+        return value
+    got = f"a {type(value).__name__}"
+    if isinstance(value, Tensor):
+        got = f"{list(value.shape)} of {value.dtype}"
+    kind = "float" if floating else "bool"
+    raise KnowledgeError(what, got=got, allowed=f"a {kind} tensor of shape {list(shape)}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
-from fedfuse.protocols import Neighbours, Rule, Scorer, Sharpen
+from fedfuse.protocols import Fused, Neighbours, Rule, Scorer, Sharpen
 from fedfuse.testing.expect import (
     call_twice,
     expect,
@@ -107,22 +107,31 @@ def check_rule(rule: Rule) -> None:
     """
     name = f"The rule {part_name(rule)}"
     space = declared(rule, "space", Space.PROBABILITIES)
+
+    def fuse(bank: KnowledgeBank, weights: Tensor) -> Tensor:
+        made = rule(bank, weights)
+        if not isinstance(made, Fused):
+            return made
+        expect_tensor(name, made.sample_weight, tuple(bank.logits.shape[:2]))
+        expect(bool((made.sample_weight >= 0).all()), name, "gave negative sample weights")
+        return made.targets
+
     expect(space in list(Space), name, f"has no known space: got {space!r}")
     for bank in _banks():
         num_clients = bank.num_clients
         generator = torch.Generator().manual_seed(num_clients)
         mixed = torch.rand(num_clients, num_clients, generator=generator).square()
         for weights in (mixed / mixed.sum(dim=1, keepdim=True), torch.eye(num_clients)):
-            targets = call_twice(name, rule, bank, weights)
+            targets = call_twice(name, fuse, bank, weights)
             expect_tensor(name, targets, tuple(bank.logits.shape))
             expect(bool(targets.isfinite().all()), name, "gave NaN or infinite targets")
             if space == Space.PROBABILITIES:
                 expect_simplex(name, targets)
             order = _shuffled(num_clients)
-            moved = rule(bank.rows(order), weights[order][:, order])
+            moved = fuse(bank.rows(order), weights[order][:, order])
             expect_close(name, moved, targets[order], "depends on the order of the clients")
             if bank.mask is not None:
-                other = rule(_with_other_hidden_answers(bank), weights)
+                other = fuse(_with_other_hidden_answers(bank), weights)
                 expect_close(name, other, targets, "reads predictions that the mask hides")
 
 
