@@ -72,10 +72,10 @@ class Link:
         both = (("up", self._up), ("down", self._down))
         return {f"{way}/{k}": v for way, memory in both for k, v in memory.state().items()}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up what :meth:`state` returned."""
         for way, memory in (("up", self._up), ("down", self._down)):
-            own = {k: v for k, v in tensors.items() if k.startswith(f"{way}/")}
+            own = {k: v for k, v in state.items() if k.startswith(f"{way}/")}
             memory.restore({k.removeprefix(f"{way}/"): v for k, v in own.items()})
 
 
