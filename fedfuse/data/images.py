@@ -23,6 +23,8 @@ COLOUR = frozenset({"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 THREADED_FROM = 96 * 96
 """Pixels an image from which threads pay: below, they mostly wait for the interpreter's lock
 (28x28 decodes twice as fast on one thread as on two)."""
+MOST_PIXELS = 2**26
+"""Pixels of one image, 8192x8192; what announces more is taken for an attack."""
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, the weights with which Pillow turns RGB to grey as well."""
 
@@ -146,6 +148,9 @@ def _load(data: bytes, where: str) -> Image:
 
     try:
         image: Image.Image = Image.open(io.BytesIO(data))
+        # A header of a few bytes may announce a picture of gigabytes; nothing is decoded yet.
+        if image.size[0] * image.size[1] > MOST_PIXELS:
+            raise ValueError(f"{image.size[0]}x{image.size[1]} pixels, more than {MOST_PIXELS}")
         image.load()
     # Pillow's decoders raise all kinds of errors on damaged data.
     except Exception as error:

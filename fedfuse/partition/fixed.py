@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def read_partition(path: Path) -> list[object]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise PartitionError(f"The partition file {path} cannot be read", got=reason) from None
-    except (ValueError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, MemoryError, RecursionError, *_ZIP) as error:
         raise PartitionError(f"The partition file {path} is malformed", got=str(error)) from None
     if isinstance(content, list):
         return content
@@ -67,6 +68,9 @@ def read_partition(path: Path) -> list[object]:
         return _by_client(content, path)
     kind = type(content).__name__
     raise PartitionError(f"The partition file {path} is malformed", got=kind, allowed=_FORMS)
+
+
+_ZIP = (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError)
 
 
 def _by_client(parts: Mapping[str, object], path: Path) -> list[object]:

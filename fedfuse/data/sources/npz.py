@@ -17,6 +17,8 @@ from fedfuse.types import IntArray, Samples
 
 TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"), ("x", "y"))
 TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
+MOST_UNPACKED, MOST_RATIO = 4 * 2**30, 100
+"""An archive may unpack to so many bytes, or to so many times what it stores."""
 
 
 def npz(path: str | Path, name: str | None = None) -> RawDataset:
@@ -49,8 +51,9 @@ def _decode(file: Path) -> Decoded:
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise DataError(f"{file} is not an .npz file", got="a single array")
         with loaded:
+            _check_size(loaded.zip, file)
             arrays = {key: loaded[key] for key in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise DataError(
             f"{file} cannot be read",
             got=str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__,
@@ -69,6 +72,22 @@ def _decode(file: Path) -> Decoded:
     largest = max(int(part.labels.max(initial=0)) for part in (samples, held) if part is not None)
     names = [str(entry) for entry in arrays.get("class_names", np.arange(largest + 1)).ravel()]
     return Decoded(samples, held, tuple(names))
+
+
+# MemoryError: a header may announce an array of any size.
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+def _check_size(archive: zipfile.ZipFile | None, file: Path) -> None:
+    """Refuse an archive that would unpack to far more than it is (a zip bomb)."""
+    members = [] if archive is None else archive.infolist()
+    unpacked, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
+    if unpacked > max(MOST_UNPACKED, MOST_RATIO * packed):
+        raise DataError(
+            f"{file} is not unpacked",
+            got=f"{unpacked} bytes out of {packed}",
+            allowed=f"{MOST_UNPACKED} bytes, or {MOST_RATIO} times as many as are stored",
+        )
 
 
 def _find(
