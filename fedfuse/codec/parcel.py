@@ -131,7 +131,7 @@ class Parcel:
         if space is None or flat.keys() != lengths.keys():
             raise _damaged(f"the arrays {sorted(arrays)}")
         for name, count in lengths.items():
-            if bool((count < 0).any()) or int(count.sum()) != len(flat[name]):
+            if _wrong(count, len(flat[name])):
                 raise _damaged(f"{len(flat[name])} elements in '{name}' for {count.tolist()[:10]}")
         shape = num_clients, expect.num_public, expect.num_classes
         ids = torch.tensor(expect.client_ids)
@@ -214,6 +214,11 @@ def _space(array: npt.NDArray[Any]) -> Space:
         return Space(array.tobytes().decode())
     except ValueError as error:
         raise _damaged("an unknown space") from error
+
+
+def _wrong(count: Tensor, size: int) -> bool:
+    """Return whether lengths [k] do not add up to ``size``; one at a time, as sums may overflow."""
+    return bool(((count < 0) | (count > size)).any()) or int(count.sum()) != size
 
 
 def _damaged(got: str) -> KnowledgeError:
