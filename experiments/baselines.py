@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -83,6 +84,6 @@ def save(folder: Path, name: str, records: Sequence[RoundRecord]) -> None:
         for record in records
     ]
     folder.mkdir(exist_ok=True)
-    temporary = folder / f"{name}.tmp"
+    temporary = folder / f"{name}.{os.getpid()}.tmp"  # cells of a map save side by side
     temporary.write_text(json.dumps(rounds), encoding="utf-8")
     temporary.replace(folder / f"{name}.json")

@@ -59,7 +59,8 @@ class DirichletInner:
 
     Args:
         alpha: Concentration, above 0: small is skewed.
-        sizes: Number of samples of each client, or None for equal shares of all samples.
+        sizes: Number of samples of each client: one for all, or a list; None for equal shares of
+            all samples. At the same seed and alpha, clients keep their priors whatever the size.
         min_samples: Least number of samples per client; sizes below it are refused.
 
     >>> labels = np.repeat(np.arange(10), 100)
@@ -69,7 +70,7 @@ class DirichletInner:
     """
 
     alpha: float = 0.5
-    sizes: Sequence[int] | None = None
+    sizes: int | Sequence[int] | None = None
     min_samples: int = 10
 
     def __post_init__(self) -> None:
@@ -78,13 +79,16 @@ class DirichletInner:
         require_count(owner, "min_samples", self.min_samples)
         if self.sizes is None:
             return
-        allowed = f"a list of integers of at least min_samples={self.min_samples}, or null"
-        listed = isinstance(self.sizes, Sequence) and not isinstance(self.sizes, str)
-        require(listed, owner, "sizes", self.sizes, allowed)
-        object.__setattr__(self, "sizes", tuple(self.sizes))
-        for size in self.sizes:
+        least = f"of at least min_samples={self.min_samples}"
+        allowed = f"an integer {least}, a list of such integers, or null"
+        given = self.sizes
+        listed = isinstance(given, int | Sequence) and not isinstance(given, str)
+        require(listed, owner, "sizes", given, allowed)
+        for size in [given] if isinstance(given, int) else given:
             ok = isinstance(size, Integral) and not isinstance(size, bool)
-            require(ok and size >= self.min_samples, owner, "sizes", self.sizes, allowed)
+            require(ok and size >= self.min_samples, owner, "sizes", given, allowed)
+        if not isinstance(given, int):
+            object.__setattr__(self, "sizes", tuple(given))
 
     def __call__(
         self, labels: IntArray, num_clients: int, rng: np.random.Generator
@@ -99,10 +103,11 @@ class DirichletInner:
     def _sizes(self, num_samples: int, num_clients: int) -> IntArray:
         if self.sizes is None:
             return even_sizes(num_samples, num_clients)
-        if len(self.sizes) != num_clients or sum(self.sizes) > num_samples:
+        sizes = [self.sizes] * num_clients if isinstance(self.sizes, int) else list(self.sizes)
+        if len(sizes) != num_clients or sum(sizes) > num_samples:
             raise PartitionError(
                 "The 'sizes' of dirichlet_inner do not fit the data",
-                got=f"{len(self.sizes)} sizes with the sum {sum(self.sizes)}",
+                got=f"{len(sizes)} sizes with the sum {sum(sizes)}",
                 allowed=f"one size per client, {num_clients}, with a sum of at most {num_samples}",
             )
-        return np.array(self.sizes, dtype=np.int64)
+        return np.array(sizes, dtype=np.int64)

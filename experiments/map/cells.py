@@ -1,0 +1,95 @@
+"""The run folders of a map's cells: which are done, which have to be run, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.map.grid import Cell
+from experiments.results import Run, flatten, read_run, text, varying
+from fedfuse.errors import ConfigError, FedfuseError
+
+CELLS = "cells"
+
+
+def finished(folder: Path, configs: Mapping[Cell, DictConfig]) -> dict[Cell, Run]:
+    """Return the cells that are done; one that was left half done is not.
+
+    Raises:
+        ConfigError: If a finished cell was run with another configuration.
+    """
+    done = {}
+    for cell, cfg in configs.items():
+        path = folder / CELLS / cell.name
+        if not (path / "run.json").is_file():
+            continue
+        try:
+            run = read_run(path)
+        except ConfigError:
+            if _says_finished(path):
+                raise  # a newer format, or damage: not ours to remove
+            continue
+        if not run.finished:
+            continue
+        wanted: Any = OmegaConf.to_container(cfg, resolve=True)
+        both = [flatten(run.config), flatten(wanted)]
+        if keys := varying(both):
+            raise ConfigError(
+                f"the map in '{folder}' was made with another configuration",
+                got=", ".join(f"{k}={text(both[1].get(k))}" for k in keys[:3]),
+                allowed=", ".join(f"{k}={text(both[0].get(k))}" for k in keys[:3]),
+                next_step="Choose another map.dir, or the values of the map that is there.",
+            )
+        done[cell] = run
+    return done
+
+
+def _says_finished(path: Path) -> bool:
+    try:
+        return '"status": "finished"' in (path / "run.json").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def check_data(configs: Mapping[Cell, DictConfig]) -> None:
+    """Deal out the data of every federation once, so that what cannot be dealt shows before a run.
+
+    Raises:
+        FedfuseError: From the first federation that cannot be made, naming it.
+    """
+    from experiments.build import build_data
+
+    federations = {cell.federation: (cell, cfg) for cell, cfg in configs.items()}
+    for cell, cfg in federations.values():
+        try:
+            build_data(cfg)
+        except FedfuseError as error:
+            error.what = (
+                f"map.samples={cell.samples}, map.alpha={cell.alpha:g}, seed {cell.seed}: "
+                f"{error.what}"
+            )
+            raise
+
+
+def as_job(
+    folder: Path, cell: Cell, cfg: DictConfig, overrides: list[str]
+) -> dict[str, str | list[str]]:
+    """Return what a worker needs to run a cell."""
+    own = [
+        "partitioner=dirichlet_inner",
+        f"partitioner.sizes={cell.samples}",
+        f"partitioner.alpha={cell.alpha:g}",
+        "partitioner.min_samples=1",
+        f"method={cell.method}",
+        f"seed={cell.seed}",
+    ]
+    cells = (folder / CELLS).resolve()
+    return {
+        "folder": str(cells / cell.name),
+        "shared": str(cells / ".baselines"),
+        "config": OmegaConf.to_yaml(cfg, resolve=True),
+        "overrides": [*overrides, *own],
+    }

@@ -1,0 +1,87 @@
+"""How a map ends: its table, its picture, and what both say in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.map.findings import Findings, find, write_table
+from experiments.map.grid import Axes, Cell
+from experiments.results import TESTS, Run
+
+
+def close(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) -> None:
+    """Write ``map.parquet``, ``map.png`` and ``map.svg``, and print the gains."""
+    if not any(cell.method in axes.contenders for cell in runs):
+        console.print("No cell of a method is done, so there is nothing to draw.")
+        return
+    from experiments.map.picture import draw, save
+
+    findings = find(runs)
+    some = next(iter(runs.values()))
+    about = f"{some.summary['dataset']} · {some.summary['model']}"
+    about += f" · {some.summary['num_clients']} clients · {some.summary['num_rounds']} rounds"
+    about += f" · {_seeds(axes)}"
+    write_table(runs, folder)
+    save(draw(findings, about), folder)
+    for test in TESTS:
+        for method in findings.methods:
+            console.print(Text(f"\n{method}, {TESTS[test]}: gain over local in points", "bold"))
+            console.print(_gains(findings, test, method))
+    several = len(axes.seeds) > 1
+    console.print("* the 95% interval excludes 0\n" if several else "one seed: no interval\n")
+    console.print(words(findings))
+    for name in ("map.png", "map.svg", "map.parquet"):
+        console.print(Text(f"{folder / name}"), soft_wrap=True)
+
+
+def words(findings: Findings) -> str:
+    """Return one sentence per method and test protocol: how many cells each side wins.
+
+    Only an interval that excludes 0 wins a cell.
+    """
+    lines = []
+    for test, name in TESTS.items():
+        for method in findings.methods:
+            cells = [c for (_, _, m), c in findings.gains[test].items() if m == method]
+            ahead = sum(cell.significant and cell.mean > 0 for cell in cells)
+            behind = sum(cell.significant and cell.mean < 0 for cell in cells)
+            if all(cell.interval is None for cell in cells):
+                up = sum(cell.mean > 0 for cell in cells)
+                lines.append(
+                    f"{name}: {method} is above local in {up} of {len(cells)} cells; one seed "
+                    "gives no interval, so none of it is certain."
+                )
+            else:
+                lines.append(
+                    f"{name}: of {len(cells)} cells {method} wins {ahead}, local wins {behind}, "
+                    f"{len(cells) - ahead - behind} are undecided."
+                )
+    return "\n".join(lines)
+
+
+def _gains(findings: Findings, test: str, method: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("alpha", justify="right")
+    for samples in findings.samples:
+        table.add_column(f"n={samples}", justify="right", no_wrap=True)
+    for alpha in findings.alpha:
+        row: list[str | Text] = [f"{alpha:g}"]
+        for samples in findings.samples:
+            cell = findings.gains[test].get((samples, alpha, method))
+            if cell is None:
+                row.append("-")
+                continue
+            style = ("bold green" if cell.mean > 0 else "bold red") if cell.significant else ""
+            row.append(Text(f"{100 * cell.mean:+.1f}{'*' if cell.significant else ' '}", style))
+        table.add_row(*row)
+    return table
+
+
+def _seeds(axes: Axes) -> str:
+    return f"{len(axes.seeds)} seeds" if len(axes.seeds) > 1 else "one seed"

@@ -1,0 +1,195 @@
+"""The ``fedfuse-map`` command."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from fedfuse.errors import ConfigError, FedfuseError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from experiments.map.grid import Axes, Cell
+
+USAGE = """\
+fedfuse-map: where does fusion beat local training, and where does it not?
+
+  fedfuse-map [map.KEY=[A,B,...] ...] [GROUP=OPTION ...] [KEY=VALUE ...]
+
+Runs every method on every federation of a grid, next to local training with the
+same data, initial weights and random numbers, and draws the gain.
+
+  map.samples=[50,200]      private samples of every client
+  map.alpha=[0.1,1]         Dirichlet alpha of a client's classes; small is skewed
+  map.methods=[local,knfu]  local is always there
+  map.seeds=[0,1]           with one seed there is no interval
+  map.dir=DIR               the map's folder; name it again to go on with a map
+                            (default: maps/DATE/TIME)
+  map.workers=auto          processes side by side; auto takes one per core
+
+Every other key and group is as for fedfuse (fedfuse --help). A map that was
+interrupted goes on where it stopped: start the same command with the same
+map.dir. New samples, alphas, methods and seeds may be added to it.
+
+  --config-dir DIR          also look for options in DIR/GROUP/OPTION.yaml
+  --version                 print the version, and stop
+
+example:
+  fedfuse-map map.samples=[60,240] map.alpha=[0.1,0.5,5] map.methods=[mean,knfu] \\
+      map.seeds=[0,1,2] map.dir=mymap num_rounds=5
+"""
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0: done; 1: a cell failed; 2: a mistake of the user's, told in one message; 130: interrupted.
+    """
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except FedfuseError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+
+
+def _run(argv: list[str]) -> int:
+    if {"--help", "-h"} & set(argv):
+        sys.stdout.write(USAGE)
+        return 0
+    if "--version" in argv:
+        from fedfuse import __version__
+
+        sys.stdout.write(f"fedfuse-map {__version__}\n")
+        return 0
+    lines, config_dir = _options(argv)
+    from experiments import compose
+    from experiments.map.grid import configure, parse
+
+    axes, rest = parse(lines)
+    configs = configure(compose.open_hydra(config_dir), axes, rest)
+    with _folder(axes.dir) as folder:
+        return _draw(folder, axes, configs, rest)
+
+
+def _options(argv: list[str]) -> tuple[list[str], Path | None]:
+    lines, config_dir = [], None
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            given = value if equals else next(words, None)
+            if given is None:
+                raise ConfigError("--config-dir names no folder.")
+            config_dir = Path(given)
+        elif word.startswith("-"):
+            _unknown(word)
+        else:
+            lines.append(word)
+    return lines, config_dir
+
+
+def _unknown(word: str) -> NoReturn:
+    many = word in ("-m", "--multirun")
+    raise ConfigError(
+        f"fedfuse-map has no option '{word}'.",
+        next_step="Write lists instead: map.seeds=[0,1]." if many else "See fedfuse-map --help.",
+    )
+
+
+@contextmanager
+def _folder(wanted: Path | None) -> Iterator[Path]:
+    """Yield the map's folder, which nobody else works in meanwhile."""
+    new = Path("maps") / datetime.now().astimezone().strftime("%Y-%m-%d/%H-%M-%S")
+    folder = wanted or new
+    lock = folder / ".lock"
+    strange = f"the folder '{folder}' holds something else than a map"
+    try:
+        if folder.is_dir() and any(folder.iterdir()) and not lock.exists():
+            raise ConfigError(f"{strange}.", next_step="Choose another map.dir.")
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"the folder '{folder}' cannot be made: {error.strerror}.",
+            next_step="Choose another one with map.dir=FOLDER.",
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"another fedfuse-map is at work in '{folder}'.", next_step="Wait for it."
+            ) from None
+        try:
+            yield folder
+        finally:
+            if [entry.name for entry in folder.iterdir()] == [".lock"]:
+                lock.unlink()
+                folder.rmdir()
+
+
+def _draw(
+    folder: Path, axes: Axes, configs: Mapping[Cell, DictConfig], overrides: list[str]
+) -> int:
+    """Run the cells that are missing, then write the table and the picture."""
+    from rich.console import Console
+
+    from experiments.map import closing
+    from experiments.map.cells import as_job, check_data, finished
+    from experiments.map.pool import Pool
+    from experiments.map.progress import Estimate, Watch
+
+    runs = finished(folder, configs)
+    todo = {cell: cfg for cell, cfg in configs.items() if cell not in runs}
+    check_data(todo)
+    workers = min(axes.workers or _cores(configs), len(todo) or 1)
+    console = Console(highlight=False)
+    console.print(
+        f"map of {len(configs)} cells in {folder}: {len(runs)} are done, {len(todo)} to run "
+        f"in {workers} process{'es' if workers > 1 else ''}",
+        soft_wrap=True,
+    )
+    pool = Pool(workers, folder / "map.log", lambda c: as_job(folder, c, configs[c], overrides))
+    failed = 0
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with Watch(len(configs), len(runs), Estimate(todo, workers), console) as watch:
+            for event in pool.run(list(todo)):
+                watch.take(event)
+                failed += event.kind == "failed"
+    except KeyboardInterrupt:
+        kept = len(finished(folder, configs))
+        sys.stderr.write(
+            f"{kept} of {len(configs)} cells are done. The same command with "
+            f"map.dir={folder} goes on.\n"
+        )
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    closing.close(folder, axes, finished(folder, configs), console)
+    return 1 if failed else 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _cores(configs: Mapping[Cell, DictConfig]) -> int:
+    threads = max(int(cfg.client.threads) for cfg in configs.values())
+    free = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, free // threads)
