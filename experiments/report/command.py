@@ -13,7 +13,7 @@ from fedfuse.errors import ConfigError, FedfuseError
 USAGE = """\
 fedfuse-report: what a run, a sweep or a map of fedfuse found, as one page.
 
-  fedfuse-report FOLDER [--format html|png|svg|csv|latex] [--figure NAME] [-o PATH]
+  fedfuse-report FOLDER [--format FORMAT] [--figure NAME] [-o PATH]
 
 FOLDER is a run (outputs/...), a sweep (multirun/...) or the folder of a map.
 The page, FOLDER/report.html, needs no network and no other file: open it with a
@@ -36,8 +36,7 @@ fedfuse-report did not write stays as it is, and so does a run.
 examples:
   fedfuse-report multirun/2026-01-31/12-00-00
   fedfuse-report outputs/2026-01-31/12-00-00-knfu --format svg --figure gains
-  fedfuse-report multirun/2026-01-31/12-00-00 --format latex -o table.tex \\
-      --figure comparison
+  fedfuse-report multirun/2026-01-31/12-00-00 --format latex --figure comparison
 """
 
 

@@ -67,6 +67,15 @@
     });
   }
 
+  // A link into a closed part opens it.
+  const reveal = () => {
+    const goal = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const part = goal && goal.closest("details");
+    if (part) { part.open = true; goal.scrollIntoView(); }
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+
   // Everything is open on paper.
   let closed = [];
   addEventListener("beforeprint", () => {

@@ -25,6 +25,10 @@ MARK = '<meta name="generator" content="fedfuse-report">'
 """What tells a report from any other page, so that only reports are ever replaced."""
 
 
+LONG = 12
+"""Rows of a table that is shown at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A sentence on a comparison.
@@ -187,7 +191,7 @@ def _navigation(report: Report) -> str:
 
 
 def _body(report: Report) -> str:
-    parts = [f"<h2>{escape(table.title)}</h2>{to_html(table)}" for table in report.tables]
+    parts = [_table(table, fold=i > 0) for i, table in enumerate(report.tables)]
     parts += [_figure(figure, "h2") for figure in report.overview]
     if len(report.groups) == 1:
         parts += [_figure(figure, "h2") for figure in report.groups[0].figures]
@@ -199,8 +203,18 @@ def _body(report: Report) -> str:
                 f'<details id="federation-{i}"{is_open}><summary>{escape(group.label)}</summary>'
                 f"{_verdicts(group.verdicts)}{inside}</details>"
             )
-    parts += [f"<h2>{escape(table.title)}</h2>{to_html(table)}" for table in report.appendix]
+    parts += [_table(table, fold=True) for table in report.appendix]
     return "\n".join(parts)
+
+
+def _table(table: Table, *, fold: bool) -> str:
+    """Return a table under its heading; a long one that is not the answer waits to be opened."""
+    if fold and len(table.rows) > LONG:
+        return (
+            f'<details class="long"><summary>{escape(table.title)} '
+            f"<span>{len(table.rows)} rows</span></summary>{to_html(table)}</details>"
+        )
+    return f"<h2>{escape(table.title)}</h2>{to_html(table)}"
 
 
 def _figure(figure: Figure, heading: str) -> str:

@@ -7,26 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from experiments.report import axes
-from experiments.report.figure import Figure, Key, Numbers, chosen
+from experiments.report.figure import Figure, Numbers, chosen
 from experiments.report.figures.curves import Series, curves
 from experiments.report.figures.effectiveness import neighbour_graph, weight_matrix
 from experiments.report.figures.gains import gain_strip, span_of
 from experiments.report.figures.labels import label_map
 from experiments.report.figures.times import phase_keys, time_bars
+from experiments.report.lines import Array, Looks, band_words, keys_of, line_of, rows_of, stacked
 from experiments.report.theme import look
 from experiments.report.verdicts import Compared
 from experiments.results import TESTS, Arm, Lineup, Run
 
 LOCAL = "local"
-Array = npt.NDArray[np.floating]
-Looks = Mapping[str, tuple[str, str]]
-"""Per method the colour and the stroke that it has in every figure."""
-
-KINDS = ("curves", "gains", "labels", "effectiveness", "neighbours", "traffic", "time")
-"""The figures of a line-up, in the order of the page."""
 
 
 def looks(lineups: Sequence[Lineup]) -> dict[str, tuple[str, str]]:
@@ -81,22 +75,22 @@ def _curves(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) -> 
     arms = _named_arms(lineup, local)
     panels, rows = [], []
     for test, words in TESTS.items():
-        lines = [_line(name, found, test, style, 100.0) for name, found in arms.items()]
+        lines = [line_of(name, found, test, style, 100.0) for name, found in arms.items()]
         lines = [line for line in lines if np.isfinite(line.values).any()]
         if not lines:
             continue
         panels.append(curves(lines, title=f"Tested on: {words}", y_label="mean accuracy, %"))
-        rows += _line_rows(test, lines, 0.01)
+        rows += rows_of(test, lines, 0.01)
     if not panels:
         return None
     return Figure(
         f"curves{suffix}",
         "Accuracy by round",
         "Each line is the mean over the clients, after both training phases of a round. "
-        + _band_words(arms),
+        + band_words(arms),
         tuple(panels),
         Numbers(("test", "method", "round", "seed_number", "accuracy"), tuple(rows)),
-        _keys(arms, style),
+        keys_of(arms, style),
     )
 
 
@@ -178,7 +172,7 @@ def _effectiveness(name: str, run: Run, most: int, suffix: str) -> Figure | None
 
 def is_uniform(weights: Array) -> bool:
     """Tell whether everybody counts the same for everybody who takes part, in every round."""
-    taking = weights.any(axis=-1)
+    taking = np.asarray(weights.any(axis=-1))
     shares = taking[..., None, :] / np.maximum(taking.sum(axis=-1), 1)[..., None, None]
     return bool(np.allclose(weights, np.where(taking[..., None], shares, 0.0), atol=1e-5))
 
@@ -195,11 +189,11 @@ def _neighbours(lineup: Lineup, style: Looks, suffix: str) -> Figure | None:
     arms = {name: [run.arm for run in runs] for name, runs in lineup.methods.items()}
     panels, rows = [], []
     for metric, (title, y_label, least) in measures.items():
-        lines = [_line(name, own, metric, style, 1.0, "fuse") for name, own in arms.items()]
+        lines = [line_of(name, own, metric, style, 1.0, "fuse") for name, own in arms.items()]
         lines = [line for line in lines if np.isfinite(line.values).any()]
         if lines:
             panels.append(curves(lines, title=title, y_label=y_label, least=least, floor=0.0))
-            rows += _line_rows(metric, lines, 1.0)
+            rows += rows_of(metric, lines, 1.0)
             fused = [line.label for line in lines]
     if not panels:
         return None
@@ -209,10 +203,10 @@ def _neighbours(lineup: Lineup, style: Looks, suffix: str) -> Figure | None:
         "How far clients listen to others",
         "Means over the clients. A self-weight of 1 is learning alone; as many effective "
         "neighbours as there are clients is plain averaging, which has no matrix of its own here. "
-        + _band_words(arms),
+        + band_words(arms),
         tuple(panels),
         Numbers(("measure", "method", "round", "seed_number", "value"), tuple(rows)),
-        _keys(arms, style),
+        keys_of(arms, style),
     )
 
 
@@ -228,12 +222,12 @@ def _traffic(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) ->
     panels, rows = [], []
     for test, words in TESTS.items():
         lines = []
-        if local and (values := _stack(local, test)[1][:, -1:]).size:
+        if local and (values := stacked(local, test)[1][:, -1:]).size:
             colour, dash = style[LOCAL]
             level = 100 * np.repeat(values, 2, axis=1)
             lines.append(Series(LOCAL, colour, dash, np.array([0.0, furthest]), level))
         for name, arms in talking.items():
-            _, values = _stack(arms, test)
+            _, values = stacked(arms, test)
             sent = np.mean([np.cumsum(arm.traffic) for arm in arms], axis=0)
             lines.append(Series(name, *style[name], sent, 100 * values))
         lines = [line for line in lines if np.isfinite(line.values).any()]
@@ -247,7 +241,7 @@ def _traffic(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) ->
                 whole=False,
             )
             panels.append(panel)
-            rows += _line_rows(test, lines, 0.01)
+            rows += rows_of(test, lines, 0.01)
     if not panels:
         return None
     drawn = {LOCAL: local} | talking if local else talking
@@ -257,10 +251,10 @@ def _traffic(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) ->
         "A line runs through the rounds of a method: the further left and up, the more accuracy "
         "for its bytes. Bytes are those of all clients together, up and down, since the first "
         "round. The dashed line is local training's last round, which sends nothing. "
-        + _band_words(drawn),
+        + band_words(drawn),
         tuple(panels),
         Numbers(("test", "method", "bytes", "seed_number", "accuracy"), tuple(rows)),
-        _keys(drawn, style),
+        keys_of(drawn, style),
     )
 
 
@@ -291,43 +285,3 @@ def _named_arms(lineup: Lineup, local: Sequence[Arm]) -> dict[str, list[Arm]]:
         name: [run.arm for run in runs] for name, runs in lineup.methods.items() if name != LOCAL
     }
     return ({LOCAL: list(local)} if local else {}) | others
-
-
-def _stack(arms: Sequence[Arm], metric: str, phase: str = "fused") -> tuple[Array, Array]:
-    """Return the rounds [R] and the mean over the clients, a row per arm [S, R]."""
-    rounds = np.unique(np.concatenate([arm.rounds for arm in arms]))
-    values = np.full((len(arms), len(rounds)), np.nan)
-    for row, arm in zip(values, arms, strict=True):
-        found = arm.at(metric, phase)
-        if found is not None:
-            there = np.isfinite(found).any(axis=1)
-            row[np.searchsorted(rounds, arm.rounds[there])] = np.nanmean(found[there], axis=1)
-    return rounds.astype(float), values
-
-
-def _line(
-    name: str, arms: Sequence[Arm], metric: str, style: Looks, scale: float, phase: str = "fused"
-) -> Series:
-    rounds, values = _stack(arms, metric, phase)
-    return Series(name, *style[name], rounds, scale * values)
-
-
-def _line_rows(what: str, lines: Sequence[Series], scale: float) -> list[tuple[Any, ...]]:
-    return [
-        (what, line.label, x, s, scale * value)
-        for line in lines
-        for s, row in enumerate(line.values)
-        for x, value in zip(line.x.tolist(), row.tolist(), strict=True)
-    ]
-
-
-def _keys(names: Mapping[str, Any], style: Looks) -> tuple[Key, ...]:
-    return tuple(Key(name, *style[name]) for name in names)
-
-
-def _band_words(arms: Mapping[str, Sequence[Arm]]) -> str:
-    seeds = sorted({len(found) for found in arms.values()})
-    if seeds == [1]:
-        return "There is one seed, so there is no band."
-    count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"The band spans its {count} seeds, from the lowest to the highest."

@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.report.axes import seconds
 from experiments.report.figure import Numbers
+from experiments.report.overview import map_figure
 from experiments.report.page import Group, Report
 from experiments.report.sections import LOCAL, figures, looks
 from experiments.report.table import Cell, Column, Table
@@ -50,7 +51,7 @@ def tell(results: Results) -> Report:
         notes=tuple(results.notes()),
         verdicts=sentences(last[0]) if len(found) == 1 else overall([*chain(*last)]),
         tables=_tables([*chain(*last)], [*chain(*best)]),
-        overview=(),
+        overview=tuple(filter(None, [map_figure(found, last)])),
         groups=tuple(groups),
         appendix=(_configuration(runs), _environment(runs), _runs(runs)),
         written=f"Written by fedfuse-report {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",

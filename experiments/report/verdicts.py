@@ -89,10 +89,12 @@ def _tone(found: Comparison) -> str:
     return "gain" if found.mean > 0 else "loss"
 
 
+_SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
+
 _COLUMNS = (
     Column("federation", numeric=False, about="What tells this federation from the others"),
     Column("method", numeric=False),
-    Column("tested on", numeric=False),
+    Column("tested on", numeric=False, about="The clients' own distribution, or a balanced set"),
     Column("seeds"),
     Column("local", about="Mean accuracy of local training, %"),
     Column("mean", about="Mean accuracy of the method, %"),
@@ -125,7 +127,7 @@ def _row(item: Compared) -> tuple[Cell, ...]:
     return (
         Cell(item.federation),
         Cell(item.method),
-        Cell(TESTS[item.test]),
+        Cell(_SHORT[item.test]),
         Cell(str(len(found.seeds)), len(found.seeds)),
         _percent(found.baseline_mean),
         _percent(found.method_mean),

@@ -129,7 +129,14 @@ def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _label(config: Mapping[str, Any], keys: Sequence[str]) -> str:
-    return ", ".join(f"{key} {text(config[key])}" for key in keys if key in config)
+    # partitioner.alpha is alpha to a reader, unless another key ends alike.
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    names = [end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)]
+    return ", ".join(
+        f"{name} {text(config[key])}"
+        for key, name in zip(keys, names, strict=True)
+        if key in config
+    )
 
 
 def text(value: Any) -> str:

@@ -45,10 +45,22 @@ class Page:
         self._socket = socket
         self._calls = 0
         self.errors: list[str] = []
-        self.requests: list[str] = []
+        self.blocked: list[str] = []
+        self._asked: dict[str, str] = {}
         self._events: set[str] = set()
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+
+    @property
+    def requests(self) -> list[str]:
+        """Return what was asked for and not stopped by the page's own policy."""
+        return [*self._asked.values()]
+
+    def forget(self) -> None:
+        """Start to count anew."""
+        self.errors.clear()
+        self.blocked.clear()
+        self._asked.clear()
 
     def open(self, file: Path) -> None:
         """Load a file and wait until it is there."""
@@ -122,7 +134,9 @@ class Page:
             case "Network.requestWillBeSent":
                 url = params["request"]["url"]
                 if not url.startswith("data:"):
-                    self.requests.append(url)
+                    self._asked[params["requestId"]] = url
+            case "Network.loadingFailed" if params.get("blockedReason") == "csp":
+                self.blocked.append(self._asked.pop(params["requestId"]))
         return message
 
 

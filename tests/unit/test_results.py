@@ -86,8 +86,8 @@ def test_other_federations_are_kept_apart(tmp_path: Path) -> None:
     for alpha in (0.1, 0.5):
         write(tmp_path / f"a{alpha}", alpha=alpha)
     assert [line.label for line in lineups(load(tmp_path).runs)] == [
-        "partitioner.alpha 0.1",
-        "partitioner.alpha 0.5",
+        "alpha 0.1",
+        "alpha 0.5",
     ]
 
 

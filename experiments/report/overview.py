@@ -1,0 +1,80 @@
+"""The map of a report: the gain over the two properties that its federations differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.report.figure import Figure, Numbers
+from experiments.report.figures.gain_map import gain_map
+from experiments.report.verdicts import Compared
+from experiments.results import TESTS, Lineup, flatten, text, varying
+
+
+def map_figure(found: Sequence[Lineup], done: Sequence[Sequence[Compared]]) -> Figure | None:
+    """Return the map; None if the federations differ in nothing, or in more than two things.
+
+    Args:
+        found: The line-ups.
+        done: The comparisons of each.
+    """
+    flat = [flatten(next(iter(lineup.methods.values()))[0].config) for lineup in found]
+    keys = [key for key in varying(flat) if key != "seed" and _same_methods_aside(key)]
+    if not 1 <= len(keys) <= 2 or not any(done):
+        return None
+    across, up = keys[-1], keys[0] if len(keys) == 2 else None
+    columns = _values([own[across] for own in flat])
+    rows = _values([own[up] for own in flat]) if up else [""]
+    strongest = {
+        test: max((abs(i.found.mean) for items in done for i in items if i.test == test), default=0)
+        for test in TESTS
+    }
+    panels, numbers = [], []
+    for method, test in dict.fromkeys((i.method, i.test) for items in done for i in items):
+        gains = np.full((len(rows), len(columns)), np.nan)
+        shown = np.zeros(gains.shape, dtype=bool)
+        for own, items in zip(flat, done, strict=True):
+            at = (rows.index(own[up]) if up else 0, columns.index(own[across]))
+            for item in items:
+                if (item.method, item.test) == (method, test):
+                    gains[at], shown[at] = item.found.mean, item.found.significant
+                    numbers.append(
+                        (method, test, own[up] if up else None, own[across], gains[at], shown[at])
+                    )
+        panels.append(
+            gain_map(
+                gains,
+                shown,
+                columns=(across, [text(value) for value in columns]),
+                rows=(up or "", [text(value) if up else "" for value in rows]),
+                title=f"{method}: {TESTS[test]}",
+                strongest=strongest[test],
+            )
+        )
+    return Figure(
+        "map",
+        "Where fusion wins",
+        "A cell per federation, with the mean gain over local training in points. Blue is a gain, "
+        "orange a loss, the stronger the larger on its test set. In hatched cells no difference is "
+        "shown (the 95% interval holds zero, or there is one seed). The thick line is drawn around "
+        "the cells in which local training has the higher mean.",
+        tuple(panels),
+        Numbers(("method", "test", up or "row", across, "gain", "shown"), tuple(numbers)),
+    )
+
+
+def _same_methods_aside(key: str) -> bool:
+    """Tell whether a key is of the federation and not of a method."""
+    from experiments.baselines import FUSION_ONLY, FUSION_ONLY_CLIENT
+
+    top, _, rest = key.partition(".")
+    return top not in FUSION_ONLY and not (top == "client" and rest in FUSION_ONLY_CLIENT)
+
+
+def _values(found: Sequence[object]) -> list[object]:
+    """Return the different values, ascending if they are numbers, else in the order they come."""
+    different = list(dict.fromkeys(found))
+    if all(isinstance(value, int | float) for value in different):
+        return sorted(different, key=float)  # type: ignore[arg-type]
+    return different

@@ -1,0 +1,248 @@
+"""A report from real runs: what it says, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from experiments import run
+from experiments.report import command
+from experiments.report.page import MARK
+from experiments.results import Moment, comparisons, lineups, load
+from fedfuse.compare import verdict
+
+COMMON = ["dataset=synthetic", "model=mlp", "num_clients=4", "partitioner.alpha=0.3"]
+FIGURES = ("curves", "gains", "labels", "effectiveness-knfu", "neighbours", "traffic", "time")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    one = [*COMMON, "num_rounds=3", "method=knfu", "seed=0", f"hydra.run.dir={folder / 'one'}"]
+    sweep = ["-m", *COMMON, "num_rounds=3", "method=local,mean,knfu", "seed=0,1"]
+    assert run.main(one) == 0
+    assert run.main([*sweep, f"hydra.sweep.dir={folder / 'sweep'}"]) == 0
+    return folder
+
+
+class Reader(HTMLParser):
+    """What a page holds."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def ids(self) -> list[str]:
+        return [attrs["id"] for _, attrs in self.tags if attrs.get("id")]
+
+
+def report(folder: Path, *more: str) -> str:
+    assert command.main([str(folder), *more]) == 0
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
+    assert command.main([str(word) for word in argv]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "Traceback" not in told
+    return told
+
+
+def test_the_page_of_a_sweep_has_everything_and_needs_nothing(made: Path) -> None:
+    page = report(made / "sweep")
+    reader = Reader(page)
+    ids = reader.ids()
+    assert len(ids) == len(set(ids)), "an id is there twice"
+    assert set(FIGURES) <= set(ids)
+    tables = ("comparison", "validation", "configuration", "environment", "runs")
+    assert {f"table-{name}" for name in tables} <= set(ids)
+    for tag, attrs in reader.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "xlink:href"):
+            value = attrs.get(name) or "#"
+            assert value.startswith(("#", "data:image/png;base64,")), f"{tag} {name}={value}"
+    assert not re.search(r"@import|url\(", page)
+    for link in re.findall(r'href="#([^"]+)"', page):
+        assert link in ids
+
+
+def test_the_page_says_what_the_statistics_say(made: Path) -> None:
+    page = report(made / "sweep").replace("&#x27;", "'")
+    (lineup,) = lineups(load(made / "sweep").runs)
+    for test in ("accuracy_own", "accuracy_global"):
+        found = comparisons(lineup, test, Moment.LAST)
+        for method in ("mean", "knfu"):
+            assert verdict(found[method], method) in page
+
+
+def test_one_run_has_no_interval_and_the_numbers_of_its_summary(made: Path) -> None:
+    page = report(made / "one")
+    assert page.count("With one seed there is no interval") == 2
+    summary = json.loads((made / "one" / "summary.json").read_text())
+    rows = dict(re.findall(r"<td>(own|balanced)</td>(.*?)</tr>", page, re.DOTALL))
+    for name, test in (("own", "accuracy_own"), ("balanced", "accuracy_global")):
+        shown = re.findall(r'data-sort="([^"]*)"', rows[name])
+        figures = summary["last"]["tests"][test]
+        wanted = [1, figures["baseline_mean"], figures["mean"], figures["gain"]]
+        assert [float(value) for value in shown[:4]] == pytest.approx(wanted)
+
+
+def test_a_report_is_replaced_and_nothing_else_is(
+    made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert report(made / "one")
+    assert report(made / "one")
+    mine = tmp_path / "mine.html"
+    mine.write_text("<p>precious</p>")
+    assert "was not written by fedfuse-report" in refused(capsys, made / "one", "-o", mine)
+    assert mine.read_text() == "<p>precious</p>"
+    assert command.main([str(made / "one"), "-o", str(tmp_path / "new" / "r.html")]) == 0
+    assert MARK in (tmp_path / "new" / "r.html").read_text()
+
+
+@pytest.mark.parametrize("kind", ["svg", "csv", "latex"])
+def test_everything_becomes_files(made: Path, kind: str, tmp_path: Path) -> None:
+    assert command.main([str(made / "sweep"), "--format", kind, "-o", str(tmp_path / "out")]) == 0
+    names = {file.stem for file in (tmp_path / "out").iterdir()}
+    assert names >= ({"comparison", "validation"} if kind == "latex" else set(FIGURES))
+    assert all(file.stat().st_size > 50 for file in (tmp_path / "out").iterdir())
+
+
+def test_one_figure_becomes_a_picture(made: Path, tmp_path: Path) -> None:
+    target = tmp_path / "who.png"
+    line = [str(made / "one"), "--format", "png", "--figure", "gains", "-o", str(target)]
+    assert command.main(line) == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_are_tidy_and_unrounded(made: Path, tmp_path: Path) -> None:
+    target = tmp_path / "gains.csv"
+    line = [str(made / "sweep"), "--format", "csv", "--figure", "gains", "-o", str(target)]
+    assert command.main(line) == 0
+    with target.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 2 * 4  # tests, methods, seeds, clients
+    summary = json.loads((made / "one" / "summary.json").read_text())
+    for client in summary["clients"]:
+        (row,) = [
+            row
+            for row in rows
+            if (row["method"], row["test"], row["seed"], row["client"])
+            == ("knfu", "accuracy_own", "0", str(client["client_id"]))
+        ]
+        assert float(row["gain"]) == client["gain"]["accuracy_own"]
+
+
+def test_a_table_for_a_paper(made: Path, tmp_path: Path) -> None:
+    target = tmp_path / "table.tex"
+    line = [str(made / "sweep"), "--format", "latex", "--figure", "comparison", "-o", str(target)]
+    assert command.main(line) == 0
+    text = target.read_text()
+    for part in ("\\toprule", "\\midrule", "\\bottomrule", "\\label{tab:comparison}", "95\\%"):
+        assert part in text
+    body = text.split("\\midrule")[1].split("\\bottomrule")[0].strip().splitlines()
+    assert len(body) == 4
+    assert len({line.count("&") for line in body}) == 1
+    assert all(line.rstrip().endswith("\\\\") for line in body)
+
+
+def test_mistakes_cost_one_message(
+    made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "there is no run in" in refused(capsys, tmp_path / "empty")
+    assert "is not a folder" in refused(capsys, tmp_path / "nowhere")
+    assert "needs the folder" in refused(capsys)
+    one = made / "one"
+    assert "invalid choice" in refused(capsys, one, "--format", "gif")
+    told = refused(capsys, one, "--format", "svg", "--figure", "gain")
+    assert "no 'gain'" in told
+    assert "Did you mean 'gains'?" in told
+    assert "--figure chooses" in refused(capsys, one, "--figure", "gains")
+    told = refused(capsys, one, "--format", "svg", "-o", tmp_path / "all.svg")
+    assert "one file cannot hold" in told
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(capsys, one, "-o", tmp_path / "file" / "r.html")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file"]
+
+
+def test_a_run_of_a_newer_version_is_refused(
+    made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    newer = shutil.copytree(made / "one", tmp_path / "newer")
+    record = json.loads((newer / "run.json").read_text())
+    (newer / "run.json").write_text(json.dumps(record | {"format": 999}))
+    assert "written by a newer fedfuse" in refused(capsys, newer)
+
+
+def test_an_unfinished_run_is_told_of_and_left_out(made: Path, tmp_path: Path) -> None:
+    sweep = shutil.copytree(made / "sweep", tmp_path / "sweep")
+    half = sweep / "5-knfu-seed1"
+    record = json.loads((half / "run.json").read_text())
+    (half / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    (half / "summary.json").unlink()
+    page = report(sweep)
+    assert "5-knfu-seed1 is not finished (status: running) and does not count" in page
+    assert "With one seed there is no interval: knfu" in page
+    assert "(95%, 2 seeds)" in page  # the mean's are all there
+
+
+def test_a_run_without_a_baseline_and_without_teachers(tmp_path: Path) -> None:
+    line = [*COMMON, "method=local", "num_rounds=1", "warmup_rounds=0", "baseline=none"]
+    assert run.main([*line, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    ids = Reader(report(tmp_path / "run")).ids()
+    assert {"curves", "labels", "time"} <= set(ids)
+    assert not {"gains", "traffic", "table-comparison"} & set(ids)
+
+
+ATTACK = "</script><script>document.title='owned'</script>\"'><img src=x onerror=alert(1)>"
+
+
+def hostile(one: Path, target: Path) -> Path:
+    """Return a run folder whose every text is an attack."""
+    folder = shutil.copytree(one, target)
+    for name in ("summary.json", "run.json"):
+        content = json.loads((folder / name).read_text())
+        for key in ("method", "dataset", "partitioner", "model", "overrides", "public_set"):
+            if key in content:
+                content[key] = [ATTACK] if key == "overrides" else ATTACK
+        if "versions" in content:
+            content["versions"] = {ATTACK: ATTACK}
+        (folder / name).write_text(json.dumps(content))
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config + json.dumps(ATTACK) + ": " + json.dumps(ATTACK))
+    return folder
+
+
+def test_nothing_of_a_hostile_folder_becomes_markup(made: Path, tmp_path: Path) -> None:
+    page = report(hostile(made / "one", tmp_path / "bad"))
+    reader = Reader(page)
+    assert [attrs for tag, attrs in reader.tags if tag == "script"] == [{}]
+    assert not [tag for tag, _ in reader.tags if tag == "img"]
+    assert not [name for _, attrs in reader.tags for name in attrs if name.startswith("on")]
+    assert "owned" in page, "the texts are shown as texts"
+
+
+def test_help_fits_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    heavy = "{'torch', 'numpy', 'hydra', 'pyarrow', 'matplotlib', 'rich', 'PIL'}"
+    code = (
+        "import sys; from experiments.report.command import main; main(['--help']); "
+        f"sys.exit(bool({heavy} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
