@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -22,6 +22,11 @@ from fedfuse.train.work import Work, schedule, steps_per_epoch
 from fedfuse.types import Teachers
 
 
+def honest(client_id: int, labels: Tensor) -> Tensor:  # noqa: ARG001
+    """Return the labels as they are."""
+    return labels
+
+
 @dataclass(frozen=True, slots=True)
 class Phases:
     """Write down the steps that clients take.
@@ -31,12 +36,14 @@ class Phases:
         plan: How they train.
         loss: What distillation minimises; None for a method without teachers.
         streams: The run's random streams.
+        relabel: The labels that a client learns from, given its id and its own labels.
     """
 
     inputs: ModelInputs
     plan: ClientPlan
     loss: DistillLoss | None
     streams: Streams
+    relabel: Callable[[int, Tensor], Tensor] = honest
 
     def local(self, client_ids: Sequence[int], round_: int) -> list[Work]:
         """Return ``local_epochs`` passes of each client over its private data."""
@@ -118,7 +125,7 @@ class Phases:
             works.append(
                 Work(
                     inputs=inputs,
-                    targets=labels,
+                    targets=self.relabel(client_id, labels),
                     loss=cross_entropy,
                     schedule=schedule(len(labels), self.plan.batch_size, steps, generator),
                     entropy=self._layers(client_id, phase, round_),

@@ -6,14 +6,17 @@ Every stage takes the bank of the cohort and returns the bank that goes on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from fedfuse.attack.stage import RECEIVED, AttackStage
 from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.occasion import Occasion
 from fedfuse.protocols import SharingStage
-from fedfuse.types import KnowledgeBank
+from fedfuse.types import KnowledgeBank, Teachers
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,13 @@ class Sharing:
                 )
             bank = made
         return bank
+
+    def note(self, received: Teachers, memory: Mapping[int, dict[str, Tensor]]) -> None:
+        """Let adversaries remember what they were sent."""
+        if isinstance(self.attack, AttackStage):
+            for row, client_id in enumerate(received.client_ids.tolist()):
+                if client_id in self.attack.adversaries:
+                    memory[client_id][RECEIVED] = received.targets[row].clone()
 
     def _stages(self) -> Iterator[SharingStage]:
         return (stage for stage in (self.attack, self.privacy) if stage is not None)

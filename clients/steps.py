@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -24,7 +24,7 @@ from clients.exchange.protocol import Task
 from clients.guard import Guard
 from clients.link import Link, Remember
 from clients.membership import Membership
-from clients.phases import Phases, rows_of
+from clients.phases import Phases, honest, rows_of
 from clients.plan import ClientPlan
 from clients.samples import ModelInputs
 from clients.sharing import Sharing
@@ -36,7 +36,7 @@ from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Download, Kind, Upload
 from fedfuse.messages import Failure, Header
 from fedfuse.models.plan import build_checked
-from fedfuse.protocols import DistillLoss, ModelPlan
+from fedfuse.protocols import DistillLoss, ModelPlan, Relabels
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
@@ -124,7 +124,7 @@ class Node:
         Returns:
             The knowledge and the metrics of the clients that finished, and the failures.
         """
-        way, tools, round_ = self._way(header), self._tools(header.arm), header.round
+        way, tools, round_ = self._way(header), self._tools(header), header.round
         shared: list[Upload | Parcel] = []
         table: dict[int, dict[str, float]] = {}
         failures: list[Failure] = []
@@ -157,7 +157,7 @@ class Node:
         Where nothing did, each client takes as many steps on its private data as distillation
         takes, so that a method that fuses and one that does not spend the same optimiser steps.
         """
-        way, tools, round_ = self._way(header), self._tools(header.arm), header.round
+        way, tools, round_ = self._way(header), self._tools(header), header.round
         table: dict[int, dict[str, float]] = {}
         failures: list[Failure] = []
         for cohort in self._cohorts(client_ids):
@@ -186,7 +186,7 @@ class Node:
         self, header: Header, client_ids: Sequence[int]
     ) -> tuple[ClientMetrics | None, list[Failure]]:
         """Evaluate clients that rest in this round, as they are."""
-        way, tools = self._way(header), self._tools(header.arm)
+        way, tools = self._way(header), self._tools(header)
         table: dict[int, dict[str, float]] = {}
         failures: list[Failure] = []
         for cohort in self._cohorts(client_ids):
@@ -215,12 +215,12 @@ class Node:
         Raises:
             FedfuseError: If it does not hold what these clients can remember.
         """
-        way, tools = self._way(header), self._tools(header.arm)
+        way, tools = self._way(header), self._tools(header)
         states: dict[int, dict[str, Tensor]] = {client_id: {} for client_id in client_ids}
         try:
             for name, value in load_tensors(content).items():
-                client_id, _, rest = name.partition("/")
-                states[int(client_id)][rest] = value
+                owner, _, rest = name.partition("/")
+                states[int(owner)][rest] = value
             for client_id, tensors in states.items():
                 self._student(way, tools, client_id)
                 self.states.restore(client_id, tensors, self.make_optimizer)
@@ -242,12 +242,15 @@ class Node:
         """Return the arm's way to exchange; clients that learn alone hold nothing but models."""
         return self.exchange if header.exchange else Predictions()
 
-    def _tools(self, arm: str) -> Tools:
+    def _tools(self, header: Header) -> Tools:
+        # Whoever attacks does so where knowledge is exchanged; alone, all clients are honest.
+        attack = self.sharing.attack if header.exchange else None
+        relabel = attack.relabel if isinstance(attack, Relabels) else honest
         return Tools(
-            arm=arm,
+            arm=header.arm,
             inputs=self.inputs,
             models=self.models,
-            phases=self.phases,
+            phases=replace(self.phases, relabel=relabel),
             trainer=self.trainer,
             plan=self.plan,
             streams=self.streams,

@@ -26,6 +26,7 @@ FUSION_ONLY = frozenset(
         "sharpen",
         "distill",
         "exchange",
+        "attack",
         "privacy",
         "codec",
         "familiarity",

@@ -19,6 +19,7 @@ from clients.link import Link
 from clients.plan import ClientPlan
 from clients.sharing import Sharing
 from clients.steps import Node
+from experiments.attacked import attackers, build_attack
 from experiments.channel import build_channel, check_confidence
 from experiments.instantiate import instantiate
 from experiments.private import build_privacy
@@ -145,7 +146,14 @@ def build_sharing(parts: Parts) -> Sharing:
             got=f"privacy={target_name(parts.cfg.privacy)}, exchange={brief(parts.cfg.exchange)}",
             next_step="Set privacy=none, or choose a method that exchanges predictions.",
         )
-    return Sharing(privacy=privacy)
+    attack = build_attack(parts.cfg, parts.data)
+    if attack is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
+        raise ConfigError(
+            "An attack forges predictions, and this method exchanges something else",
+            got=f"attack={target_name(parts.cfg.attack)}, exchange={brief(parts.cfg.exchange)}",
+            next_step="Set attack=none, or choose a method that exchanges predictions.",
+        )
+    return Sharing(attack=attack, privacy=privacy)
 
 
 def build_node(
@@ -238,6 +246,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             fail_fast=cfg.server.fail_fast,
             public=public,
             participants=build_participants(cfg, data),
+            adversaries=attackers(cfg),
             device=device,
             link=ServerLink(parts.channel),
         ),

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from experiments import baselines
+from experiments.attacked import attacked
 from experiments.build import BASELINE, Parts, build_parts, build_server
 from experiments.compatible import check_compatible
 from experiments.engines.hosting import check_sites
@@ -98,4 +99,5 @@ def run(
         class_counts=counts if counts.any() else None,
         seconds=memory.seconds(method),
         privacy=told,
+        attack=attacked(cfg, memory.rows(method)),
     )

@@ -126,6 +126,7 @@ class ExperimentConfig:
     sharpen: Any = MISSING
     distill: Any = MISSING
     exchange: Any = MISSING
+    attack: Any = MISSING
     privacy: Any = MISSING
     familiarity: Any = MISSING
     filter: Any = MISSING

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.attacked import Attacked
 from experiments.membership import Leak, leak
 from experiments.private import Disclosure
 from fedfuse.types import MetricRow, Phase
@@ -109,6 +110,7 @@ class Summary:
     clients: tuple[ClientLine, ...]
     privacy: Disclosure | None = None
     membership: Leak | None = None
+    attack: Attacked | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -123,6 +125,7 @@ def closing(
     class_counts: npt.NDArray[np.integer] | None = None,
     seconds: Mapping[str, float] | None = None,
     privacy: Disclosure | None = None,
+    attack: Attacked | None = None,
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -133,9 +136,11 @@ def closing(
         class_counts: Training samples per client and class, [K, C].
         seconds: Wall time by phase, of the method's arm.
         privacy: What left the clients.
+        attack: Who attacked; the figures are of the others.
     """
-    arm = _Arm(rows)
-    twin = _Arm(baseline_rows) if baseline_rows is not None else None
+    left_out = frozenset(() if attack is None else attack.adversaries)
+    arm = _Arm(rows, left_out)
+    twin = _Arm(baseline_rows, left_out) if baseline_rows is not None else None
     last = arm.last_round()
     best, best_twin = arm.best_round(), twin.best_round() if twin else None
     return Summary(
@@ -155,6 +160,7 @@ def closing(
         seconds=dict(seconds or {}),
         clients=_clients(arm, twin, info.num_clients, class_counts),
         privacy=privacy,
+        attack=attack,
         membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
     )
 
@@ -162,13 +168,13 @@ def closing(
 class _Arm:
     """The rows of one arm, found by metric, round and client."""
 
-    def __init__(self, rows: Iterable[MetricRow]) -> None:
+    def __init__(self, rows: Iterable[MetricRow], left_out: frozenset[int]) -> None:
         self._clients: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
         self._totals: dict[str, float] = {}
         for row in rows:
             if row.client_id == FEDERATION:
                 self._totals[row.metric] = self._totals.get(row.metric, 0.0) + row.value
-            elif math.isfinite(row.value):
+            elif math.isfinite(row.value) and row.client_id not in left_out:
                 by_round = self._clients.setdefault((row.phase, row.metric), {})
                 by_round.setdefault(row.round, {})[row.client_id] = row.value
 

@@ -108,6 +108,15 @@ class SharingStage(Protocol):
     def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank: ...
 
 
+@runtime_checkable
+class Relabels(Protocol):
+    """An attack that also changes the labels which its clients learn from."""
+
+    def relabel(self, client_id: int, labels: Tensor) -> Tensor:
+        """Return the labels [N] that the client learns from."""
+        ...
+
+
 class Scorer(Protocol):
     """Say how effective each client's knowledge is for each other client.
 

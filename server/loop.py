@@ -20,6 +20,9 @@ from server.link import Link
 from server.reporters.protocol import Reporter
 from server.transport import Answer, Clients
 
+ADVERSARY_WEIGHT = "adversary_weight"
+"""Metric: the share of their weight that benign clients give adversaries, in the mean."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
@@ -35,6 +38,7 @@ class ServerPlan:
         fail_fast: Whether one failing client stops the run.
         public: The public samples of each round.
         participants: Who takes part in each round.
+        adversaries: Who attacks, as the simulation knows and the server does not.
         device: Where knowledge is fused.
         link: How predictions are read and teachers written; remembers what its codec needs.
     """
@@ -48,6 +52,7 @@ class ServerPlan:
     public: PublicRounds
     participants: Participants
     device: torch.device
+    adversaries: tuple[int, ...] = ()
     link: Link = field(default_factory=Link)
 
 
@@ -172,6 +177,12 @@ def record(
                 for client_id, value in zip(ids.tolist(), values.tolist(), strict=True)
             ]
     rows += coverage(round_, local.knowledge, fusion)
+    if plan.adversaries and weights is not None:
+        benign = [i for i in ids.tolist() if i not in plan.adversaries]
+        given = weights[benign][:, list(plan.adversaries)].sum(dim=1)
+        if benign:
+            row = MetricRow(round_, -1, Phase.FUSE, ADVERSARY_WEIGHT, float(given.mean()))
+            rows.append(row)
     for name, size in (
         ("bytes_up", local.num_bytes),
         ("bytes_down", fused.num_bytes),

@@ -69,6 +69,7 @@ class Predictions:
     ) -> list[Task]:
         """Return the steps of distillation."""
         client_ids = [student.client_id for student in held]
+        tools.sharing.note(received, {i: tools.memory(i) for i in client_ids})
         works = tools.phases.distillation(client_ids, round_, received)
         return list(zip(held, works, strict=True))
 

@@ -1,0 +1,86 @@
+"""An attack as the first stage on the way from predictions to the message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fedfuse.attack.protocol import Attack, Scene
+from fedfuse.errors import FedfuseError
+from fedfuse.occasion import Occasion
+from fedfuse.rng import Streams
+from fedfuse.types import KnowledgeBank
+
+RECEIVED = "attack/received"
+"""Where an adversary remembers what it was sent last."""
+
+
+def adversaries(fraction: float, num_clients: int, streams: Streams) -> tuple[int, ...]:
+    """Return who attacks: a share of the clients, rounded, drawn once for the whole run.
+
+    At least one client attacks and at least one does not.
+
+    >>> len(adversaries(0.2, 10, Streams(0)))
+    2
+    """
+    count = min(max(1, round(fraction * num_clients)), num_clients - 1)
+    order = torch.randperm(num_clients, generator=streams.torch("attack", "adversaries"))
+    return tuple(sorted(order[:count].tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class AttackStage:
+    """Let adversaries change what they learn from and what they send.
+
+    Args:
+        attack: How.
+        adversaries: Who.
+        shares: float32 [K, C], class shares of all clients' private data.
+    """
+
+    attack: Attack
+    adversaries: tuple[int, ...]
+    shares: Tensor
+
+    def relabel(self, client_id: int, labels: Tensor) -> Tensor:
+        """Return the labels that a client trains on."""
+        if client_id not in self.adversaries:
+            return labels
+        return self.attack.labels(labels, self.shares.shape[1])
+
+    def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank:
+        """Return the bank with the adversaries' logits [k, m, C] replaced.
+
+        Raises:
+            FedfuseError: If the attack returns something else than finite logits.
+        """
+        logits = bank.logits.clone()
+        for row, client_id in enumerate(bank.client_ids.tolist()):
+            if client_id not in self.adversaries:
+                continue
+            sent = self.attack.predictions(logits[row], self._scene(client_id, occasion))
+            if sent.shape != logits[row].shape or not bool(torch.isfinite(sent).all()):
+                raise FedfuseError(
+                    f"The attack broke its promise for client {client_id}",
+                    got=list(sent.shape),
+                    allowed=f"finite logits {list(logits[row].shape)}",
+                )
+            logits[row] = sent
+        return replace(bank, logits=logits)
+
+    def _scene(self, client_id: int, occasion: Occasion) -> Scene:
+        benign = [i for i in range(len(self.shares)) if i not in self.adversaries]
+        # Its victim stays the same for the whole run.
+        draw = torch.randint(
+            len(benign), (1,), generator=occasion.streams.torch("attack", "victim", client_id)
+        )
+        received = occasion.memory[client_id].get(RECEIVED)
+        same = received is not None and len(received) == len(occasion.index)
+        return Scene(
+            victim=self.shares[benign[int(draw)]],
+            received=received if same else None,
+            own=occasion.generator(client_id, "attack"),
+            common=occasion.streams.torch("attack", "common", occasion.round),
+        )
