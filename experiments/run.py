@@ -114,6 +114,7 @@ def _dispatch(args: argparse.Namespace) -> int:
             task = functools.partial(job, total=len(configs))
             batches = hydra.multirun(compose.CONFIG, task, [*kept, "hydra.mode=MULTIRUN"])
             codes: list[int] = [done.return_value for batch in batches for done in batch]
+            _close_sweep(path)
         else:
             codes = [hydra.run(compose.CONFIG, job, [*kept, "hydra.mode=RUN"]).return_value]
     return max(codes)
@@ -200,7 +201,7 @@ def _watched(cfg: DictConfig, folder: Any, shared: Path | None, overrides: list[
 def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
     from rich.console import Console
 
-    from experiments import launch, table
+    from experiments import closing, launch, table
     from experiments.failures import Absences
     from experiments.watchers import build_watchers
     from server.reporters.files import Files
@@ -222,6 +223,16 @@ def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
     folder.finish(summary.as_dict())
     absences.render(console)
     table.render(summary, console, folder.path)
+    closing.verdicts(folder.path, console)
+
+
+def _close_sweep(path: Path) -> None:
+    """Print what the runs of a sweep say together."""
+    from rich.console import Console
+
+    from experiments import closing
+
+    closing.table(path, Console(highlight=False))
 
 
 def _give_up(folder: Any, reason: str) -> None:

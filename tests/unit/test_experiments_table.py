@@ -78,7 +78,7 @@ def test_many_clients_are_not_listed() -> None:
 def test_without_a_baseline_there_is_no_gain_column() -> None:
     text = shown(baseline=False)
     assert "gain" not in text
-    assert "helped" not in text
+    assert "gained" not in text
     assert "knfu: test accuracy" in text
 
 

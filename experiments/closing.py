@@ -1,0 +1,90 @@
+"""What a run or a sweep ends with, in words that claim no more than their numbers allow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.results import TESTS, Lineup, Moment, comparisons, lineups, load
+from fedfuse.compare import Comparison, verdict
+from fedfuse.errors import ConfigError
+from server.reporters.figures import points
+
+LABELS = {"accuracy_own": "Own distribution", "accuracy_global": "Balanced test set"}
+
+
+def verdicts(folder: Path, console: Console) -> None:
+    """Print the verdict of a finished run on both test protocols; nothing without a baseline."""
+    for lineup in lineups(load(folder).runs):
+        _say(lineup, console)
+
+
+def table(folder: Path, console: Console) -> None:
+    """Print what the finished runs of a sweep say together: a table and verdicts over the seeds.
+
+    Runs that did not finish are named and left out. A sweep that holds nothing to compare prints
+    nothing.
+    """
+    try:
+        results = load(folder)
+        found = lineups(results.runs)
+    except ConfigError as error:  # the runs are done and on disk: never a failure of the sweep
+        console.print(Text(f"\nno comparison: {error}"), soft_wrap=True)
+        return
+    for lineup in found:
+        tests = {test: comparisons(lineup, test) for test in TESTS}
+        best = {test: comparisons(lineup, test, Moment.BEST_VALIDATION) for test in TESTS}
+        if not any(tests.values()):
+            continue
+        console.print(Text("\ngain over local training, points", "bold"), end="")
+        console.print(Text(f"; {lineup.label}" if lineup.label else ""), soft_wrap=True)
+        console.print(_gains(tests, best))
+        _say(lineup, console)
+    for note in results.notes():
+        console.print(Text(note), soft_wrap=True)
+
+
+def _say(lineup: Lineup, console: Console) -> None:
+    for test, label in LABELS.items():
+        for method, found in comparisons(lineup, test).items():
+            console.print(Text(f"{label}: {verdict(found, method)}"))
+
+
+def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Comparison]]) -> Table:
+    """Return a line per method and test: the gain with its interval, at both moments."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("method", max_width=18, overflow="fold")
+    shown.add_column("test set", no_wrap=True)
+    shown.add_column("seeds", justify="right")
+    shown.add_column("last round", justify="right", no_wrap=True)
+    shown.add_column("best validation", justify="right", no_wrap=True)
+    shown.add_column("helped\n/harmed", justify="right", no_wrap=True)
+    methods = dict.fromkeys(name for found in last.values() for name in found)
+    for method in methods:
+        for test, found in last.items():
+            if method in found:
+                line = found[method]
+                shown.add_row(
+                    method,
+                    {"accuracy_own": "own", "accuracy_global": "balanced"}[test],
+                    str(len(line.seeds)),
+                    _gain(line),
+                    _gain(best[test].get(method)),
+                    f"{line.helped}/{line.harmed} of {line.compared}",
+                )
+    return shown
+
+
+def _gain(found: Comparison | None) -> Text:
+    """Return a gain and its interval; in colour only if the interval excludes 0."""
+    if found is None:
+        return Text("-")
+    text = points(found.mean).strip()
+    if found.interval is not None:
+        text += f" [{100 * found.interval.low:+.1f}, {100 * found.interval.high:+.1f}]"
+    style = ("bold green" if found.mean > 0 else "bold red") if found.significant else ""
+    return Text(text, style)

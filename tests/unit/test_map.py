@@ -1,0 +1,148 @@
+"""The grid of a map, the order of its cells, its estimate, its picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from experiments.map.findings import Findings
+from experiments.map.grid import Axes, Cell, parse
+from experiments.map.picture import draw, save
+from experiments.map.pool import Event, Order
+from experiments.map.progress import Estimate, work
+from fedfuse.compare import compare
+from fedfuse.errors import ConfigError
+
+CFG = OmegaConf.create(
+    {
+        "num_clients": 2,
+        "num_rounds": 4,
+        "public": {"size": 100},
+        "evaluation": {"test_samples": 200},
+        "client": {
+            "local_epochs": 1,
+            "distill_epochs": 1,
+            "distill_batch_size": 50,
+            "batch_size": 10,
+            "private_weight": 1.0,
+        },
+    }
+)
+
+
+def test_the_axes_and_the_rest():
+    axes, rest = parse(
+        ["map.samples=[200,50]", "map.alpha=1,0.1", "map.methods=[knfu]", "num_rounds=3"]
+    )
+    assert axes.samples == (50, 200)
+    assert axes.alpha == (0.1, 1.0)
+    assert axes.methods == ("local", "knfu")  # the baseline is always there
+    assert rest == ["num_rounds=3"]
+    cells = axes.cells()
+    assert len(set(cells)) == 2 * 2 * 2 * 2
+    assert cells[0].name == "s50-a0.1-local-seed0"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["map.sample=[50]"], "Did you mean 'map.samples'"),
+        (["map.samples=[50.5]"], "integers of at least 2"),
+        (["map.samples=[]"], "not a list"),
+        (["map.samples=[50,50]"], "twice"),
+        (["map.alpha=[0]"], "above 0"),
+        (["map.alpha=[.nan]"], "above 0"),
+        (["map.seeds=[-1]"], "from 0"),
+        (["map.methods=[local]"], "no method besides"),
+        (["map.workers=0"], "auto or an integer"),
+        (["map.dir="], "names no folder"),
+        (["map.seeds=[0]", "map.seeds=[1]"], "given twice"),
+        (["seed=1"], "Use map.seeds"),
+        (["method=knfu"], "Use map.methods"),
+        (["partitioner.alpha=2"], "Use map.samples and map.alpha"),
+        (["baseline=none"], "always local"),
+        (["engine=ray"], "map.workers"),
+    ],
+)
+def test_mistakes_are_told(lines, said):
+    with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
+        parse(lines)
+
+
+def test_methods_wait_for_the_baseline_of_their_own_federation():
+    cells = Axes(samples=(50,), alpha=(0.1, 1.0), seeds=(0,)).cells()
+    order = Order(cells)
+    first = order.take()
+    assert first == Cell(50, 0.1, "local", 0)
+    second = order.take()
+    assert second == Cell(50, 1.0, "local", 0)
+    order.settle(second, ok=True)
+    assert order.take() == Cell(50, 1.0, "knfu", 0)
+    # What waits for a baseline that failed is given up, by name.
+    assert order.settle(first, ok=False) == [Cell(50, 0.1, "knfu", 0)]
+    assert order.take() is None
+
+
+def test_a_baseline_that_is_done_is_not_waited_for():
+    assert Order([Cell(50, 0.1, "knfu", 0)]).take() == Cell(50, 0.1, "knfu", 0)
+
+
+def test_the_estimate_knows_nothing_at_first_and_the_truth_at_last():
+    cells = [Cell(50, 0.1, "local", 0), Cell(50, 0.1, "local", 1)]
+    left = Estimate(dict.fromkeys(cells, CFG), workers=1)
+    assert left.left(0.0) is None
+    left.take(Event(cells[0], "start"), 10.0)
+    assert left.left(12.0) is None  # nothing of it is done yet
+    left.take(Event(cells[0], "round"), 15.0)
+    assert left.left(15.0) == pytest.approx(5 * (3 + 4))  # 5 s a round
+    left.take(Event(cells[0], "done"), 30.0)
+    assert left.left(30.0) == pytest.approx(20)
+    left.take(Event(cells[1], "start"), 30.0)
+    left.take(Event(cells[1], "done"), 50.0)
+    assert left.left(50.0) == 0
+
+
+def test_work_grows_with_the_samples_and_counts_the_mixed_batches():
+    few, many = Cell(50, 0.1, "knfu", 0), Cell(100, 0.1, "knfu", 0)
+    assert work(many, CFG) - work(few, CFG) == 2 * 4 * 3 * 50
+    alone = OmegaConf.merge(CFG, {"client": {"private_weight": 0.0}})
+    assert work(few, CFG) - work(few, alone) == 2 * 4 * 3 * 2 * 10  # two steps of ten samples
+
+
+def findings(sign: float = 1.0) -> Findings:
+    rng = np.random.default_rng(0)
+    gains = {}
+    for samples, alpha, mean in ((50, 0.1, -0.05), (200, 0.1, 0.0), (50, 1.0, 0.1)):
+        base = np.full((3, 5), 0.6)
+        after = base + sign * mean + rng.normal(scale=0.005, size=(3, 5))
+        gains[samples, alpha, "knfu"] = compare(after, base, seeds=(0, 1, 2))
+    both = {"accuracy_own": gains, "accuracy_global": gains}
+    return Findings((50, 200), (0.1, 1.0), ("knfu",), both)
+
+
+def test_the_picture_hatches_what_is_undecided_and_outlines_where_local_is_ahead():
+    found = findings()
+    significant = [cell.significant for cell in found.gains["accuracy_own"].values()]
+    assert significant == [True, False, True]
+    figure = draw(found)
+    plot = figure.axes[0]
+    hatched = [patch for patch in plot.patches if patch.get_hatch()]
+    assert len(hatched) == 1
+    assert hatched[0].get_xy() == (0.5, -0.5)  # 200 samples, alpha 0.1
+    said = [text.get_text() for text in plot.texts]
+    assert "no run" in said  # 200 samples, alpha 1
+    behind = {(y, x) for (x, y) in [(0, 0)]}
+    if found.gains["accuracy_own"][200, 0.1, "knfu"].mean < 0:
+        behind.add((0, 1))
+    assert len(plot.lines) == (4 if len(behind) == 1 else 6)
+
+
+def test_the_files_of_a_picture_are_the_same_for_the_same_map(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder in (first, second):
+        folder.mkdir()
+        save(draw(findings(), "title"), folder)
+    for name in ("map.png", "map.svg"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+        assert not list(first.glob(".*"))
