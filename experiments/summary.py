@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.attacked import Attacked
+from experiments.guarded import Guarded, guarded
 from experiments.membership import Leak, leak
 from experiments.private import Disclosure
 from fedfuse.types import MetricRow, Phase
@@ -91,6 +92,8 @@ class Summary:
         clients: One line per client.
         privacy: What left the clients, and what is promised about it.
         membership: How well membership inference did, None if nobody tried.
+        attack: Who attacked; None if nobody did.
+        guard: What the clients' guard did; None if there was none.
     """
 
     method: str
@@ -111,6 +114,7 @@ class Summary:
     privacy: Disclosure | None = None
     membership: Leak | None = None
     attack: Attacked | None = None
+    guard: Guarded | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -162,6 +166,11 @@ def closing(
         privacy=privacy,
         attack=attack,
         membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
+        guard=guarded(
+            arm.at,
+            arm.rounds("accuracy_own"),
+            twin.at("accuracy_own", twin.last_round()) if twin else None,
+        ),
     )
 
 
@@ -181,6 +190,10 @@ class _Arm:
     def at(self, metric: str, round_: int | None, phase: str = Phase.FUSED) -> dict[int, float]:
         """Return the clients' values of a metric at a round."""
         return self._clients.get((phase, metric), {}).get(round_, {}) if round_ else {}
+
+    def rounds(self, metric: str) -> set[int]:
+        """Return the rounds after which clients have the metric."""
+        return set(self._clients.get((Phase.FUSED, metric), {}))
 
     def last_round(self) -> int | None:
         """Return the last round with a test accuracy."""

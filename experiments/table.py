@@ -99,6 +99,8 @@ def _costs(summary: Summary) -> Text:
         parts = ", ".join(f"{name} {value:.1f}" for name, value in summary.seconds.items())
         sent += f"; {sum(summary.seconds.values()):.1f} s ({parts})"
     lines.append(sent)
+    if summary.guard is not None:
+        lines.append(summary.guard.line())
     if summary.attack is not None:
         lines.append(summary.attack.line())
     if summary.privacy is not None and (told := summary.privacy.line()):

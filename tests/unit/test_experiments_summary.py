@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from experiments.guarded import Guarded, guarded
 from experiments.summary import Figures, closing
 from fedfuse.types import MetricRow
 from server.reporters.folder import plain
@@ -154,3 +155,18 @@ def test_the_summary_is_json() -> None:
     kept = json.loads(text)
     assert kept["last"]["tests"]["accuracy_own"]["gain"] == pytest.approx(0.25)
     assert kept["best_validation"]["round"] == 2
+
+
+def test_what_a_guard_did_is_counted():
+    table = {
+        ("kept", 2): {0: 1.0, 1: 0.0},
+        ("kept", 3): {0: 0.0, 1: 1.0},
+        ("accuracy_own", 3): {0: 0.8, 1: 0.5},
+        ("accuracy_own_unguarded", 3): {0: 0.6, 1: 0.5},
+    }
+    at = lambda name, round_: table.get((name, round_), {})  # noqa: E731
+    found = guarded(at, {1, 2, 3}, {0: 0.7, 1: 0.6})
+    assert found == Guarded(distillations=4, undone=2, harmed=1, harmed_unguarded=2)
+    assert max(map(len, found.line().splitlines())) <= 79
+    assert guarded(at, {1}, None) is None
+    assert guarded(at, {2}, None) == Guarded(2, 1, None, None)
