@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.places import StatePlan
 from clients.steps import Node
 from fedfuse.codec import Parcel
+from fedfuse.codec.packing import unpack
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.kind import Upload
 from fedfuse.messages import (
@@ -23,6 +25,7 @@ from fedfuse.messages import (
     KNOWLEDGE,
     LOAD,
     METRICS,
+    REQUEST,
     RESTARTED,
     SAVE,
     STATES,
@@ -31,6 +34,7 @@ from fedfuse.messages import (
     Header,
     dump_failures,
 )
+from fedfuse.payload import ArrayField, check_header
 from fedfuse.records import read_arrays, read_ids, take
 from fedfuse.types import ClientMetrics
 from fedfuse.wire import Expectation, decode, encode
@@ -105,6 +109,7 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
                 node.restart(header.arm, _read_ids(message, node, RESTARTED))
             if (known := _read_acknowledged(message, client_ids)) is not None:
                 node.link.acknowledged.update(known)
+            node.link.requested = _read_request(message, node.inputs.rounds.size(header.round))
             knowledge, metrics, failures = node.train(header, client_ids)
         return _reply(message, knowledge, metrics, failures)
 
@@ -209,3 +214,14 @@ def _reply(
             arrays = value.arrays() if isinstance(value, Parcel) else encode(value)
             content[name] = ArrayRecord({key: Array(array) for key, array in arrays.items()})
     return Message(content, reply_to=message)
+
+
+def _read_request(message: Message, num_public: int) -> torch.Tensor | None:
+    """Return which of the round's samples are asked for, bool [1, m]; None for all."""
+    addressed = message.content.array_records[CLIENTS]
+    if REQUEST not in addressed:
+        return None
+    bits = addressed[REQUEST].numpy()
+    sizes = {"P": (-(-num_public // 8), "one bit a sample")}
+    check_header(REQUEST, bits, ArrayField(np.uint8, "P"), sizes)
+    return unpack(torch.from_numpy(bits.copy()).unsqueeze(0), 2, num_public).bool()

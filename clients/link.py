@@ -6,7 +6,7 @@ What the codec remembers waits in each client's own memory, under ``codec/``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -20,7 +20,11 @@ from fedfuse.codec import (
     stack_states,
     state_rows,
 )
+from fedfuse.select.cache import Signal
 from fedfuse.types import KnowledgeBank, Teachers
+
+CACHE = "cache/targets"
+"""Where a client keeps the targets that it has got, [P, C]."""
 
 Memory = Mapping[int, dict[str, torch.Tensor]]
 Remember = dict[int, State]
@@ -34,13 +38,17 @@ class Link:
     Args:
         channel: The codecs.
         acknowledged: How many messages of each client the server has said it remembers.
+        requested: Which samples the server has asked for, bool [1, m]; None for all.
     """
 
     channel: Channel = field(default_factory=Channel)
     acknowledged: dict[int, int] = field(default_factory=dict)
+    requested: torch.Tensor | None = None
 
     def write(self, bank: KnowledgeBank, memory: Memory) -> tuple[KnowledgeBank | Parcel, Remember]:
         """Return what is sent, and what the clients must remember if it is."""
+        if self.requested is not None:
+            bank = _only(bank, self.requested)
         if self.channel.up is None and bank.mask is None:
             return bank, {}
         ids = bank.client_ids.tolist()
@@ -53,12 +61,53 @@ class Link:
         parcel, after = seal_knowledge(bank, codec, stack_states(states))
         return parcel, _divided(ids, after, "codec/up/")
 
-    def read(self, parcel: Parcel, memory: Memory) -> tuple[Teachers, Remember]:
-        """Return the teachers that came, and what the clients must remember of them."""
+    def read(
+        self, parcel: Parcel, memory: Memory, index: torch.Tensor, num_public: int
+    ) -> tuple[Teachers, Remember]:
+        """Return the teachers that came, and what the clients must remember of them.
+
+        Args:
+            parcel: For k clients.
+            memory: Theirs.
+            index: The round's public samples, [m].
+            num_public: P.
+        """
         ids = parcel.client_ids.tolist()
         state = stack_states([_recall(memory[i], "codec/down/") for i in ids])
         teachers, after = open_teachers(parcel, self.channel.down or PLAIN, state)
-        return teachers, _divided(ids, after, "codec/down/")
+        news = _divided(ids, after, "codec/down/")
+        if "signals" not in parcel.extras:
+            return teachers, news
+        return _recalled(teachers, parcel.extras["signals"], memory, index, num_public, news)
+
+
+def _only(bank: KnowledgeBank, rows: torch.Tensor) -> KnowledgeBank:
+    """Return the bank with answers for these samples alone, bool [1, m]."""
+    wanted = rows.expand(bank.logits.shape[:2])
+    return replace(bank, mask=wanted if bank.mask is None else wanted & bank.mask)
+
+
+def _recalled(
+    teachers: Teachers,
+    signals: torch.Tensor,
+    memory: Memory,
+    index: torch.Tensor,
+    num_public: int,
+    news: Remember,
+) -> tuple[Teachers, Remember]:
+    """Fill in the targets that the clients hold, and let them remember the ones that came."""
+    whole = []
+    for row, client_id in enumerate(teachers.client_ids.tolist()):
+        store = memory[client_id].get(CACHE)
+        if store is None:
+            store = torch.zeros(num_public, teachers.targets.shape[2])
+        told = signals[row]
+        sent = (told == Signal.NEWLY_CACHED) | (told == Signal.EXPIRED)
+        store = store.index_copy(0, index[sent], teachers.targets[row, sent])
+        whole.append(store[index])
+        news.setdefault(client_id, {})[CACHE] = store
+    weight = (signals != Signal.LEFT_OUT).float()
+    return replace(teachers, targets=torch.stack(whole), sample_weight=weight), news
 
 
 def _recall(memory: dict[str, torch.Tensor], prefix: str) -> State:

@@ -171,7 +171,12 @@ class Node:
                 else:
                     theirs = rows_of(received, cohort, client_ids)
                     if isinstance(theirs, Parcel):
-                        theirs, remember = self.link.read(theirs, self._memory(cohort))
+                        theirs, remember = self.link.read(
+                            theirs,
+                            self._memory(cohort),
+                            self.inputs.rounds.index(round_),
+                            len(self.data.public),
+                        )
                         self._remember(remember)
                     tasks = way.learn(held, tools, round_, theirs)
                 self._fit(tasks, round_)

@@ -28,6 +28,7 @@ FUSION_ONLY = frozenset(
         "exchange",
         "attack",
         "privacy",
+        "cache",
         "codec",
         "familiarity",
         "filter",

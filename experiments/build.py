@@ -20,7 +20,7 @@ from clients.plan import ClientPlan
 from clients.sharing import Sharing
 from clients.steps import Node
 from experiments.attacked import attackers, build_attack
-from experiments.channel import build_channel, check_confidence
+from experiments.channel import build_cache, build_channel, check_confidence
 from experiments.instantiate import instantiate
 from experiments.private import build_privacy
 from fedfuse.codec import Channel
@@ -42,6 +42,7 @@ from fedfuse.train.precision import Precision
 from fedfuse.train.trainer import LoopTrainer, Trainer
 from fedfuse.types import FederatedData
 from server.app import ServerSetup
+from server.cache import TargetCache
 from server.combine import FusePredictions
 from server.link import Link as ServerLink
 from server.loop import ServerPlan
@@ -221,7 +222,8 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             )
     public = build_rounds(cfg, data)
     device = build_device(cfg.server.device, "server.device")
-    combine = build_combine(parts, public, device)
+    cache = build_cache(cfg, parts.pipeline, data.num_classes, public)
+    combine = build_combine(parts, public, device, cache)
     arms, combines = arms_of(cfg, combine)
     return ServerSetup(
         info=RunInfo(
@@ -248,7 +250,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             participants=build_participants(cfg, data),
             adversaries=attackers(cfg),
             device=device,
-            link=ServerLink(parts.channel),
+            link=ServerLink(parts.channel, cache),
         ),
         data=data,
         reporter=reporter,
@@ -263,12 +265,14 @@ def build_participants(cfg: DictConfig, data: FederatedData) -> Participants:
     return Participants(sampler, sizes, Streams(cfg.seed))
 
 
-def build_combine(parts: Parts, public: PublicRounds, device: torch.device) -> Combine | None:
+def build_combine(
+    parts: Parts, public: PublicRounds, device: torch.device, cache: TargetCache | None
+) -> Combine | None:
     """Return what the server makes of the clients' knowledge; None if they learn alone."""
     own = parts.exchange.combine(parts.models, parts.data)
     if own is not None or parts.pipeline is None:
         return own
-    return FusePredictions(parts.pipeline, public, device)
+    return FusePredictions(parts.pipeline, public, device, cache)
 
 
 def arms_of(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
+import torch
 from omegaconf import DictConfig
 
 from experiments.instantiate import instantiate
@@ -12,7 +14,9 @@ from fedfuse.declarations import declared
 from fedfuse.density import KuLSIFSelector
 from fedfuse.errors import ConfigError
 from fedfuse.fusion.pipeline import Pipeline
-from fedfuse.select import All
+from fedfuse.select import All, PublicRounds
+from fedfuse.types import KnowledgeBank
+from server.cache import TargetCache
 
 
 def check_confidence(cfg: DictConfig, pipeline: Pipeline) -> None:
@@ -26,6 +30,42 @@ def check_confidence(cfg: DictConfig, pipeline: Pipeline) -> None:
             got=f"familiarity={'none' if measure is None else 'kulsif, which is a mask'}",
             next_step="Set familiarity=gaussian or familiarity=auxiliary.",
         )
+
+
+def build_cache(
+    cfg: DictConfig, pipeline: Pipeline | None, num_classes: int, public: PublicRounds
+) -> TargetCache | None:
+    """Return the server's cache of targets, or None.
+
+    Raises:
+        ConfigError: If the method has not one target for all clients.
+    """
+    signals = instantiate(cfg.cache, "cache")
+    if signals is None:
+        return None
+    if pipeline is None or not _one_for_all(pipeline, num_classes):
+        raise ConfigError(
+            "The cache keeps one target for all clients, and the method makes one for each",
+            got=f"method={cfg.method.name}, cache={str(cfg.cache._target_).rsplit('.', 1)[-1]}",
+            next_step="Set cache=none, or a scorer and a rule alike for all, as in method=mean.",
+        )
+    return TargetCache(signals, public, cfg.num_clients)
+
+
+def _one_for_all(pipeline: Pipeline, num_classes: int) -> bool:
+    """Return whether clients that differ get the same targets, by trying."""
+    draw = torch.Generator().manual_seed(0)
+    shares = torch.rand(4, num_classes, generator=draw)
+    bank = KnowledgeBank(
+        client_ids=torch.arange(4),
+        logits=3 * torch.randn(4, 8, num_classes, generator=draw),
+        num_examples=torch.tensor([10, 40, 20, 30]),
+        class_distribution=shares / shares.sum(dim=1, keepdim=True),
+        confidence=torch.rand(4, 8, generator=draw) + 0.1,
+    )
+    labels = torch.arange(8) % num_classes
+    targets = copy.deepcopy(pipeline)(bank, labels).teachers.targets
+    return bool((targets == targets[:1]).all())
 
 
 def build_channel(cfg: DictConfig) -> Channel:

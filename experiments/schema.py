@@ -130,6 +130,7 @@ class ExperimentConfig:
     privacy: Any = MISSING
     familiarity: Any = MISSING
     filter: Any = MISSING
+    cache: Any = MISSING
     codec: Any = MISSING
     engine: Any = MISSING
     reporter: Any = MISSING

@@ -41,6 +41,9 @@ HEADER, CLIENTS, RESTARTED, STATES, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
 ACKNOWLEDGED = "acknowledged"
 """Array beside the client ids: how many of a client's messages the server remembers, where the
 codec builds one message on the one before."""
+REQUEST = "request"
+"""Array beside the client ids: which of the round's samples are asked for, one bit each, where some
+targets are cached."""
 
 
 _ARM = re.compile(r"\w[\w .()+=,-]{0,99}")

@@ -10,6 +10,7 @@ from fedfuse.fusion.blocks import fits
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.select import PublicRounds
 from fedfuse.types import Fusion, KnowledgeBank
+from server.cache import TargetCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,13 @@ class FusePredictions:
         pipeline: What fuses.
         public: The public samples of each round.
         device: Where the pipeline computes.
+        cache: Targets that still serve; None fuses every sample anew.
     """
 
     pipeline: Pipeline
     public: PublicRounds
     device: torch.device
+    cache: TargetCache | None = None
 
     def __call__(self, knowledge: KnowledgeBank, round_: int) -> Fusion:
         """Return one teacher per client, on the CPU."""
@@ -34,4 +37,7 @@ class FusePredictions:
         labels = None if labels is None else labels.to(home)
         fusion = self.pipeline(knowledge.to(home), labels, self.device, round_)
         weights = None if fusion.weights is None else fusion.weights.cpu()
-        return Fusion(fusion.teachers.to("cpu"), weights)
+        teachers = fusion.teachers.to("cpu")
+        if self.cache is not None:
+            teachers = self.cache.complete(teachers, round_)
+        return Fusion(teachers, weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,8 +17,11 @@ from fedfuse.codec import (
     seal_teachers,
 )
 from fedfuse.codec.memory import CodecMemory
+from fedfuse.codec.packing import pack
+from fedfuse.protocols import Stateful
 from fedfuse.types import KnowledgeBank, Teachers
 from fedfuse.wire import Expectation, decode, encode
+from server.cache import TargetCache
 
 
 class Link:
@@ -28,16 +32,28 @@ class Link:
 
     Args:
         channel: The codecs.
+        cache: Which targets clients hold already; None sends all of them in every round.
     """
 
-    def __init__(self, channel: Channel = Channel()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        channel: Channel = Channel(),  # noqa: B008 - frozen
+        cache: TargetCache | None = None,
+    ) -> None:
         self.channel = channel
+        self.cache = cache
         self._up = CodecMemory()
         self._down = CodecMemory()
 
     def acknowledged(self, client_ids: Sequence[int]) -> list[int] | None:
         """Return how many messages the server remembers of each client; None if it need not."""
         return self._up.messages(client_ids) if self.channel.needs_fixed_public_set else None
+
+    def request(self, round_: int) -> Tensor | None:
+        """Return which of the round's samples are asked for, one bit each; None for all."""
+        if self.cache is None:
+            return None
+        return pack(self.cache.request(round_).unsqueeze(0).to(torch.uint8), 2)[0]
 
     def read(self, arrays: Mapping[str, Any], expect: Expectation) -> KnowledgeBank:
         """Return the knowledge that a node sent, checked.
@@ -54,29 +70,36 @@ class Link:
         self._up.keep(ids, state)
         return bank
 
-    def write(self, teachers: Teachers) -> Teachers | Parcel:
+    def write(self, teachers: Teachers, round_: int) -> Teachers | Parcel:
         """Return what is sent: the teachers as they are, or as the codec writes them."""
+        sent, extras = None, {}
+        if self.cache is not None:
+            sent, extras["signals"] = self.cache.send(teachers.client_ids, round_)
         if self.channel.down is None and teachers.sample_weight is None:
             return teachers
         codec, ids = self.channel.down or PLAIN, teachers.client_ids.tolist()
-        parcel, state = seal_teachers(teachers, codec, self._down.of(ids))
+        parcel, state = seal_teachers(teachers, codec, self._down.of(ids), sent)
         self._down.keep(ids, state)
-        return parcel
+        return replace(parcel, extras={**parcel.extras, **extras})
 
     def lost(self, client_ids: Sequence[int]) -> None:
         """Note that these clients have not confirmed their teachers; the next come whole."""
         self._down.forget(client_ids)
+        if self.cache is not None:
+            self.cache.forget(client_ids)
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must save."""
-        both = (("up", self._up), ("down", self._down))
-        return {f"{way}/{k}": v for way, memory in both for k, v in memory.state().items()}
+        return {f"{way}/{k}": v for way, part in self._parts() for k, v in part.state().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up what :meth:`state` returned."""
-        for way, memory in (("up", self._up), ("down", self._down)):
+        for way, part in self._parts():
             own = {k: v for k, v in state.items() if k.startswith(f"{way}/")}
-            memory.restore({k.removeprefix(f"{way}/"): v for k, v in own.items()})
+            part.restore({k.removeprefix(f"{way}/"): v for k, v in own.items()})
+
+    def _parts(self) -> list[tuple[str, Stateful]]:
+        return [("up", self._up), ("down", self._down)]
 
 
 def distinct_bytes(sent: Teachers | Parcel) -> int:

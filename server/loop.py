@@ -113,7 +113,7 @@ def run_arm(
             fusion = combine(local.knowledge, round_)
             clock.lap("fuse")
 
-        fused = replace(local, num_bytes=0, broadcast_bytes=0)
+        fused = replace(local, num_bytes=0, broadcast_bytes=0, asked_bytes=0)
         if fusion is not None or (fuses and not exchanges and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
             teachers = None if fusion is None else fusion.teachers
@@ -185,8 +185,8 @@ def record(
             rows.append(row)
     for name, size in (
         ("bytes_up", local.num_bytes),
-        ("bytes_down", fused.num_bytes),
-        ("bytes_down_broadcast", fused.broadcast_bytes),
+        ("bytes_down", local.asked_bytes + fused.num_bytes),
+        ("bytes_down_broadcast", local.asked_bytes + fused.broadcast_bytes),
     ):
         rows.append(MetricRow(round_, -1, Phase.FUSE, name, float(size)))
     for name, value in {**local.counts, **fused.counts}.items():

@@ -25,6 +25,7 @@ from fedfuse.messages import (
     HEADER,
     HELLO,
     LOAD,
+    REQUEST,
     RESTARTED,
     SAVE,
     STATES,
@@ -55,6 +56,7 @@ class Answer:
         failures: The clients that could not finish.
         num_bytes: Size of the arrays of knowledge that were exchanged.
         broadcast_bytes: The same, if what several clients get alike leaves the server once.
+        asked_bytes: Size of what clients were told beside whom it concerns, to be able to answer.
         counts: Numbers of the phase for the federation as a whole, by name of the metric.
     """
 
@@ -63,6 +65,7 @@ class Answer:
     failures: tuple[Failure, ...]
     num_bytes: int
     broadcast_bytes: int = 0
+    asked_bytes: int = 0
     counts: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -244,8 +247,10 @@ class Federation:
         wanted = set(client_ids)
         messages: list[Message] = []
         asked: dict[int, tuple[int, ...]] = {}
-        num_bytes = 0
-        sent = self._link.write(teachers) if isinstance(teachers, Teachers) else teachers
+        num_bytes = asked_bytes = 0
+        sent = (
+            self._link.write(teachers, header.round) if isinstance(teachers, Teachers) else teachers
+        )
         for node_id, hosted in self._hosts.items():
             ids = tuple(i for i in hosted if i in wanted)
             if not ids:
@@ -254,6 +259,12 @@ class Federation:
             known = self._link.acknowledged(ids) if header.share else None
             if known is not None:
                 addressed[ACKNOWLEDGED] = np.array(known, dtype=np.int32)
+            wanted_rows = self._link.request(header.round) if header.share else None
+            if wanted_rows is not None:
+                addressed[REQUEST] = wanted_rows.numpy()
+            asked_bytes += sum(a.nbytes for k, a in addressed.items() if k != "client_ids")
+            if wanted_rows is not None:  # every client is told, also where a node hosts many
+                asked_bytes += wanted_rows.nbytes * (len(ids) - 1)
             content = RecordDict(
                 {
                     HEADER: ConfigRecord(header.fields()),  # type: ignore[arg-type]
@@ -261,6 +272,7 @@ class Federation:
                 }
             )
             if gone := [i for i in ids if i in restarted]:
+                self._link.lost(gone)
                 content[RESTARTED] = _array_record({"client_ids": np.array(gone, dtype=np.int64)})
             if sent is not None:
                 positions = torch.searchsorted(sent.client_ids, torch.tensor(ids))
@@ -318,6 +330,7 @@ class Federation:
             metrics=ClientMetrics.stack(metrics) if metrics else None,
             failures=tuple(sorted(failures, key=lambda failure: failure.client_id)),
             num_bytes=num_bytes if self._kind.counted else 0,
+            asked_bytes=asked_bytes,
             broadcast_bytes=_distinct(sent, num_bytes) if self._kind.counted else 0,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -48,9 +48,9 @@ class CodecMemory:
             for name, tensor in state.items()
         }
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up what :meth:`state` returned."""
         self._states.clear()
-        for key, tensor in tensors.items():
+        for key, tensor in state.items():
             client_id, name = key.split("/", 1)
             self._states.setdefault(int(client_id), {})[name] = tensor

@@ -180,7 +180,7 @@ def seal_teachers(
         sent: Which samples travel; None for those that count.
     """
     weight, extras = teachers.sample_weight, {}
-    if weight is not None and (sent is not None or not bool(((weight == 0) | (weight == 1)).all())):
+    if weight is not None and not bool(((weight == 0) | (weight == 1)).all()):
         extras["sample_weight"] = weight
     mask = sent if sent is not None or weight is None else weight > 0
     encoded, after = codec.encode(teachers.targets, teachers.space, state, mask)

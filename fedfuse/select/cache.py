@@ -35,6 +35,8 @@ class Signal(IntEnum):
     """The first target of this sample: it is sent, keep it."""
     EXPIRED = 2
     """A fresh target that replaces the one that you have."""
+    LEFT_OUT = 3
+    """Nobody has answered for it; do not learn it."""
 
 
 def live(stored: Int[Tensor, " m"], round: int, duration: int) -> Bool[Tensor, " m"]:  # noqa: A002

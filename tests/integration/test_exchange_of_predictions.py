@@ -45,3 +45,21 @@ def test_a_delta_over_changing_samples_is_refused(
     arguments = [*QUICK, "codec=cfd", "select=random", f"hydra.run.dir={tmp_path / 'no'}"]
     assert main(arguments) == 2
     assert "codec.delta=false" in capsys.readouterr().err
+
+
+def test_scarlet_asks_only_for_what_no_target_serves(tmp_path: Path) -> None:
+    table = rows(tmp_path / "run", "method=scarlet", "select=all", "cache.duration=2")
+    answered = values(table, "samples_answered")
+    assert answered == [500] * 3 + [0] * 3  # fused in round 2, all of it still serves in round 3
+    assert values(table, "samples_left_out") == [0] * 6
+    # the request (a bit a sample), the signals (a byte) and which rows come (a bit), three clients
+    assert values(table, "bytes_down")[2] == 3 * (63 + 500 + 63)
+    assert values(table, "bytes_up")[2] == 3 * (63 + 8)
+
+
+def test_a_cache_for_personal_targets_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*QUICK, "method=knfu", "cache=rounds", f"hydra.run.dir={tmp_path / 'no'}"]
+    assert main(arguments) == 2
+    assert "one target for all clients" in capsys.readouterr().err

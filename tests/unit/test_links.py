@@ -95,17 +95,17 @@ def test_an_upload_that_was_lost_is_followed_by_a_whole_one():
 def test_teachers_that_were_not_confirmed_come_whole_the_next_time():
     client, server = ClientLink(delta()), ServerLink(delta())
     memory = {i: {} for i in IDS}
-    first = server.write(teachers_of(bank_of(0).logits))
-    _, remember = client.read(first, memory)
+    first = server.write(teachers_of(bank_of(0).logits), 1)
+    _, remember = client.read(first, memory, torch.arange(M), M)
     for client_id in IDS:
         memory[client_id].update(remember[client_id])
-    second = server.write(teachers_of(bank_of(0).logits))
+    second = server.write(teachers_of(bank_of(0).logits), 1)
     assert second.num_bytes < first.num_bytes
     server.lost([1])  # client 1 has not answered, whether or not it has read
-    third = server.write(teachers_of(bank_of(1).logits))
+    third = server.write(teachers_of(bank_of(1).logits), 1)
     lone = torch.tensor([1])
     teachers, _ = client.read(
-        Parcel.read(third.rows(lone).arrays(), Expectation((1,), M, C)), memory
+        Parcel.read(third.rows(lone).arrays(), Expectation((1,), M, C)), memory, torch.arange(M), M
     )
     assert torch.equal(teachers.targets[0], bank_of(1).logits[1])
 
@@ -114,30 +114,30 @@ def test_a_restored_server_goes_on_where_it_was():
     client, server = ClientLink(delta()), ServerLink(delta())
     memory = {i: {} for i in IDS}
     up(client, server, bank_of(0), memory)
-    server.write(teachers_of(bank_of(0).logits))
+    server.write(teachers_of(bank_of(0).logits), 1)
     again = ServerLink(delta())
     again.restore(server.state())
     arrived, _ = up(client, again, bank_of(1), memory)
     assert torch.equal(arrived.logits, bank_of(1).logits)
-    assert again.write(teachers_of(bank_of(0).logits)).num_bytes == K * (4 + 2)
+    assert again.write(teachers_of(bank_of(0).logits), 1).num_bytes == K * (4 + 2)
 
 
 def test_what_is_common_to_all_is_counted_once_where_it_is_broadcast():
     common = torch.randn(1, M, C).expand(K, M, C).contiguous()
     assert distinct_bytes(teachers_of(common)) == M * C * 4
     assert distinct_bytes(teachers_of(bank_of().logits)) == K * M * C * 4
-    encoded = ServerLink(Channel(down=RowCodec(Quantize(1)))).write(teachers_of(common))
+    encoded = ServerLink(Channel(down=RowCodec(Quantize(1)))).write(teachers_of(common), 1)
     assert encoded.distinct_bytes * K == encoded.num_bytes
 
 
 def test_samples_that_do_not_count_do_not_come_down():
     weight = (torch.arange(M) > 3).float().expand(K, M)
-    parcel = ServerLink().write(teachers_of(bank_of().logits, sample_weight=weight))
+    parcel = ServerLink().write(teachers_of(bank_of().logits, sample_weight=weight), 1)
     assert parcel.num_bytes == K * ((M - 4) * C * 4 + 2)
-    teachers, _ = ClientLink().read(parcel, {i: {} for i in IDS})
+    teachers, _ = ClientLink().read(parcel, {i: {} for i in IDS}, torch.arange(M), M)
     assert torch.equal(teachers.sample_weight, weight)
-    half = ServerLink().write(teachers_of(bank_of().logits, sample_weight=weight / 2))
-    teachers, _ = ClientLink().read(half, {i: {} for i in IDS})
+    half = ServerLink().write(teachers_of(bank_of().logits, sample_weight=weight / 2), 1)
+    teachers, _ = ClientLink().read(half, {i: {} for i in IDS}, torch.arange(M), M)
     assert torch.equal(teachers.sample_weight, weight / 2)
 
 
