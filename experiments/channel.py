@@ -15,7 +15,7 @@ from fedfuse.density import KuLSIFSelector
 from fedfuse.errors import ConfigError
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.select import All, PublicRounds
-from fedfuse.types import KnowledgeBank
+from fedfuse.types import KnowledgeBank, Teachers
 from server.cache import TargetCache
 
 
@@ -64,8 +64,9 @@ def _one_for_all(pipeline: Pipeline, num_classes: int) -> bool:
         confidence=torch.rand(4, 8, generator=draw) + 0.1,
     )
     labels = torch.arange(8) % num_classes
-    targets = copy.deepcopy(pipeline)(bank, labels).teachers.targets
-    return bool((targets == targets[:1]).all())
+    teachers = copy.deepcopy(pipeline)(bank, labels).teachers
+    assert isinstance(teachers, Teachers)
+    return bool((teachers.targets == teachers.targets[:1]).all())
 
 
 def build_channel(cfg: DictConfig) -> Channel:

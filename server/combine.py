@@ -9,7 +9,7 @@ import torch
 from fedfuse.fusion.blocks import fits
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.select import PublicRounds
-from fedfuse.types import Fusion, KnowledgeBank
+from fedfuse.types import Fusion, KnowledgeBank, Teachers
 from server.cache import TargetCache
 
 
@@ -38,6 +38,6 @@ class FusePredictions:
         fusion = self.pipeline(knowledge.to(home), labels, self.device, round_)
         weights = None if fusion.weights is None else fusion.weights.cpu()
         teachers = fusion.teachers.to("cpu")
-        if self.cache is not None:
+        if self.cache is not None and isinstance(teachers, Teachers):
             teachers = self.cache.complete(teachers, round_)
         return Fusion(teachers, weights)
