@@ -5,13 +5,14 @@ The random streams need no memory: each is derived from seed, client, round and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from clients.places import Place
+from fedfuse.errors import FedfuseError
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -59,7 +60,21 @@ class ClientState:
         return flat
 
     def restore(self, flat: dict[str, Tensor], make: OptimizerFactory) -> None:
-        """Load what :meth:`tensors` returned into this client's model and optimisers."""
+        """Load what :meth:`tensors` returned into this client's model and optimisers.
+
+        Raises:
+            FedfuseError: If it is something else, or of another model.
+        """
+        try:
+            self._restore(flat, make)
+        except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+            raise FedfuseError(
+                "A saved state does not fit its client",
+                got=" ".join(str(error).split())[:200] or type(error).__name__,
+                allowed="the model and the optimiser that it was saved with",
+            ) from error
+
+    def _restore(self, flat: dict[str, Tensor], make: OptimizerFactory) -> None:
         weights: dict[str, Tensor] = {}
         self.extras.clear()
         slots: dict[str, dict[int, dict[str, Tensor]]] = {}
@@ -77,11 +92,33 @@ class ClientState:
         for purpose, state in slots.items():
             optimizer = self.optimizer(purpose, make)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            if optimizer.defaults.get("fused"):
+                _check_alike(optimizer, state, parameters)
             laid_out = {
                 index: {slot: _like(value, parameters[index]) for slot, value in kept.items()}
                 for index, kept in state.items()
             }
             optimizer.load_state_dict({**optimizer.state_dict(), "state": laid_out})
+
+
+def _check_alike(
+    optimizer: torch.optim.Optimizer,
+    state: dict[int, dict[str, Tensor]],
+    parameters: Sequence[nn.Parameter],
+) -> None:
+    """Raise unless the moments are complete and have their parameters' shapes.
+
+    Fused kernels do not look.
+    """
+    adam = isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW)
+    needed = {"step", "exp_avg", "exp_avg_sq"} if adam else set[str]()
+    if any(not needed <= set(slots) for slots in state.values()):
+        raise ValueError(f"an optimiser without one of {', '.join(sorted(needed))}")
+    for index, slots in state.items():
+        for slot, value in slots.items():
+            wanted = () if slot == "step" else tuple(parameters[index].shape)
+            if tuple(value.shape) != wanted or not value.is_floating_point():
+                raise ValueError(f"'{slot}' of {value.dtype} {list(value.shape)} for {wanted}")
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from typing import Any
 
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments import compose
+from experiments.trusted import check_targets, read_config, targets
 from fedfuse.errors import ConfigError
 from server.checkpoint import Checkpoints
 
@@ -66,6 +66,8 @@ def configuration(folder: Path, lines: list[str], hydra: Hydra) -> DictConfig:
     if status == "finished":
         raise ConfigError(f"the run in '{folder}' has finished; there is nothing to resume.")
     others = [line for line in lines if not line.startswith(f"{KEY}=")]
+    cfg = OmegaConf.create(trusted_config(folder, others))
+    others = [line for line in others if not is_target(line)]
     for line in others:
         key = line.lstrip("+~").split("=", 1)[0]
         if key.split(".")[0] not in ("engine", "checkpoint") and key != "client.state":
@@ -74,15 +76,6 @@ def configuration(folder: Path, lines: list[str], hydra: Hydra) -> DictConfig:
                 allowed="engine, engine.*, checkpoint.* and client.state",
                 next_step="Start a new run for another configuration.",
             )
-    try:
-        cfg = OmegaConf.load(folder / "config.yaml")
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"'{folder}' was broken off before its configuration was written.",
-            next_step="Start it anew in another folder.",
-        ) from error
-    except (OSError, ValueError, OmegaConfBaseException) as error:
-        raise ConfigError(f"'{folder / 'config.yaml'}' cannot be read", got=error) from error
     _, configs = compose.check(hydra, others, multirun=False)
     now = configs[0]
     missing = sorted({str(key) for key in now} - {"hydra"} - {str(key) for key in cfg})
@@ -104,6 +97,37 @@ def configuration(folder: Path, lines: list[str], hydra: Hydra) -> DictConfig:
             next_step="Start it anew.",
         )
     return cfg
+
+
+def trusted_config(folder: Path, lines: list[str]) -> dict[str, Any]:
+    """Return the configuration in a run folder, whoever wrote it.
+
+    Raises:
+        ConfigError: If it cannot be read, or names code that neither fedfuse ships nor the
+            command line names again (``GROUP._target_=module.function``).
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise ConfigError(
+            f"'{folder}' was broken off before its configuration was written.",
+            next_step="Start it anew in another folder.",
+        )
+    config = read_config(path)
+    named = dict(line.lstrip("+").split("=", 1) for line in lines if is_target(line))
+    here = {f"{where}._target_": target for where, target in targets(config)}
+    for key, target in named.items():
+        if here.get(key) != target:
+            raise ConfigError(
+                f"a resumed run keeps its configuration, so '{key}={target}' cannot be set",
+                got=f"{key}={here.get(key)} in {path}",
+            )
+    check_targets(config, path, own=named.values())
+    return config
+
+
+def is_target(line: str) -> bool:
+    """Tell whether an override names code."""
+    return line.split("=", 1)[0].endswith("._target_")
 
 
 def _status(folder: Path) -> str:

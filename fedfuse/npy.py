@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,9 @@ def parse_array(data: bytes, name: str) -> npt.NDArray[Any]:
             read = np.lib.format.read_array_header_2_0
         else:
             raise ValueError(f"version {version} of the npy format")
-        shape, in_columns, dtype = read(file, max_header_size=_LONGEST_HEADER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # about headers that Python 2 wrote
+            shape, in_columns, dtype = read(file, max_header_size=_LONGEST_HEADER)
     # What a malformed header raises depends on where Python's parser stumbles over it.
     except Exception as error:
         raise _refused(name, f"{type(error).__name__}: {error}") from error

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +152,7 @@ class Checkpoints:
             path = self.folder / f"{number:06d}"
             try:
                 return self._read(path)
-            except (TornError, OSError, SafetensorError) as error:
+            except (TornError, OSError, *_MALFORMED) as error:
                 why = f"{path.name}: {error}"
                 if number != numbers[0]:
                     shutil.rmtree(path, ignore_errors=True)
@@ -182,15 +184,16 @@ class Checkpoints:
         for name, digest in sorted(manifest["rounds"].items()):
             content = _checked(self.folder / ROUNDS / name, digest)
             loaded.setdefault(name.rsplit("-", 1)[0], []).append(records.load(content))
-        for path in (self.folder / ROUNDS).iterdir():
-            if path.name not in manifest["rounds"]:  # of a round that was not saved any more
-                path.unlink()
         memory = load(contents.pop(SERVER))
         clients: dict[int, dict[str, Tensor]] = {}
         for content in contents.values():
             for name, value in load(content).items():
                 client_id, _, rest = name.partition("/")
                 clients.setdefault(int(client_id), {})[rest] = value
+        # Only now is it known to be whole.
+        for path in (self.folder / ROUNDS).iterdir():
+            if path.name not in manifest["rounds"]:  # of a round that was not saved any more
+                path.unlink()
         return Saved(manifest["arm"], manifest["round"], loaded, clients, memory)
 
     def _numbers(self) -> list[int]:
@@ -215,10 +218,12 @@ def _manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
         digest = manifest.pop("digest")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise TornError(f"{MANIFEST} cannot be read") from error
     if digest != _digest(json.dumps(manifest, sort_keys=True).encode()):
         raise TornError(f"{MANIFEST} has another hash than it says")
+    if type(manifest.get("format")) is not int:
+        raise TornError(f"{MANIFEST} has no format")
     if manifest["format"] > FORMAT:
         raise FedfuseError(
             f"The checkpoint '{path.parent}' was written by a newer version of fedfuse",
@@ -226,7 +231,29 @@ def _manifest(path: Path) -> dict[str, Any]:
             allowed=f"at most {FORMAT}",
             next_step="Resume with that version.",
         )
+    _check_shape(manifest)
     return manifest  # type: ignore[no-any-return]
+
+
+def _check_shape(manifest: dict[str, Any]) -> None:
+    """Raise unless a manifest has the right fields; its hash says nothing about who wrote it."""
+    kinds = {"identity": str, "arm": str, "round": int, "files": dict, "rounds": dict}
+    for name, kind in kinds.items():
+        if type(manifest.get(name)) is not kind:
+            raise TornError(f"{MANIFEST} has no '{name}' that could be used")
+    for name in (*manifest["files"], *manifest["rounds"]):
+        # A name with a folder in it could lead anywhere, /dev/zero included.
+        if not _PLAIN.fullmatch(name):
+            raise TornError(f"{MANIFEST} names the file {name[:100]!r}")
+    if SERVER not in manifest["files"]:
+        raise TornError(f"{MANIFEST} does not name {SERVER}")
+
+
+_PLAIN = re.compile(r"[\w()+=,][\w .()+=,-]{0,150}\.safetensors")
+_MALFORMED = (
+    SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error,
+)  # fmt: skip
+"""What reading something else than a checkpoint raises, if its hashes are right."""
 
 
 def _checked(path: Path, digest: str) -> bytes:

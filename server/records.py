@@ -32,16 +32,25 @@ def load(content: bytes) -> RoundRecord:
     """Return what :func:`dump` wrote.
 
     Raises:
-        ValueError, KeyError, TypeError: If it is something else.
+        ValueError, KeyError, TypeError, AttributeError, struct.error: If it is something else.
     """
     values = json.loads(_metadata(content)["record"])
-    return RoundRecord(
-        values["round"],
-        tuple(MetricRow(*row) for row in values["metrics"]),
-        load_tensors(content).get("weights"),
-        values["seconds"],
-        tuple(Failure(**failure) for failure in values["failures"]),
-    )
+    weights = load_tensors(content).get("weights")
+    seconds = {str(name): float(value) for name, value in values["seconds"].items()}
+    if type(values["round"]) is not int or (weights is not None and weights.ndim != 2):
+        raise ValueError("no round's record")
+    failures = tuple(Failure(**failure) for failure in values["failures"])
+    rows = tuple(_row(*row) for row in values["metrics"])
+    return RoundRecord(values["round"], rows, weights, seconds, failures)
+
+
+def _row(*fields: object) -> MetricRow:
+    """Return a metric row of the right types."""
+    round_, client_id, phase, metric, value = fields
+    numbers = type(round_) is int and type(client_id) is int and type(value) in (float, int)
+    if not (numbers and isinstance(phase, str) and isinstance(metric, str)):
+        raise ValueError("no row of metrics")
+    return MetricRow(round_, client_id, phase, metric, value)  # type: ignore[arg-type]
 
 
 def _metadata(content: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Throw mutated messages at both ends of the wire, and say what held.
 
     python -m experiments.benchmarks.fuzz payloads 10000
+    python -m experiments.benchmarks.fuzz checkpoints 2000
 
 A message of a hostile node has to end in knowledge that keeps every promise, or in quarantine; one
 of a hostile server in knowledge or in a :class:`fedfuse.errors.FedfuseError`. Anything else is a
@@ -13,17 +14,20 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from clients.link import Link as ClientLink
+from experiments.benchmarks.fuzz_checkpoints import checkpoint_case
 from experiments.benchmarks.mutations import Rng, bend_message
 from fedfuse.codec import Channel, Parcel
 from fedfuse.codec.channel import cfd, delta, float16, top_k
@@ -276,11 +280,14 @@ def _peak() -> float:
 def main() -> int:
     """Fuzz and print what was found; the exit code is 1 if anything must not have happened."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.fuzz")
-    parser.add_argument("what", choices=["payloads"])
+    parser.add_argument("what", choices=["payloads", "checkpoints"])
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    findings = fuzz(payload_cases(), args.count, args.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        wire = args.what == "payloads"
+        cases = payload_cases() if wire else [checkpoint_case(Path(folder))]
+        findings = fuzz(cases, args.count, args.seed)
     outcomes = ", ".join(f"{n} {name}" for name, n in sorted(findings.outcomes.items()))
     print(
         f"{findings.tried} mutated {args.what}: {outcomes}; {len(findings.crashes)} crashes; "

@@ -5,6 +5,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from experiments import compose
+from experiments.resume import trusted_config
+from experiments.run import main
 from experiments.trusted import check_targets, read_config, shipped_targets
 from fedfuse.errors import ConfigError
 
@@ -41,6 +43,21 @@ def test_what_the_user_names_again_is_trusted():
     check_targets(config, "it", own=["my_module.by_halves"])
     with pytest.raises(ConfigError, match=r"add partitioner._target_=my_module.by_halves"):
         check_targets(config, "it", own=["my_module.other"])
+
+
+def test_resuming_a_strangers_run_imports_nothing_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil.py").write_text("open('PWNED', 'w').close()\ndef f(*a): ...\n")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text('{"status": "running", "seed": 0}')
+    (folder / "config.yaml").write_text("partitioner: {_target_: evil.f}\n")
+    assert main([f"resume={folder}"]) == 2
+    assert not (tmp_path / "PWNED").exists()
+    assert trusted_config(folder, ["partitioner._target_=evil.f"])["partitioner"]
+    with pytest.raises(ConfigError, match="keeps its configuration"):
+        trusted_config(folder, ["partitioner._target_=evil.g"])
 
 
 LAUGHS = "a: &a [x, x]\n" + "\n".join(
