@@ -18,8 +18,8 @@ import yaml
 from experiments.usage import CONF
 from fedfuse.errors import ConfigError
 
-LARGEST = 2**20
-"""Bytes of a configuration; fedfuse's own has some 3,000."""
+LARGEST, DEEPEST = 2**20, 30
+"""Bytes and levels of a configuration; fedfuse's own has some 3,000 and 4."""
 
 
 @lru_cache(maxsize=1)
@@ -70,6 +70,19 @@ def check_targets(config: Mapping[str, Any], source: object, own: Iterable[str] 
             )
 
 
+def _check_events(text: str) -> None:
+    """Refuse aliases and deep nesting, of which the latter takes a parser minutes."""
+    depth = 0
+    # The parser that is written in C, where there is one: the other one is quadratic in depth.
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"the alias *{event.anchor}")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"more than {DEEPEST} levels")
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Return a configuration that somebody wrote, as plain values; nothing in it is run.
 
@@ -83,9 +96,7 @@ def read_config(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8") if size <= LARGEST else ""
         if size > LARGEST:
             raise ValueError(f"{size} bytes, more than {LARGEST}")
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"the alias *{event.anchor}")
+        _check_events(text)
         config = yaml.safe_load(text)
         if not isinstance(config, dict):
             raise ValueError(f"a {type(config).__name__} where keys should be")

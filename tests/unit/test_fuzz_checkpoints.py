@@ -10,11 +10,11 @@ from fedfuse.errors import FedfuseError
 
 
 def test_damaged_and_forged_checkpoints_are_found_out(tmp_path):
-    findings = fuzz([checkpoint_case(tmp_path)], 150, seed=1)
+    findings = fuzz([checkpoint_case(tmp_path)], 80, seed=1)
     assert findings.crashes == []
     assert findings.slowest < 2
     for outcome in ("read", "read whole", "the one before counts", "refused"):
-        assert findings.outcomes[outcome] > 5
+        assert findings.outcomes[outcome] > 2
 
 
 @pytest.mark.parametrize(
