@@ -21,12 +21,14 @@ class Disclosure:
         guarantee: The promise; None where there is none.
         label_histograms: Whether the clients' label histograms left them.
         rounds: Rounds in which predictions were shared.
+        uncovered: What else left that depends on private data and that no mechanism protects.
     """
 
     mechanism: str
     guarantee: Guarantee | None
     label_histograms: bool
     rounds: int
+    uncovered: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the disclosure as ``summary.json`` keeps it."""
@@ -47,7 +49,8 @@ class Disclosure:
             f"privacy {self.mechanism}: epsilon {promise.epsilon:.4g}, delta {promise.delta:.2g} "
             f"per client, spent on\n  {promise.num_queries} predictions in {self.rounds} rounds "
             f"(one round alone: epsilon {promise.epsilon_round:.3g});\n  noise "
-            f"{promise.noise:.3g} on logits of norm at most {promise.clip:g};\n  {told}"
+            f"{promise.noise:.3g} on logits of norm at most {promise.clip:g};\n  {told}\n"
+            f"  not covered: {', '.join(self.uncovered)}"
         )
 
 
@@ -83,4 +86,7 @@ def disclosure(cfg: DictConfig, rounds: PublicRounds, *, shares: bool) -> Disclo
         guarantee = mechanism.spent(asked)
     name = "none" if mechanism is None else str(cfg.privacy._target_).rsplit(".", 1)[-1]
     histograms = bool(cfg.client.share_class_distribution) and bool(asked)
-    return Disclosure(name.lower(), guarantee, histograms, len(asked))
+    uncovered = ["numbers of samples"]
+    uncovered += ["label histograms"] * histograms
+    uncovered += ["confidences"] * (cfg.get("familiarity", {}).get("_target_") is not None)
+    return Disclosure(name.lower(), guarantee, histograms, len(asked), tuple(uncovered))

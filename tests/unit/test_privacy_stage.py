@@ -66,6 +66,7 @@ def test_the_summary_says_what_was_spent_and_on_what():
     assert "epsilon 8, delta 1e-05 per client" in line
     assert "40 predictions in 4 rounds" in line
     assert "label histograms did not leave" in line
+    assert "not covered: numbers of samples" in line
     assert max(map(len, line.splitlines())) <= 80
     assert told.as_dict()["guarantee"]["num_queries"] == 40
 
