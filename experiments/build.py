@@ -255,6 +255,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
         data=data,
         reporter=reporter,
         kind=parts.exchange.kind(parts.models, data),
+        faults=instantiate(cfg.faults, "faults"),
     )
 
 

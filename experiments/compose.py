@@ -29,6 +29,7 @@ from experiments.usage import CONF
 from fedfuse.errors import ConfigError
 
 CONFIG = "config"
+MISSING = object()
 
 
 def open_hydra(config_dir: Path | None = None) -> Hydra:
@@ -71,7 +72,30 @@ def check(hydra: Hydra, lines: list[str], *, multirun: bool) -> tuple[list[str],
     bases: dict[tuple[str, ...], DictConfig] = {}
     new_keys: set[str] = set()
     configs = [_check_one(hydra, lines, bases, new_keys) for lines in _product(parsed)]
+    if multirun:
+        new_keys |= _swept_keys(hydra, parsed)
     return [_line(item, new_keys) for item in parsed], configs
+
+
+def _swept_keys(hydra: Hydra, parsed: list[Override]) -> set[str]:
+    """Return the keys that only the options of a sweep have, such as attack.fraction.
+
+    Hydra composes a sweep's configuration once without the values that are swept, and would not
+    know these keys.
+    """
+    loader = hydra.config_loader
+    fixed = [
+        item for item in parsed if typed.is_choice(item, loader) and not item.is_sweep_override()
+    ]
+    base = _compose(hydra, [str(item.input_line) for item in fixed])
+    swept = {item.key_or_group for item in parsed if item.is_sweep_override()}
+    return {
+        typed.name(item)
+        for item in parsed
+        if item.key_or_group.split(".")[0] in swept
+        and not item.input_line.startswith(("+", "~"))
+        and OmegaConf.select(base, item.key_or_group, default=MISSING) is MISSING
+    }
 
 
 def _line(override: Override, new_keys: set[str]) -> str:

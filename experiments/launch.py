@@ -15,6 +15,7 @@ from experiments.attacked import attacked
 from experiments.build import BASELINE, Parts, build_parts, build_server
 from experiments.compatible import check_compatible
 from experiments.engines.hosting import check_sites
+from experiments.faulted import faulted
 from experiments.private import disclosure
 from experiments.resume import checkpoints
 from experiments.summary import Summary, closing
@@ -100,4 +101,5 @@ def run(
         seconds=memory.seconds(method),
         privacy=told,
         attack=attacked(cfg, memory.rows(method)),
+        faults=faulted(cfg, memory.rows(method)),
     )

@@ -118,6 +118,7 @@ class ExperimentConfig:
     select: Any = MISSING
     partitioner: Any = MISSING
     participation: Any = MISSING
+    faults: Any = MISSING
     model: Any = MISSING
     optimizer: Any = MISSING
     scorer: Any = MISSING

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.attacked import Attacked
+from experiments.faulted import Faulted
 from experiments.guarded import Guarded, guarded
 from experiments.membership import Leak, leak
 from experiments.private import Disclosure
@@ -114,6 +115,7 @@ class Summary:
     privacy: Disclosure | None = None
     membership: Leak | None = None
     attack: Attacked | None = None
+    faults: Faulted | None = None
     guard: Guarded | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -130,6 +132,7 @@ def closing(
     seconds: Mapping[str, float] | None = None,
     privacy: Disclosure | None = None,
     attack: Attacked | None = None,
+    faults: Faulted | None = None,
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -141,6 +144,7 @@ def closing(
         seconds: Wall time by phase, of the method's arm.
         privacy: What left the clients.
         attack: Who attacked; the figures are of the others.
+        faults: What happened to clients.
     """
     left_out = frozenset(() if attack is None else attack.adversaries)
     arm = _Arm(rows, left_out)
@@ -165,6 +169,7 @@ def closing(
         clients=_clients(arm, twin, info.num_clients, class_counts),
         privacy=privacy,
         attack=attack,
+        faults=faults,
         membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
         guard=guarded(
             arm.at,

@@ -99,6 +99,8 @@ def _costs(summary: Summary) -> Text:
         parts = ", ".join(f"{name} {value:.1f}" for name, value in summary.seconds.items())
         sent += f"; {sum(summary.seconds.values()):.1f} s ({parts})"
     lines.append(sent)
+    if summary.faults is not None:
+        lines.append(summary.faults.line())
     if summary.guard is not None:
         lines.append(summary.guard.line())
     if summary.attack is not None:

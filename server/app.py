@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedfuse.exchange.kind import PREDICTIONS, Combine, Kind
+from fedfuse.faults import Faults
 from fedfuse.memory import collect, give_back
 from fedfuse.messages import Header
 from fedfuse.types import FederatedData, RoundRecord
 from server.checkpoint import Checkpoints, Saved
+from server.faults import Faulty
 from server.loop import ServerPlan, run_arm
 from server.patience import Patience
 from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
-from server.transport import Federation
+from server.transport import Clients, Federation
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class ServerSetup:
         patience: How long to wait for them.
         counts_clients: Whether the server tells the reporter which clients are done, because
             the nodes are too far away to do so.
+        faults: What goes wrong; None for nothing.
         checkpoints: Where the run is saved after its rounds; None if it is not.
         known: Arms whose rounds are known already; they are reported and not run again.
     """
@@ -47,6 +51,7 @@ class ServerSetup:
     num_nodes: int | None = 1
     patience: Patience = Patience()  # noqa: RUF009 - frozen
     counts_clients: bool = False
+    faults: Faults | None = None
     checkpoints: Checkpoints | None = None
     known: Mapping[str, Sequence[RoundRecord]] = field(default_factory=dict)
 
@@ -58,11 +63,13 @@ class Keeper:
     Args:
         setup: The run.
         federation: The clients.
+        clients: The same, or what faults make of them.
         arm: The arm.
     """
 
     setup: ServerSetup
     federation: Federation
+    clients: Clients
     arm: str
 
     def keep(self, arm: str, record: RoundRecord) -> None:
@@ -88,7 +95,32 @@ class Keeper:
         return Header(self.arm, round_, share=False, evaluate=False, exchange=exchanges)
 
     def _roots(self) -> dict[str, object]:
-        return {"combine": self.setup.combines[self.arm], "plan": self.setup.plan}
+        return {
+            "combine": self.setup.combines[self.arm],
+            "plan": self.setup.plan,
+            "clients": self.clients,
+        }
+
+
+def luck(setup: ServerSetup, federation: Federation) -> Clients:
+    """Return the clients of one arm, with the faults that happen to them."""
+    if setup.faults is None:
+        return federation
+    plan = setup.plan
+
+    def same_samples(one: int, other: int) -> bool:
+        return torch.equal(plan.public.index(one), plan.public.index(other))
+
+    return Faulty(
+        federation,
+        setup.faults,
+        num_clients=plan.num_clients,
+        num_rounds=plan.num_rounds,
+        warmup_rounds=plan.warmup_rounds,
+        streams=plan.participants.streams,
+        kind=setup.kind,
+        same_samples=same_samples,
+    )
 
 
 def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
@@ -130,12 +162,13 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
                 setup.reporter.round_done(arm, record)
             if len(known) == setup.plan.num_rounds:
                 continue
-            keeper = Keeper(setup, federation, arm)
+            clients = luck(setup, federation)
+            keeper = Keeper(setup, federation, clients, arm)
             if known and saved is not None:
                 keeper.restore(saved)
             run_arm(
                 arm,
-                federation,
+                clients,
                 setup.combines[arm],
                 setup.plan,
                 setup.reporter,

@@ -125,7 +125,7 @@ def run_arm(
         rest = (
             federation.test(header, idle) if (idle := resting(header, local, fused, plan)) else None
         )
-        made = record(round_, local, fusion, fused, rest, clock.seconds, plan)
+        made = record(round_, local, fusion, fused, rest, len(asked), clock.seconds, plan)
         reporter.round_done(arm, made)
         after(arm, made)
 
@@ -154,6 +154,7 @@ def record(
     fusion: Fusion | None,
     fused: Answer,
     rest: Answer | None,
+    num_asked: int,
     seconds: dict[str, float],
     plan: ServerPlan,
 ) -> RoundRecord:
@@ -189,7 +190,10 @@ def record(
         ("bytes_down_broadcast", local.asked_bytes + fused.broadcast_bytes),
     ):
         rows.append(MetricRow(round_, -1, Phase.FUSE, name, float(size)))
-    for name, value in {**local.counts, **fused.counts}.items():
+    counts = {**local.counts, **fused.counts}
+    if num_asked < plan.num_clients:
+        counts.setdefault("participants", float(num_asked))
+    for name, value in counts.items():
         rows.append(MetricRow(round_, -1, Phase.FUSE, name, value))
     failures = {f.client_id: f for f in (*local.failures, *fused.failures)}
     return RoundRecord(round_, tuple(rows), weights, seconds, tuple(failures.values()))

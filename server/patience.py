@@ -91,7 +91,9 @@ class Patience:
         waiting = dict(zip(grid.push_messages(messages), messages, strict=True))
         while waiting:
             for reply in grid.pull_messages(list(waiting)):
-                message = waiting.pop(reply.metadata.reply_to_message_id)
+                message = waiting.pop(reply.metadata.reply_to_message_id, None)
+                if message is None:
+                    continue  # a second copy of what has been answered
                 heard = time.monotonic()
                 yield message, reason(reply) if reply.has_error() else reply
             if not waiting:

@@ -18,7 +18,7 @@ from server.checkpoint import Checkpoints
 TINY = (
     "dataset=synthetic",
     "num_clients=3",
-    "num_rounds=3",
+    "num_rounds=4",
     "model=mlp",
     "method=ktpfl",  # its scorer learns from round to round
     "evaluation.test_samples=100",
@@ -59,7 +59,7 @@ def unbroken(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("after", [0, 1, 3, 4])
+@pytest.mark.parametrize("after", [0, 1, 4, 6])
 def test_a_killed_run_ends_with_the_metrics_of_one_that_was_not(
     unbroken, tmp_path, monkeypatch, after
 ):
@@ -72,7 +72,7 @@ def test_a_killed_run_ends_with_the_metrics_of_one_that_was_not(
 
 def test_it_may_go_on_with_other_nodes_and_states_elsewhere(unbroken, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    killed(folder, monkeypatch, 4, "client.state=context", "engine.num_nodes=2")
+    killed(folder, monkeypatch, 5, "client.state=context", "engine.num_nodes=2")
     assert main([f"resume={folder}", "engine.num_nodes=3", "client.state=disk"]) == 0
     assert same(folder, unbroken)
 
@@ -116,3 +116,12 @@ def test_an_error_leaves_a_run_that_can_go_on(unbroken, tmp_path, monkeypatch, c
     monkeypatch.undo()
     assert main([f"resume={folder}"]) == 0
     assert same(folder, unbroken)
+
+
+def test_faults_survive_a_crash_too(tmp_path, monkeypatch):
+    faults = ("faults=stragglers", "faults.rate=0.6", "participation=uniform")
+    faults += ("participation.fraction=0.7",)
+    assert main([*TINY, *faults, f"hydra.run.dir={tmp_path / 'unbroken'}"]) == 0
+    killed(tmp_path / "run", monkeypatch, 5, *faults)
+    assert main([f"resume={tmp_path / 'run'}"]) == 0
+    assert same(tmp_path / "run", tmp_path / "unbroken")
