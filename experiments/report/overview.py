@@ -11,6 +11,8 @@ from experiments.report.figures.gain_map import gain_map
 from experiments.report.verdicts import Compared
 from experiments.results import TESTS, Lineup, flatten, text, varying
 
+_NAMES = {"partitioner.alpha": "Dirichlet α", "partitioner.sizes": "samples per client"}
+
 
 def map_figure(found: Sequence[Lineup], done: Sequence[Sequence[Compared]]) -> Figure | None:
     """Return the map; None if the federations differ in nothing, or in more than two things.
@@ -46,8 +48,11 @@ def map_figure(found: Sequence[Lineup], done: Sequence[Sequence[Compared]]) -> F
             gain_map(
                 gains,
                 shown,
-                columns=(across, [text(value) for value in columns]),
-                rows=(up or "", [text(value) if up else "" for value in rows]),
+                columns=(_NAMES.get(across, across), [text(value) for value in columns]),
+                rows=(
+                    _NAMES.get(up or "", up or ""),
+                    [text(value) if up else "" for value in rows],
+                ),
                 title=f"{method}: {TESTS[test]}",
                 strongest=strongest[test],
             )

@@ -97,7 +97,7 @@ _COLUMNS = (
     Column("tested on", numeric=False, about="The clients' own distribution, or a balanced set"),
     Column("seeds"),
     Column("local", about="Mean accuracy of local training, %"),
-    Column("mean", about="Mean accuracy of the method, %"),
+    Column("fusion", about="Mean accuracy of the method, %"),
     Column("gain", about="Points of accuracy over local training, mean over seeds and clients"),
     Column("interval", about="95% confidence interval of the gain over the seeds, points"),
     Column("helped", about="Clients that gained beyond the error of their test sets"),

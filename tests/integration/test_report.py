@@ -208,6 +208,30 @@ def test_a_run_without_a_baseline_and_without_teachers(tmp_path: Path) -> None:
     assert not {"gains", "traffic", "table-comparison"} & set(ids)
 
 
+def test_a_sweep_over_federations_has_a_map_and_a_part_for_each(tmp_path: Path) -> None:
+    grid = tmp_path / "grid"
+    line = ["-m", "dataset=synthetic", "model=mlp", "num_clients=3", "num_rounds=2", "method=knfu"]
+    assert run.main([*line, "partitioner.alpha=0.5,5", f"hydra.sweep.dir={grid}"]) == 0
+    page = report(grid)
+    ids = Reader(page).ids()
+    assert len(ids) == len(set(ids))
+    assert {"map", "federation-1", "federation-2", "curves-1", "curves-2", "gains-2"} <= set(ids)
+    assert "nothing is shown: the mean gains of knfu over 2 federations" in page
+    assert "<summary>alpha 0.5</summary>" in page
+    target = tmp_path / "map.csv"
+    assert (
+        command.main([str(grid), *["--format", "csv", "--figure", "map", "-o"], str(target)]) == 0
+    )
+    with target.open() as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["test"], row["partitioner.alpha"]): float(row["gain"]) for row in rows}
+    for folder in grid.glob("*-knfu-*"):
+        summary = json.loads((folder / "summary.json").read_text())
+        alpha = "0.5" if "alpha=0.5" in summary["partitioner"] else "5"
+        for test, figures in summary["last"]["tests"].items():
+            assert found[test, alpha] == pytest.approx(figures["gain"])
+
+
 ATTACK = "</script><script>document.title='owned'</script>\"'><img src=x onerror=alert(1)>"
 
 
