@@ -23,12 +23,6 @@ FREE = frozenset({"engine", "checkpoint", "server", "reporter"})
 """Top-level keys that results do not depend on."""
 
 
-def asked(lines: list[str]) -> Path | None:
-    """Return the folder that ``resume=FOLDER`` names, if the command line does."""
-    named = [line for line in lines if line.startswith(f"{KEY}=")]
-    return Path(named[0].split("=", 1)[1]).expanduser() if named else None
-
-
 def identity(cfg: DictConfig, data_fingerprint: str) -> str:
     """Return a hash of everything that results depend on."""
     values: Any = OmegaConf.to_container(cfg, resolve=True)

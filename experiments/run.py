@@ -88,9 +88,7 @@ def _dispatch(args: argparse.Namespace) -> int:
     from experiments import compose
 
     hydra = compose.open_hydra(args.config_dir)
-    from experiments import resume
-
-    if (broken := resume.asked(args.overrides)) is not None:
+    if (broken := _asked(args.overrides)) is not None:
         if args.multirun or args.cfg:
             raise ConfigError("resume=FOLDER goes on with what was begun, without -m or --cfg.")
         return go_on(broken, args.overrides, hydra)
@@ -148,6 +146,12 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
     folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
     shared = None if total is None else folder.path.parent / ".baselines"
     return _watched(cfg, folder, shared, list(hydra.overrides.task))
+
+
+def _asked(lines: list[str]) -> Path | None:
+    """Return the folder that ``resume=FOLDER`` names, if the command line does."""
+    named = [line for line in lines if line.startswith("resume=")]
+    return Path(named[0].split("=", 1)[1]).expanduser() if named else None
 
 
 def go_on(path: Path, lines: list[str], hydra: Any) -> int:
