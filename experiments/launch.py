@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from experiments import baselines
 from experiments.attacked import attacked
+from experiments.break_even import break_even
 from experiments.build import BASELINE, Parts, build_parts, build_server
 from experiments.compatible import check_compatible
 from experiments.engines.hosting import check_sites
@@ -19,6 +20,7 @@ from experiments.faulted import faulted
 from experiments.private import disclosure
 from experiments.resume import checkpoints
 from experiments.summary import Summary, closing
+from fedfuse.exchange.kind import PREDICTIONS
 from server.app import ServerSetup
 from server.reporters.folder import RunFolder, partition_columns
 from server.reporters.many import Many
@@ -93,6 +95,14 @@ def run(
     if shared is not None and BASELINE in memory.records:
         baselines.save(shared, name, memory.records[BASELINE])
     method, baseline = setup.info.arms[-1], setup.info.arms[0]
+    even = None
+    if combines and setup.kind == PREDICTIONS:
+        rows = memory.rows(method)
+        sent = sum(row.value for row in rows if row.metric == "bytes_up")
+        # Who was fused has shared in that round.
+        shared_in = [row.round for row in rows if row.metric == "self_weight"]
+        asked = sum(setup.plan.public.size(round_) for round_ in shared_in)
+        even = break_even(parts.data, parts.models, sent, asked)
     return closing(
         memory.rows(method),
         memory.rows(baseline) if baseline != method else None,
@@ -102,4 +112,5 @@ def run(
         privacy=told,
         attack=attacked(cfg, memory.rows(method)),
         faults=faulted(cfg, memory.rows(method)),
+        even=even,
     )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.attacked import Attacked
+from experiments.break_even import BreakEven
 from experiments.faulted import Faulted
 from experiments.guarded import Guarded, guarded
 from experiments.membership import Leak, leak
@@ -95,6 +96,7 @@ class Summary:
         membership: How well membership inference did, None if nobody tried.
         attack: Who attacked; None if nobody did.
         guard: What the clients' guard did; None if there was none.
+        break_even: Predictions against weights; None where no predictions travel.
     """
 
     method: str
@@ -117,6 +119,7 @@ class Summary:
     attack: Attacked | None = None
     faults: Faulted | None = None
     guard: Guarded | None = None
+    break_even: BreakEven | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -133,6 +136,7 @@ def closing(
     privacy: Disclosure | None = None,
     attack: Attacked | None = None,
     faults: Faulted | None = None,
+    even: BreakEven | None = None,
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -145,6 +149,7 @@ def closing(
         privacy: What left the clients.
         attack: Who attacked; the figures are of the others.
         faults: What happened to clients.
+        even: Predictions against weights.
     """
     left_out = frozenset(() if attack is None else attack.adversaries)
     arm = _Arm(rows, left_out)
@@ -170,6 +175,7 @@ def closing(
         privacy=privacy,
         attack=attack,
         faults=faults,
+        break_even=even,
         membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
         guard=guarded(
             arm.at,

@@ -101,6 +101,8 @@ def _costs(summary: Summary) -> Text:
     lines.append(sent)
     if summary.faults is not None:
         lines.append(summary.faults.line())
+    if summary.break_even is not None:
+        lines.append(summary.break_even.line())
     if summary.guard is not None:
         lines.append(summary.guard.line())
     if summary.attack is not None:
