@@ -27,6 +27,7 @@ FUSION_ONLY = frozenset(
         "distill",
         "exchange",
         "attack",
+        "student",
         "privacy",
         "cache",
         "codec",

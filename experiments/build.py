@@ -30,7 +30,7 @@ from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import PREDICTIONS, Combine
 from fedfuse.fusion.pipeline import Pipeline
-from fedfuse.models.plan import as_plan, describe
+from fedfuse.models.plan import as_plan, build_checked, describe
 from fedfuse.participation import Participants
 from fedfuse.partition import preview
 from fedfuse.protocols import DistillLoss, ModelPlan
@@ -47,6 +47,7 @@ from server.combine import FusePredictions
 from server.link import Link as ServerLink
 from server.loop import ServerPlan
 from server.reporters.protocol import Reporter, RunInfo
+from server.student import AlsoTeach, ServerModel
 
 BASELINE = "local"
 """The arm every method is compared with."""
@@ -271,9 +272,40 @@ def build_combine(
 ) -> Combine | None:
     """Return what the server makes of the clients' knowledge; None if they learn alone."""
     own = parts.exchange.combine(parts.models, parts.data)
-    if own is not None or parts.pipeline is None:
-        return own
-    return FusePredictions(parts.pipeline, public, device, cache)
+    fuse: Combine | None = own
+    if own is None and parts.pipeline is not None:
+        fuse = FusePredictions(parts.pipeline, public, device, cache)
+    factory = instantiate(parts.cfg.student, "student")
+    if factory is None:
+        return fuse
+    if own is not None or fuse is None:
+        raise ConfigError(
+            "A model on the server learns from fused predictions, and this method has none",
+            got=f"student={target_name(parts.cfg.student)}, method={parts.cfg.method.name}",
+            next_step="Set student=none, or choose a method that fuses predictions.",
+        )
+    student = build_student(parts, as_plan(factory), public, device)
+    return AlsoTeach(fuse, student, relays=parts.cfg.server.student_teaches)
+
+
+def build_student(
+    parts: Parts, plan: ModelPlan, public: PublicRounds, device: torch.device
+) -> ServerModel:
+    """Return the server's own model; it starts from weights that no client has."""
+    cfg, data, streams = parts.cfg, parts.data, Streams(parts.cfg.seed)
+    entropy = streams.entropy("init", "server")
+    model = build_checked(plan, 0, data.input_shape, data.num_classes, entropy)
+    return ServerModel(
+        model=model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        make_optimizer=fastest(instantiate(cfg.optimizer, "optimizer")),
+        loss=instantiate(cfg.distill, "distill"),
+        data=data,
+        rounds=public,
+        streams=streams,
+        epochs=cfg.server.student_epochs,
+        batch_size=cfg.client.distill_batch_size,
+        device=device,
+    )
 
 
 def arms_of(

@@ -80,6 +80,10 @@ def run(
         device=str(setup.plan.device),
         conventions=CONVENTIONS,
     )
+    if cfg.student._target_ is not None:
+        data = parts.data
+        shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
+        folder.record(server_model={**shape, "mean": data.mean, "std": data.std})
     memory = Memory()
     info = replace(setup.info, folder=folder.path)
     setup = replace(setup, info=info, reporter=Many([reporter, memory]))

@@ -72,6 +72,8 @@ class ServerConfig:
         lambda value: re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value) is not None,
     )
     fail_fast: bool = field(default=MISSING)  # type: ignore[assignment]
+    student_epochs: int = _at_least(1)
+    student_teaches: bool = field(default=MISSING)  # type: ignore[assignment]
 
 
 @dataclass
@@ -128,6 +130,7 @@ class ExperimentConfig:
     distill: Any = MISSING
     exchange: Any = MISSING
     attack: Any = MISSING
+    student: Any = MISSING
     privacy: Any = MISSING
     familiarity: Any = MISSING
     filter: Any = MISSING

@@ -8,7 +8,7 @@ many clients with one message, and what makes results independent of who answers
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -272,10 +272,14 @@ class Fusion:
         weights: float32 [K, K], row = receiver, column = source, rows sum to 1; a sparse (COO)
             tensor where K is too large to hold every pair; None where the shares are not one
             number per pair (they differ by class).
+        metrics: What the server measured of itself, by name.
+        model: The weights of the server's own model, by name; None if it has none.
     """
 
     teachers: Teachers | ClassKnowledge | ModelBank
     weights: Tensor | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    model: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +332,8 @@ class RoundRecord:
     """Everything one round left behind.
 
     ``metrics`` are reproducible to the bit; ``seconds`` (phase name to wall time) are not and are
-    kept apart for that reason. ``failures`` names the clients the round went on without.
+    kept apart for that reason. ``failures`` names the clients the round went on without;
+    ``model`` holds the weights of the server's own model, if it has one.
     """
 
     round: int
@@ -336,6 +341,7 @@ class RoundRecord:
     weights: Tensor | None
     seconds: dict[str, float] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    model: Mapping[str, Tensor] | None = None
 
 
 def map_tensors(value: T, fn: Callable[[Tensor], Tensor]) -> T:

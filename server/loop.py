@@ -196,7 +196,10 @@ def record(
     for name, value in counts.items():
         rows.append(MetricRow(round_, -1, Phase.FUSE, name, value))
     failures = {f.client_id: f for f in (*local.failures, *fused.failures)}
-    return RoundRecord(round_, tuple(rows), weights, seconds, tuple(failures.values()))
+    own = {} if fusion is None else fusion.metrics
+    rows += [MetricRow(round_, -1, Phase.FUSE, name, value) for name, value in own.items()]
+    model = None if fusion is None else fusion.model
+    return RoundRecord(round_, tuple(rows), weights, seconds, tuple(failures.values()), model)
 
 
 def _rows(round_: int, phase: Phase, metrics: ClientMetrics | None) -> list[MetricRow]:

@@ -2,6 +2,7 @@
 
 from clients.exchange.averaged import Averaged
 from clients.exchange.class_logits import ClassLogits
+from clients.exchange.distilled import DistilledOnServer
 from clients.exchange.ditto import Ditto
 from clients.exchange.mutual import Mutual
 from clients.exchange.pooled import Pooled
@@ -12,6 +13,7 @@ from clients.exchange.prototypes import Prototypes
 __all__ = [
     "Averaged",
     "ClassLogits",
+    "DistilledOnServer",
     "Ditto",
     "Exchange",
     "Mutual",

@@ -27,7 +27,7 @@ from clients.exchange.models import (
 from clients.exchange.protocol import Task, Tools
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.combine import AverageModels
-from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.payloads import ModelBank
 from fedfuse.hyperparameters import require_count, require_flag, require_number, require_one_of
@@ -91,10 +91,14 @@ class Averaged:
                 got=f"public set: {data.public.source}",
                 next_step="Set exchange.public=pseudo_labels, or public=held_out.",
             )
-        return models_kind(self.combine(models, data))
+        return models_kind(self.average(models, data))
 
-    def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:
+    def combine(self, models: ModelPlan, data: FederatedData) -> Combine:
         """Return the average within each architecture."""
+        return self.average(models, data)
+
+    def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
+        """Return how the models of each architecture are averaged."""
         names, laid_out = layouts(models, data, mixed=self.mixed, buffers=self.buffers)
         return AverageModels(names, laid_out, by_samples=self.weigh_by == "samples")
 

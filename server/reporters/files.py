@@ -71,6 +71,11 @@ class Files:
             if self._weights is None:
                 self._weights = _Weights(self._folder, weights.shape)
             self._weights.add(record.round, weights)
+        if record.model is not None and arm == self._method:
+            from safetensors.torch import save_file
+
+            with self._folder.replacing("server_model.safetensors") as file:
+                save_file(dict(record.model), file)
         for failure in record.failures:
             kind, words = absence(failure)
             self._folder.event(kind, arm=arm, **words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.protocol import RunInfo
 
@@ -25,8 +27,8 @@ class Memory:
         """Remember nothing."""
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
-        """Remember the round."""
-        self.records[arm].append(record)
+        """Remember the round, without the server's model, which is the last one's business."""
+        self.records[arm].append(replace(record, model=None))
 
     def rows(self, arm: str) -> list[MetricRow]:
         """Return all metric rows of an arm."""

@@ -1,0 +1,183 @@
+"""A model of the server's own, which learns what the server tells its clients.
+
+DS-FL, FedDF, CFD and Cronus have one; any method that fuses predictions can. Its architecture is
+its own choice and may be larger than any client's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedfuse.data.tensors import to_inputs
+from fedfuse.distill.targets import as_targets
+from fedfuse.errors import FedfuseError
+from fedfuse.exchange.kind import Combine
+from fedfuse.metrics import accuracy, cross_entropy
+from fedfuse.protocols import DistillLoss
+from fedfuse.rng import Streams
+from fedfuse.select import PublicRounds
+from fedfuse.train.loop import fit, predict
+from fedfuse.train.work import Work, schedule, steps_per_epoch
+from fedfuse.types import FederatedData, Fusion, Space, Teachers
+
+
+@dataclass(slots=True)
+class ServerModel:
+    """Distil each round's fused knowledge into one model, kept from round to round.
+
+    Args:
+        model: The model, on its device.
+        make_optimizer: Parameters to optimiser.
+        loss: What distillation minimises, as on the clients.
+        data: The federation's data; the public inputs and the test pool are read.
+        rounds: Which public samples each round is about.
+        streams: The run's random streams.
+        epochs: Passes over the round's public samples.
+        batch_size: Public samples per step.
+        device: Where it learns.
+    """
+
+    model: nn.Module
+    make_optimizer: Callable[..., torch.optim.Optimizer]
+    loss: DistillLoss
+    data: FederatedData
+    rounds: PublicRounds
+    streams: Streams
+    epochs: int
+    batch_size: int
+    device: torch.device
+    optimizer: torch.optim.Optimizer = field(init=False)
+    _public: Tensor | None = None
+    _test: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.optimizer = self.make_optimizer(self.model.parameters())
+
+    def learn(self, teachers: Teachers, round_: int) -> None:
+        """Take the steps of one round towards what all clients are told on average.
+
+        Without personal teachers that is what each of them is told.
+
+        Raises:
+            FedfuseError: If its loss is no finite number any more.
+        """
+        weight = teachers.sample_weight
+        common = Teachers(
+            client_ids=teachers.client_ids[:1],
+            targets=teachers.targets.mean(dim=0, keepdim=True).to(self.device),
+            space=teachers.space,
+        )
+        inputs = self._inputs(round_)
+        steps = self.epochs * steps_per_epoch(len(inputs), self.batch_size)
+        generator = self.streams.torch("server", "student", round_)
+        work = Work(
+            inputs=inputs,
+            targets=as_targets(common, self.loss)[0],
+            loss=self.loss,
+            schedule=schedule(len(inputs), self.batch_size, steps, generator),
+            sample_weight=None if weight is None else weight.mean(dim=0).to(self.device),
+            entropy=self.streams.entropy("server", "student", round_, "layers"),
+        )
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            loss = fit(self.model, self.optimizer, work)
+        if not np.isfinite(loss):
+            raise FedfuseError(
+                f"Training of the server's model diverged in round {round_}",
+                got=f"loss {loss}",
+                allowed="a finite loss",
+                next_step="Lower optimizer.lr.",
+            )
+
+    def metrics(self) -> dict[str, float]:
+        """Return accuracy and loss on the balanced test pool."""
+        if self._test is None:
+            inputs = to_inputs(self.data.test.inputs, self.data.mean, self.data.std)
+            self._test = inputs.to(self.device)
+        logits = predict(self.model, self._test, self.batch_size).cpu()
+        labels = torch.from_numpy(np.array(self.data.test.labels))
+        return {
+            "accuracy_server": accuracy(logits, labels),
+            "loss_server": cross_entropy(logits, labels),
+        }
+
+    def teach(self, client_ids: Tensor, round_: int) -> Teachers:
+        """Return the model's own predictions on the round's public samples, for each client."""
+        logits = predict(self.model, self._inputs(round_), self.batch_size).cpu()
+        targets = logits.softmax(dim=1).expand(len(client_ids), *logits.shape).contiguous()
+        return Teachers(client_ids, targets, Space.PROBABILITIES)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the model's state, on the CPU."""
+        return {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in self.model.state_dict().items()
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the model and its optimiser's moments by name."""
+        flat = {f"model/{name}": value for name, value in self.weights().items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            for slot, value in slots.items():
+                if value is not None:  # SGD without momentum
+                    flat[f"optimizer/{index}/{slot}"] = torch.as_tensor(value).cpu().clone()
+        return flat
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` returned."""
+        slots: dict[int, dict[str, Tensor]] = {}
+        weights: dict[str, Tensor] = {}
+        for name, value in state.items():
+            kind, rest = name.split("/", 1)
+            if kind == "model":
+                weights[rest] = value
+            else:
+                index, slot = rest.split("/")
+                slots.setdefault(int(index), {})[slot] = value
+        self.model.load_state_dict(weights)
+        self.optimizer = self.make_optimizer(self.model.parameters())
+        parameters = list(self.model.parameters())
+        for number, kept in slots.items():
+            for part, value in kept.items():
+                if value.shape == parameters[number].shape:  # in the layout of its parameter
+                    laid = torch.empty_like(parameters[number], dtype=value.dtype)
+                    kept[part] = laid.detach().copy_(value)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+
+    def _inputs(self, round_: int) -> Tensor:
+        if self._public is None:
+            inputs = to_inputs(self.data.public.inputs, self.data.mean, self.data.std)
+            self._public = inputs.to(self.device)
+        return self._public[self.rounds.index(round_).to(self.device)]
+
+
+@dataclass(frozen=True, slots=True)
+class AlsoTeach:
+    """Fuse, then let the server's model learn from what was fused.
+
+    Args:
+        combine: What fuses.
+        student: The server's model.
+        relays: Whether clients are taught by the server's model in the fused targets' place (the
+            second distillation of CFD).
+    """
+
+    combine: Combine
+    student: ServerModel
+    relays: bool = False
+
+    def __call__(self, knowledge: object, round_: int) -> Fusion:
+        """Return the fusion with the server's model and how good it is."""
+        fusion = self.combine(knowledge, round_)
+        assert isinstance(fusion.teachers, Teachers)
+        self.student.learn(fusion.teachers, round_)
+        if self.relays:
+            fusion = replace(
+                fusion, teachers=self.student.teach(fusion.teachers.client_ids, round_)
+            )
+        metrics = {**fusion.metrics, **self.student.metrics()}
+        return replace(fusion, metrics=metrics, model=self.student.weights())
