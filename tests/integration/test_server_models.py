@@ -73,7 +73,7 @@ def test_it_loads_from_the_run_folder_and_is_the_one_that_was_measured(finished)
 
 
 def test_a_run_without_one_says_so(tmp_path):
-    assert run(tmp_path / "run", "method=mean", "num_rounds=2") == 0
+    assert run(tmp_path / "run", "method=mean") == 0
     assert not (tmp_path / "run" / "server_model.safetensors").exists()
     with pytest.raises(ConfigError, match="student=lenet5"):
         load_server_model(tmp_path / "run")
