@@ -66,7 +66,6 @@ def measure(args: Arguments) -> list[Row]:
     cpu = {
         name: statistics.median(s for result in results for s in result.cpu_seconds[WARM:])
         for name, results in found.items()
-        if not name.endswith("two")
     }
     return _rows(wall, cpu, accuracy, workload.words(mnist))
 
@@ -86,7 +85,9 @@ def _rows(
         row("round", "overhead_ratio_tuned", "round / bare loop, fused Adam and channels_last",
             wall["fedfuse"] / wall["tuned"], "x", note=ratio("fedfuse", "tuned")),
         row("round", "overhead_ratio_two", "round / bare loop, 2 processes", pair, "x", bar=1.1,
-            note="one thread each" if pair else "engine=ray needs Ray"),
+            note=f"{ratio('fedfuse_two', 'bare_two')}; one thread each; of the one process's wall "
+            f"time: fedfuse {wall['fedfuse_two'] / wall['fedfuse']:.2f}, "
+            f"bare {wall['bare_two'] / wall['bare']:.2f}" if pair else "engine=ray needs Ray"),
         row("round", "seconds_round", "one round", wall["fedfuse"], "s",
             note=f"processor time {cpu['fedfuse']:.2f} s"),
         row("round", "seconds_bare", "one round of the bare loop", wall["bare"], "s",

@@ -10,13 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from experiments.benchmarks.family import cpu_seconds, family
 from experiments.build import build_parts, build_server
 from fedfuse.types import RoundRecord
 from server.reporters.memory import Memory
 
 
 class Stopwatch(Memory):
-    """Take the wall and the processor time at the end of every round.
+    """Take the wall time and the processor time of all processes at the end of every round.
 
     Args:
         look: Called then as well.
@@ -26,13 +27,13 @@ class Stopwatch(Memory):
         super().__init__()
         self._look = look
         self.times = [time.perf_counter()]
-        self.cpu_times = [time.process_time()]
+        self.cpu_times = [cpu_seconds(family())]
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Take the time."""
         super().round_done(arm, record)
         self.times.append(time.perf_counter())
-        self.cpu_times.append(time.process_time())
+        self.cpu_times.append(cpu_seconds(family()))
         self._look()
 
 

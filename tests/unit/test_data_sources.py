@@ -544,3 +544,19 @@ def test_a_real_hub_set_from_a_local_copy(tmp_path, monkeypatch):
     assert raw.class_names[:2] == ("airplane", "automobile")
     np.testing.assert_allclose(raw.mean, (0.4914, 0.4822, 0.4465), atol=0.01)
     np.testing.assert_allclose(raw.std, (0.2470, 0.2435, 0.2616), atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["image", "features"])
+def test_a_large_synthetic_set_is_mapped_from_the_cache_and_is_the_same(
+    kind, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("FEDFUSE_CACHE", str(tmp_path))
+    made = synthetic(kind=kind, num_train=5000)  # more than one chunk
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("fedfuse.data.sources.synthetic.SMALL", 0)
+    mapped = synthetic(kind=kind, num_train=5000)
+    assert isinstance(mapped.train.inputs, np.memmap)
+    assert mapped.fingerprint == made.fingerprint
+    assert len(list(tmp_path.iterdir())) == 1
+    other = synthetic(kind=kind, num_train=5000, noise=0.5)
+    assert other.fingerprint != made.fingerprint

@@ -7,10 +7,15 @@ from typing import Literal
 
 import numpy as np
 
-from fedfuse.data.raw import Decoded, RawDataset, describe
+from fedfuse.data.cache import cache_key, cached
+from fedfuse.data.raw import CHUNK, Decoded, RawDataset, describe
 from fedfuse.errors import require
 from fedfuse.rng import Streams
 from fedfuse.types import Samples
+
+SMALL = 2**24
+"""Bytes up to which a set is made anew in every process, in a fraction of a second. Larger ones are
+made once and mapped from the cache, so that the processes of a run share their memory."""
 
 
 def synthetic(
@@ -25,6 +30,8 @@ def synthetic(
     seed: int = 0,
 ) -> RawDataset:
     """Return one random prototype per class plus Gaussian noise, classes equally frequent.
+
+    A large set goes through the cache, as if it had been read from files.
 
     Args:
         num_train: Size of the training pool.
@@ -54,24 +61,49 @@ def synthetic(
     ok = type(noise) in (int, float) and 0 <= noise < math.inf
     require(ok, "synthetic", "noise", noise, "a finite number of at least 0")
 
-    rng = Streams(seed).numpy("synthetic")
     image = kind == "image"
     shape = (channels, image_size, image_size) if image else (num_features,)
-    prototypes = (
-        rng.uniform(size=(num_classes, *shape)) if image else rng.normal(size=(num_classes, *shape))
-    )
+
+    def make() -> Decoded:
+        return _make(num_train, num_test, num_classes, shape, noise, seed)
+
+    name, total = f"synthetic-{kind}", num_train + num_test
+    if total * math.prod(shape) * (1 if image else 4) <= SMALL:
+        return describe(name, make())
+    parameters = {
+        "train": num_train,
+        "test": num_test,
+        "classes": num_classes,
+        "kind": kind,
+        "shape": shape,
+        "noise": noise,
+        "seed": seed,
+    }
+    return cached(name, cache_key("synthetic", parameters, {}), make)
+
+
+def _make(
+    num_train: int,
+    num_test: int,
+    num_classes: int,
+    shape: tuple[int, ...],
+    noise: float,
+    seed: int,
+) -> Decoded:
+    """Draw prototypes and samples; images are the three-dimensional ones."""
+    rng, image = Streams(seed).numpy("synthetic"), len(shape) == 3
+    size = (num_classes, *shape)
+    prototypes = rng.uniform(size=size) if image else rng.normal(size=size)
     total = num_train + num_test
     # Each pool by itself runs through the classes, so both are balanced.
     labels = np.concatenate([np.arange(num_train), np.arange(num_test)]) % num_classes
-    values = prototypes[labels] + rng.normal(scale=noise, size=(total, *shape))
-    pixels = (values.clip(0, 1) * 255).round().astype(np.uint8)
-    inputs = pixels if image else values.astype(np.float32)
+    inputs = np.empty((total, *shape), dtype=np.uint8 if image else np.float32)
+    for start in range(0, total, CHUNK):  # in float64 the whole would be eight times as large
+        chosen = labels[start : start + CHUNK]
+        values = prototypes[chosen] + rng.normal(scale=noise, size=(len(chosen), *shape))
+        inputs[start : start + CHUNK] = (values.clip(0, 1) * 255).round() if image else values
     inputs.setflags(write=False)
     labels.setflags(write=False)
     test = Samples(inputs[num_train:], labels[num_train:]) if num_test else None
-    decoded = Decoded(
-        Samples(inputs[:num_train], labels[:num_train]),
-        test,
-        tuple(str(c) for c in range(num_classes)),
-    )
-    return describe(f"synthetic-{kind}", decoded)
+    names = tuple(str(c) for c in range(num_classes))
+    return Decoded(Samples(inputs[:num_train], labels[:num_train]), test, names)
