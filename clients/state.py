@@ -212,6 +212,32 @@ class ClientStates:
         """Return what a client that is at work remembers beside its model and optimisers."""
         return self._states[client_id].extras
 
+    def mark(self, arm: str, client_ids: Iterable[int]) -> dict[int, dict[str, Tensor]]:
+        """Return copies of the clients' states as they are now, for :meth:`rewind`.
+
+        Where states wait at a place, the version there is the copy.
+        """
+        if self._place is not None or arm != self._arm:
+            return {}
+        return {
+            client_id: {name: t.clone() for name, t in self._states[client_id].tensors().items()}
+            for client_id in client_ids
+            if client_id in self._states
+        }
+
+    def rewind(
+        self,
+        client_ids: Iterable[int],
+        marked: dict[int, dict[str, Tensor]],
+        make_optimizer: OptimizerFactory,
+    ) -> None:
+        """Undo what was done to the clients since :meth:`mark`; who had no state has none again."""
+        for client_id in client_ids:
+            if client_id in marked:
+                self._states[client_id].restore(marked[client_id], make_optimizer)
+            else:
+                self._drop(client_id)
+
     def save(self, client_id: int) -> None:
         """Keep the state of a client that has finished a phase, if there is a place for it."""
         if self._place is None or client_id not in self._states:

@@ -5,9 +5,7 @@ No Flower here: ``clients.app`` turns messages into calls of :class:`Node` and b
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -18,6 +16,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor, nn
 
+from clients.cohorts import Alone, Attempt, Step
 from clients.evaluation import Evaluation, as_table
 from clients.exchange import Exchange, Predictions, Tools
 from clients.exchange.protocol import Task
@@ -66,6 +65,7 @@ class Node:
         shadows: Shadow models per client that it trains.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
+        isolates: Whether a cohort in which a client fails is tried again client by client.
         on_client_done: Called with the id of each client that has finished a phase.
     """
 
@@ -85,6 +85,7 @@ class Node:
     shadows: int = 0
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    isolates: bool = False
     on_client_done: Callable[[int], None] = lambda _: None
     states: ClientStates = field(default_factory=ClientStates)
     inputs: ModelInputs = field(init=False)
@@ -127,25 +128,26 @@ class Node:
         way, tools, round_ = self._way(header), self._tools(header), header.round
         shared: list[Upload | Parcel] = []
         table: dict[int, dict[str, float]] = {}
-        failures: list[Failure] = []
-        for cohort in self._cohorts(client_ids):
-            with self._phase(cohort, round_, "train", failures):
-                held = [self._student(way, tools, client_id) for client_id in cohort]
-                self._fit(way.train(held, tools, round_, exchanging=header.share), round_)
-                knowledge = way.share(held, tools, round_) if header.share else None
-                remember: Remember = {}
-                if isinstance(knowledge, KnowledgeBank):
-                    knowledge, remember = self.link.write(knowledge, self._memory(cohort))
-                judged = way.judged(held, tools, Phase.LOCAL)
-                metrics = self.evaluate(judged) if header.evaluate else []
-                if header.share:
-                    attacks = self.membership(judged, tools, round_)
-                    metrics = [m | a for m, a in zip(metrics, attacks, strict=False)]
-                # Nothing may fail from here on: a client is done, or it is not.
-                self._remember(remember)
-                if knowledge is not None:
-                    shared.append(knowledge)
-                table.update(zip(cohort, metrics, strict=False))
+
+        def step(cohort: Sequence[int]) -> None:
+            held = [self._student(way, tools, client_id) for client_id in cohort]
+            self._fit(way.train(held, tools, round_, exchanging=header.share), round_)
+            knowledge = way.share(held, tools, round_) if header.share else None
+            remember: Remember = {}
+            if isinstance(knowledge, KnowledgeBank):
+                knowledge, remember = self.link.write(knowledge, self._memory(cohort))
+            judged = way.judged(held, tools, Phase.LOCAL)
+            metrics = self.evaluate(judged) if header.evaluate else []
+            if header.share:
+                attacks = self.membership(judged, tools, round_)
+                metrics = [m | a for m, a in zip(metrics, attacks, strict=False)]
+            # Nothing may fail from here on: a client is done, or it is not.
+            self._remember(remember)
+            if knowledge is not None:
+                shared.append(knowledge)
+            table.update(zip(cohort, metrics, strict=False))
+
+        failures = self._each(client_ids, header, "train", step)
         together = type(shared[0]).stack(shared) if shared else None  # type: ignore[arg-type]
         return together, _stack(sorted(table), table) if table else None, failures
 
@@ -159,32 +161,33 @@ class Node:
         """
         way, tools, round_ = self._way(header), self._tools(header), header.round
         table: dict[int, dict[str, float]] = {}
-        failures: list[Failure] = []
-        for cohort in self._cohorts(client_ids):
-            with self._phase(cohort, round_, "distill", failures):
-                held = [self._student(way, tools, client_id) for client_id in cohort]
-                judged = partial(way.judged, held, tools, Phase.FUSED)
-                guarded = received is not None and self.plan.guard == "validation"
-                memory = self.guard.before(held, judged) if guarded else None
-                if received is None:
-                    tasks = list(zip(held, self.phases.untaught(cohort, round_), strict=True))
-                else:
-                    theirs = rows_of(received, cohort, client_ids)
-                    if isinstance(theirs, Parcel):
-                        theirs, remember = self.link.read(
-                            theirs,
-                            self._memory(cohort),
-                            self.inputs.rounds.index(round_),
-                            len(self.data.public),
-                        )
-                        self._remember(remember)
-                    tasks = way.learn(held, tools, round_, theirs)
-                self._fit(tasks, round_)
-                if memory is not None:
-                    metrics = self.guard.after(held, judged, memory, evaluate=header.evaluate)
-                else:
-                    metrics = self.evaluate(judged()) if header.evaluate else []
-                table.update(zip(cohort, metrics, strict=False))
+
+        def step(cohort: Sequence[int]) -> None:
+            held = [self._student(way, tools, client_id) for client_id in cohort]
+            judged = partial(way.judged, held, tools, Phase.FUSED)
+            guarded = received is not None and self.plan.guard == "validation"
+            memory = self.guard.before(held, judged) if guarded else None
+            if received is None:
+                tasks = list(zip(held, self.phases.untaught(cohort, round_), strict=True))
+            else:
+                theirs = rows_of(received, cohort, client_ids)
+                if isinstance(theirs, Parcel):
+                    theirs, remember = self.link.read(
+                        theirs,
+                        self._memory(cohort),
+                        self.inputs.rounds.index(round_),
+                        len(self.data.public),
+                    )
+                    self._remember(remember)
+                tasks = way.learn(held, tools, round_, theirs)
+            self._fit(tasks, round_)
+            if memory is not None:
+                metrics = self.guard.after(held, judged, memory, evaluate=header.evaluate)
+            else:
+                metrics = self.evaluate(judged()) if header.evaluate else []
+            table.update(zip(cohort, metrics, strict=False))
+
+        failures = self._each(client_ids, header, "distill", step)
         return _stack(sorted(table), table) if table else None, failures
 
     def test(
@@ -193,13 +196,14 @@ class Node:
         """Evaluate clients that rest in this round, as they are."""
         way, tools = self._way(header), self._tools(header)
         table: dict[int, dict[str, float]] = {}
-        failures: list[Failure] = []
-        for cohort in self._cohorts(client_ids):
-            with self._phase(cohort, header.round, "test", failures):
-                held = [self._student(way, tools, client_id) for client_id in cohort]
-                table.update(
-                    zip(cohort, self.evaluate(way.judged(held, tools, Phase.FUSED)), strict=True)
-                )
+
+        def step(cohort: Sequence[int]) -> None:
+            held = [self._student(way, tools, client_id) for client_id in cohort]
+            table.update(
+                zip(cohort, self.evaluate(way.judged(held, tools, Phase.FUSED)), strict=True)
+            )
+
+        failures = self._each(client_ids, header, "test", step)
         return _stack(sorted(table), table) if table else None, failures
 
     def save(self, header: Header, client_ids: Sequence[int]) -> bytes:
@@ -274,32 +278,18 @@ class Node:
     def _cohorts(self, client_ids: Sequence[int]) -> list[tuple[int, ...]]:
         return self.trainer.cohorts(client_ids, [self.models.name(i) for i in client_ids])
 
-    @contextmanager
-    def _phase(
-        self, cohort: Sequence[int], round_: int, phase: str, failures: list[Failure]
-    ) -> Iterator[None]:
-        """Give a cohort its threads and random numbers; note its failure instead of raising."""
-        if torch.get_num_threads() != self.plan.threads:
-            torch.set_num_threads(self.plan.threads)
-        # The works seed torch's global generators, for layers that draw from them.
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            try:
-                yield
-            except Exception as error:
-                failures += [
-                    Failure(
-                        client_id=client_id,
-                        round=round_,
-                        phase=phase,
-                        error=str(error) or type(error).__name__,
-                        traceback=traceback.format_exc(),
-                        is_mistake=isinstance(error, FedfuseError),
-                    )
-                    for client_id in cohort
-                ]
-        for client_id in cohort:
-            self.on_client_done(client_id)
+    def _each(
+        self, client_ids: Sequence[int], header: Header, phase: str, step: Step
+    ) -> list[Failure]:
+        """Take a step with each cohort; return the clients that failed."""
+        attempt = Attempt(header.round, phase, self.plan.threads, self.device)
+        alone = Alone(self.states, header.arm, self.make_optimizer) if self.isolates else None
+        failures = []
+        for cohort in self._cohorts(client_ids):
+            failures += attempt(cohort, step, alone)
+            for client_id in cohort:
+                self.on_client_done(client_id)
+        return failures
 
     def _fresh(self, client_id: int) -> nn.Module:
         """Return the client's model as it is before the first round."""

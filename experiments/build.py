@@ -198,6 +198,7 @@ def build_node(
         link=Link(parts.channel),
         trainer=build_trainer(cfg, parts.exchange),
         device=build_device(client.device, "client.device"),
+        isolates=not cfg.server.fail_fast,
         on_client_done=on_client_done,
     )
 

@@ -1,0 +1,86 @@
+"""Take a step with a cohort of clients, and find out whose failure it is when it fails."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from clients.state import ClientStates, OptimizerFactory
+from fedfuse.errors import FedfuseError
+from fedfuse.messages import Failure
+
+Step = Callable[[Sequence[int]], None]
+"""Do something with a cohort."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What it takes to try a failed cohort again, client by client.
+
+    Args:
+        states: The clients' states.
+        arm: The arm they play in.
+        make_optimizer: Parameters to optimiser.
+    """
+
+    states: ClientStates
+    arm: str
+    make_optimizer: OptimizerFactory
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Take steps of one phase.
+
+    Args:
+        round: The round.
+        phase: The phase.
+        threads: torch threads per client.
+        device: Where the clients train.
+    """
+
+    round: int
+    phase: str
+    threads: int
+    device: torch.device
+
+    def __call__(self, cohort: Sequence[int], step: Step, alone: Alone | None) -> list[Failure]:
+        """Take a step; return the clients that failed instead of raising.
+
+        Of several clients at once nobody knows who failed, so all of them have, unless ``alone``
+        allows to set the cohort back and to let its clients take the step one by one.
+        """
+        if alone is None or len(cohort) == 1:
+            return self._try(cohort, step)
+        marked = alone.states.mark(alone.arm, cohort)
+        failed = self._try(cohort, step)
+        if failed:
+            alone.states.rewind(cohort, marked, alone.make_optimizer)
+            failed = [f for client_id in cohort for f in self._try((client_id,), step)]
+        return failed
+
+    def _try(self, cohort: Sequence[int], step: Step) -> list[Failure]:
+        """Give a cohort its threads and random numbers, and take the step."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        # The works seed torch's global generators, for layers that draw from them.
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            try:
+                step(cohort)
+            except Exception as error:
+                return [
+                    Failure(
+                        client_id=client_id,
+                        round=self.round,
+                        phase=self.phase,
+                        error=str(error) or type(error).__name__,
+                        traceback=traceback.format_exc(),
+                        is_mistake=isinstance(error, FedfuseError),
+                    )
+                    for client_id in cohort
+                ]
+        return []
