@@ -151,10 +151,11 @@ def _effectiveness(name: str, run: Run, most: int, suffix: str) -> Figure | None
     if not len(rounds) or is_uniform(weights):
         return None
     shown = chosen(len(rounds), most)
+    brightest = float(weights[shown].max()) or 1.0
     panels, rows = [], []
     for i in shown:
         title = f"{name}, round {rounds[i]}"
-        panels.append(weight_matrix(weights[i], title=title))
+        panels.append(weight_matrix(weights[i], title=title, brightest=brightest))
         panels.append(neighbour_graph(weights[i], title=title))
         rows += [(int(rounds[i]), r, c, float(w)) for (r, c), w in np.ndenumerate(weights[i])]
     return Figure(

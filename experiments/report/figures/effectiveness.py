@@ -16,17 +16,21 @@ STRONGEST = 3
 """Arrows a client has at most in the graph."""
 
 
-def weight_matrix(weights: npt.NDArray[np.floating], *, title: str) -> Drawing:
+def weight_matrix(
+    weights: npt.NDArray[np.floating], *, title: str, brightest: float = 1.0
+) -> Drawing:
     """Return the matrix of one round.
 
     Args:
         weights: [K, K], row = receiver, column = source; rows sum to 1, or are zero for a client
             that took no part.
         title: The panel's name, with its round.
+        brightest: The weight in full colour, to share between rounds: among a hundred clients
+            none comes near 1.
     """
     clients = len(weights)
     step = SIDE / clients
-    scaled = np.sqrt(weights)  # small weights stay visible
+    scaled = np.sqrt(weights / brightest)  # small weights stay visible
     marks: list[Mark] = [
         Text(0, 18, title, "ink", 13.5, bold=True),
         Text(0, TOP - 22, "columns: whose knowledge"),
@@ -39,6 +43,8 @@ def weight_matrix(weights: npt.NDArray[np.floating], *, title: str) -> Drawing:
         marks.append(Text(LEFT + middle, TOP - 6, str(client), anchor="middle"))
         marks.append(Text(LEFT - 8, TOP + middle + 4, str(client), anchor="end"))
     marks.append(Text(0, TOP + SIDE + 20, "rows: who learns from it"))
+    most = f"full colour: {brightest:.2g}"
+    marks.append(Text(LEFT + SIDE, TOP + SIDE + 20, most, anchor="end"))
     if clients <= NUMBERED:
         size = min(12.0, step * 0.38)
         for i, j in np.ndindex(weights.shape):

@@ -48,7 +48,11 @@ def label_map(counts: npt.NDArray[np.integer], *, title: str) -> Drawing:
         if client % every == 0:
             middle = y + step / 2 + 4
             marks.append(Text(LEFT - 8, middle, str(client), anchor="end"))
-            marks.append(Text(LEFT + wide + 18 + length, middle, str(totals[client])))
+            if every == 1:  # between thinner bars there is no room
+                marks.append(Text(LEFT + wide + 18 + length, middle, str(totals[client])))
+    if every > 1:
+        most = f"longest: {int(totals.max())}"
+        marks.append(Text(LEFT + wide + 12, TOP + tall + 16, most))
     marks += _classes(classes, wide, TOP + tall)
     marks.append(Text(LEFT + wide, TOP + tall + 34, "class", anchor="end"))
     about = (
