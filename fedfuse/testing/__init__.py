@@ -14,15 +14,25 @@ from fedfuse.testing.fusion import (
     example_bank,
 )
 from fedfuse.testing.partitioner import check_partitioner
+from fedfuse.testing.slots import (
+    check_familiarity,
+    check_filter,
+    check_select,
+    check_sharing_stage,
+)
 
 __all__ = [
     "CheckFailed",
     "check_codec",
     "check_distill_loss",
+    "check_familiarity",
+    "check_filter",
     "check_neighbours",
     "check_partitioner",
     "check_rule",
     "check_scorer",
+    "check_select",
+    "check_sharing_stage",
     "check_sharpen",
     "example_bank",
 ]

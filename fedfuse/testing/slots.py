@@ -1,0 +1,122 @@
+"""Check the parts around the fusion: which samples, how familiar, and what is sent of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedfuse.declarations import part_name
+from fedfuse.density import Familiarity
+from fedfuse.occasion import Occasion
+from fedfuse.protocols import SharingStage, TargetFilter
+from fedfuse.rng import Streams
+from fedfuse.select import Select
+from fedfuse.testing.expect import call_twice, expect, expect_close, expect_tensor
+from fedfuse.testing.fusion import SIZES, example_bank
+from fedfuse.testing.randomness import global_randomness_untouched
+
+
+def check_select(select: Select, num_public: int = 2000) -> None:
+    """Raise unless the selection keeps the promises of :class:`fedfuse.select.Select`.
+
+    Ascending different indices within the public set, at least one; the same for the same
+    generator, in whatever process; no global randomness.
+
+    Args:
+        select: The selection.
+        num_public: P of the set that it is tried on, with ten balanced classes.
+
+    Raises:
+        CheckFailed: Naming the broken promise.
+    """
+    name = f"The selection {part_name(select)}"
+    labels = torch.arange(num_public) % 10
+    for round_ in (1, 2, 7):
+        with global_randomness_untouched(name, f"round {round_}"):
+            index, again = (
+                select(round_, num_public, labels, torch.Generator().manual_seed(round_))
+                for _ in range(2)
+            )
+        expect_tensor(name, index, (index.numel(),), torch.int64)
+        expect(len(index) > 0, name, "chose no sample")
+        expect(bool((index.diff() > 0).all()), name, "did not return ascending indices")
+        inside = int(index[0]) >= 0 and int(index[-1]) < num_public
+        expect(inside, name, "chose samples that there are not")
+        expect(torch.equal(index, again), name, "draws from something else than its generator")
+
+
+def check_familiarity(measure: Familiarity) -> None:
+    """Raise unless the measure keeps the promises of :class:`fedfuse.density.Familiarity`.
+
+    A bool mask or a finite float32 confidence [P], also for few private samples and for constant
+    features; the same for the same generator; inputs stay as they are.
+
+    Raises:
+        CheckFailed: Naming the broken promise.
+    """
+    name = f"The familiarity {part_name(measure)}"
+    draw = torch.Generator().manual_seed(0)
+    for num_private, num_public, width in ((60, 40, 5), (8, 3, 12), (2, 1, 1)):
+        private = torch.randn(num_private, width, generator=draw)
+        private[:, 0] = 1.0
+        public = torch.randn(num_public, width, generator=draw)
+        labels = torch.arange(num_private) % 3
+
+        def ask(private: Tensor, labels: Tensor, public: Tensor) -> Tensor:
+            return measure(private, labels, public, torch.Generator().manual_seed(1))
+
+        with global_randomness_untouched(name, f"{num_private} private samples"):
+            answer = call_twice(name, ask, private, labels, public)
+        dtype = torch.bool if answer.dtype == torch.bool else torch.float32
+        expect_tensor(name, answer, (num_public,), dtype)
+        expect(bool(answer.isfinite().all()), name, "gave a confidence that is not finite")
+
+
+def check_filter(filter: TargetFilter) -> None:  # noqa: A002
+    """Raise unless the filter keeps the promises of :class:`fedfuse.protocols.TargetFilter`.
+
+    Finite weights [K, P] from 0 upwards, each target by itself, the same on every call.
+
+    Raises:
+        CheckFailed: Naming the broken promise.
+    """
+    name = f"The filter {part_name(filter)}"
+    for size in SIZES:
+        probs = (5 * example_bank(*size).logits).softmax(dim=-1)
+        probs[0, 0] = torch.eye(size[2])[0]
+        probs[-1, -1] = 1 / size[2]
+        weights = call_twice(name, filter, probs)
+        expect_tensor(name, weights, size[:2])
+        sound = weights.isfinite() & (weights >= 0)
+        expect(bool(sound.all()), name, "gave weights that are negative or not finite")
+        alone = torch.stack([filter(one.unsqueeze(0))[0] for one in probs])
+        expect_close(name, alone, weights, "mixes the targets of different clients")
+
+
+def check_sharing_stage(stage: SharingStage) -> None:
+    """Raise unless the stage keeps the promises of :class:`fedfuse.protocols.SharingStage`.
+
+    The same clients and samples, float32 and finite; a client's part does not depend on who else
+    is in its cohort; no randomness but the occasion's.
+
+    Raises:
+        CheckFailed: Naming the broken promise.
+    """
+    name = f"The stage {part_name(stage)}"
+    for size in SIZES:
+        bank = example_bank(*size)
+        with global_randomness_untouched(name, f"{size[0]} clients"):
+            made = stage(bank, _occasion(bank.client_ids, size))
+        expect_tensor(name, made.logits, size, torch.float32)
+        expect(bool(made.logits.isfinite().all()), name, "gave predictions that are not finite")
+        expect(torch.equal(made.client_ids, bank.client_ids), name, "answers for other clients")
+        for row in range(size[0]):
+            one = torch.tensor([row])
+            single = stage(bank.rows(one), _occasion(bank.client_ids[one], (1, *size[1:])))
+            expect_close(name, single.logits, made.logits[one], "depends on the rest of the cohort")
+
+
+def _occasion(client_ids: Tensor, size: tuple[int, int, int]) -> Occasion:
+    counts = torch.ones(size[0], size[2], dtype=torch.int64)
+    memory: dict[int, dict[str, Tensor]] = {i: {} for i in client_ids.tolist()}
+    return Occasion("method", 1, torch.arange(size[1]), counts, memory, Streams(0))

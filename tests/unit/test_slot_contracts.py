@@ -1,0 +1,85 @@
+"""One table of the parts around the fusion, each held to its contract, and what the checks find."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fedfuse.density import AuxiliaryScore, GaussianDensity, KuLSIFSelector
+from fedfuse.fusion.filters import AmbiguityFilter
+from fedfuse.select import All, ClassBalanced, RandomSubset
+from fedfuse.testing import (
+    CheckFailed,
+    check_familiarity,
+    check_filter,
+    check_select,
+    check_sharing_stage,
+)
+
+
+def mirror(bank, occasion):
+    """A stage: every client lies."""
+    return replace(bank, logits=-bank.logits)
+
+
+def noisy(bank, occasion):
+    """A stage that draws as it should."""
+    rows = [
+        row + torch.randn(row.shape, generator=occasion.generator(i, "noise"))
+        for row, i in zip(bank.logits, bank.client_ids.tolist(), strict=True)
+    ]
+    return replace(bank, logits=torch.stack(rows))
+
+
+def careless(bank, occasion):
+    return replace(bank, logits=bank.logits + torch.randn(bank.logits.shape))
+
+
+def sociable(bank, occasion):
+    return replace(bank, logits=bank.logits - bank.logits.mean(dim=0))
+
+
+def dizzy(round_, num_public, labels, generator):
+    return torch.randperm(num_public, generator=generator)[:5]
+
+
+def endless(private, labels, public, generator):
+    return torch.full((len(public),), torch.inf)
+
+
+def relative(probs):
+    best = probs.amax(dim=-1)
+    return best / best.amax()
+
+
+KEPT = [
+    *[(check_select, part) for part in (All(), RandomSubset(7), ClassBalanced(11))],
+    (check_familiarity, KuLSIFSelector()),
+    (check_familiarity, KuLSIFSelector(width=2.0, quantile=0.9)),
+    (check_familiarity, GaussianDensity()),
+    (check_familiarity, GaussianDensity("rank", shrinkage=1.0)),
+    (check_familiarity, AuxiliaryScore()),
+    (check_filter, AmbiguityFilter(0.7)),
+    (check_sharing_stage, mirror),
+    (check_sharing_stage, noisy),
+]
+BROKEN = [
+    (check_select, dizzy, "ascending"),
+    (check_familiarity, endless, "not finite"),
+    (check_filter, relative, "mixes the targets"),
+    (check_sharing_stage, careless, "global random generator"),
+    (check_sharing_stage, sociable, "rest of the cohort"),
+]
+
+
+@pytest.mark.parametrize(("check", "part"), KEPT, ids=lambda value: repr(value)[:60])
+def test_parts_keep_their_promises(check, part):
+    check(part)
+
+
+@pytest.mark.parametrize(("check", "part", "says"), BROKEN, ids=lambda v: repr(v)[:40])
+def test_checks_find_what_is_broken(check, part, says):
+    with pytest.raises(CheckFailed, match=says):
+        check(part)
