@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import torch
@@ -18,7 +18,13 @@ from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Download
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
-from fedfuse.train.work import Work, schedule, steps_per_epoch
+from fedfuse.train.work import (
+    Work,
+    samples_processed,
+    schedule,
+    steps_per_epoch,
+    steps_to_process,
+)
 from fedfuse.types import Teachers
 
 
@@ -50,9 +56,16 @@ class Phases:
         return self.private(client_ids, "train", round_, self.local_steps(client_ids))
 
     def untaught(self, client_ids: Sequence[int], round_: int) -> list[Work]:
-        """Return as many steps as distillation takes, on private data."""
-        steps = [self.distill_steps(round_)] * len(client_ids)
-        return self.private(client_ids, "distill", round_, steps)
+        """Return as many steps as distillation takes, or as many samples, on private data."""
+        steps = self.spare_steps(client_ids, round_)
+        works = self.private(client_ids, "distill", round_, steps)
+        if self.plan.budget == "samples":  # the last batch ends where the samples do
+            totals = self.distill_samples(client_ids, round_)
+            works = [
+                replace(work, schedule=work.schedule.cut(total))
+                for work, total in zip(works, totals, strict=True)
+            ]
+        return works
 
     def distillation(
         self, client_ids: Sequence[int], round_: int, teachers: Teachers
@@ -138,6 +151,32 @@ class Phases:
         num_public = len(self.inputs.public(round_))
         per_epoch = steps_per_epoch(num_public, self.plan.distill_batch_size)
         return self.plan.distill_epochs * per_epoch
+
+    def spare_steps(self, client_ids: Sequence[int], round_: int) -> list[int]:
+        """Return the private steps of each client that cost what distillation does.
+
+        As many as distillation takes; with ``budget=samples`` as many as hold its samples, the
+        last batch perhaps more.
+        """
+        if self.plan.budget != "samples":
+            return [self.distill_steps(round_)] * len(client_ids)
+        sizes = [len(self.inputs.data.clients[i].train) for i in client_ids]
+        return [
+            steps_to_process(size, self.plan.batch_size, total)
+            for size, total in zip(sizes, self.distill_samples(client_ids, round_), strict=True)
+        ]
+
+    def distill_samples(self, client_ids: Sequence[int], round_: int) -> list[int]:
+        """Return the samples that each client processes in distillation.
+
+        The public ones, and with a ``private_weight`` the private batch of every step.
+        """
+        public = self.plan.distill_epochs * len(self.inputs.public(round_))
+        if self.plan.private_weight == 0:
+            return [public] * len(client_ids)
+        steps, batch_size = self.distill_steps(round_), self.plan.batch_size
+        sizes = [len(self.inputs.data.clients[i].train) for i in client_ids]
+        return [public + samples_processed(size, batch_size, steps) for size in sizes]
 
     def _layers(self, client_id: int, phase: str, round_: int) -> int:
         """Return the seed of layers that draw random numbers, such as dropout."""

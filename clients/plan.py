@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from fedfuse.errors import require
 
+BUDGETS = ("optimiser_steps", "samples", "bytes", "rounds")
+"""What arms of one comparison may have in common, beside their rounds."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientPlan:
@@ -23,6 +26,8 @@ class ClientPlan:
             to round; ``reset`` starts them afresh at every phase.
         threads: torch threads per client; reductions depend on it, so it is the same everywhere.
         share_class_distribution: Whether the label histogram may leave the client.
+        budget: What a client does in the place of distillation when nothing came back: as many
+            steps on its private data, or with ``samples`` as many samples.
         guard: ``validation`` undoes a distillation after which a client is worse on its own
             validation data; ``none`` keeps whatever was learned.
         eval_batch_size: Samples per forward pass when predicting and evaluating.
@@ -37,6 +42,7 @@ class ClientPlan:
     optimizer_state: str = "keep"
     threads: int = 1
     share_class_distribution: bool = False
+    budget: str = "optimiser_steps"
     guard: str = "none"
     eval_batch_size: int = 500
 
@@ -44,6 +50,7 @@ class ClientPlan:
         for name in ("batch_size", "distill_batch_size", "threads", "eval_batch_size"):
             value = getattr(self, name)
             require(value >= 1, "client", name, value, "an integer of at least 1")
+        require(self.budget in BUDGETS, "client", "budget", self.budget, ", ".join(BUDGETS))
         for name in ("local_epochs", "distill_epochs", "private_weight"):
             value = getattr(self, name)
             require(value >= 0, "client", name, value, "a number of at least 0")

@@ -157,7 +157,8 @@ class Node:
         """Let each client learn from what came back, then evaluate.
 
         Where nothing did, each client takes as many steps on its private data as distillation
-        takes, so that a method that fuses and one that does not spend the same optimiser steps.
+        takes (or as many samples: ``budget``), so that a method that fuses and one that does not
+        spend the same.
         """
         way, tools, round_ = self._way(header), self._tools(header), header.round
         table: dict[int, dict[str, float]] = {}
@@ -168,7 +169,8 @@ class Node:
             guarded = received is not None and self.plan.guard == "validation"
             memory = self.guard.before(held, judged) if guarded else None
             if received is None:
-                tasks = list(zip(held, self.phases.untaught(cohort, round_), strict=True))
+                alone = self.phases.untaught(cohort, round_)
+                tasks = list(zip(judged(), alone, strict=True))
             else:
                 theirs = rows_of(received, cohort, client_ids)
                 if isinstance(theirs, Parcel):

@@ -35,6 +35,7 @@ FUSION_ONLY = frozenset(
         "filter",
         "temperature",
         "baseline",
+        "budget_bytes",
         "server",
         "engine",
         "checkpoint",
@@ -52,9 +53,9 @@ def identity(cfg: DictConfig, data_fingerprint: str) -> str:
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
     kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
-    kept["client"] = {
-        name: value for name, value in kept["client"].items() if name not in FUSION_ONLY_CLIENT
-    }
+    # With equal samples, local training learns from as many as the mixed batches have.
+    free = FUSION_ONLY_CLIENT - ({"private_weight"} if kept["budget"] == "samples" else set())
+    kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}
     text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 

@@ -46,6 +46,7 @@ from server.cache import TargetCache
 from server.combine import FusePredictions
 from server.link import Link as ServerLink
 from server.loop import ServerPlan
+from server.purse import Purse
 from server.reporters.protocol import Reporter, RunInfo
 from server.student import AlsoTeach, ServerModel
 
@@ -185,6 +186,7 @@ def build_node(
             optimizer_state=client.optimizer_state,
             threads=client.threads,
             share_class_distribution=client.share_class_distribution,
+            budget=cfg.budget,
             guard=client.guard,
             eval_batch_size=cfg.evaluation.batch_size,
         ),
@@ -245,7 +247,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             num_clients=cfg.num_clients,
             num_rounds=cfg.num_rounds,
             warmup_rounds=cfg.warmup_rounds,
-            equal_steps=cfg.budget == "optimiser_steps",
+            equal_steps=cfg.budget != "rounds",
             evaluate_every=cfg.evaluation.every,
             fail_fast=cfg.server.fail_fast,
             public=public,
@@ -253,6 +255,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             adversaries=attackers(cfg),
             device=device,
             link=ServerLink(parts.channel, cache),
+            purse=Purse(cfg.budget_bytes or None),
         ),
         data=data,
         reporter=reporter,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from experiments.private import disclosure
 from experiments.resume import checkpoints
 from experiments.summary import Summary, closing
 from fedfuse.exchange.kind import PREDICTIONS
+from fedfuse.types import MetricRow
 from server.app import ServerSetup
 from server.reporters.folder import RunFolder, partition_columns
 from server.reporters.many import Many
@@ -38,6 +39,20 @@ CONVENTIONS = {
 
 Engine = Callable[[Parts, ServerSetup, RunFolder], None]
 """Run all rounds of a setup; raise what stops them."""
+
+
+def spending(rows: Iterable[MetricRow], kind: str, allowed: int | None) -> dict[str, object]:
+    """Return what a method was given and what it exchanged, for ``run.json``."""
+    by_round: dict[int, float] = {}
+    for row in rows:
+        if row.metric in ("bytes_up", "bytes_down"):
+            by_round[row.round] = by_round.get(row.round, 0.0) + row.value
+    return {
+        "kind": kind,
+        "bytes_allowed": allowed,
+        "bytes_spent": int(sum(by_round.values())),
+        "rounds_that_exchanged": sum(size > 0 for size in by_round.values()),
+    }
 
 
 def run(
@@ -107,6 +122,7 @@ def run(
         shared_in = [row.round for row in rows if row.metric == "self_weight"]
         asked = sum(setup.plan.public.size(round_) for round_ in shared_in)
         even = break_even(parts.data, parts.models, sent, asked)
+    folder.record(budget=spending(memory.rows(method), cfg.budget, cfg.budget_bytes or None))
     return closing(
         memory.rows(method),
         memory.rows(baseline) if baseline != method else None,

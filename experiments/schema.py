@@ -106,7 +106,8 @@ class ExperimentConfig:
     warmup_rounds: int = _at_least(0)
     temperature: float = _rule("a finite number above 0", lambda value: 0 < value < math.inf)
     baseline: str = _one_of("local", "none")
-    budget: str = _one_of("optimiser_steps", "rounds")
+    budget: str = _one_of("optimiser_steps", "samples", "bytes", "rounds")
+    budget_bytes: int = _at_least(0)
     val_fraction: float = _fraction(zero=True)
     test_fraction: float = _fraction(zero=False)
     trainer: str = _one_of("auto", "loop", "batched")
@@ -165,6 +166,12 @@ def validate(cfg: Mapping[str, Any]) -> None:
         ConfigError: Naming the first key whose value is not allowed.
     """
     _validate(ExperimentConfig, cfg, "")
+    if (cfg["budget"] == "bytes") != (cfg["budget_bytes"] > 0):
+        raise ConfigError(
+            "budget=bytes and budget_bytes go together",
+            got=f"budget={cfg['budget']} with budget_bytes={cfg['budget_bytes']}",
+            next_step="Set budget=bytes budget_bytes=N, what all clients may exchange in a run.",
+        )
     exchange, predictions = cfg["exchange"], "clients.exchange.Predictions"
     by_rule = cfg["rule"] and cfg["rule"].get("_target_") is not None
     if by_rule or (exchange and exchange.get("_target_") != predictions):

@@ -17,6 +17,7 @@ from fedfuse.select import PublicRounds
 from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
 from server.coverage import coverage
 from server.link import Link
+from server.purse import Purse
 from server.reporters.protocol import Reporter
 from server.transport import Answer, Clients
 
@@ -41,6 +42,7 @@ class ServerPlan:
         adversaries: Who attacks, as the simulation knows and the server does not.
         device: Where knowledge is fused.
         link: How predictions are read and teachers written; remembers what its codec needs.
+        purse: Whether the budget of bytes, if there is one, pays for another exchange.
     """
 
     num_clients: int
@@ -54,6 +56,7 @@ class ServerPlan:
     device: torch.device
     adversaries: tuple[int, ...] = ()
     link: Link = field(default_factory=Link)
+    purse: Purse = field(default_factory=Purse)
 
 
 class ClientFailedError(Exception):
@@ -99,7 +102,8 @@ def run_arm(
         fuses = round_ > plan.warmup_rounds
         evaluates = round_ % plan.evaluate_every == 0 or round_ == plan.num_rounds
         exchanges = combine is not None
-        header = Header(arm, round_, fuses and exchanges, evaluates, exchanges)
+        shares = fuses and exchanges and plan.purse.pays()
+        header = Header(arm, round_, shares, evaluates, exchanges)
 
         asked = plan.participants.ids(round_)
         reporter.phase(arm, round_, "train")
@@ -114,7 +118,7 @@ def run_arm(
             clock.lap("fuse")
 
         fused = replace(local, num_bytes=0, broadcast_bytes=0, asked_bytes=0)
-        if fusion is not None or (fuses and not exchanges and plan.equal_steps):
+        if fusion is not None or (fuses and not shares and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
             teachers = None if fusion is None else fusion.teachers
             taught = asked if teachers is None else teachers.client_ids.tolist()
@@ -122,6 +126,7 @@ def run_arm(
             stop_on_failure(fused, len(taught), plan)
             clock.lap("distill")
 
+        plan.purse.book(local.num_bytes + local.asked_bytes + fused.num_bytes)
         rest = (
             federation.test(header, idle) if (idle := resting(header, local, fused, plan)) else None
         )

@@ -25,6 +25,7 @@ from clients.exchange.models import (
     take,
 )
 from clients.exchange.protocol import Task, Tools
+from clients.plan import BUDGETS
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Combine, Kind
@@ -67,7 +68,7 @@ class Averaged:
 
     def __post_init__(self) -> None:
         for name, options in (
-            ("budget", ("optimiser_steps", "rounds")),
+            ("budget", BUDGETS),
             ("weigh_by", ("samples", "equal")),
             ("mixed", ("refuse", "group")),
             ("buffers", ("average", "own")),
@@ -113,10 +114,10 @@ class Averaged:
         phases = tools.phases
         client_ids = [student.client_id for student in held]
         steps = phases.local_steps(client_ids)
-        if exchanging and self.budget == "optimiser_steps":
+        if exchanging and self.budget != "rounds":
             tuning = phases.local_steps(client_ids, self.fine_tune_epochs)
-            spare = phases.distill_steps(round_)
-            steps = [max(1, n + spare - t) for n, t in zip(steps, tuning, strict=True)]
+            spare = phases.spare_steps(client_ids, round_)
+            steps = [max(1, n + s - t) for n, s, t in zip(steps, spare, tuning, strict=True)]
         students = [as_shared(student) for student in held]
         more = [self._public(student, tools, round_) for student in students]
         works = phases.private(client_ids, "train", round_, steps, more)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from clients.exchange.models import Twins, as_personal, bank_of, models_kind, take
 from clients.exchange.protocol import Task, Tools
 from clients.phases import cross_entropy
+from clients.plan import BUDGETS
 from fedfuse.distill.losses import kl_forward
 from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
@@ -52,7 +53,7 @@ class Mutual:
     def __post_init__(self) -> None:
         require_number("Mutual", "alpha", self.alpha, at_least=0, at_most=1)
         require_number("Mutual", "beta", self.beta, at_least=0, at_most=1)
-        require_one_of("Mutual", "budget", self.budget, ("optimiser_steps", "rounds"))
+        require_one_of("Mutual", "budget", self.budget, BUDGETS)
         require_one_of("Mutual", "buffers", self.buffers, ("average", "own"))
         object.__setattr__(self, "model", as_plan(self.model))
 
@@ -81,8 +82,10 @@ class Mutual:
         if not exchanging:
             works = phases.local(client_ids, round_)
             return [(as_personal(student), work) for student, work in zip(held, works, strict=True)]
-        spare = phases.distill_steps(round_) if self.budget == "optimiser_steps" else 0
-        steps = [n + spare for n in phases.local_steps(client_ids)]
+        steps = phases.local_steps(client_ids)
+        if self.budget != "rounds":
+            spare = phases.spare_steps(client_ids, round_)
+            steps = [n + s for n, s in zip(steps, spare, strict=True)]
         loss = MutualLoss(self.alpha, self.beta)
         return [
             (replace(student, model=SideBySide(student.model)), replace(work, loss=loss))

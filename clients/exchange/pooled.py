@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from clients.exchange.models import bank_of, layouts, models_kind, take
 from clients.exchange.protocol import Task, Tools
+from clients.plan import BUDGETS
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
@@ -39,7 +40,7 @@ class Pooled:
     batchable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        require_one_of("Pooled", "budget", self.budget, ("optimiser_steps", "rounds"))
+        require_one_of("Pooled", "budget", self.budget, BUDGETS)
 
     def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
         """Return model vectors that do not count.
@@ -74,8 +75,8 @@ class Pooled:
             return []
         everyone = [client.client_id for client in clients]
         steps = sum(phases.local_steps(everyone))
-        if exchanging and self.budget == "optimiser_steps":
-            steps += len(clients) * phases.distill_steps(round_)
+        if exchanging and self.budget != "rounds":
+            steps += sum(phases.spare_steps(everyone, round_))
         client_ids = [student.client_id for student in who]
         pool = [self._others(student, tools) for student in who]
         works = phases.private(client_ids, "train", round_, [steps] * len(who), pool)

@@ -37,6 +37,19 @@ class Schedule:
         """Return how many steps these are."""
         return len(self.sizes)
 
+    def cut(self, num_samples: int) -> Schedule:
+        """Return the first ``num_samples`` samples of it; the last step may become smaller.
+
+        >>> Schedule(torch.arange(8), (4, 4)).cut(5).sizes
+        (4, 1)
+        """
+        sizes, left = [], num_samples
+        for size in self.sizes:
+            if left > 0:
+                sizes.append(min(size, left))
+                left -= size
+        return Schedule(self.order[: sum(sizes)], tuple(sizes))
+
 
 def steps_per_epoch(num_samples: int, batch_size: int) -> int:
     """Return the steps of one pass over the samples; the last batch may be smaller, none is lost.
@@ -45,6 +58,26 @@ def steps_per_epoch(num_samples: int, batch_size: int) -> int:
     3
     """
     return math.ceil(num_samples / batch_size)
+
+
+def samples_processed(num_samples: int, batch_size: int, num_steps: int) -> int:
+    """Return how many samples so many steps see, where epochs end with a smaller batch.
+
+    >>> samples_processed(70, 32, 4)
+    102
+    """
+    whole, rest = divmod(num_steps, steps_per_epoch(num_samples, batch_size))
+    return whole * num_samples + rest * batch_size
+
+
+def steps_to_process(num_samples: int, batch_size: int, total: int) -> int:
+    """Return the fewest steps that see at least ``total`` samples.
+
+    >>> steps_to_process(70, 32, 102), steps_to_process(70, 32, 103)
+    (4, 5)
+    """
+    whole, rest = divmod(total, num_samples)
+    return whole * steps_per_epoch(num_samples, batch_size) + math.ceil(rest / batch_size)
 
 
 def schedule(
