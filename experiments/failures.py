@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -17,33 +18,44 @@ from server.loop import ClientFailedError
 from server.reporters.protocol import RunInfo
 
 
-def told(error: ClientFailedError, overrides: Sequence[str]) -> str:
-    """Return the client's own traceback, who it was and the command that shows it again."""
+def told(error: ClientFailedError, overrides: Sequence[str], saved: Path | None = None) -> str:
+    """Return the client's own traceback, who it was and the command that shows it again.
+
+    Args:
+        error: What happened.
+        overrides: The run's command line.
+        saved: The run folder, if it holds a checkpoint: the round that failed is then all that
+            has to be repeated.
+    """
     failure = error.failure
     if failure.quarantined:
         return f"error: {error}\nTo go on without such clients: server.fail_fast=false"
-    return (
-        f"{failure.traceback}error: {error}\n"
-        f"To see it in one process: {rerun(overrides, failure.round)}"
-    )
+    again = rerun(overrides)
+    if saved is not None:
+        # Code of the user's own is named again: a folder alone is not believed.
+        own = [line for line in overrides if "._target_=" in line]
+        again = shlex.join(["fedfuse", f"resume={saved}", *own, "engine=serial"])
+    return f"{failure.traceback}error: {error}\nTo see it in one process: {again}"
 
 
-def rerun(overrides: Sequence[str], round_: int) -> str:
-    """Return the command that repeats a run in one process, up to a round.
+def rerun(overrides: Sequence[str]) -> str:
+    """Return the command that repeats a run in one process.
 
-    Results do not depend on the engine, so the same client fails at the same place.
+    Results do not depend on the engine, so the same client fails at the same place and ends the
+    run there. The number of rounds stays: what is planned for all of them (the noise of privacy,
+    a schedule) would change with it.
 
-    >>> rerun(["engine=ray", "engine.num_nodes=4", "method=fedmd", "num_rounds=50"], 3)
-    'fedfuse method=fedmd engine=serial num_rounds=3'
+    >>> rerun(["engine=ray", "engine.num_nodes=4", "method=fedmd", "num_rounds=50"])
+    'fedfuse method=fedmd num_rounds=50 engine=serial'
     """
-    replaced = ("engine", "num_rounds", "hydra.run.dir", "hydra.sweep.dir")
+    replaced = ("engine", "hydra.run.dir", "hydra.sweep.dir")
     kept = [
         line
         for line in overrides
         if (key := line.lstrip("+").split("=", 1)[0]) not in replaced
         and not key.startswith("engine.")
     ]
-    return shlex.join(["fedfuse", *kept, "engine=serial", f"num_rounds={round_}"])
+    return shlex.join(["fedfuse", *kept, "engine=serial"])
 
 
 class Absences:

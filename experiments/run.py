@@ -196,7 +196,8 @@ def _watched(cfg: DictConfig, folder: Any, shared: Path | None, overrides: list[
         # A bug, if no client's: what was written may help to find it, so the folder stays.
         folder.fail(f"{type(error).__name__}: {error}")
         if isinstance(error, ClientFailedError):
-            _say(told(error, overrides))
+            saved = (folder.path / "checkpoint").is_dir()
+            _say(told(error, overrides, folder.path if saved else None))
             return 1
         raise
     return 0
