@@ -93,7 +93,7 @@ def _swept_keys(hydra: Hydra, parsed: list[Override]) -> set[str]:
         typed.name(item)
         for item in parsed
         if item.key_or_group.split(".")[0] in swept
-        and not item.input_line.startswith(("+", "~"))
+        and not str(item.input_line).startswith(("+", "~"))
         and OmegaConf.select(base, item.key_or_group, default=MISSING) is MISSING
     }
 

@@ -171,7 +171,9 @@ class Faulty:
         self._newest = newest.clone()
         self._letters = [
             Letter(
-                *head[:3],
+                client_id=head[0],
+                sent=head[1],
+                arrives=head[2],
                 copy=bool(head[3]),
                 knowledge=decode(self._kind.upload, arrays[n]) if n in arrays else None,
             )

@@ -11,7 +11,7 @@ import platform
 import sys
 from pathlib import Path
 
-NAMES = ("startup", "round", "batched", "scaling", "fusion", "methods", "engines")
+NAMES = ("startup", "round", "batched", "scaling", "fusion", "methods", "checkpoint", "engines")
 """In the order in which they run; one that does not exist is left out."""
 
 
