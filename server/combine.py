@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from fedfuse.declarations import declared
 from fedfuse.fusion.blocks import fits
 from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.fusion.weights import distances
 from fedfuse.select import PublicRounds
 from fedfuse.types import Fusion, KnowledgeBank, Teachers
 from server.cache import TargetCache
@@ -40,4 +42,11 @@ class FusePredictions:
         teachers = fusion.teachers.to("cpu")
         if self.cache is not None and isinstance(teachers, Teachers):
             teachers = self.cache.complete(teachers, round_)
-        return Fusion(teachers, weights)
+        metrics = dict(fusion.metrics)
+        if weights is not None and not weights.is_sparse and self._learns():
+            metrics |= distances(weights)
+        return Fusion(teachers, weights, metrics)
+
+    def _learns(self) -> bool:
+        """Tell whether the weights are learned, so that their collapse should be seen."""
+        return declared(self.pipeline.scorer, "learned", False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class KTpFL:
     steps: int = 10
     learning_rate: float = 1.0
     temperature: float = 1.0
+    learned: ClassVar[bool] = True  # the run logs how far the weights are from collapse
     _ids: Tensor = field(
         init=False, repr=False, default_factory=lambda: torch.zeros(0, dtype=torch.int64)
     )

@@ -78,3 +78,20 @@ def self_weight(weights: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
         own = torch.zeros(len(weights), dtype=values.dtype, device=values.device)
         return own.index_put_((rows[rows == columns],), values[rows == columns])
     return weights.diagonal().clone()
+
+
+def distances(weights: Float[Tensor, "K K"]) -> dict[str, float]:
+    """Return how far weights are from uniform and from the identity, each from 0 to 1.
+
+    The mean over the rows of the total variation distance ``sum_j |w_ij - u_ij| / 2``. Learned
+    weights that collapse end in one of the two: the plain mean, or everybody its own teacher.
+
+    >>> distances(torch.eye(4))
+    {'weights_from_uniform': 0.75, 'weights_from_identity': 0.0}
+    """
+    uniform = torch.full_like(weights, 1 / weights.shape[1])
+    identity = torch.eye(len(weights), dtype=weights.dtype, device=weights.device)
+    return {
+        f"weights_from_{name}": float((weights - other).abs().sum(dim=1).mean() / 2)
+        for name, other in (("uniform", uniform), ("identity", identity))
+    }
