@@ -40,8 +40,8 @@ def lineups(runs: Sequence[Run]) -> list[Lineup]:
         ConfigError: If runs of one federation and seed hold different data, or one method is
             there twice with one seed.
     """
-    flat = {run.path: flatten(run.config) for run in runs}
-    shared = [key for key in varying([*flat.values()]) if not _is_fusion(key) and key != "seed"]
+    flat = {run.path: _seedless(flatten(run.config)) for run in runs}
+    shared = [key for key in varying([*flat.values()]) if not _is_fusion(key)]
     federations: dict[str, list[Run]] = {}
     for run in runs:
         federations.setdefault(_label(flat[run.path], shared), []).append(run)
@@ -67,6 +67,19 @@ def lineups(runs: Sequence[Run]) -> list[Lineup]:
         ordered = {name: tuple(sorted(own, key=lambda r: r.seed)) for name, own in methods.items()}
         found.append(Lineup(label, ordered))
     return found
+
+
+def _seedless(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration without its seed, also where a part follows it (scorer.seed).
+
+    A part's seed that is set apart from the run's stays: it is a setting.
+    """
+    seed = config.get("seed")
+    return {
+        key: value
+        for key, value in config.items()
+        if not (key == "seed" or (key.endswith(".seed") and value == seed))
+    }
 
 
 def _check_same_data(runs: Sequence[Run]) -> None:

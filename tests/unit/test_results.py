@@ -91,6 +91,18 @@ def test_other_federations_are_kept_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_part_that_follows_the_seed_is_no_setting_of_its_own(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        path = write(tmp_path / f"s{seed}", seed=seed)
+        with (path / "config.yaml").open("a") as file:
+            file.write(f"scorer: {{seed: {seed}}}\n")
+    (lineup,) = lineups(load(tmp_path).runs)
+    assert list(lineup.methods) == ["knfu"]
+    config = tmp_path / "s1" / "config.yaml"
+    config.write_text(config.read_text().replace("scorer: {seed: 1}", "scorer: {seed: 7}"))
+    assert len(lineups(load(tmp_path).runs)[0].methods) == 2
+
+
 def test_run_without_a_baseline_of_its_own_uses_the_local_run(tmp_path: Path) -> None:
     for method in GAIN:
         write(tmp_path / method, method=method)
