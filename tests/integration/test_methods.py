@@ -93,7 +93,7 @@ def test_without_predictions_every_client_takes_as_many_steps_as_the_baseline(
     from server import app
 
     run_arm = app.run_arm
-    monkeypatch.setattr(app, "run_arm", lambda *a: (started.append(a[0]), run_arm(*a)))
+    monkeypatch.setattr(app, "run_arm", lambda *a, **k: (started.append(a[0]), run_arm(*a, **k))[1])
     monkeypatch.setattr(LoopTrainer, "fit", counted)
     assert run(tmp_path / "run", method, "model=mlp", "num_rounds=3", "warmup_rounds=1") == 0
     assert started == ["local", method]
