@@ -13,7 +13,7 @@ from fedfuse.attack import Attack, AttackStage, adversaries
 from fedfuse.errors import ConfigError
 from fedfuse.rng import Streams
 from fedfuse.types import FederatedData, MetricRow
-from server.loop import ADVERSARY_WEIGHT
+from server.record import ADVERSARY_WEIGHT
 
 
 @dataclass(frozen=True, slots=True)

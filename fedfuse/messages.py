@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from fedfuse.errors import KnowledgeError
 
@@ -176,12 +177,11 @@ def _failure(item: object) -> Failure:
     for name, kind in _FAILURE.items():
         if type(item[name]) is not kind:
             raise ValueError(f"'{name}' of another type")
-    return Failure(
-        **{
-            name: _printable(value[-LONGEST_TEXT:]) if isinstance(value, str) else value
-            for name, value in item.items()
-        }
-    )
+    told: dict[str, Any] = {
+        name: _printable(value[-LONGEST_TEXT:]) if isinstance(value, str) else value
+        for name, value in item.items()
+    }
+    return Failure(**told)
 
 
 def _printable(text: str) -> str:

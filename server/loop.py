@@ -10,19 +10,15 @@ import torch
 
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Combine
-from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.messages import Failure, Header
 from fedfuse.participation import Participants
 from fedfuse.select import PublicRounds
-from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
-from server.coverage import coverage
+from fedfuse.types import RoundRecord
 from server.link import Link
 from server.purse import Purse
+from server.record import record
 from server.reporters.protocol import Reporter
 from server.transport import Answer, Clients
-
-ADVERSARY_WEIGHT = "adversary_weight"
-"""Metric: the share of their weight that benign clients give adversaries, in the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +126,17 @@ def run_arm(
         rest = (
             federation.test(header, idle) if (idle := resting(header, local, fused, plan)) else None
         )
-        made = record(round_, local, fusion, fused, rest, len(asked), clock.seconds, plan)
+        made = record(
+            round_,
+            local,
+            fusion,
+            fused,
+            rest,
+            len(asked),
+            clock.seconds,
+            num_clients=plan.num_clients,
+            adversaries=plan.adversaries,
+        )
         reporter.round_done(arm, made)
         after(arm, made)
 
@@ -151,73 +157,6 @@ def stop_on_failure(answer: Answer, num_asked: int, plan: ServerPlan) -> None:
         if failure.is_mistake:
             raise FedfuseError(failure.error)
         raise ClientFailedError(failure)
-
-
-def record(
-    round_: int,
-    local: Answer,
-    fusion: Fusion | None,
-    fused: Answer,
-    rest: Answer | None,
-    num_asked: int,
-    seconds: dict[str, float],
-    plan: ServerPlan,
-) -> RoundRecord:
-    """Return the round's tidy metrics and its weights [K, K]."""
-    rows = [*_rows(round_, Phase.LOCAL, local.metrics), *_rows(round_, Phase.FUSED, fused.metrics)]
-    if rest is not None:
-        rows += _rows(round_, Phase.FUSED, rest.metrics)
-    weights = None
-    if fusion is not None and fusion.weights is not None:
-        ids = fusion.teachers.client_ids
-        if not fusion.weights.is_sparse:  # too many clients to keep a matrix of every round
-            # A client that did not answer keeps an all-zero row and column.
-            weights = torch.zeros(plan.num_clients, plan.num_clients)
-            weights[ids[:, None], ids[None, :]] = fusion.weights
-        for name, values in (
-            ("self_weight", self_weight(fusion.weights)),
-            ("effective_neighbours", effective_neighbours(fusion.weights)),
-        ):
-            rows += [
-                MetricRow(round_, client_id, Phase.FUSE, name, value)
-                for client_id, value in zip(ids.tolist(), values.tolist(), strict=True)
-            ]
-    rows += coverage(round_, local.knowledge, fusion)
-    if plan.adversaries and weights is not None:
-        benign = [i for i in ids.tolist() if i not in plan.adversaries]
-        given = weights[benign][:, list(plan.adversaries)].sum(dim=1)
-        if benign:
-            row = MetricRow(round_, -1, Phase.FUSE, ADVERSARY_WEIGHT, float(given.mean()))
-            rows.append(row)
-    for name, size in (
-        ("bytes_up", local.num_bytes),
-        ("bytes_down", local.asked_bytes + fused.num_bytes),
-        ("bytes_down_broadcast", local.asked_bytes + fused.broadcast_bytes),
-    ):
-        rows.append(MetricRow(round_, -1, Phase.FUSE, name, float(size)))
-    counts = {**local.counts, **fused.counts}
-    if num_asked < plan.num_clients:
-        counts.setdefault("participants", float(num_asked))
-    for name, value in counts.items():
-        rows.append(MetricRow(round_, -1, Phase.FUSE, name, value))
-    failures = {f.client_id: f for f in (*local.failures, *fused.failures)}
-    own = {} if fusion is None else fusion.metrics
-    rows += [MetricRow(round_, -1, Phase.FUSE, name, value) for name, value in own.items()]
-    model = None if fusion is None else fusion.model
-    return RoundRecord(round_, tuple(rows), weights, seconds, tuple(failures.values()), model)
-
-
-def _rows(round_: int, phase: Phase, metrics: ClientMetrics | None) -> list[MetricRow]:
-    if metrics is None:
-        return []
-    return [
-        MetricRow(round_, client_id, phase, name, value)
-        for client_id, values in zip(
-            metrics.client_ids.tolist(), metrics.values.tolist(), strict=True
-        )
-        for name, value in zip(metrics.names, values, strict=True)
-        if value == value  # a client without validation data has no such metric
-    ]
 
 
 class Clock:

@@ -1,0 +1,96 @@
+"""What a round leaves behind: tidy metrics and the weights that were used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from fedfuse.fusion.weights import effective_neighbours, self_weight
+from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
+from server.coverage import coverage
+from server.transport import Answer
+
+ADVERSARY_WEIGHT = "adversary_weight"
+"""Metric: the share of their weight that benign clients give adversaries, in the mean."""
+
+
+def record(
+    round_: int,
+    local: Answer,
+    fusion: Fusion | None,
+    fused: Answer,
+    rest: Answer | None,
+    num_asked: int,
+    seconds: dict[str, float],
+    *,
+    num_clients: int,
+    adversaries: Sequence[int] = (),
+) -> RoundRecord:
+    """Return the round's tidy metrics and its weights [K, K].
+
+    Args:
+        round_: The round.
+        local: What clients answered after training.
+        fusion: What the server made of it; None if there was nothing to make.
+        fused: What clients answered at the end.
+        rest: The metrics of those who did not take part; None if nobody rested.
+        num_asked: How many clients were asked to take part.
+        seconds: Wall time by phase.
+        num_clients: K.
+        adversaries: Who attacks, as the simulation knows and the server does not.
+    """
+    rows = [*_rows(round_, Phase.LOCAL, local.metrics), *_rows(round_, Phase.FUSED, fused.metrics)]
+    if rest is not None:
+        rows += _rows(round_, Phase.FUSED, rest.metrics)
+    weights = None
+    if fusion is not None and fusion.weights is not None:
+        ids = fusion.teachers.client_ids
+        if not fusion.weights.is_sparse:  # too many clients to keep a matrix of every round
+            # A client that did not answer keeps an all-zero row and column.
+            weights = torch.zeros(num_clients, num_clients)
+            weights[ids[:, None], ids[None, :]] = fusion.weights
+        for name, values in (
+            ("self_weight", self_weight(fusion.weights)),
+            ("effective_neighbours", effective_neighbours(fusion.weights)),
+        ):
+            rows += [
+                MetricRow(round_, client_id, Phase.FUSE, name, value)
+                for client_id, value in zip(ids.tolist(), values.tolist(), strict=True)
+            ]
+    rows += coverage(round_, local.knowledge, fusion)
+    if adversaries and weights is not None:
+        benign = [i for i in ids.tolist() if i not in adversaries]
+        given = weights[benign][:, list(adversaries)].sum(dim=1)
+        if benign:
+            row = MetricRow(round_, -1, Phase.FUSE, ADVERSARY_WEIGHT, float(given.mean()))
+            rows.append(row)
+    for name, size in (
+        ("bytes_up", local.num_bytes),
+        ("bytes_down", local.asked_bytes + fused.num_bytes),
+        ("bytes_down_broadcast", local.asked_bytes + fused.broadcast_bytes),
+    ):
+        rows.append(MetricRow(round_, -1, Phase.FUSE, name, float(size)))
+    counts = {**local.counts, **fused.counts}
+    if num_asked < num_clients:
+        counts.setdefault("participants", float(num_asked))
+    for name, value in counts.items():
+        rows.append(MetricRow(round_, -1, Phase.FUSE, name, value))
+    failures = {f.client_id: f for f in (*local.failures, *fused.failures)}
+    own = {} if fusion is None else fusion.metrics
+    rows += [MetricRow(round_, -1, Phase.FUSE, name, value) for name, value in own.items()]
+    model = None if fusion is None else fusion.model
+    return RoundRecord(round_, tuple(rows), weights, seconds, tuple(failures.values()), model)
+
+
+def _rows(round_: int, phase: Phase, metrics: ClientMetrics | None) -> list[MetricRow]:
+    if metrics is None:
+        return []
+    return [
+        MetricRow(round_, client_id, phase, name, value)
+        for client_id, values in zip(
+            metrics.client_ids.tolist(), metrics.values.tolist(), strict=True
+        )
+        for name, value in zip(metrics.names, values, strict=True)
+        if value == value  # a client without validation data has no such metric
+    ]
