@@ -105,10 +105,10 @@ def test_an_error_leaves_a_run_that_can_go_on(unbroken, tmp_path, monkeypatch, c
     folder = tmp_path / "run"
     real = loop.record
 
-    def interrupt(round_: int, *args: object):
+    def interrupt(round_: int, *args: object, **named: object):
         if round_ == 2:
             raise KeyboardInterrupt
-        return real(round_, *args)
+        return real(round_, *args, **named)
 
     monkeypatch.setattr(loop, "record", interrupt)
     assert main([*TINY, f"hydra.run.dir={folder}"]) == 130
