@@ -6,6 +6,7 @@ everything imported stands for a process, so that an instant costs no start-up.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -76,17 +77,27 @@ def series(kills: int, seed: int, folder: Path, overrides: tuple[str, ...] = RUN
             os.kill(process.pid, signal.SIGKILL)
             process.join()
             toll.kills += 1
+            if _finished(path):  # killed between the last file and the process's end
+                break
             if (path / "config.yaml").exists():
                 argv = [f"resume={path}"]
             else:
                 toll.early += 1
                 path = folder / f"run-{toll.runs}-{toll.early}"
                 argv = [*overrides, f"hydra.run.dir={path}"]
-        if process.exitcode:
+        if process.exitcode and not _finished(path):
             raise RuntimeError(f"exit code {process.exitcode} of fedfuse {' '.join(argv)}")
         same = all((path / f).read_bytes() == (unbroken / f).read_bytes() for f in FILES)
         toll.different += not same
     return toll
+
+
+def _finished(path: Path) -> bool:
+    record = path / "run.json"
+    try:
+        return bool(json.loads(record.read_text())["status"] == "finished")
+    except (OSError, ValueError):  # killed before the first of its files was written
+        return False
 
 
 def _start(argv: list[str]) -> multiprocessing.process.BaseProcess:
