@@ -43,7 +43,7 @@ def banks(draw):
     return bank, labels
 
 
-@pytest.mark.parametrize("config", shipped("scorer"))
+@pytest.mark.parametrize("config", list(shipped("scorer")))
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(drawn=banks())
 def test_scores_are_numbers(config, drawn):
@@ -54,7 +54,7 @@ def test_scores_are_numbers(config, drawn):
     assert not torch.isposinf(scores).any()
 
 
-@pytest.mark.parametrize("config", shipped("rule"))
+@pytest.mark.parametrize("config", list(shipped("rule")))
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(drawn=banks())
 def test_teachers_are_finite(config, drawn):
