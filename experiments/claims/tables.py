@@ -9,23 +9,46 @@ import numpy as np
 
 from experiments.claims.planted import mass_inside, precision_at, self_mass
 from experiments.results import TESTS, Lineup, Run, comparisons, lineups, load
-from fedfuse.compare import Comparison
+from fedfuse.compare import Comparison, compare
 from fedfuse.errors import ConfigError
 
 Row = Sequence[str]
 
 
+REFERENCE = "mean"
+"""Besides local training, methods are measured against the plain mean, where it is there."""
+
+
 def gains(folder: Path) -> Iterator[Row]:
-    """K1, K4, K9, K10: each method's gain over local training, per federation and test set."""
+    """K1, K4, K9, K10: gains over local training and over the plain mean, per test set."""
     yield (
-        "federation",
-        "method",
+        *("federation", "method"),
         *(f"{title}: local, gain [95%], +/−" for title in TESTS.values()),
+        *(f"{title}: over the mean" for title in TESTS.values()),
     )
     for lineup in _lineups(folder):
         found = {test: comparisons(lineup, test) for test in TESTS}
         for name in found["accuracy_own"]:
-            yield (lineup.label or "-", name, *(_gain(found[test][name]) for test in TESTS))
+            yield (
+                *(lineup.label or "-", name),
+                *(_gain(found[test][name]) for test in TESTS),
+                *(_over_mean(lineup, name, test) for test in TESTS),
+            )
+
+
+def _over_mean(lineup: Lineup, name: str, test: str) -> str:
+    """Return a method's gain over the plain mean, on the seeds that both have."""
+    others = {run.seed: run.arm.last(test) for run in lineup.methods.get(REFERENCE, ())}
+    pairs = [
+        (run.seed, ours, theirs)
+        for run in lineup.methods[name]
+        if (ours := run.arm.last(test)) is not None and (theirs := others.get(run.seed)) is not None
+    ]
+    if name == REFERENCE or not pairs:
+        return "-"
+    ours = np.stack([row for _, row, _ in pairs])
+    theirs = np.stack([row for _, _, row in pairs])
+    return _interval(compare(ours, theirs, seeds=tuple(seed for seed, _, _ in pairs)))
 
 
 def planted(folder: Path) -> Iterator[Row]:

@@ -41,25 +41,27 @@ def lineups(runs: Sequence[Run]) -> list[Lineup]:
             there twice with one seed.
     """
     flat = {run.path: _seedless(flatten(run.config)) for run in runs}
-    shared = [key for key in varying([*flat.values()]) if not _is_fusion(key)]
+    everybody = [*flat.values()]
+    shared = [key for key in varying(everybody) if not _is_fusion(key)]
     federations: dict[str, list[Run]] = {}
     for run in runs:
-        federations.setdefault(_label(flat[run.path], shared), []).append(run)
+        label = _label(flat[run.path], shared, everybody)
+        federations.setdefault(label, []).append(run)
     # What tells two settings of one method apart, a sweep over beta for instance.
-    variants = {
-        method: [
-            key
-            for key in varying([flat[run.path] for run in runs if run.method == method])
-            if _is_fusion(key)
-        ]
+    alike = {
+        method: [flat[run.path] for run in runs if run.method == method]
         for method in dict.fromkeys(run.method for run in runs)
+    }
+    variants = {
+        method: [key for key in varying(configs) if _is_fusion(key)]
+        for method, configs in alike.items()
     }
     found = []
     for label, members in federations.items():
         _check_same_data(members)
         methods: dict[str, list[Run]] = {}
         for run in members:
-            variant = _label(flat[run.path], variants[run.method])
+            variant = _label(flat[run.path], variants[run.method], alike[run.method])
             name = f"{run.method} ({variant})" if variant else run.method
             methods.setdefault(name, []).append(run)
         for name, own in methods.items():
@@ -141,15 +143,37 @@ def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({text(config.get(key, absent)) for config in configs}) > 1]
 
 
-def _label(config: Mapping[str, Any], keys: Sequence[str]) -> str:
+TARGET = "_target_"
+
+
+def _label(
+    config: Mapping[str, Any], keys: Sequence[str], others: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return what tells a configuration from others, in a few words.
+
+    Where two parts differ, their names tell them apart; a part's own settings are told only where
+    the same part comes with several.
+    """
+    told = []
+    for key in keys:
+        group, _, end = key.rpartition(".")
+        part = f"{group}.{TARGET}"
+        if end != TARGET and part in keys:
+            same = [other for other in others if other.get(part) == config.get(part)]
+            if not varying([{key: other.get(key)} for other in same]):
+                continue
+        if key in config:
+            told.append(key)
     # partitioner.alpha is alpha to a reader, unless another key ends alike.
-    last = [key.rsplit(".", 1)[-1] for key in keys]
-    names = [end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)]
-    return ", ".join(
-        f"{name} {text(config[key])}"
-        for key, name in zip(keys, names, strict=True)
-        if key in config
-    )
+    last = [key.rsplit(".", 1)[-1] for key in told]
+    words = []
+    for key, end in zip(told, last, strict=True):
+        if end == TARGET:
+            name = str(config[key] or "none").rsplit(".", 1)[-1].lower()
+            words.append(f"{key.rpartition('.')[0]} {name}")
+        else:
+            words.append(f"{end if last.count(end) == 1 else key} {text(config[key])}")
+    return ", ".join(words)
 
 
 def text(value: Any) -> str:

@@ -91,6 +91,25 @@ def test_other_federations_are_kept_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_parts_are_told_apart_by_name_and_by_settings_only_where_needed(tmp_path: Path) -> None:
+    codecs = (
+        "{_target_: null}",
+        "{_target_: a.b.Fp16, delta: false}",
+        "{_target_: a.b.Cfd, delta: true, bits: 1}",
+        "{_target_: a.b.Cfd, delta: true, bits: 2}",
+    )
+    for number, codec in enumerate(codecs):
+        with (write(tmp_path / f"r{number}") / "config.yaml").open("a") as file:
+            file.write(f"codec: {codec}\n")
+    (lineup,) = lineups(load(tmp_path).runs)
+    assert list(lineup.methods) == [
+        "knfu (codec none)",
+        "knfu (codec fp16)",
+        "knfu (codec cfd, bits 1)",
+        "knfu (codec cfd, bits 2)",
+    ]
+
+
 def test_part_that_follows_the_seed_is_no_setting_of_its_own(tmp_path: Path) -> None:
     for seed in (0, 1):
         path = write(tmp_path / f"s{seed}", seed=seed)
