@@ -40,8 +40,8 @@ def lineups(runs: Sequence[Run]) -> list[Lineup]:
         ConfigError: If runs of one federation and seed hold different data, or one method is
             there twice with one seed.
     """
-    flat = {run.path: _seedless(flatten(run.config)) for run in runs}
-    everybody = [*flat.values()]
+    everybody = _seedless([flatten(run.config) for run in runs])
+    flat = {run.path: config for run, config in zip(runs, everybody, strict=True)}
     shared = [key for key in varying(everybody) if not _is_fusion(key)]
     federations: dict[str, list[Run]] = {}
     for run in runs:
@@ -71,17 +71,21 @@ def lineups(runs: Sequence[Run]) -> list[Lineup]:
     return found
 
 
-def _seedless(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration without its seed, also where a part follows it (scorer.seed).
+def _seedless(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return configurations without their seed, also where a part follows it (scorer.seed).
 
-    A part's seed that is set apart from the run's stays: it is a setting.
+    A part's seed that is not the run's in every one of them stays: it is a setting.
     """
-    seed = config.get("seed")
-    return {
-        key: value
-        for key, value in config.items()
-        if not (key == "seed" or (key.endswith(".seed") and value == seed))
+    keys = {key for config in configs for key in config if key.endswith(".seed")}
+    follow = {
+        key
+        for key in keys
+        if all(config[key] == config.get("seed") for config in configs if key in config)
     }
+    return [
+        {key: value for key, value in config.items() if key != "seed" and key not in follow}
+        for config in configs
+    ]
 
 
 def _check_same_data(runs: Sequence[Run]) -> None:

@@ -114,7 +114,7 @@ def test_part_that_follows_the_seed_is_no_setting_of_its_own(tmp_path: Path) -> 
     for seed in (0, 1):
         path = write(tmp_path / f"s{seed}", seed=seed)
         with (path / "config.yaml").open("a") as file:
-            file.write(f"scorer: {{seed: {seed}}}\n")
+            file.write(f"scorer: {{seed: {seed}}}\ndataset: {{seed: 0}}\n")
     (lineup,) = lineups(load(tmp_path).runs)
     assert list(lineup.methods) == ["knfu"]
     config = tmp_path / "s1" / "config.yaml"
