@@ -13,13 +13,13 @@ def test_honest_messages_are_accepted():
 
 
 def test_mutated_messages_end_in_knowledge_or_in_quarantine():
-    findings = fuzz(payload_cases(), 1000, seed=1)
+    findings = fuzz(payload_cases(), 600, seed=1)
     assert findings.crashes == []
     assert findings.slowest < 2
     assert findings.growth < 100
-    assert findings.outcomes["refused"] > 300
-    assert findings.outcomes["accepted"] > 30
-    assert findings.outcomes["some clients refused"] > 5
+    assert findings.outcomes["refused"] > 150
+    assert findings.outcomes["accepted"] > 15
+    assert findings.outcomes["some clients refused"] > 2
 
 
 def test_the_fuzzer_notices_a_crash():
