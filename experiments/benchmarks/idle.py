@@ -15,9 +15,11 @@ from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from clients.app import make_client_app
+from clients.link import Link
 from clients.places import StatePlan
 from clients.state import ClientStates
 from fedfuse.data.sites import hosted
+from fedfuse.exchange.kind import PREDICTIONS, Kind
 from fedfuse.messages import Header
 from fedfuse.types import KnowledgeBank, Space, Teachers
 from server.patience import Patience
@@ -61,18 +63,20 @@ class IdleNode:
     data: _Data = field(default_factory=_Data)
     inputs: _Inputs = field(default_factory=_Inputs)
     states: ClientStates = field(default_factory=ClientStates)
+    link: Link = field(default_factory=Link)
+    kind: Kind = PREDICTIONS
     make_optimizer: Any = None
     on_client_done: Callable[[int], None] = lambda _: None
 
     def train(
-        self, _: str, __: int, client_ids: tuple[int, ...], **___: bool
+        self, _: Header, client_ids: tuple[int, ...]
     ) -> tuple[KnowledgeBank, None, list[Any]]:
         """Return logits of zeros."""
         ids = torch.tensor(client_ids)
         logits = torch.zeros(len(ids), PUBLIC, CLASSES)
         return KnowledgeBank(ids, logits, torch.ones_like(ids)), None, []
 
-    def distil(self, *_: object, **__: bool) -> tuple[None, list[Any]]:
+    def distil(self, *_: object) -> tuple[None, list[Any]]:
         """Take the teachers and do nothing with them."""
         return None, []
 
