@@ -1,4 +1,4 @@
-"""Turn a configuration into the parts of a run: data, clients, server.
+"""Turn a configuration into what server and clients share; `build_node` and `build_server` go on.
 
 Every process of a run builds its own parts from the same configuration, so nothing but the
 configuration has to travel to a worker or another host.
@@ -6,34 +6,24 @@ configuration has to travel to a worker or another host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from clients.exchange import Exchange
-from clients.link import Link
-from clients.plan import ClientPlan
-from clients.sharing import Sharing
-from clients.steps import Node
-from experiments.attacked import attackers, build_attack
-from experiments.channel import build_cache, build_channel, check_confidence
+from experiments.channel import build_channel
 from experiments.instantiate import instantiate
-from experiments.private import build_privacy
 from fedfuse.codec import Channel
 from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
-from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
-from fedfuse.exchange.kind import PREDICTIONS, Combine
 from fedfuse.fusion.pipeline import Pipeline
-from fedfuse.models.plan import as_plan, build_checked, describe
-from fedfuse.participation import Participants
-from fedfuse.partition import preview
-from fedfuse.protocols import DistillLoss, ModelPlan
+from fedfuse.models.plan import as_plan
+from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, Select
 from fedfuse.train.batched import BatchedTrainer
@@ -41,17 +31,6 @@ from fedfuse.train.optimizers import spare_compiler
 from fedfuse.train.precision import Precision
 from fedfuse.train.trainer import LoopTrainer, Trainer
 from fedfuse.types import FederatedData
-from server.app import ServerSetup
-from server.cache import TargetCache
-from server.combine import FusePredictions
-from server.link import Link as ServerLink
-from server.loop import ServerPlan
-from server.purse import Purse
-from server.reporters.protocol import Reporter, RunInfo
-from server.student import AlsoTeach, ServerModel
-
-BASELINE = "local"
-"""The arm every method is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,192 +117,6 @@ def build_select(cfg: DictConfig) -> Select:
 def build_rounds(cfg: DictConfig, data: FederatedData) -> PublicRounds:
     """Return the public samples of each round."""
     return PublicRounds(build_select(cfg), data.public, Streams(cfg.seed))
-
-
-def build_sharing(parts: Parts) -> Sharing:
-    """Return what happens to predictions before they leave a client."""
-    privacy = build_privacy(parts.cfg, build_rounds(parts.cfg, parts.data))
-    if privacy is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
-        raise ConfigError(
-            "A privacy mechanism protects predictions, and this method exchanges something else",
-            got=f"privacy={target_name(parts.cfg.privacy)}, exchange={brief(parts.cfg.exchange)}",
-            next_step="Set privacy=none, or choose a method that exchanges predictions.",
-        )
-    attack = build_attack(parts.cfg, parts.data)
-    if attack is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
-        raise ConfigError(
-            "An attack forges predictions, and this method exchanges something else",
-            got=f"attack={target_name(parts.cfg.attack)}, exchange={brief(parts.cfg.exchange)}",
-            next_step="Set attack=none, or choose a method that exchanges predictions.",
-        )
-    return Sharing(attack=attack, privacy=privacy)
-
-
-def build_node(
-    parts: Parts,
-    client_ids: Sequence[int],
-    on_client_done: Callable[[int], None] = lambda _: None,
-) -> Node:
-    """Return the node that hosts ``client_ids``."""
-    cfg = parts.cfg
-    client = cfg.client
-    loss: DistillLoss | None = None
-    if parts.pipeline is not None:
-        loss = instantiate(cfg.distill, "distill")
-    return Node(
-        client_ids=tuple(client_ids),
-        data=parts.data,
-        models=parts.models,
-        make_optimizer=fastest(instantiate(cfg.optimizer, "optimizer")),
-        loss=loss,
-        plan=ClientPlan(
-            batch_size=client.batch_size,
-            local_epochs=client.local_epochs,
-            distill_epochs=client.distill_epochs,
-            distill_batch_size=client.distill_batch_size,
-            private_weight=client.private_weight,
-            init=client.init,
-            optimizer_state=client.optimizer_state,
-            threads=client.threads,
-            share_class_distribution=client.share_class_distribution,
-            budget=cfg.budget,
-            guard=client.guard,
-            eval_batch_size=cfg.evaluation.batch_size,
-        ),
-        streams=Streams(cfg.seed),
-        exchange=parts.exchange,
-        select=build_select(cfg),
-        familiarity=instantiate(cfg.familiarity, "familiarity"),
-        sharing=build_sharing(parts),
-        attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
-        shadows=cfg.evaluation.shadow_models,
-        link=Link(parts.channel),
-        trainer=build_trainer(cfg, parts.exchange),
-        device=build_device(client.device, "client.device"),
-        isolates=not cfg.server.fail_fast,
-        on_client_done=on_client_done,
-    )
-
-
-def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
-    """Return what the server needs, and check that it will get it."""
-    cfg, data = parts.cfg, parts.data
-    if parts.pipeline is not None:
-        check_confidence(cfg, parts.pipeline)
-        scorer = parts.pipeline.scorer
-        if declared(scorer, "needs_labels", False) and data.public.labels is None:
-            raise ConfigError(
-                "The scorer needs labels of the public samples, and this public set has none",
-                got=f"public set: {data.public.source}",
-                next_step="Choose another scorer.epd, or public=held_out.",
-            )
-        needs_distribution = declared(scorer, "needs_class_distribution", False)
-        if needs_distribution and not cfg.client.share_class_distribution:
-            raise ConfigError(
-                "The scorer needs each client's label histogram, which may not leave the client",
-                got="client.share_class_distribution=false",
-                next_step="Set client.share_class_distribution=true to allow it.",
-            )
-    public = build_rounds(cfg, data)
-    device = build_device(cfg.server.device, "server.device")
-    cache = build_cache(cfg, parts.pipeline, data.num_classes, public)
-    combine = build_combine(parts, public, device, cache)
-    arms, combines = arms_of(cfg, combine)
-    return ServerSetup(
-        info=RunInfo(
-            method=cfg.method.name,
-            arms=arms,
-            num_clients=cfg.num_clients,
-            num_rounds=cfg.num_rounds,
-            dataset=data.name,
-            partitioner=brief(cfg.partitioner) if cfg.sites._target_ is None else "own data",
-            model=describe(parts.models, cfg.num_clients),
-            # A server that sees nobody's private data has nothing to show.
-            preview=preview(counts) if (counts := data.class_counts()).any() else "",
-            config=cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)),
-        ),
-        combines=combines,
-        plan=ServerPlan(
-            num_clients=cfg.num_clients,
-            num_rounds=cfg.num_rounds,
-            warmup_rounds=cfg.warmup_rounds,
-            equal_steps=cfg.budget != "rounds",
-            evaluate_every=cfg.evaluation.every,
-            fail_fast=cfg.server.fail_fast,
-            public=public,
-            participants=build_participants(cfg, data),
-            adversaries=attackers(cfg),
-            device=device,
-            link=ServerLink(parts.channel, cache),
-            purse=Purse(cfg.budget_bytes or None),
-        ),
-        data=data,
-        reporter=reporter,
-        kind=parts.exchange.kind(parts.models, data),
-        faults=instantiate(cfg.faults, "faults"),
-    )
-
-
-def build_participants(cfg: DictConfig, data: FederatedData) -> Participants:
-    """Return who takes part in each round."""
-    sizes = tuple(len(client.train) for client in data.clients)
-    sampler = instantiate(cfg.participation, "participation")
-    return Participants(sampler, sizes, Streams(cfg.seed))
-
-
-def build_combine(
-    parts: Parts, public: PublicRounds, device: torch.device, cache: TargetCache | None
-) -> Combine | None:
-    """Return what the server makes of the clients' knowledge; None if they learn alone."""
-    own = parts.exchange.combine(parts.models, parts.data)
-    fuse: Combine | None = own
-    if own is None and parts.pipeline is not None:
-        fuse = FusePredictions(parts.pipeline, public, device, cache)
-    factory = instantiate(parts.cfg.student, "student")
-    if factory is None:
-        return fuse
-    if own is not None or fuse is None:
-        raise ConfigError(
-            "A model on the server learns from fused predictions, and this method has none",
-            got=f"student={target_name(parts.cfg.student)}, method={parts.cfg.method.name}",
-            next_step="Set student=none, or choose a method that fuses predictions.",
-        )
-    student = build_student(parts, as_plan(factory), public, device)
-    return AlsoTeach(fuse, student, relays=parts.cfg.server.student_teaches)
-
-
-def build_student(
-    parts: Parts, plan: ModelPlan, public: PublicRounds, device: torch.device
-) -> ServerModel:
-    """Return the server's own model; it starts from weights that no client has."""
-    cfg, data, streams = parts.cfg, parts.data, Streams(parts.cfg.seed)
-    entropy = streams.entropy("init", "server")
-    model = build_checked(plan, 0, data.input_shape, data.num_classes, entropy)
-    return ServerModel(
-        model=model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        make_optimizer=fastest(instantiate(cfg.optimizer, "optimizer")),
-        loss=instantiate(cfg.distill, "distill"),
-        data=data,
-        rounds=public,
-        streams=streams,
-        epochs=cfg.server.student_epochs,
-        batch_size=cfg.client.distill_batch_size,
-        device=device,
-    )
-
-
-def arms_of(
-    cfg: DictConfig, combine: Combine | None
-) -> tuple[tuple[str, ...], dict[str, Combine | None]]:
-    """Return the arms in the order they run, and what the server does in each.
-
-    The baseline runs first, so that the gain over it can be shown while the method runs. A method
-    that exchanges nothing is its own baseline.
-    """
-    method = cfg.method.name
-    if combine is None or cfg.baseline == "none":
-        return (method,), {method: combine}
-    return (BASELINE, method), {BASELINE: None, method: combine}
 
 
 def build_trainer(cfg: DictConfig, exchange: Exchange) -> Trainer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from experiments.build import Parts, brief, build_node, target_name
+from experiments.build import Parts, brief, target_name
+from experiments.build_node import build_node
 from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import ConfigError

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from experiments import baselines
 from experiments.attacked import attacked
 from experiments.break_even import break_even
-from experiments.build import BASELINE, Parts, build_parts, build_server
+from experiments.build import Parts, build_parts
+from experiments.build_server import BASELINE, build_server
 from experiments.compatible import check_compatible
 from experiments.engines.hosting import check_sites
 from experiments.faulted import faulted

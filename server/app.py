@@ -14,12 +14,13 @@ from fedfuse.faults import Faults
 from fedfuse.memory import collect, give_back
 from fedfuse.messages import Header
 from fedfuse.types import FederatedData, RoundRecord
+from server.answer import Clients
 from server.checkpoint import Checkpoints, Saved
 from server.faults import Faulty
 from server.loop import ServerPlan, run_arm
 from server.patience import Patience
 from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
-from server.transport import Clients, Federation
+from server.transport import Federation
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from fedfuse.faults import Fate, Faults
 from fedfuse.messages import Header
 from fedfuse.rng import Streams
 from fedfuse.wire import decode, encode
-from server.transport import Answer, Federation
+from server.answer import Answer
+from server.transport import Federation
 
 PARTICIPANTS = "participants"
 """Metric: clients whose upload counted in the round."""

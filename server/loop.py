@@ -14,11 +14,11 @@ from fedfuse.messages import Failure, Header
 from fedfuse.participation import Participants
 from fedfuse.select import PublicRounds
 from fedfuse.types import RoundRecord
+from server.answer import Answer, Clients
 from server.link import Link
 from server.purse import Purse
 from server.record import record
 from server.reporters.protocol import Reporter
-from server.transport import Answer, Clients
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import torch
 
 from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
+from server.answer import Answer
 from server.coverage import coverage
-from server.transport import Answer
 
 ADVERSARY_WEIGHT = "adversary_weight"
 """Metric: the share of their weight that benign clients give adversaries, in the mean."""

@@ -4,87 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
-import numpy as np
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from safetensors.torch import save
 from torch import Tensor
 
-from fedfuse.codec.parcel import LENGTHS, Parcel
+from fedfuse.codec.parcel import Parcel
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import PREDICTIONS, Download, Kind, Upload
 from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
 from fedfuse.messages import (
-    ACKNOWLEDGED,
-    CLIENTS,
     DISTILL,
-    HEADER,
     HELLO,
     LOAD,
-    REQUEST,
-    RESTARTED,
     SAVE,
     STATES,
-    TEACHERS,
     TEST,
     TRAIN,
     Failure,
     Header,
 )
 from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
-from fedfuse.wire import Expectation, decode, encode
+from fedfuse.wire import Expectation, decode
+from server.answer import Answer
 from server.hello import read_hello
 from server.link import Link, distinct_bytes
 from server.patience import Patience
 from server.replies import Arrays, Question, odd_ones_out, quarantine, read_reply
-
-CHUNK = 32
-"""Clients whose states travel in one message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the clients answered in one phase.
-
-    Args:
-        knowledge: What they shared, if they were asked for it and anyone answered.
-        metrics: Their metrics, likewise.
-        failures: The clients that could not finish.
-        num_bytes: Size of the arrays of knowledge that were exchanged.
-        broadcast_bytes: The same, if what several clients get alike leaves the server once.
-        asked_bytes: Size of what clients were told beside whom it concerns, to be able to answer.
-        counts: Numbers of the phase for the federation as a whole, by name of the metric.
-    """
-
-    knowledge: Upload | None
-    metrics: ClientMetrics | None
-    failures: tuple[Failure, ...]
-    num_bytes: int
-    broadcast_bytes: int = 0
-    asked_bytes: int = 0
-    counts: Mapping[str, float] = field(default_factory=dict)
-
-
-class Clients(Protocol):
-    """Whoever takes part: the federation itself, or one to which faults happen."""
-
-    def train(self, header: Header, client_ids: Sequence[int]) -> Answer:
-        """Let the clients train and, if the header says so, share and evaluate."""
-        ...
-
-    def distil(
-        self, header: Header, client_ids: Sequence[int], teachers: Download | None
-    ) -> Answer:
-        """Send each client what it learns from, or nothing, and let it learn."""
-        ...
-
-    def test(self, header: Header, client_ids: Sequence[int]) -> Answer:
-        """Evaluate clients as they are."""
-        ...
+from server.requests import Hosts, about_states, compose, exchanged
 
 
 class Federation:
@@ -187,25 +134,7 @@ class Federation:
         self, header: Header, message_type: str, states: Mapping[int, dict[str, Tensor]] | None
     ) -> Iterator[tuple[Message, Message]]:
         """Ask all nodes about a few of their clients at a time, so that messages stay small."""
-        known = {
-            node_id: [i for i in hosted if states is None or i in states]
-            for node_id, hosted in self._hosts.items()
-        }
-        for first in range(0, max(map(len, known.values()), default=0), CHUNK):
-            messages = []
-            for node_id, hosted in known.items():
-                if not (ids := hosted[first : first + CHUNK]):
-                    continue
-                content = RecordDict(
-                    {
-                        HEADER: ConfigRecord(header.fields()),  # type: ignore[arg-type]
-                        CLIENTS: _array_record({"client_ids": np.array(ids, dtype=np.int64)}),
-                    }
-                )
-                if states is not None:
-                    flat = {f"{i}/{name}": v for i in ids for name, v in states[i].items()}
-                    content[STATES] = _array_record({STATES: np.frombuffer(save(flat), np.uint8)})
-                messages.append(Message(content, node_id, message_type))
+        for messages in about_states(self._hosts, message_type, header, states):
             for message, reply in self._patience.ask(self._grid, messages):
                 if isinstance(reply, str):
                     raise FedfuseError(
@@ -216,7 +145,7 @@ class Federation:
 
     def _meet(
         self, fingerprints: tuple[str, str], num_clients: int, num_nodes: int | None
-    ) -> dict[int, tuple[int, ...]]:
+    ) -> Hosts:
         """Return which clients each node hosts, once enough nodes have come."""
         hosts: dict[int, tuple[int, ...]] = {}
         for found in self._patience.arrivals(self._grid):
@@ -244,44 +173,15 @@ class Federation:
         teachers: Download | None,
         restarted: Sequence[int] = (),
     ) -> Answer:
-        wanted = set(client_ids)
-        messages: list[Message] = []
-        asked: dict[int, tuple[int, ...]] = {}
-        num_bytes = asked_bytes = 0
+        """Ask those of the clients that are wanted, and read what they answer."""
         sent = (
             self._link.write(teachers, header.round) if isinstance(teachers, Teachers) else teachers
         )
-        for node_id, hosted in self._hosts.items():
-            ids = tuple(i for i in hosted if i in wanted)
-            if not ids:
-                continue
-            addressed: dict[str, np.ndarray] = {"client_ids": np.array(ids, dtype=np.int64)}
-            known = self._link.acknowledged(ids) if header.share else None
-            if known is not None:
-                addressed[ACKNOWLEDGED] = np.array(known, dtype=np.int32)
-            wanted_rows = self._link.request(header.round) if header.share else None
-            if wanted_rows is not None:
-                addressed[REQUEST] = wanted_rows.numpy()
-            asked_bytes += sum(a.nbytes for k, a in addressed.items() if k != "client_ids")
-            if wanted_rows is not None:  # every client is told, also where a node hosts many
-                asked_bytes += wanted_rows.nbytes * (len(ids) - 1)
-            content = RecordDict(
-                {
-                    HEADER: ConfigRecord(header.fields()),  # type: ignore[arg-type]
-                    CLIENTS: _array_record(addressed),
-                }
-            )
-            if gone := [i for i in ids if i in restarted]:
-                self._link.lost(gone)
-                content[RESTARTED] = _array_record({"client_ids": np.array(gone, dtype=np.int64)})
-            if sent is not None:
-                positions = torch.searchsorted(sent.client_ids, torch.tensor(ids))
-                theirs = sent.rows(positions)
-                arrays = theirs.arrays() if isinstance(theirs, Parcel) else encode(theirs)
-                num_bytes += _exchanged(arrays)
-                content[TEACHERS] = _array_record(arrays)
-            asked[node_id] = ids
-            messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
+        self._link.lost(restarted)
+        requests = compose(
+            self._hosts, message_type, header, client_ids, sent, restarted, self._link
+        )
+        asked, num_bytes = requests.asked, requests.num_bytes
         num_public, kind = self._num_public(header.round), self._kind
         phase = message_type.rsplit(".", 1)[-1]
 
@@ -304,7 +204,7 @@ class Federation:
             self._on_silence(sorted(i for node_id in node_ids for i in asked[node_id]), seconds)
 
         usual = self._usual.get(message_type, 0.0)
-        for message, reply in self._patience.ask(self._grid, messages, silent, usual):
+        for message, reply in self._patience.ask(self._grid, requests.messages, silent, usual):
             self._usual[message_type] = max(usual, time.monotonic() - begun)
             node_ids = asked[message.metadata.dst_node_id]
             self._on_answer(node_ids)
@@ -314,7 +214,7 @@ class Federation:
             question = Question(node_ids, header, phase, expect, decode_upload)
             read = read_reply(reply.content, question)
             failures += read.failures
-            num_bytes += _exchanged(read.arrays)
+            num_bytes += exchanged(read.arrays)
             if read.knowledge is not None:
                 banks.append(read.knowledge)
             if read.metrics is not None:
@@ -330,7 +230,7 @@ class Federation:
             metrics=ClientMetrics.stack(metrics) if metrics else None,
             failures=tuple(sorted(failures, key=lambda failure: failure.client_id)),
             num_bytes=num_bytes if self._kind.counted else 0,
-            asked_bytes=asked_bytes,
+            asked_bytes=requests.asked_bytes,
             broadcast_bytes=_distinct(sent, num_bytes) if self._kind.counted else 0,
         )
 
@@ -361,22 +261,3 @@ def _distinct(sent: Download | Parcel | None, num_bytes: int) -> int:
     if isinstance(sent, ModelBank | ClassKnowledge):
         return sum(map(len, {message.numpy().tobytes() for message in sent.messages()}))
     return distinct_bytes(sent) if isinstance(sent, Teachers | Parcel) else num_bytes
-
-
-def _array_record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
-
-
-def _exchanged(arrays: dict[str, np.ndarray]) -> int:
-    """Return the bytes of the exchanged knowledge: all but what addresses and names it.
-
-    Those are per message, and results must not depend on how many clients share one.
-    """
-    return sum(
-        array.nbytes
-        for name, array in arrays.items()
-        if name not in _ENVELOPE and not name.startswith(LENGTHS)
-    )
-
-
-_ENVELOPE = frozenset({"client_ids", "space", "sizes"})

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from experiments.benchmarks.family import cpu_seconds, family
-from experiments.build import build_parts, build_server
+from experiments.build import build_parts
+from experiments.build_server import build_server
 from fedfuse.types import RoundRecord
 from server.reporters.memory import Memory
 

@@ -11,7 +11,8 @@ from flwr.app import Context
 from omegaconf import DictConfig, OmegaConf
 
 from clients.steps import Node
-from experiments.build import Parts, build_node, build_parts
+from experiments.build import Parts, build_parts
+from experiments.build_node import build_node
 from fedfuse.data.sites import hosted
 from fedfuse.errors import ConfigError, FedfuseError
 

@@ -19,7 +19,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid
 from omegaconf import DictConfig
 
-from experiments.build import build_parts, build_server
+from experiments.build import build_parts
+from experiments.build_server import build_server
 from fedfuse.types import RoundRecord
 from server.app import make_server_app
 from server.checkpoint import Checkpoints

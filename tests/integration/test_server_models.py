@@ -11,7 +11,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from experiments.build import build_data, build_parts, build_student
+from experiments.build import build_data, build_parts
+from experiments.build_server import build_student
 from experiments.run import main
 from experiments.server_model import load_server_model
 from fedfuse.data.tensors import to_inputs

@@ -7,7 +7,8 @@ import torch
 from omegaconf import OmegaConf
 
 from experiments import baselines, compose
-from experiments.build import build_node, build_parts
+from experiments.build import build_parts
+from experiments.build_node import build_node
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.train.work import samples_processed, schedule, steps_to_process
 from fedfuse.types import Space, Teachers

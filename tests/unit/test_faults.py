@@ -14,8 +14,8 @@ from fedfuse.faults import Churn, Dropout, Fate, Messages, Restarts, Stragglers
 from fedfuse.messages import Header
 from fedfuse.rng import Streams
 from fedfuse.types import KnowledgeBank, Space, Teachers
+from server.answer import Answer
 from server.faults import Faulty
-from server.transport import Answer
 
 K, ROUNDS = 4, 8
 

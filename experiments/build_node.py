@@ -1,0 +1,92 @@
+"""Turn the parts of a run into a node and its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from clients.link import Link
+from clients.plan import ClientPlan
+from clients.sharing import Sharing
+from clients.steps import Node
+from experiments.attacked import build_attack
+from experiments.build import (
+    Parts,
+    brief,
+    build_device,
+    build_rounds,
+    build_select,
+    build_trainer,
+    fastest,
+    target_name,
+)
+from experiments.instantiate import instantiate
+from experiments.private import build_privacy
+from fedfuse.errors import ConfigError
+from fedfuse.exchange.kind import PREDICTIONS
+from fedfuse.protocols import DistillLoss
+from fedfuse.rng import Streams
+
+
+def build_sharing(parts: Parts) -> Sharing:
+    """Return what happens to predictions before they leave a client."""
+    privacy = build_privacy(parts.cfg, build_rounds(parts.cfg, parts.data))
+    if privacy is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
+        raise ConfigError(
+            "A privacy mechanism protects predictions, and this method exchanges something else",
+            got=f"privacy={target_name(parts.cfg.privacy)}, exchange={brief(parts.cfg.exchange)}",
+            next_step="Set privacy=none, or choose a method that exchanges predictions.",
+        )
+    attack = build_attack(parts.cfg, parts.data)
+    if attack is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
+        raise ConfigError(
+            "An attack forges predictions, and this method exchanges something else",
+            got=f"attack={target_name(parts.cfg.attack)}, exchange={brief(parts.cfg.exchange)}",
+            next_step="Set attack=none, or choose a method that exchanges predictions.",
+        )
+    return Sharing(attack=attack, privacy=privacy)
+
+
+def build_node(
+    parts: Parts,
+    client_ids: Sequence[int],
+    on_client_done: Callable[[int], None] = lambda _: None,
+) -> Node:
+    """Return the node that hosts ``client_ids``."""
+    cfg = parts.cfg
+    client = cfg.client
+    loss: DistillLoss | None = None
+    if parts.pipeline is not None:
+        loss = instantiate(cfg.distill, "distill")
+    return Node(
+        client_ids=tuple(client_ids),
+        data=parts.data,
+        models=parts.models,
+        make_optimizer=fastest(instantiate(cfg.optimizer, "optimizer")),
+        loss=loss,
+        plan=ClientPlan(
+            batch_size=client.batch_size,
+            local_epochs=client.local_epochs,
+            distill_epochs=client.distill_epochs,
+            distill_batch_size=client.distill_batch_size,
+            private_weight=client.private_weight,
+            init=client.init,
+            optimizer_state=client.optimizer_state,
+            threads=client.threads,
+            share_class_distribution=client.share_class_distribution,
+            budget=cfg.budget,
+            guard=client.guard,
+            eval_batch_size=cfg.evaluation.batch_size,
+        ),
+        streams=Streams(cfg.seed),
+        exchange=parts.exchange,
+        select=build_select(cfg),
+        familiarity=instantiate(cfg.familiarity, "familiarity"),
+        sharing=build_sharing(parts),
+        attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
+        shadows=cfg.evaluation.shadow_models,
+        link=Link(parts.channel),
+        trainer=build_trainer(cfg, parts.exchange),
+        device=build_device(client.device, "client.device"),
+        isolates=not cfg.server.fail_fast,
+        on_client_done=on_client_done,
+    )

@@ -1,0 +1,52 @@
+"""What the clients answer in one phase, and who can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fedfuse.exchange.kind import Download, Upload
+from fedfuse.messages import Failure, Header
+from fedfuse.types import ClientMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the clients answered in one phase.
+
+    Args:
+        knowledge: What they shared, if they were asked for it and anyone answered.
+        metrics: Their metrics, likewise.
+        failures: The clients that could not finish.
+        num_bytes: Size of the arrays of knowledge that were exchanged.
+        broadcast_bytes: The same, if what several clients get alike leaves the server once.
+        asked_bytes: Size of what clients were told beside whom it concerns, to be able to answer.
+        counts: Numbers of the phase for the federation as a whole, by name of the metric.
+    """
+
+    knowledge: Upload | None
+    metrics: ClientMetrics | None
+    failures: tuple[Failure, ...]
+    num_bytes: int
+    broadcast_bytes: int = 0
+    asked_bytes: int = 0
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+
+class Clients(Protocol):
+    """Whoever takes part: the federation itself, or one to which faults happen."""
+
+    def train(self, header: Header, client_ids: Sequence[int]) -> Answer:
+        """Let the clients train and, if the header says so, share and evaluate."""
+        ...
+
+    def distil(
+        self, header: Header, client_ids: Sequence[int], teachers: Download | None
+    ) -> Answer:
+        """Send each client what it learns from, or nothing, and let it learn."""
+        ...
+
+    def test(self, header: Header, client_ids: Sequence[int]) -> Answer:
+        """Evaluate clients as they are."""
+        ...
