@@ -10,6 +10,7 @@ from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
 from server.answer import Answer
 from server.coverage import coverage
+from server.exchanged import exchanged
 
 ADVERSARY_WEIGHT = "adversary_weight"
 """Metric: the share of their weight that benign clients give adversaries, in the mean."""
@@ -59,6 +60,7 @@ def record(
                 for client_id, value in zip(ids.tolist(), values.tolist(), strict=True)
             ]
     rows += coverage(round_, local.knowledge, fusion)
+    rows += exchanged(round_, local.knowledge, fusion)
     if adversaries and weights is not None:
         benign = [i for i in ids.tolist() if i not in adversaries]
         given = weights[benign][:, list(adversaries)].sum(dim=1)

@@ -59,7 +59,8 @@ def test_the_run_folder_holds_the_files_and_metrics_of_the_design(knfu):
     accuracies = {"accuracy_own", "accuracy_global", "loss_own", "loss_global", "ece_own"}
     assert by_phase["local"] == by_phase["fused"] == accuracies | {"accuracy_val", "loss_val"}
     sizes = {"bytes_up", "bytes_down", "bytes_down_broadcast"}
-    assert by_phase["fuse"] == {"self_weight", "effective_neighbours", *sizes}
+    shown = {"epd_classes", "epd_distance", "entropy", "teacher_entropy", "disagreement"}
+    assert by_phase["fuse"] == {"self_weight", "effective_neighbours", *sizes, *shown}
     assert json.loads((knfu / "run.json").read_text())["status"] == "finished"
 
 
