@@ -1,0 +1,1 @@
+"""The ``fedfuse-advise`` command: should these clients fuse, before it has been trained."""

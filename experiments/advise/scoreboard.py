@@ -1,0 +1,112 @@
+"""How good advice was on some maps, as tables and in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.results import TESTS
+from fedfuse.advise.forecast import LEVEL
+from fedfuse.advise.score import POLICIES, Estimate, Score
+
+TITLES = {
+    "advice": "advice",
+    "always": "always fuse",
+    "never": "never fuse",
+    "majority": "majority",
+}
+LEVELS = {"federation": "federations", "client": "clients"}
+
+
+def render(entry: Mapping[str, Any], scores: Mapping[tuple[str, str], Score]) -> None:
+    """Print how an advisor did on one data set."""
+    console = Console(highlight=False)
+    unseen = (
+        "a data set it was not fitted on"
+        if entry["unseen"] == "data set"
+        else "each seed forecast by what was fitted on the others"
+    )
+    console.print(
+        Text(
+            f"\n{entry['dataset']}: {entry['runs']} runs of {entry['federations']} federations, "
+            f"{unseen}",
+            "bold",
+        )
+    )
+    for level, whose in LEVELS.items():
+        for test, name in TESTS.items():
+            found = scores[level, test]
+            console.print(f"\n{whose}, {name}: {_came(found)}")
+            console.print(_table(found))
+            console.print(
+                f"The {LEVEL:.0%} interval held {_percent(found.covered)}%. Brier score "
+                f"{found.brier.mean:.2f}, of the frequencies before "
+                f"{found.brier_majority.mean:.2f}."
+            )
+            console.print(conclusion(found))
+
+
+def conclusion(found: Score) -> str:
+    """Return whether following advice was worth it, never more than the intervals allow.
+
+    An interval of the difference in regret that holds 0 shows nothing.
+    """
+    if found.federations < 2:
+        return "One federation has no interval, so nothing is shown."
+    others = [name for name in POLICIES if name != "advice"]
+    worse = [name for name in others if found.better[name].high < 0]
+    open_ = [name for name in others if name not in found.beaten and name not in worse]
+    parts = []
+    if found.beaten:
+        parts.append(f"Following advice cost less than {_listed(found.beaten)}")
+    if worse:
+        parts.append(f"{'it' if parts else 'Following advice'} cost more than {_listed(worse)}")
+    if open_:
+        words = f"no difference from {_listed(open_)} is shown"
+        parts.append(words if parts else words.capitalize())
+    return "; ".join(parts) + " (95%)."
+
+
+def _listed(names: Any) -> str:
+    words = [TITLES[name] if name != "majority" else "the majority" for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _came(found: Score) -> str:
+    helped, none, harmed = (round(100 * share) for share in found.outcomes)
+    return (
+        f"fusing helped {helped}%, made no difference for {none}%, harmed {harmed}% "
+        f"of {found.cases}. Advice named an outcome for {round(100 * found.answered)}%."
+    )
+
+
+def _table(found: Score) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("")
+    for title in ("right outcome, %", "better side, %", "regret, points"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name in POLICIES:
+        own = _percent(found.right[name]), _percent(found.side[name]), _points(found.regret[name])
+        table.add_row(TITLES[name], *own)
+    return table
+
+
+def _percent(found: Estimate) -> str:
+    return _shown(found, 0)
+
+
+def _points(found: Estimate) -> str:
+    return _shown(found, 2)
+
+
+def _shown(found: Estimate, digits: int) -> str:
+    if not math.isfinite(found.mean):
+        return "-"
+    low, mean, high = (f"{100 * v:.{digits}f}" for v in (found.low, found.mean, found.high))
+    return f"{mean} [{low}, {high}]"

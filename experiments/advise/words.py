@@ -1,0 +1,171 @@
+"""Advice as a person reads it, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.results import TESTS, Run
+from fedfuse.advise.advisor import Advisor
+from fedfuse.advise.forecast import DIFFERENCE, LEVEL, OUTCOMES, Advice, Forecast
+from fedfuse.advise.probe import FEATURES, Probe
+
+STYLES = {Advice.HELP: "bold green", Advice.HARM: "bold red", Advice.NONE: "bold"}
+NAMED = 3
+"""So many reasons are told."""
+
+
+def render(run: Run, probe: Probe, advisor: Advisor) -> None:
+    """Print the advice on a probe."""
+    console = Console(highlight=False)
+    where = f"{run.summary.get('dataset') or _dataset(run)} · {probe.num_clients} clients"
+    which = f"round 1 to {probe.rounds}" if probe.rounds > 1 else "the first round"
+    console.print(Text(f"{probe.method} or training alone? {where} · probe: {which}", "bold"))
+    for test, name in TESTS.items():
+        found = advisor.federation(probe, test)
+        console.print()
+        console.print(Text.assemble((f"{name}: ", "bold"), _sentence(found)), soft_wrap=False)
+        if not found.strange:
+            console.print(_because(advisor, probe, test))
+    console.print()
+    console.print(_clients(advisor, probe))
+    console.print(
+        f"help / harm: probability in % of more than {100 * DIFFERENCE:g} point either way"
+    )
+    console.print(f"gain: expected, in points; its {LEVEL:.0%} interval is ± the second number\n")
+    for line in worth(advisor, probe):
+        console.print(line)
+
+
+def _sentence(found: Forecast) -> Text:
+    """Return the advice in one or two sentences."""
+    if found.strange:
+        names = ", ".join(FEATURES[name] for name in found.strange if name in FEATURES)
+        return Text(
+            f"no advice can be given. The probe is unlike all that was learned from in: {names}."
+        )
+    helps, none, harms = (round(100 * p) for p in found.probabilities)
+    low, high = found.interval
+    numbers = (
+        f" Probability in %: helps {helps}, no difference {none}, harms {harms}. Expected gain "
+        f"{100 * found.expected:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]."
+    )
+    if found.advice is Advice.UNSURE:
+        return Text("the probe does not say; no outcome is likely." + numbers)
+    words = f"fusing is likely to {found.advice}."
+    return Text.assemble((words, STYLES[found.advice]), numbers)
+
+
+def _because(advisor: Advisor, probe: Probe, test: str) -> str:
+    told = [
+        f"{FEATURES[name]} {value:.3g} ({100 * share:+.1f})"
+        for name, value, share in advisor.reasons(probe, test)[:NAMED]
+    ]
+    return textwrap.fill("What counts most, in points: " + "; ".join(told) + ".", 80)
+
+
+def _clients(advisor: Advisor, probe: Probe) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("client", justify="right")
+    table.add_column("samples", justify="right")
+    for name in ("own distribution", "help/harm", "balanced", "help/harm"):
+        table.add_column(name, justify="right", no_wrap=True)
+    columns = [advisor.clients(probe, test) for test in TESTS]
+    for client, found in enumerate(zip(*columns, strict=True)):
+        cells: list[Text | str] = []
+        for forecast in found:
+            cells += _cells(forecast)
+        table.add_row(str(client), str(int(probe.samples[client])), *cells)
+    return table
+
+
+def _cells(found: Forecast | None) -> tuple[Text | str, Text | str]:
+    if found is None or found.strange:
+        return "no advice", ""
+    helps, _, harms = (round(100 * p) for p in found.probabilities)
+    reach = found.interval[1] - found.expected
+    style = STYLES.get(found.advice, "")
+    return (
+        Text(f"{100 * found.expected:+.1f} ±{100 * reach:.1f}", style),
+        Text(f"{helps}/{harms}", style),
+    )
+
+
+def worth(advisor: Advisor, probe: Probe) -> Iterator[str]:
+    """Yield what advice has been worth on what it had not seen, and what it was not tried on."""
+    fitted = advisor.fitted
+    yield (
+        f"Learned from {fitted['runs']} runs of {fitted['federations']} federations "
+        f"({', '.join(fitted['datasets'])}; {', '.join(fitted['methods'])}; "
+        f"{fitted['num_rounds'][-1]} rounds)."
+    )
+    if probe.method not in fitted["methods"]:
+        yield f"{probe.method} is not among these methods, so this is an extrapolation."
+    if not advisor.evaluated:
+        yield "It has not been evaluated: fedfuse-advise evaluate MAP... -o FILE does it."
+    for entry in advisor.evaluated:
+        kind = "left-out seeds" if entry["unseen"] == "seeds" else "never fitted on"
+        yield f"On {entry['dataset']} ({kind}, {entry['federations']} federations):"
+        for test, name in TESTS.items():
+            yield f"  {name}: {_record(entry['scores'][f'federation/{test}'])}"
+
+
+def _record(score: Mapping[str, Any]) -> str:
+    """Return one line on how advice did on whole federations."""
+    regret = {who: 100 * found["mean"] for who, found in score["regret"].items()}
+    right = score["right"]["advice"]["mean"]
+    named = f"outcome named for {100 * score['answered']:.0f}%"
+    if right is not None:
+        usual = 100 * score["right"]["majority"]["mean"]
+        named += f", right in {100 * right:.0f}% of them (majority {usual:.0f}%)"
+    beaten = [w for w, found in score["better"].items() if found["low"] > 0]
+    verdict = "" if len(beaten) == len(score["better"]) else " Not shown to beat them all."
+    return (
+        f"{named}; regret {regret['advice']:.2f} points, always fusing {regret['always']:.2f}, "
+        f"never {regret['never']:.2f}.{verdict}"
+    )
+
+
+def as_json(run: Run, probe: Probe, advisor: Advisor) -> str:
+    """Return the advice as JSON: gains as shares, probabilities in the order help, none, harm."""
+    content: dict[str, Any] = {
+        "run": str(run.path),
+        "method": probe.method,
+        "rounds": probe.rounds,
+        "num_clients": probe.num_clients,
+        "features": dict(zip(FEATURES, probe.federation().tolist(), strict=True)),
+        "tests": {
+            test: {
+                "federation": _plain(advisor.federation(probe, test)),
+                "clients": [f and _plain(f) for f in advisor.clients(probe, test)],
+            }
+            for test in TESTS
+        },
+        "fitted": {k: v for k, v in advisor.fitted.items() if k != "fingerprints"},
+        "evaluated": list(advisor.evaluated),
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _plain(found: Forecast) -> dict[str, Any]:
+    names = [outcome.name.lower() for outcome in OUTCOMES]
+    return {
+        "advice": found.advice.name.lower(),
+        "expected": found.expected,
+        "interval": list(found.interval),
+        "probabilities": dict(zip(names, found.probabilities, strict=True)),
+        "strange": list(found.strange),
+    }
+
+
+def _dataset(run: Run) -> str:
+    target = str(run.config.get("dataset", {}).get("_target_", "")).rsplit(".", 1)[-1]
+    name = run.config.get("dataset", {}).get("name")
+    return str(name or target)

@@ -1,0 +1,209 @@
+"""The advisor: one regression per test protocol and level, and where they come from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedfuse.advise.forecast import Forecast
+from fedfuse.advise.probe import FEATURES, Array, Probe, beside_federation
+from fedfuse.advise.ridge import Ridge, fit_ridge
+from fedfuse.advise.score import Past
+from fedfuse.errors import ConfigError
+
+FORMAT = 1
+SHIPPED = Path(__file__).with_name("fitted.json")
+"""The coefficients that come with fedfuse."""
+
+TESTS = ("accuracy_own", "accuracy_global")
+FEDERATION, CLIENT = "federation", "client"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A probe and what came of it in the end.
+
+    Args:
+        probe: What was seen first.
+        gains: Per test protocol each client's accuracy minus its twin's at the end, [K].
+        group: The federation; cases of several methods on it share one.
+        fold: What is left out together in an evaluation: the seed.
+    """
+
+    probe: Probe
+    gains: Mapping[str, Array]
+    group: str
+    fold: int
+
+
+@dataclass(frozen=True)
+class Advisor:
+    """Forecasts from a probe.
+
+    Args:
+        rounds: Rounds of the probes that it was fitted on.
+        heads: The regressions by (level, test protocol).
+        past: What had come out in the cases that it was fitted on, likewise.
+        fitted: On what, and the command that does it again.
+        evaluated: How it did on what it had not seen, one entry per data set.
+    """
+
+    rounds: int
+    heads: Mapping[tuple[str, str], Ridge]
+    past: Mapping[tuple[str, str], Past]
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+    evaluated: Sequence[Mapping[str, Any]] = ()
+
+    def federation(self, probe: Probe, test: str) -> Forecast:
+        """Return the forecast of the clients' mean gain."""
+        (found,) = _forecasts(self.heads[FEDERATION, test], probe.federation()[None])
+        return found
+
+    def clients(self, probe: Probe, test: str) -> list[Forecast | None]:
+        """Return the forecast of each client's gain; None for one that took no part."""
+        features = beside_federation(probe.clients())
+        known = np.isfinite(features).all(axis=1).tolist()
+        found = iter(_forecasts(self.heads[CLIENT, test], features[known]))
+        return [next(found) if there else None for there in known]
+
+    def reasons(self, probe: Probe, test: str) -> list[tuple[str, float, float]]:
+        """Return (feature, its value, what it adds to the expected gain), largest first."""
+        ridge, x = self.heads[FEDERATION, test], probe.federation()[None]
+        rows = zip(ridge.names, x[0].tolist(), ridge.shares(x)[0].tolist(), strict=True)
+        return sorted(rows, key=lambda row: -abs(row[2]))
+
+
+def fit_advisor(cases: Sequence[Case], rounds: int, fitted: Mapping[str, Any]) -> Advisor:
+    """Fit every regression.
+
+    Args:
+        cases: Probes and what came of them.
+        rounds: Rounds of the probes.
+        fitted: Where they come from.
+
+    Raises:
+        FedfuseError: If there is too little to learn from.
+    """
+    whole = np.stack([case.probe.federation() for case in cases])
+    groups = [case.group for case in cases]
+    each = [beside_federation(case.probe.clients()) for case in cases]
+    there = [
+        np.isfinite(rows).all(axis=1) & np.all([np.isfinite(case.gains[t]) for t in TESTS], axis=0)
+        for rows, case in zip(each, cases, strict=True)
+    ]
+    clients = np.concatenate([rows[kept] for rows, kept in zip(each, there, strict=True)])
+    owners = [
+        case.group for case, kept in zip(cases, there, strict=True) for _ in range(kept.sum())
+    ]
+    both = (*FEATURES, *(f"{name} (own)" for name in FEATURES))
+    heads, past = {}, {}
+    for test in TESTS:
+        mean = np.array([np.nanmean(case.gains[test]) for case in cases])
+        single = np.concatenate(
+            [case.gains[test][kept] for case, kept in zip(cases, there, strict=True)]
+        )
+        heads[FEDERATION, test] = fit_ridge(whole, mean, groups, tuple(FEATURES))
+        heads[CLIENT, test] = fit_ridge(clients, single, owners, both)
+        past[FEDERATION, test], past[CLIENT, test] = Past.of(mean), Past.of(single)
+    return Advisor(rounds, heads, past, fitted)
+
+
+def _forecasts(ridge: Ridge, x: Array) -> Iterable[Forecast]:
+    rows = zip(ridge.expect(x), ridge.error(x), ridge.strange(x), strict=True)
+    return [
+        Forecast(
+            float(expected),
+            float(error),
+            tuple(name for name, odd in zip(ridge.names, strange, strict=True) if odd),
+        )
+        for expected, error, strange in rows
+    ]
+
+
+def save_advisor(advisor: Advisor, file: Path) -> None:
+    """Write an advisor as JSON."""
+    heads = {
+        "/".join(key): {name: _plain(value) for name, value in vars(ridge).items()}
+        for key, ridge in advisor.heads.items()
+    }
+    content = {
+        "format": FORMAT,
+        "rounds": advisor.rounds,
+        "fitted": dict(advisor.fitted),
+        "evaluated": [_known(entry) for entry in advisor.evaluated],
+        "past": {"/".join(key): asdict(past) for key, past in advisor.past.items()},
+        "heads": heads,
+    }
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def load_advisor(file: Path = SHIPPED) -> Advisor:
+    """Read an advisor.
+
+    Raises:
+        ConfigError: If there is none, or it is not one that this version understands.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ConfigError(
+                f"'{file}' was fitted by another fedfuse",
+                got=f"format {content['format']}",
+                allowed=f"format {FORMAT}",
+                next_step="Fit it again: fedfuse-advise fit MAP... -o FILE.",
+            )
+        heads = {
+            _key(name): Ridge(**{part: _array(value) for part, value in values.items()})
+            for name, values in content["heads"].items()
+        }
+        past = {
+            _key(name): Past(tuple(values["shares"]), values["fuses"])
+            for name, values in content["past"].items()
+        }
+        rounds, evaluated = int(content["rounds"]), tuple(content["evaluated"])
+        return Advisor(rounds, heads, past, content["fitted"], evaluated)
+    except OSError as error:
+        raise ConfigError(
+            f"the fitted advisor '{file}' cannot be read: {error.strerror}."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"'{file}' is no fitted advisor", got=f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _key(name: str) -> tuple[str, str]:
+    level, test = name.split("/")
+    return level, test
+
+
+def _known(value: Any) -> Any:
+    """Return plain values, rounded; what is not a number is null, as JSON has no other word."""
+    if isinstance(value, Mapping):
+        return {name: _known(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(part) for part in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.vectorize(lambda v: float(f"{v:.7g}"))(value).tolist()
+    return value
+
+
+def _array(value: Any) -> Any:
+    if isinstance(value, list):
+        is_names = bool(value) and isinstance(value[0], str)
+        return tuple(value) if is_names else np.array(value, dtype=np.float64)
+    return value
