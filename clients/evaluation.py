@@ -6,12 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from clients.samples import ModelInputs
 from fedfuse.metrics import accuracy, client_metrics, cross_entropy
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.types import ClientMetrics
+
+
+@dataclass(slots=True)
+class Tested:
+    """How good one model is.
+
+    Args:
+        metrics: Its metrics by name.
+        right_own: Which samples of the client's own test set it gets right, uint8 [bytes], a bit
+            a sample.
+        right_global: The same of the balanced test set.
+    """
+
+    metrics: dict[str, float]
+    right_own: npt.NDArray[np.uint8]
+    right_global: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +45,8 @@ class Evaluation:
     trainer: Trainer
     batch_size: int
 
-    def __call__(self, students: Sequence[Student]) -> list[dict[str, float]]:
-        """Return each student's metrics; those without validation data lack its metrics.
+    def __call__(self, students: Sequence[Student]) -> list[Tested]:
+        """Test each student; those without validation data lack its metrics.
 
         One pass over the test pool serves the balanced test set and the client's own, which is a
         choice of its rows, unless the client sees its samples through a feature shift or its
@@ -62,7 +79,14 @@ class Evaluation:
             if row in held_back:
                 metrics["accuracy_val"] = accuracy(*held_back[row])
                 metrics["loss_val"] = cross_entropy(*held_back[row])
-            table.append(metrics)
+            right = pool[row].argmax(dim=1) == labels
+            own_right = right[torch.from_numpy(np.array(client.test))]
+            if row in tested:
+                logits, their = tested[row]
+                own_right = logits.argmax(dim=1) == their
+            table.append(
+                Tested(metrics, np.packbits(own_right.numpy()), np.packbits(right.numpy()))
+            )
         return table
 
     def validation(self, students: Sequence[Student]) -> list[float | None]:
@@ -79,12 +103,30 @@ class Evaluation:
         return found
 
 
-def as_table(client_ids: Sequence[int], rows: Sequence[dict[str, float]]) -> ClientMetrics:
-    """Stack metric dictionaries; a metric that a client lacks (no validation data) is NaN."""
-    names = tuple(sorted({name for row in rows for name in row}))
-    values = [[row.get(name, float("nan")) for name in names] for row in rows]
+def as_table(
+    client_ids: Sequence[int], rows: Sequence[Tested], *, answers: bool = False
+) -> ClientMetrics:
+    """Stack what the tests of several clients found.
+
+    Args:
+        client_ids: Whose.
+        rows: What was found; a metric that a client lacks (no validation data) is NaN.
+        answers: Whether to tell which samples are right.
+    """
+    names = tuple(sorted({name for row in rows for name in row.metrics}))
+    values = [[row.metrics.get(name, float("nan")) for name in names] for row in rows]
     return ClientMetrics(
         client_ids=torch.tensor(client_ids),
         names=names,
         values=torch.tensor(values, dtype=torch.float64),
+        right_own=_together([row.right_own for row in rows]) if answers else None,
+        right_global=_together([row.right_global for row in rows]) if answers else None,
     )
+
+
+def _together(rows: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
+    """Stack bits of different lengths, zeros behind the shorter ones."""
+    table = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.uint8)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(table)

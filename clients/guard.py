@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from clients.evaluation import Evaluation
+from clients.evaluation import Evaluation, Tested
 from fedfuse.train.trainer import Student
 
 KEPT = "kept"
@@ -53,8 +53,8 @@ class Guard:
 
     def after(
         self, held: Sequence[Student], judged: Judged, memory: _Memory, *, evaluate: bool
-    ) -> list[dict[str, float]]:
-        """Send back the clients that lost; return everybody's metrics, if they are wanted.
+    ) -> list[Tested]:
+        """Send back the clients that lost; return everybody's tests, if they are wanted.
 
         Args:
             held: The clients, in the order of :meth:`before`.
@@ -62,9 +62,9 @@ class Guard:
             memory: What :meth:`before` returned.
             evaluate: Whether metrics are wanted; rounds without evaluation decide and tell nothing.
         """
-        metrics = self.evaluate(judged()) if evaluate else []
+        tested = self.evaluate(judged()) if evaluate else []
         learned = (
-            [row.get("accuracy_val") for row in metrics]
+            [row.metrics.get("accuracy_val") for row in tested]
             if evaluate
             else self.evaluate.validation(judged())
         )
@@ -77,15 +77,19 @@ class Guard:
             _restore(held[index], memory.states[index])
         if not evaluate:
             return []
-        for index, row in enumerate(metrics):
-            row.update({f"{name}_unguarded": row[name] for name in UNGUARDED if name in row})
-            row[KEPT] = 0.0 if index in lost else 1.0
+        told = [
+            {f"{name}_unguarded": row.metrics[name] for name in UNGUARDED if name in row.metrics}
+            | {KEPT: 0.0 if index in lost else 1.0}
+            for index, row in enumerate(tested)
+        ]
         if lost:
             everybody = judged()
             again = self.evaluate([everybody[index] for index in lost])
-            for index, values in zip(lost, again, strict=True):
-                metrics[index].update(values)
-        return metrics
+            for index, now_ in zip(lost, again, strict=True):
+                tested[index] = now_
+        for row, own in zip(tested, told, strict=True):
+            row.metrics.update(own)
+        return tested
 
 
 @dataclass(frozen=True, slots=True)

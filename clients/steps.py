@@ -17,7 +17,7 @@ from safetensors.torch import save as dump_tensors
 from torch import Tensor, nn
 
 from clients.cohorts import Alone, Attempt, Step
-from clients.evaluation import Evaluation, as_table
+from clients.evaluation import Evaluation, Tested, as_table
 from clients.exchange import Exchange, Predictions, Tools
 from clients.exchange.protocol import Task
 from clients.guard import Guard
@@ -127,7 +127,7 @@ class Node:
         """
         way, tools, round_ = self._way(header), self._tools(header), header.round
         shared: list[Upload | Parcel] = []
-        table: dict[int, dict[str, float]] = {}
+        table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
             held = [self._student(way, tools, client_id) for client_id in cohort]
@@ -137,19 +137,20 @@ class Node:
             if isinstance(knowledge, KnowledgeBank):
                 knowledge, remember = self.link.write(knowledge, self._memory(cohort))
             judged = way.judged(held, tools, Phase.LOCAL)
-            metrics = self.evaluate(judged) if header.evaluate else []
+            tested = self.evaluate(judged) if header.evaluate else []
             if header.share:
                 attacks = self.membership(judged, tools, round_)
-                metrics = [m | a for m, a in zip(metrics, attacks, strict=False)]
+                for row, found in zip(tested, attacks, strict=False):
+                    row.metrics.update(found)
             # Nothing may fail from here on: a client is done, or it is not.
             self._remember(remember)
             if knowledge is not None:
                 shared.append(knowledge)
-            table.update(zip(cohort, metrics, strict=False))
+            table.update(zip(cohort, tested, strict=False))
 
         failures = self._each(client_ids, header, "train", step)
         together = type(shared[0]).stack(shared) if shared else None  # type: ignore[arg-type]
-        return together, _stack(sorted(table), table) if table else None, failures
+        return together, _stack(table, header), failures
 
     def distil(
         self, header: Header, client_ids: Sequence[int], received: Download | Parcel | None
@@ -161,7 +162,7 @@ class Node:
         spend the same.
         """
         way, tools, round_ = self._way(header), self._tools(header), header.round
-        table: dict[int, dict[str, float]] = {}
+        table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
             held = [self._student(way, tools, client_id) for client_id in cohort]
@@ -184,20 +185,20 @@ class Node:
                 tasks = way.learn(held, tools, round_, theirs)
             self._fit(tasks, round_)
             if memory is not None:
-                metrics = self.guard.after(held, judged, memory, evaluate=header.evaluate)
+                tested = self.guard.after(held, judged, memory, evaluate=header.evaluate)
             else:
-                metrics = self.evaluate(judged()) if header.evaluate else []
-            table.update(zip(cohort, metrics, strict=False))
+                tested = self.evaluate(judged()) if header.evaluate else []
+            table.update(zip(cohort, tested, strict=False))
 
         failures = self._each(client_ids, header, "distill", step)
-        return _stack(sorted(table), table) if table else None, failures
+        return _stack(table, header), failures
 
     def test(
         self, header: Header, client_ids: Sequence[int]
     ) -> tuple[ClientMetrics | None, list[Failure]]:
         """Evaluate clients that rest in this round, as they are."""
         way, tools = self._way(header), self._tools(header)
-        table: dict[int, dict[str, float]] = {}
+        table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
             held = [self._student(way, tools, client_id) for client_id in cohort]
@@ -206,7 +207,7 @@ class Node:
             )
 
         failures = self._each(client_ids, header, "test", step)
-        return _stack(sorted(table), table) if table else None, failures
+        return _stack(table, header), failures
 
     def save(self, header: Header, client_ids: Sequence[int]) -> bytes:
         """Return all that clients remember, as safetensors under ``ID/NAME``.
@@ -330,5 +331,7 @@ class Node:
                 )
 
 
-def _stack(client_ids: list[int], table: dict[int, dict[str, float]]) -> ClientMetrics:
-    return as_table(client_ids, [table[client_id] for client_id in client_ids])
+def _stack(table: dict[int, Tested], header: Header) -> ClientMetrics | None:
+    """Return what the tests found, by ascending client; None if there were none."""
+    ids = sorted(table)
+    return as_table(ids, [table[i] for i in ids], answers=header.answers) if ids else None

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from fedfuse.types import MetricRow, RoundRecord
@@ -72,6 +73,10 @@ def load(folder: Path, name: str) -> tuple[RoundRecord, ...] | None:
             tuple(MetricRow(*row) for row in item["metrics"]),
             weights=None,
             seconds=item["seconds"],
+            right={
+                test: torch.tensor(bits, dtype=torch.uint8) for test, bits in item["right"].items()
+            }
+            or None,
         )
         for item in rounds
     )
@@ -84,6 +89,7 @@ def save(folder: Path, name: str, records: Sequence[RoundRecord]) -> None:
             "round": record.round,
             "metrics": [list(asdict(row).values()) for row in record.metrics],
             "seconds": record.seconds,
+            "right": {test: bits.tolist() for test, bits in (record.right or {}).items()},
         }
         for record in records
     ]

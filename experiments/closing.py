@@ -9,11 +9,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.results import TESTS, Lineup, Moment, comparisons, lineups, load
-from fedfuse.compare import Comparison, verdict
+from experiments.results import (
+    TESTS,
+    Lineup,
+    Moment,
+    comparisons,
+    lineups,
+    load,
+    share_undone,
+)
+from fedfuse.compare import Comparison, Interval, verdict
 from fedfuse.errors import ConfigError
 from server.reporters.figures import points
 
+SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 LABELS = {"accuracy_own": "Own distribution", "accuracy_global": "Balanced test set"}
 
 
@@ -43,6 +52,9 @@ def table(folder: Path, console: Console) -> None:
         console.print(Text("\ngain over local training, points", "bold"), end="")
         console.print(Text(f"; {lineup.label}" if lineup.label else ""), soft_wrap=True)
         console.print(_gains(tests, best))
+        if (changes := _changes(lineup, tests)) is not None:
+            console.print()
+            console.print(changes)
         _say(lineup, console)
     for note in results.notes():
         console.print(Text(note), soft_wrap=True)
@@ -70,12 +82,54 @@ def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Com
                 line = found[method]
                 shown.add_row(
                     method,
-                    {"accuracy_own": "own", "accuracy_global": "balanced"}[test],
+                    SHORT[test],
                     str(len(line.seeds)),
                     _gain(line),
                     _gain(best[test].get(method)),
                     f"{line.helped}/{line.harmed} of {line.compared}",
                 )
+    return shown
+
+
+def _changes(lineup: Lineup, last: dict[str, dict[str, Comparison]]) -> Table | None:
+    """Return what the mean hides, a line per method and test; None where nothing is on record.
+
+    Which test answers flipped between local training and the method, how its calibration error
+    changed, and how much a guard undid.
+    """
+    lines = []
+    methods = dict.fromkeys(name for found in last.values() for name in found)
+    for method in methods:
+        undone = share_undone(lineup.methods[method])
+        for test, found in last.items():
+            line = found.get(method)
+            if line is None or line.flips is None or line.calibration is None:
+                continue
+            error = line.calibration
+            bounds = f" {bounds_of(error.interval)}" if error.interval is not None else ""
+            lines.append(
+                (
+                    method,
+                    SHORT[test],
+                    f"{100 * line.flips.newly_right:.1f} / {100 * line.flips.newly_wrong:.1f}",
+                    f"{100 * error.baseline_mean:.1f}",
+                    points(error.mean).strip() + bounds,
+                    "-" if undone is None else f"{100 * undone:.0f}%",
+                )
+            )
+    if not lines:
+        return None
+    guarded = any(line[-1] != "-" for line in lines)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("method", max_width=18, overflow="fold")
+    shown.add_column("test set", no_wrap=True)
+    shown.add_column("newly right\n/ wrong, %", justify="right", no_wrap=True)
+    shown.add_column("calibration\nerror, local", justify="right")
+    shown.add_column("change of it,\npoints", justify="right", no_wrap=True)
+    if guarded:
+        shown.add_column("guard\nundid", justify="right")
+    for cells in lines:
+        shown.add_row(*(cells if guarded else cells[:-1]))
     return shown
 
 
@@ -85,6 +139,11 @@ def _gain(found: Comparison | None) -> Text:
         return Text("-")
     text = points(found.mean).strip()
     if found.interval is not None:
-        text += f" [{100 * found.interval.low:+.1f}, {100 * found.interval.high:+.1f}]"
+        text += f" {bounds_of(found.interval)}"
     style = ("bold green" if found.mean > 0 else "bold red") if found.significant else ""
     return Text(text, style)
+
+
+def bounds_of(interval: Interval) -> str:
+    """Return an interval in points."""
+    return f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from omegaconf import DictConfig
 
@@ -21,13 +23,16 @@ from experiments.faulted import faulted
 from experiments.private import disclosure
 from experiments.resume import checkpoints
 from experiments.summary import Summary, closing
+from fedfuse.compare import flips
 from fedfuse.exchange.kind import PREDICTIONS
-from fedfuse.types import MetricRow
+from fedfuse.types import FederatedData, MetricRow
 from server.app import ServerSetup
 from server.reporters.folder import RunFolder, partition_columns
 from server.reporters.many import Many
 from server.reporters.memory import Memory
 from server.reporters.protocol import Reporter
+
+Array = npt.NDArray[np.floating]
 
 CONVENTIONS = {
     "stage_order": "train, predict, fuse, distil, evaluate; evaluated after both training phases",
@@ -134,4 +139,23 @@ def run(
         attack=attacked(cfg, memory.rows(method)),
         faults=faulted(cfg, memory.rows(method)),
         even=even,
+        flipped=_flipped(memory, method, baseline, parts.data),
     )
+
+
+def _flipped(
+    memory: Memory, method: str, baseline: str, data: FederatedData
+) -> dict[str, tuple[Array, Array]]:
+    """Return every client's flip rates per test protocol; empty without a baseline."""
+    if baseline == method or not data.clients:
+        return {}
+    sizes = {
+        "accuracy_own": np.array([len(client.test) for client in data.clients]),
+        "accuracy_global": np.full(len(data.clients), len(data.test)),
+    }
+    ours, theirs = memory.right(method), memory.right(baseline)
+    return {
+        test: flips(ours[test].numpy(), theirs[test].numpy(), sizes[test])
+        for test in ours
+        if test in theirs
+    }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ from server.reporters.protocol import RunInfo
 TESTS = ("accuracy_own", "accuracy_global")
 """The two test protocols: each client's own distribution, and the balanced test set."""
 
+Rates = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]
+"""Every client's positive and negative flip rate, [K] each."""
+
 FEDERATION = -1
 """The ``client_id`` of rows about the whole federation."""
 
@@ -38,6 +41,11 @@ class Figures:
         gain: Mean over the clients of accuracy minus the same client's baseline accuracy.
         helped: Clients whose accuracy is above their baseline's.
         harmed: Clients whose accuracy is below it; the remaining ones are equal.
+        ece: Mean expected calibration error over the clients.
+        baseline_ece: The same of the baseline.
+        newly_right: Mean share of a client's test samples that are wrong with the baseline and
+            right with the method; None at any round but the last.
+        newly_wrong: The reverse.
     """
 
     mean: float
@@ -47,6 +55,10 @@ class Figures:
     gain: float | None = None
     helped: int | None = None
     harmed: int | None = None
+    ece: float | None = None
+    baseline_ece: float | None = None
+    newly_right: float | None = None
+    newly_wrong: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +149,7 @@ def closing(
     attack: Attacked | None = None,
     faults: Faulted | None = None,
     even: BreakEven | None = None,
+    flipped: Mapping[str, Rates] | None = None,
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -150,6 +163,7 @@ def closing(
         attack: Who attacked; the figures are of the others.
         faults: What happened to clients.
         even: Predictions against weights.
+        flipped: Per test protocol the clients' flip rates at the last round.
     """
     left_out = frozenset(() if attack is None else attack.adversaries)
     arm = _Arm(rows, left_out)
@@ -164,7 +178,7 @@ def closing(
         model=info.model,
         num_clients=info.num_clients,
         num_rounds=info.num_rounds,
-        last=_moment(arm, last, twin, twin.last_round() if twin else None),
+        last=_moment(arm, last, twin, twin.last_round() if twin else None, flipped),
         best_validation=_moment(arm, best, twin, best_twin),
         self_weight=arm.last_fusion("self_weight"),
         effective_neighbours=arm.last_fusion("effective_neighbours"),
@@ -229,7 +243,11 @@ class _Arm:
 
 
 def _moment(
-    arm: _Arm, round_: int | None, twin: _Arm | None, twin_round: int | None
+    arm: _Arm,
+    round_: int | None,
+    twin: _Arm | None,
+    twin_round: int | None,
+    flipped: Mapping[str, Rates] | None = None,
 ) -> Moment | None:
     if round_ is None:
         return None
@@ -238,8 +256,32 @@ def _moment(
         values = arm.at(name, round_)
         before = twin.at(name, twin_round) if twin else {}
         if values:
-            tests[name] = _figures(values, before)
+            error = name.replace("accuracy", "ece")
+            rates = (flipped or {}).get(name)
+            right, wrong = _flips(rates, [i for i in values if i in before])
+            tests[name] = replace(
+                _figures(values, before),
+                ece=_mean(arm.at(error, round_), values),
+                baseline_ece=_mean(twin.at(error, twin_round), before) if twin else None,
+                newly_right=right,
+                newly_wrong=wrong,
+            )
     return Moment(round_, twin_round, tests)
+
+
+def _mean(found: Mapping[int, float], clients: Iterable[int]) -> float | None:
+    """Return the mean over the clients that have a value; None if none has."""
+    values = [found[client] for client in clients if client in found]
+    return float(np.mean(values)) if values else None
+
+
+def _flips(rates: Rates | None, clients: Sequence[int]) -> tuple[float | None, float | None]:
+    """Return the mean flip rates of some clients; None where they are not known."""
+    if rates is None or not clients:
+        return None, None
+    positive, negative = (float(np.mean([side[i] for i in clients])) for side in rates)
+    # A server that does not see its clients' test sets does not know their sizes.
+    return (positive, negative) if math.isfinite(positive) else (None, None)
 
 
 def _figures(values: Mapping[int, float], before: Mapping[int, float]) -> Figures:

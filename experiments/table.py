@@ -99,6 +99,16 @@ def _costs(summary: Summary) -> Text:
         parts = ", ".join(f"{name} {value:.1f}" for name, value in summary.seconds.items())
         sent += f"; {sum(summary.seconds.values()):.1f} s ({parts})"
     lines.append(sent)
+    if summary.last is not None:
+        lines += [
+            f"{name}: {100 * found.newly_right:.1f}% newly right, {100 * found.newly_wrong:.1f}% "
+            f"newly wrong; calibration error {percent(found.baseline_ece).strip()} -> "
+            f"{percent(found.ece).strip()}"
+            for name, test in (("own", "accuracy_own"), ("balanced", "accuracy_global"))
+            if (found := summary.last.tests.get(test)) is not None
+            and found.newly_right is not None
+            and found.newly_wrong is not None
+        ]
     if summary.faults is not None:
         lines.append(summary.faults.line())
     if summary.break_even is not None:

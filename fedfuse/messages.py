@@ -61,6 +61,7 @@ class Header:
         evaluate: Whether metrics are wanted.
         exchange: Whether the arm's clients exchange knowledge at all; False for an arm that
             learns alone.
+        answers: Whether, with the metrics, it is wanted which test samples clients get right.
     """
 
     arm: str
@@ -68,6 +69,7 @@ class Header:
     share: bool
     evaluate: bool
     exchange: bool = True
+    answers: bool = False
 
     def fields(self) -> dict[str, str | int | bool]:
         """Return the header as plain values."""
@@ -80,7 +82,7 @@ class Header:
         Raises:
             KnowledgeError: If a field is missing, unknown or of another type.
         """
-        flags = dict.fromkeys(("share", "evaluate", "exchange"), bool)
+        flags = dict.fromkeys(("share", "evaluate", "exchange", "answers"), bool)
         expected: dict[str, type] = {"arm": str, "round": int, **flags}
         if set(values) != set(expected):
             raise KnowledgeError(

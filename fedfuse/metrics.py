@@ -84,6 +84,32 @@ def negative_flips(
     return _flips(before, after, labels)
 
 
+def pairwise_disagreement(logits: Float[Tensor, "K P C"]) -> float:
+    """Return how often two of the clients name different classes, mean over pairs and samples.
+
+    How far models have drifted apart, seen from what they say; 0 if all say the same.
+
+    Args:
+        logits: Predictions of at least two clients.
+
+    >>> answers = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 1.0]]])
+    >>> round(pairwise_disagreement(answers), 4)  # two of three pairs
+    0.6667
+    """
+    num_clients, num_samples, num_classes = logits.shape
+    if num_clients < 2 or not num_samples:
+        raise DataError(
+            "Disagreement is between two clients, on some samples",
+            got=f"predictions {list(logits.shape)}",
+            allowed="[K, P, C], K at least 2, P at least 1",
+        )
+    named = logits.argmax(dim=2)  # [K, P]
+    votes = torch.zeros(num_samples, num_classes, dtype=torch.float64, device=logits.device)
+    votes.scatter_add_(1, named.T, torch.ones_like(named.T, dtype=torch.float64))
+    alike = (votes * (votes - 1)).sum() / (num_clients * (num_clients - 1) * num_samples)
+    return 1 - float(alike)
+
+
 def evaluate_logits(
     logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"], num_bins: int = 15
 ) -> dict[str, float]:
@@ -120,18 +146,15 @@ def client_metrics(
         num_bins: Bins of the calibration error.
 
     Returns:
-        ``accuracy_own``, ``loss_own``, ``ece_own``, ``accuracy_global`` and ``loss_global``.
+        ``accuracy``, ``loss`` and ``ece``, each with the suffix ``_own`` and ``_global``.
     """
     if own is None:
         rows = torch.as_tensor(own_index, device=pool_logits.device)
         own = pool_logits[rows], pool_labels[rows]
     private = evaluate_logits(*own, num_bins)
-    return {
-        "accuracy_own": private["accuracy"],
-        "accuracy_global": accuracy(pool_logits, pool_labels),
-        "loss_own": private["loss"],
-        "loss_global": cross_entropy(pool_logits, pool_labels),
-        "ece_own": private["ece"],
+    balanced = evaluate_logits(pool_logits, pool_labels, num_bins)
+    return {f"{name}_own": value for name, value in private.items()} | {
+        f"{name}_global": value for name, value in balanced.items()
     }
 
 

@@ -99,6 +99,8 @@ FIELDS: dict[type, dict[str, ArrayField | TextField]] = {
         "client_ids": _IDS,
         "names": TextField(tuple),
         "values": ArrayField(np.float64, "K M", values="metrics"),
+        "right_own": ArrayField(np.uint8, "K O", optional=True),
+        "right_global": ArrayField(np.uint8, "K G", optional=True),
     },
 }
 
@@ -110,8 +112,13 @@ _DIMENSIONS = {
     "D": "numbers per class",
     "N": "numbers",
     "M": "metrics",
+    "O": "bytes, a bit per sample of a client's own test set",
+    "G": "bytes, a bit per sample of the balanced test set",
 }
 """What each dimension counts, in words."""
+
+_MOST = {"O": 2**20, "G": 2**20}
+"""The largest size of a dimension that nobody asked for by number: bits of 8 million tests."""
 
 
 def check_names(what: str, arrays: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
@@ -162,6 +169,8 @@ def check_size(dim: str, size: int, name: str, sizes: dict[str, tuple[int, str]]
             got=f"{size}",
             allowed=f"{known}, as {source} has it",
         )
+    if size > _MOST.get(dim, size):
+        raise KnowledgeError(f"'{name}' is too long", got=f"{size}", allowed=f"{_MOST[dim]}")
     if size == 0 and dim != "M":
         raise KnowledgeError(f"'{name}' is empty", got=f"{dim} = 0", allowed="at least 1")
 

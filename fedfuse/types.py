@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.messages import Failure
@@ -290,20 +291,33 @@ class ClientMetrics:
         client_ids: int64 [K], ascending.
         names: M metric names.
         values: float64 [K, M].
+        right_own: uint8 [K, bytes], which samples of its own test set each client gets right, a
+            bit each in their order, zeros behind the last; None unless they were asked for.
+        right_global: The same of the balanced test set.
     """
 
     client_ids: Tensor
     names: tuple[str, ...]
     values: Tensor
+    right_own: Tensor | None = None
+    right_global: Tensor | None = None
 
     @classmethod
     def stack(cls, parts: Sequence[ClientMetrics]) -> ClientMetrics:
         """Join the metrics of several nodes into one table, ordered by ``client_id``.
 
-        A metric that all clients of one node lack is NaN for them.
+        A metric that all clients of one node lack is NaN for them. Bits are kept if every node
+        sent them, the shorter rows with zeros behind.
         """
         names = tuple(sorted({name for part in parts for name in part.names}))
-        return join_clients(cls, [part.aligned(names) for part in parts])
+        aligned = [part.aligned(names) for part in parts]
+        own = _as_wide([part.right_own for part in parts])
+        both = _as_wide([part.right_global for part in parts])
+        aligned = [
+            replace(part, right_own=mine, right_global=whole)
+            for part, mine, whole in zip(aligned, own, both, strict=True)
+        ]
+        return join_clients(cls, aligned)
 
     def aligned(self, names: tuple[str, ...]) -> ClientMetrics:
         """Return the table with the columns ``names``; those it has no values for are NaN."""
@@ -313,7 +327,16 @@ class ClientMetrics:
         for column, name in enumerate(names):
             if name in self.names:
                 values[:, column] = self.values[:, self.names.index(name)]
-        return ClientMetrics(self.client_ids, names, values)
+        return replace(self, names=names, values=values)
+
+
+def _as_wide(bits: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return rows of bits with zeros behind, all as wide as the widest; None if any is missing."""
+    there = [item for item in bits if item is not None]
+    if len(there) < len(bits):
+        return [None] * len(bits)
+    width = max(item.shape[1] for item in there)
+    return [functional.pad(item, (0, width - item.shape[1])) for item in there]
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +356,9 @@ class RoundRecord:
 
     ``metrics`` are reproducible to the bit; ``seconds`` (phase name to wall time) are not and are
     kept apart for that reason. ``failures`` names the clients the round went on without;
-    ``model`` holds the weights of the server's own model, if it has one.
+    ``model`` holds the weights of the server's own model, if it has one. ``right`` holds, after the
+    last round, which test samples every client gets right: per test metric (``accuracy_own``,
+    ``accuracy_global``) uint8 [K, bytes], a bit a sample; zeros for clients that were not tested.
     """
 
     round: int
@@ -342,6 +367,7 @@ class RoundRecord:
     seconds: dict[str, float] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     model: Mapping[str, Tensor] | None = None
+    right: Mapping[str, Tensor] | None = None
 
 
 def map_tensors(value: T, fn: Callable[[Tensor], Tensor]) -> T:

@@ -96,10 +96,11 @@ def run_arm(
     for round_ in range(done + 1, plan.num_rounds + 1):
         clock = Clock()
         fuses = round_ > plan.warmup_rounds
-        evaluates = round_ % plan.evaluate_every == 0 or round_ == plan.num_rounds
+        last = round_ == plan.num_rounds
+        evaluates = round_ % plan.evaluate_every == 0 or last
         exchanges = combine is not None
         shares = fuses and exchanges and plan.purse.pays()
-        header = Header(arm, round_, shares, evaluates, exchanges)
+        header = Header(arm, round_, shares, evaluates, exchanges, answers=last)
 
         asked = plan.participants.ids(round_)
         reporter.phase(arm, round_, "train")

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from fedfuse.fusion.weights import effective_neighbours, self_weight
-from fedfuse.types import ClientMetrics, Fusion, MetricRow, Phase, RoundRecord
+from fedfuse.metrics import pairwise_disagreement
+from fedfuse.types import ClientMetrics, Fusion, KnowledgeBank, MetricRow, Phase, RoundRecord
 from server.answer import Answer
 from server.coverage import coverage
 from server.exchanged import exchanged
+
+DISAGREEMENT = "pairwise_disagreement"
+"""Metric: how often two clients name different classes of a public sample, before they learn from
+each other; mean over pairs and the round's samples."""
 
 ADVERSARY_WEIGHT = "adversary_weight"
 """Metric: the share of their weight that benign clients give adversaries, in the mean."""
@@ -61,6 +67,10 @@ def record(
             ]
     rows += coverage(round_, local.knowledge, fusion)
     rows += exchanged(round_, local.knowledge, fusion)
+    shared = local.knowledge
+    if isinstance(shared, KnowledgeBank) and len(shared.client_ids) > 1:
+        apart = pairwise_disagreement(shared.logits)
+        rows.append(MetricRow(round_, -1, Phase.FUSE, DISAGREEMENT, apart))
     if adversaries and weights is not None:
         benign = [i for i in ids.tolist() if i not in adversaries]
         given = weights[benign][:, list(adversaries)].sum(dim=1)
@@ -82,7 +92,34 @@ def record(
     own = {} if fusion is None else fusion.metrics
     rows += [MetricRow(round_, -1, Phase.FUSE, name, value) for name, value in own.items()]
     model = None if fusion is None else fusion.model
-    return RoundRecord(round_, tuple(rows), weights, seconds, tuple(failures.values()), model)
+    right = answers([fused.metrics, rest.metrics if rest is not None else None], num_clients)
+    gone = tuple(failures.values())
+    return RoundRecord(round_, tuple(rows), weights, seconds, gone, model, right)
+
+
+def answers(parts: Sequence[ClientMetrics | None], num_clients: int) -> dict[str, Tensor] | None:
+    """Return which test samples every client gets right; None if nobody was asked.
+
+    Args:
+        parts: What clients answered; None for those of whom there is nothing.
+        num_clients: K.
+
+    Returns:
+        Per test metric uint8 [K, bytes]; a client that did not answer has zeros.
+    """
+    found: dict[str, Tensor] = {}
+    for test, name in (("accuracy_own", "right_own"), ("accuracy_global", "right_global")):
+        there = [
+            (part.client_ids, bits)
+            for part in parts
+            if part is not None and (bits := getattr(part, name)) is not None
+        ]
+        if there:
+            width = max(bits.shape[1] for _, bits in there)
+            found[test] = torch.zeros(num_clients, width, dtype=torch.uint8)
+            for ids, bits in there:
+                found[test][ids, : bits.shape[1]] = bits
+    return found or None
 
 
 def _rows(round_: int, phase: Phase, metrics: ClientMetrics | None) -> list[MetricRow]:

@@ -1,4 +1,4 @@
-"""A round's record as one safetensors file: the weights as a tensor, the rest as JSON beside it."""
+"""A round's record as one safetensors file: tensors as tensors, the rest as JSON beside them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def dump(record: RoundRecord) -> bytes:
         "seconds": record.seconds,
         "failures": [asdict(failure) for failure in record.failures],
     }
-    tensors = {} if record.weights is None else {"weights": record.weights.contiguous().clone()}
+    tensors = {f"right.{test}": bits for test, bits in (record.right or {}).items()}
+    if record.weights is not None:
+        tensors["weights"] = record.weights.contiguous().clone()
     return save(tensors, metadata={"record": json.dumps(values)})
 
 
@@ -35,13 +37,15 @@ def load(content: bytes) -> RoundRecord:
         ValueError, KeyError, TypeError, AttributeError, struct.error: If it is something else.
     """
     values = json.loads(_metadata(content)["record"])
-    weights = load_tensors(content).get("weights")
+    tensors = load_tensors(content)
+    weights = tensors.pop("weights", None)
+    right = {name.removeprefix("right."): bits for name, bits in tensors.items()}
     seconds = {str(name): float(value) for name, value in values["seconds"].items()}
     if type(values["round"]) is not int or (weights is not None and weights.ndim != 2):
         raise ValueError("no round's record")
     failures = tuple(Failure(**failure) for failure in values["failures"])
     rows = tuple(_row(*row) for row in values["metrics"])
-    return RoundRecord(values["round"], rows, weights, seconds, failures)
+    return RoundRecord(values["round"], rows, weights, seconds, failures, right=right or None)
 
 
 def _row(*fields: object) -> MetricRow:

@@ -143,6 +143,9 @@ def _read(content: RecordDict, question: Question, outside: set[int]) -> Reply:
     # Metrics first: reading knowledge may change what a codec remembers.
     if METRICS in parts:
         metrics = decode(ClientMetrics, parts[METRICS], expected)
+        answers = (metrics.right_own, metrics.right_global)
+        if not header.answers and any(bits is not None for bits in answers):
+            raise KnowledgeError("The reply says which tests are right, which nobody asked for")
     if KNOWLEDGE in parts:
         knowledge = question.decode(parts[KNOWLEDGE], expected)
     return Reply(knowledge, metrics, tuple(failed), parts.get(KNOWLEDGE, {}))

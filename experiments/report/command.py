@@ -24,8 +24,9 @@ double click, send it, print it. Verdict and table come first.
                      csv: the numbers behind every figure and table, tidy
                      latex: the tables, for booktabs
   --figure NAME      only this figure or table; may be given again. Names are
-                     comparison, map, curves, gains, labels, effectiveness,
-                     neighbours, traffic, time, configuration, environment, runs
+                     comparison, changes, map, curves, gains, labels,
+                     effectiveness, neighbours, traffic, time, configuration,
+                     environment, runs
   -o, --output PATH  where to: a file, or a folder for several
                      (default: FOLDER/report.html, else FOLDER/figures/)
   --version          print the version, and stop

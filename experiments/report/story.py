@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from experiments.report.axes import seconds
+from experiments.report.changes import changes_table
 from experiments.report.figure import Numbers
 from experiments.report.overview import map_figure
 from experiments.report.page import Group, Report
@@ -59,7 +60,7 @@ def tell(results: Results) -> Report:
 
 
 def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, ...]:
-    tables = []
+    tables: list[Table] = []
     if last:
         tables.append(
             comparison_table(
@@ -72,6 +73,7 @@ def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, 
                 "change is larger than the error of their test sets.",
             )
         )
+    tables += filter(None, [changes_table(last)])
     if best:
         tables.append(
             comparison_table(

@@ -10,7 +10,7 @@ from experiments.report.axes import points
 from experiments.report.figure import Numbers
 from experiments.report.page import Verdict
 from experiments.report.table import Cell, Column, Table
-from experiments.results import TESTS, Lineup, Moment, comparisons
+from experiments.results import TESTS, Lineup, Moment, comparisons, share_undone
 from fedfuse.compare import Comparison, verdict
 
 
@@ -23,20 +23,22 @@ class Compared:
         method: The method's name.
         test: A key of TESTS.
         found: The statistics.
+        undone: The share of distillations that a guard undid; None without one.
     """
 
     federation: str
     method: str
     test: str
     found: Comparison
+    undone: float | None = None
 
 
 def compared(lineup: Lineup, moment: Moment = Moment.LAST) -> list[Compared]:
     """Return every comparison of a line-up, method by method."""
     found = {test: comparisons(lineup, test, moment) for test in TESTS}
     return [
-        Compared(lineup.label, method, test, found[test][method])
-        for method in lineup.methods
+        Compared(lineup.label, method, test, found[test][method], share_undone(runs))
+        for method, runs in lineup.methods.items()
         for test in TESTS
         if method in found[test]
     ]
@@ -89,7 +91,7 @@ def _tone(found: Comparison) -> str:
     return "gain" if found.mean > 0 else "loss"
 
 
-_SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
+SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 
 _COLUMNS = (
     Column("federation", numeric=False, about="What tells this federation from the others"),
@@ -106,19 +108,28 @@ _COLUMNS = (
     Column("worst tenth", about="Mean accuracy of the worst tenth of the clients, %"),
     Column("std", about="Standard deviation over the clients, points"),
 )
+_GUARD = Column("guard undid", about="Share of distillations that clients went back from")
 
 
 def comparison_table(done: Sequence[Compared], *, name: str, title: str, caption: str) -> Table:
-    """Return the comparisons as a table; the federation is left out where there is only one."""
-    several = len({item.federation for item in done}) > 1
-    rows = tuple(_row(item)[0 if several else 1 :] for item in done)
-    columns = _COLUMNS[0 if several else 1 :]
+    """Return the comparisons as a table.
+
+    The federation is left out where there is only one, and the guard's column where there is none.
+    """
+    first = 0 if len({item.federation for item in done}) > 1 else 1
+    guarded = any(item.undone is not None for item in done)
+    rows = tuple(_row(item)[first:] + (_guard(item),) * guarded for item in done)
+    columns = _COLUMNS[first:] + (_GUARD,) * guarded
     names = (
         "federation method test seeds local_mean method_mean gain gain_low gain_high level helped "
-        "harmed compared worst worst_decile std local_worst local_worst_decile lowest_gain"
+        "harmed compared worst worst_decile std local_worst local_worst_decile lowest_gain undone"
     )
     numbers = Numbers(tuple(names.split()), tuple(_numbers(item) for item in done))
     return Table(name, title, caption, columns, rows, numbers)
+
+
+def _guard(item: Compared) -> Cell:
+    return Cell("–") if item.undone is None else percent(item.undone)
 
 
 def _row(item: Compared) -> tuple[Cell, ...]:
@@ -127,21 +138,22 @@ def _row(item: Compared) -> tuple[Cell, ...]:
     return (
         Cell(item.federation),
         Cell(item.method),
-        Cell(_SHORT[item.test]),
+        Cell(SHORT[item.test]),
         Cell(str(len(found.seeds)), len(found.seeds)),
-        _percent(found.baseline_mean),
-        _percent(found.method_mean),
+        percent(found.baseline_mean),
+        percent(found.method_mean),
         Cell(points(found.mean), found.mean, _tone(found)),
         Cell(bounds, interval.low if interval else ""),
         Cell(f"{found.helped}/{found.compared}", found.helped),
         Cell(f"{found.harmed}/{found.compared}", found.harmed),
-        _percent(found.worst),
-        _percent(found.worst_decile),
-        _percent(found.std),
+        percent(found.worst),
+        percent(found.worst_decile),
+        percent(found.std),
     )
 
 
-def _percent(value: float) -> Cell:
+def percent(value: float) -> Cell:
+    """Return a share as a cell in percent."""
     return Cell(f"{100 * value:.1f}", value)
 
 
@@ -167,4 +179,5 @@ def _numbers(item: Compared) -> tuple[Any, ...]:
         found.baseline_worst,
         found.baseline_worst_decile,
         found.lowest_gain,
+        item.undone,
     )

@@ -80,6 +80,28 @@ class Run:
         """Return the training samples per client and class, [K, C]."""
         return np.array([client["class_counts"] for client in self.summary["clients"]])
 
+    @cached_property
+    def answers(self) -> dict[str, dict[str, npt.NDArray[np.uint8]]]:
+        """Return which test samples clients got right in the last round.
+
+        Per arm (``method``, ``baseline``) and test metric uint8 [K, bytes], a bit a sample; empty
+        where they are not on record.
+        """
+        from safetensors.numpy import load_file
+
+        found: dict[str, dict[str, npt.NDArray[np.uint8]]] = {"method": {}, "baseline": {}}
+        file = self.path / "answers.safetensors"
+        for name, bits in (load_file(file) if file.exists() else {}).items():
+            arm, _, test = name.partition(".")
+            found.setdefault(arm, {})[test] = bits
+        return found
+
+    @property
+    def undone(self) -> float | None:
+        """Return the share of distillations that a guard undid; None without one."""
+        told = self.summary.get("guard") or {}
+        return told["undone"] / told["distillations"] if told.get("distillations") else None
+
     def test_sizes(self, test: str) -> npt.NDArray[np.integer] | None:
         """Return the test samples behind each client's accuracy, [K]; None if not on record."""
         num_clients = int(self.summary["num_clients"])

@@ -1,6 +1,8 @@
 """Whether one way of training beat another: paired gains, their intervals, and words for them."""
 
+from fedfuse.compare.change import Change, change
 from fedfuse.compare.comparison import Comparison, compare
+from fedfuse.compare.flips import Flips, flips
 from fedfuse.compare.interval import Interval, bootstrap
 from fedfuse.compare.outcomes import HARMED, HELPED, UNDECIDED, outcomes
 from fedfuse.compare.verdict import verdict
@@ -9,10 +11,14 @@ __all__ = [
     "HARMED",
     "HELPED",
     "UNDECIDED",
+    "Change",
     "Comparison",
+    "Flips",
     "Interval",
     "bootstrap",
+    "change",
     "compare",
+    "flips",
     "outcomes",
     "verdict",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedfuse.compare.change import Change
+from fedfuse.compare.flips import Flips
 from fedfuse.compare.interval import Interval, bootstrap
 from fedfuse.compare.outcomes import HARMED, HELPED, outcomes
 from fedfuse.errors import FedfuseError
@@ -35,6 +37,8 @@ class Comparison:
         baseline_worst: As ``worst``, of the baseline.
         baseline_worst_decile: As ``worst_decile``, of the baseline.
         lowest_gain: The most that a client lost (or least that one gained), over all seeds.
+        flips: Which test samples changed sides; None where single answers are not on record.
+        calibration: The expected calibration error of both; None where it was not measured.
     """
 
     seeds: tuple[int, ...]
@@ -50,6 +54,8 @@ class Comparison:
     baseline_worst: float
     baseline_worst_decile: float
     lowest_gain: float
+    flips: Flips | None = None
+    calibration: Change | None = None
 
     @property
     def num_clients(self) -> int:

@@ -50,9 +50,10 @@ def _away(points: float) -> str:
 
 def _clients(found: Comparison, *, several: bool) -> str:
     """Return who was helped and who harmed, for certain."""
-    unit = "clients (each seed's counted)" if several else "clients"
     if found.helped == found.harmed == 0:
-        return f"Of single {unit} none of {found.compared} differs by more than its test error."
+        each = f" ({found.num_clients} in each seed)" if several else ""
+        return f"None of the {found.compared} clients{each} changed by more than its test's error."
+    unit = "clients (each seed's counted)" if several else "clients"
     text = f"It helps {found.helped} of {found.compared} {unit}"
     if not found.harmed:
         return f"{text} beyond the error of their tests, and harms none."

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, BinaryIO
 
 import numpy as np
+from torch import Tensor
 
 from fedfuse.messages import Failure
 from fedfuse.types import MetricRow, RoundRecord
@@ -25,7 +26,9 @@ class Files:
     """A reporter that fills a run folder.
 
     The last arm of a run is the method under test (``metrics.parquet``, ``weights.safetensors``),
-    every other one its baseline (``baseline.parquet``). Metrics are on disk after every round, so
+    every other one its baseline (``baseline.parquet``). Which test samples each client got right
+    in the last round is in ``answers.safetensors``, a bit a sample: per arm (``method``,
+    ``baseline``) and test metric uint8 [K, bytes]. Metrics are on disk after every round, so
     a crash leaves what was done; only when rewriting them would take more than a twentieth of
     the run's time do several rounds go together.
     """
@@ -34,6 +37,7 @@ class Files:
         self._folder = folder
         self._tables: dict[str, _Metrics] = {}
         self._weights: _Weights | None = None
+        self._right: dict[str, Tensor] = {}
         self._method = ""
         self._told: set[tuple[str, int]] = set()
 
@@ -76,6 +80,13 @@ class Files:
 
             with self._folder.replacing("server_model.safetensors") as file:
                 save_file(dict(record.model), file)
+        if record.right is not None:
+            from safetensors.torch import save
+
+            whose = "method" if arm == self._method else "baseline"
+            self._right |= {f"{whose}.{test}": bits for test, bits in record.right.items()}
+            with self._folder.replacing("answers.safetensors") as file:
+                file.write_bytes(save(self._right))
         for failure in record.failures:
             kind, words = absence(failure)
             self._folder.event(kind, arm=arm, **words)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+
+from torch import Tensor
 
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.protocol import RunInfo
@@ -33,6 +36,10 @@ class Memory:
     def rows(self, arm: str) -> list[MetricRow]:
         """Return all metric rows of an arm."""
         return [row for record in self.records[arm] for row in record.metrics]
+
+    def right(self, arm: str) -> Mapping[str, Tensor]:
+        """Return which test samples an arm's clients got right in its last round, if it told."""
+        return (self.records[arm][-1].right if self.records[arm] else None) or {}
 
     def seconds(self, arm: str) -> dict[str, float]:
         """Return the wall time of an arm by phase, summed over its rounds."""

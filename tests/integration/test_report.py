@@ -67,7 +67,7 @@ def test_the_page_of_a_sweep_has_everything_and_needs_nothing(made: Path) -> Non
     ids = reader.ids()
     assert len(ids) == len(set(ids)), "an id is there twice"
     assert set(FIGURES) <= set(ids)
-    tables = ("comparison", "validation", "configuration", "environment", "runs")
+    tables = ("comparison", "changes", "validation", "configuration", "environment", "runs")
     assert {f"table-{name}" for name in tables} <= set(ids)
     for tag, attrs in reader.tags:
         assert tag not in ("link", "iframe", "object", "embed", "base")
@@ -98,6 +98,14 @@ def test_one_run_has_no_interval_and_the_numbers_of_its_summary(made: Path) -> N
         figures = summary["last"]["tests"][test]
         wanted = [1, figures["baseline_mean"], figures["mean"], figures["gain"]]
         assert [float(value) for value in shown[:4]] == pytest.approx(wanted)
+        assert figures["newly_right"] - figures["newly_wrong"] == pytest.approx(figures["gain"])
+    changes = page.split('id="table-changes"')[1].split("</table>")[0]
+    for name, test in (("own", "accuracy_own"), ("balanced", "accuracy_global")):
+        row = re.search(rf"<td>{name}</td>(.*?)</tr>", changes, re.DOTALL)[1]
+        figures = summary["last"]["tests"][test]
+        wanted = [figures[k] for k in ("newly_right", "newly_wrong", "baseline_ece", "ece")]
+        shown = [float(value) for value in re.findall(r'data-sort="([^"]*)"', row)[:4]]
+        assert shown == pytest.approx(wanted)
 
 
 def test_a_report_is_replaced_and_nothing_else_is(

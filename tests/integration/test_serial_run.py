@@ -46,6 +46,7 @@ def test_the_run_folder_holds_the_files_and_metrics_of_the_design(knfu):
         "run.json",
         "metrics.parquet",
         "baseline.parquet",
+        "answers.safetensors",
         "weights.safetensors",
         "partition.parquet",
         "summary.json",
@@ -56,10 +57,12 @@ def test_the_run_folder_holds_the_files_and_metrics_of_the_design(knfu):
     by_phase: dict[object, set[object]] = {}
     for row in metrics:
         by_phase.setdefault(row["phase"], set()).add(row["metric"])
-    accuracies = {"accuracy_own", "accuracy_global", "loss_own", "loss_global", "ece_own"}
+    kinds = ("accuracy", "loss", "ece")
+    accuracies = {f"{kind}_{test}" for kind in kinds for test in ("own", "global")}
     assert by_phase["local"] == by_phase["fused"] == accuracies | {"accuracy_val", "loss_val"}
     sizes = {"bytes_up", "bytes_down", "bytes_down_broadcast"}
     shown = {"epd_classes", "epd_distance", "entropy", "teacher_entropy", "disagreement"}
+    shown.add("pairwise_disagreement")
     assert by_phase["fuse"] == {"self_weight", "effective_neighbours", *sizes, *shown}
     assert json.loads((knfu / "run.json").read_text())["status"] == "finished"
 

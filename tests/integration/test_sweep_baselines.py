@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.run import main
 from fedfuse.types import MetricRow, RoundRecord
@@ -47,7 +49,7 @@ def test_the_shared_baseline_is_the_one_that_the_run_would_have_trained(sweep, t
     alone = tmp_path / "alone"
     changed = ["method=knfu" if line.startswith("method=") else line for line in SWEEP[1:]]
     assert main([*changed, f"hydra.run.dir={alone}"]) == 0
-    for name in ("metrics.parquet", "baseline.parquet"):
+    for name in ("metrics.parquet", "baseline.parquet", "answers.safetensors"):
         assert (alone / name).read_bytes() == (sweep[2] / name).read_bytes()
 
 
@@ -57,6 +59,9 @@ def test_records_survive_the_store_to_the_bit(tmp_path):
     record = RoundRecord(
         1, (MetricRow(1, 0, "local", "accuracy_own", 0.1 + 0.2),), None, {"train": 1 / 3}
     )
-    baselines.save(tmp_path / "store", "name", [record])
-    assert baselines.load(tmp_path / "store", "name") == (record,)
+    answers = {"accuracy_own": torch.tensor([[255, 128]], dtype=torch.uint8)}
+    baselines.save(tmp_path / "store", "name", [record, replace(record, right=answers)])
+    first, second = baselines.load(tmp_path / "store", "name")
+    assert first == record
+    assert torch.equal(second.right["accuracy_own"], answers["accuracy_own"])
     assert baselines.load(tmp_path / "store", "other") is None

@@ -42,9 +42,12 @@ def fill(kept: Checkpoints, rounds: int) -> None:
 
 def test_a_record_survives_to_the_bit():
     record = made(3)
-    again = records.load(records.dump(record))
+    right = {"accuracy_own": torch.tensor([[255, 1], [0, 2]], dtype=torch.uint8)}
+    again = records.load(records.dump(replace(record, right=right)))
     assert torch.equal(again.weights, record.weights)
-    assert replace(again, weights=None) == replace(record, weights=None)
+    assert torch.equal(again.right["accuracy_own"], right["accuracy_own"])
+    assert replace(again, weights=None, right=None) == replace(record, weights=None)
+    assert records.load(records.dump(record)).right is None
 
 
 def test_what_is_saved_is_what_is_read_and_old_ones_are_pruned(kept):

@@ -7,7 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from fedfuse.compare import HARMED, HELPED, UNDECIDED, bootstrap, compare, outcomes, verdict
+from fedfuse.compare import (
+    HARMED,
+    HELPED,
+    UNDECIDED,
+    bootstrap,
+    change,
+    compare,
+    flips,
+    outcomes,
+    verdict,
+)
 from fedfuse.compare.comparison import worst_decile
 from fedfuse.compare.interval import student_t
 from fedfuse.errors import FedfuseError
@@ -142,3 +152,39 @@ def test_sides_that_do_not_pair_up_are_refused():
         compare(np.array([[1.0], [np.nan]]), np.ones((2, 1)), seeds=(0, 1))
     with pytest.raises(FedfuseError, match="level"):
         bootstrap(np.ones((2, 2)), level=1.0)
+
+
+def test_flips_are_those_of_the_predictions_and_make_the_gain():
+    rng = np.random.default_rng(3)
+    sizes = np.array([13, 8, 1])
+    right = [[rng.random(size) < share for size in sizes] for share in (0.8, 0.5)]
+    packed = []
+    for arm in right:
+        bits = np.zeros((3, 2), dtype=np.uint8)
+        for row, own in zip(bits, arm, strict=True):
+            row[: len(np.packbits(own))] = np.packbits(own)
+        packed.append(bits)
+    positive, negative = flips(*packed, sizes)
+    for client, (ours, theirs) in enumerate(zip(*right, strict=True)):
+        assert positive[client] == (ours & ~theirs).mean()
+        assert negative[client] == (theirs & ~ours).mean()
+        gain = ours.mean() - theirs.mean()
+        assert positive[client] - negative[client] == pytest.approx(gain)
+
+
+def test_flips_of_a_client_without_tests_are_unknown():
+    bits = np.array([[0b10000000], [0]], dtype=np.uint8)
+    positive, _ = flips(bits, bits[:, :0], np.array([1, 0]))
+    assert positive[0] == 1
+    assert np.isnan(positive[1])
+
+
+def test_a_change_is_paired_by_seed_and_client():
+    method = np.array([[0.30, 0.10, 0.20], [0.35, np.nan, 0.15], [np.nan] * 3])
+    found = change(method, np.full((3, 3), 0.1))
+    # A client or a seed without a value counts for nothing.
+    assert found.mean == pytest.approx((0.1 + 0.15) / 2)
+    assert found.baseline_mean == pytest.approx(0.1)
+    assert found.interval.low < 0.1 < found.interval.high
+    assert change(method[2:], np.zeros((1, 3))) is None
+    assert not change(method[:1], np.zeros((1, 3))).significant  # one seed

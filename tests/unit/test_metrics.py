@@ -20,6 +20,7 @@ from fedfuse.metrics import (
     expected_calibration_error,
     gain,
     negative_flips,
+    pairwise_disagreement,
     positive_flips,
     summarise,
 )
@@ -125,6 +126,7 @@ def test_client_metrics_by_hand():
             (math.log(3 / 2) + math.log(4) + math.log(5 / 4)) / 3, abs=1e-7
         ),
         "ece_own": pytest.approx(abs(1 / 3 - (2 / 3 + 3 / 4 + 3 / 4) / 3), abs=1e-7),
+        "ece_global": pytest.approx(abs(2 / 3 - (2 / 3 + 3 / 4 + 4 / 5) / 3), abs=1e-7),
     }
 
 
@@ -198,3 +200,14 @@ def test_gain_of_different_federations():
 def test_what_cannot_be_measured_is_refused(call):
     with pytest.raises(DataError):
         call()
+
+
+def test_disagreement_is_the_share_of_pairs_that_differ():
+    logits = torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(0))
+    named = logits.argmax(2)
+    pairs = [(i, j) for i in range(5) for j in range(i)]
+    by_hand = sum(float((named[i] != named[j]).double().mean()) for i, j in pairs) / len(pairs)
+    assert pairwise_disagreement(logits) == pytest.approx(by_hand)
+    assert pairwise_disagreement(logits[:1].expand(4, -1, -1)) == 0
+    with pytest.raises(DataError, match="two clients"):
+        pairwise_disagreement(logits[:1])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.results import TESTS, Moment, comparisons, lineups, load, read_run
 from fedfuse.errors import ConfigError
@@ -17,10 +18,21 @@ from server.reporters.protocol import RunInfo
 
 ACCURACY = {1: (0.50, 0.60), 2: (0.70, 0.80), 3: (0.65, 0.75)}
 GAIN = {"local": 0.0, "knfu": 0.1}
+# Client 0 has three tests of its own: knfu wins one and loses one. Client 1 wins two of five.
+RIGHT = {
+    "local": {"accuracy_own": torch.tensor([[0b11000000], [0b10000000]], dtype=torch.uint8)},
+    "knfu": {"accuracy_own": torch.tensor([[0b10100000], [0b10110000]], dtype=torch.uint8)},
+}
 
 
 def write(
-    path: Path, *, method: str = "knfu", seed: int = 0, alpha: float = 0.5, finished: bool = True
+    path: Path,
+    *,
+    method: str = "knfu",
+    seed: int = 0,
+    alpha: float = 0.5,
+    finished: bool = True,
+    answers: bool = True,
 ) -> Path:
     """Write a run folder as a run does, with known numbers: knfu is 0.1 above local."""
     folder = RunFolder(path)
@@ -34,7 +46,9 @@ def write(
     files.start(RunInfo(method, arms, 2, 3, "digits", "dirichlet", "mlp"))
     for arm in arms:
         for round_, accuracies in ACCURACY.items():
-            files.round_done(arm, RoundRecord(round_, _rows(round_, accuracies, GAIN[arm]), None))
+            rows = _rows(round_, accuracies, GAIN[arm])
+            right = RIGHT[arm] if answers and round_ == 3 else None
+            files.round_done(arm, RoundRecord(round_, rows, None, right=right))
     files.close()
     ids, splits = np.array([0] * 3 + [1] * 5), np.array(["test"] * 8)
     folder.write_partition(ids, splits, np.arange(8), np.zeros(8, dtype=np.int64))
@@ -62,6 +76,21 @@ def test_metrics_come_back_as_arrays(tmp_path: Path) -> None:
     assert arm.best_validation_round() == 1  # by validation, although round 2 is best on test
     assert arm.at("no_such_metric") is None
     assert arm.last("no_such_metric") is None
+
+
+def test_flips_of_runs_come_from_their_answers(tmp_path: Path) -> None:
+    write(tmp_path / "knfu")
+    (lineup,) = lineups(load(tmp_path).runs)
+    found = comparisons(lineup, "accuracy_own")["knfu"].flips
+    np.testing.assert_allclose(found.positive, [[1 / 3, 2 / 5]])
+    np.testing.assert_allclose(found.negative, [[1 / 3, 0]])
+    assert found.newly_right == pytest.approx((1 / 3 + 2 / 5) / 2)
+    # Not asked for the balanced set, not known at another round, nor of a seed that lacks them.
+    assert comparisons(lineup, "accuracy_global")["knfu"].flips is None
+    assert comparisons(lineup, "accuracy_own", Moment.BEST_VALIDATION)["knfu"].flips is None
+    write(tmp_path / "older", seed=1, answers=False)
+    (lineup,) = lineups(load(tmp_path).runs)
+    assert comparisons(lineup, "accuracy_own")["knfu"].flips is None
 
 
 def test_sweep_is_compared_by_seed_and_client(tmp_path: Path) -> None:

@@ -72,6 +72,17 @@ def test_an_honest_reply_is_read():
     assert read.failures == ()
 
 
+def test_single_answers_are_read_only_if_they_were_asked_for():
+    bits = torch.tensor([[128], [64], [0]], dtype=torch.uint8)
+    sent = record(replace(metrics(), right_own=bits, right_global=bits))
+    asked = question()
+    asked = replace(asked, header=replace(asked.header, answers=True))
+    assert torch.equal(read_reply(reply(metrics=sent), asked).metrics.right_own, bits)
+    refused = read_reply(reply(metrics=sent), question())
+    assert refused.metrics is None
+    assert "nobody asked for" in refused.failures[0].error
+
+
 def broken_logits(*rows, value=float("nan")):
     sent = bank()
     for row in rows:

@@ -309,3 +309,19 @@ def test_unreadable_names(text):
     arrays = {**encode(metrics()), "names": np.frombuffer(text, dtype=np.uint8)}
     with pytest.raises(KnowledgeError, match="'names' cannot be read"):
         decode(ClientMetrics, arrays)
+
+
+def test_answers_of_nodes_are_joined_and_kept_only_if_all_sent_them():
+    def part(client_id, bits):
+        values = torch.zeros(1, 1).double()
+        bits = None if bits is None else torch.tensor([bits], dtype=torch.uint8)
+        return ClientMetrics(torch.tensor([client_id]), ("loss",), values, bits, bits)
+
+    joined = ClientMetrics.stack([part(4, [1, 2]), part(3, [255])])
+    assert joined.right_own.tolist() == [[255, 0], [1, 2]]
+    sent = encode(joined)
+    assert decode(ClientMetrics, sent).right_global.tolist() == [[255, 0], [1, 2]]
+    assert ClientMetrics.stack([part(4, [1]), part(3, None)]).right_own is None
+    sent["right_own"] = np.zeros((2, 2**20 + 1), dtype=np.uint8)
+    with pytest.raises(KnowledgeError, match="'right_own' is too long"):
+        decode(ClientMetrics, sent)

@@ -1,0 +1,84 @@
+"""What a mean gain hides: answers that flip both ways, and how sure the models are of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.report.axes import points
+from experiments.report.figure import Numbers
+from experiments.report.table import Cell, Column, Table
+from experiments.report.verdicts import SHORT, Compared, percent
+
+_COLUMNS = (
+    Column("federation", numeric=False, about="What tells this federation from the others"),
+    Column("method", numeric=False),
+    Column("tested on", numeric=False, about="The clients' own distribution, or a balanced set"),
+    Column("newly right", about="Tests that fail with local training and pass with the method, %"),
+    Column("newly wrong", about="Tests that pass with local training and fail with the method, %"),
+    Column("error, local", about="Expected calibration error of local training, %"),
+    Column("error, fusion", about="Expected calibration error of the method, %"),
+    Column("change", about="The second minus the first, points; below zero is better calibrated"),
+    Column("interval", about="95% confidence interval of the change over the seeds, points"),
+)
+_NAMES = (
+    "federation method test newly_right newly_wrong local_ece method_ece ece_change ece_low "
+    "ece_high level"
+)
+
+
+def changes_table(done: Sequence[Compared]) -> Table | None:
+    """Return flips and calibration as a table; None where no run has them on record."""
+    told = [item for item in done if item.found.flips or item.found.calibration]
+    if not told:
+        return None
+    first = 0 if len({item.federation for item in done}) > 1 else 1
+    return Table(
+        "changes",
+        "What the mean hides",
+        "At the last round. Newly right and newly wrong are the shares of a client's test samples "
+        "whose answer flips between local training and the method, in the mean; their difference "
+        "is the gain. The calibration error is how far the models' confidence and accuracy are "
+        "apart (15 bins); where it grows, answers are surer or less sure than they are right.",
+        _COLUMNS[first:],
+        tuple(_row(item)[first:] for item in told),
+        Numbers(tuple(_NAMES.split()), tuple(_numbers(item) for item in told)),
+    )
+
+
+def _row(item: Compared) -> tuple[Cell, ...]:
+    flips, error = item.found.flips, item.found.calibration
+    none = Cell("–")
+    cells = [Cell(item.federation), Cell(item.method), Cell(SHORT[item.test])]
+    cells += [percent(flips.newly_right), percent(flips.newly_wrong)] if flips else [none, none]
+    if error is None:
+        return (*cells, none, none, none, none)
+    interval = error.interval
+    bounds = f"[{points(interval.low)}, {points(interval.high)}]" if interval else "one seed"
+    # Growing is bad here.
+    tone = ("loss" if error.mean > 0 else "gain") if error.significant else ""
+    return (
+        *cells,
+        percent(error.baseline_mean),
+        percent(error.method_mean),
+        Cell(points(error.mean), error.mean, tone),
+        Cell(bounds, interval.low if interval else ""),
+    )
+
+
+def _numbers(item: Compared) -> tuple[Any, ...]:
+    flips, error = item.found.flips, item.found.calibration
+    interval = error.interval if error else None
+    return (
+        item.federation,
+        item.method,
+        item.test,
+        flips.newly_right if flips else None,
+        flips.newly_wrong if flips else None,
+        error.baseline_mean if error else None,
+        error.method_mean if error else None,
+        error.mean if error else None,
+        interval.low if interval else None,
+        interval.high if interval else None,
+        interval.level if interval else None,
+    )

@@ -1,0 +1,70 @@
+"""Which test samples change sides: wrong before and right now, or right before and wrong now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Bits = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """Prediction flips of a method against its baseline, on the same test samples.
+
+    A gain of a point may be one sample in a hundred won, or eleven won and ten lost. The first
+    rate minus the second is the gain in accuracy. The negative one is the negative flip rate of
+    Yan et al. 2021 (https://arxiv.org/abs/2011.09161).
+
+    Args:
+        positive: Per seed and client [S, K] the share of its test samples that it gets wrong with
+            the baseline and right with the method; NaN where either is unknown.
+        negative: The share that it gets right with the baseline and wrong with the method.
+    """
+
+    positive: Array
+    negative: Array
+
+    @property
+    def newly_right(self) -> float:
+        """Return the mean positive flip rate: over seeds, of the mean over clients."""
+        return _mean(self.positive)
+
+    @property
+    def newly_wrong(self) -> float:
+        """Return the mean negative flip rate."""
+        return _mean(self.negative)
+
+
+def flips(method: Bits, baseline: Bits, sizes: Array) -> tuple[Array, Array]:
+    """Return the positive and the negative flip rate of each client, [K] each.
+
+    Args:
+        method: uint8 [K, bytes], a bit per test sample (``np.packbits``), 1 where the client is
+            right with the method; zeros behind the last sample.
+        baseline: The same of the baseline, of the same samples in the same order.
+        sizes: Test samples of each client [K]; the rates of one without any are NaN.
+
+    >>> ours, theirs = np.packbits([[1, 1, 0, 0]], axis=1), np.packbits([[0, 1, 1, 0]], axis=1)
+    >>> flips(ours, theirs, np.array([4]))
+    (array([0.25]), array([0.25]))
+    """
+    width = max(method.shape[1], baseline.shape[1])
+    ours, theirs = (_wide(bits, width) for bits in (method, baseline))
+    known = np.where(np.asarray(sizes) > 0, sizes, np.nan)
+    changed: tuple[Bits, Bits] = (ours & ~theirs, theirs & ~ours)
+    positive, negative = (np.unpackbits(bits, axis=1).sum(axis=1) / known for bits in changed)
+    return positive, negative
+
+
+def _wide(bits: Bits, width: int) -> Bits:
+    return np.pad(bits, ((0, 0), (0, width - bits.shape[1])))
+
+
+def _mean(rates: Array) -> float:
+    rows = [row[np.isfinite(row)] for row in rates]
+    return float(np.mean([row.mean() for row in rows if len(row)]))
