@@ -3,73 +3,130 @@
 Both tolerate wrong sources of a total *weight* below one half and below the trimmed share. The
 results need not sum to 1 over the classes, so they are renormalised.
 
-The sources are sorted once, since receivers differ only in their weights, and the sorted values
-are walked through rank by rank for all receivers, samples and classes together: the cumulated
-weights [J, P*C, K] of a sort per receiver are never held.
+The sources are sorted once, since receivers differ only in their weights. What a receiver needs is
+a quantile of its weights in that order. It is found in two steps of about sqrt(J) each: the block
+of ranks in which it lies, then its place in the block. So K personal medians of J sources cost
+2 sqrt(J) passes over the targets instead of J.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
+from fedfuse.fusion.blocks import spans
 from fedfuse.fusion.robust.receivers import fuse_distinct, to_simplex
 from fedfuse.hyperparameters import require_number
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
 
 _SLACK = 1e-9
-"""Mass that rounding may cost, so that two of four equal weights are exactly one half."""
+"""Share of a mass that rounding may cost, so that two of four equal weights are exactly one half."""
+
+_BLOCK_ELEMENTS = 2**16
+"""Targets worked on at a time; a few float64 arrays of this size stay in the caches."""
+
+
+class _Crossing(NamedTuple):
+    """Where the cumulated weights of sorted sources reach a share of their mass, [n, U].
+
+    Args:
+        value: The value of the source at which they do.
+        below: The weights of all sources before that one.
+        moment: The sum of weight times value over the same.
+    """
+
+    value: Float[Tensor, "n U"]
+    below: Float[Tensor, "n U"]
+    moment: Float[Tensor, "n U"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Ranks:
-    """The sources of every coordinate n = (sample, class) from low to high.
+    """The sources of coordinates n = (sample, class) from low to high.
 
     Args:
-        values: float64 [J, N].
-        order: int64 [J, N], which source has the rank.
-        present: float64 [J, N], 0 where that source did not answer.
+        values: float64 [N, J].
+        order: int64 [N, J], which source has the rank.
+        present: float64 [N, J], 0 where that source did not answer.
     """
 
-    values: Float[Tensor, "J N"]
-    order: Int[Tensor, "J N"]
-    present: Float[Tensor, "J N"] | None
+    values: Float[Tensor, "N J"]
+    order: Int[Tensor, "N J"]
+    present: Float[Tensor, "N J"] | None
 
     @classmethod
     def of(cls, probs: Float[Tensor, "J P C"], mask: Bool[Tensor, "J P"] | None) -> _Ranks:
         """Sort the sources of every coordinate."""
-        flat = probs.double().flatten(1)
+        flat = probs.double().flatten(1).T.contiguous()
         if mask is None:
-            values, order = flat.T.contiguous().sort(dim=1)
-            return cls(values.T.contiguous(), order.T.contiguous(), None)
-        known = mask.repeat_interleave(probs.shape[2], dim=1)
-        values, order = torch.where(known, flat, 0).T.contiguous().sort(dim=1)
-        return cls(values.T.contiguous(), order.T.contiguous(), known.double().gather(0, order.T))
+            return cls(*flat.sort(dim=1), None)
+        known = mask.repeat_interleave(probs.shape[2], dim=1).T
+        values, order = torch.where(known, flat, 0).sort(dim=1)
+        return cls(values, order, known.double().gather(1, order))
 
-    def walk(
-        self, rows: Float[Tensor, "U J"]
-    ) -> Iterator[tuple[Float[Tensor, "N 1"], Float[Tensor, "N U"], Float[Tensor, "N U"]]]:
-        """Yield, by rank, a value and the share of each row's weight below and up to it."""
-        by_source = rows.double().T.contiguous()
+    def part(self, where: slice) -> _Ranks:
+        """Return some of the coordinates."""
+        present = None if self.present is None else self.present[where]
+        return _Ranks(self.values[where], self.order[where], present)
+
+    def mass(self, weights: Float[Tensor, "J U"]) -> Float[Tensor, "#n U"]:
+        """Return the weight of all sources that answered."""
         if self.present is None:
-            mass = by_source.sum(dim=0)
-        else:
-            answers = torch.zeros_like(self.present).scatter(0, self.order, self.present)
-            mass = answers.T @ by_source
-        scale = 1 / mass.clamp_min(torch.finfo(torch.float64).tiny)
-        below = self.values.new_zeros(self.values.shape[1], len(rows))
-        for rank, source in enumerate(self.order):
-            weight = by_source[source] * scale
+            return weights.sum(dim=0, keepdim=True)
+        return self._summed(weights, self.order, self.present)
+
+    def crossing(
+        self, weights: Float[Tensor, "J U"], aim: Float[Tensor, "#n U"], *, moments: bool = False
+    ) -> _Crossing:
+        """Return the first source with which the cumulated weights are at least ``aim``.
+
+        The last one where they never are. ``moment`` is only right if ``moments`` is asked for.
+        """
+        num_sources = self.order.shape[1]
+        step = math.isqrt(num_sources - 1) + 1
+        shape = len(self.order), weights.shape[1]
+        below, moment = weights.new_zeros(shape), weights.new_zeros(shape)
+        first = torch.zeros(shape, dtype=torch.int64, device=weights.device)
+        upto, total = below, moment
+        for block in spans(num_sources, step)[:-1]:
+            present = None if self.present is None else self.present[:, block]
+            upto = upto + self._summed(weights, self.order[:, block], present)
+            passed = upto < aim
+            below = torch.where(passed, upto, below)
+            first += step * passed
+            if moments:
+                values = self.values[:, block]
+                parts = values if present is None else values * present
+                total = total + self._summed(weights, self.order[:, block], parts)
+                moment = torch.where(passed, total, moment)
+        for _ in range(step - 1):
+            weight = weights.gather(0, self.order.gather(1, first))
             if self.present is not None:
-                weight *= self.present[rank].unsqueeze(1)
+                weight *= self.present.gather(1, first)
             upto = below + weight
-            yield self.values[rank].unsqueeze(1), below, upto
-            below = upto
+            # Whoever has not passed one source passes none after it, as ``first`` stays there.
+            passed = (upto < aim) & (first < num_sources - 1)
+            if moments:
+                moment = torch.where(passed, moment + weight * self.values.gather(1, first), moment)
+            below = torch.where(passed, upto, below)
+            first += passed
+        value = self.values.gather(1, first)
+        return _Crossing(value, below, moment)
+
+    def _summed(
+        self, weights: Float[Tensor, "J U"], index: Int[Tensor, "n r"], factors: Tensor | None
+    ) -> Float[Tensor, "n U"]:
+        """Return the weights of the sources at ``index``, times their factors, summed."""
+        if factors is not None:
+            factors = factors.contiguous()
+        return embedding_bag(index.contiguous(), weights, mode="sum", per_sample_weights=factors)
 
 
 def coordinate_median(
@@ -86,18 +143,14 @@ def coordinate_median(
     >>> coordinate_median(torch.stack([p, 1 - p], 1).unsqueeze(1), torch.full((1, 3), 1 / 3))
     tensor([[[0.2000, 0.8000]]])
     """
-    ranks = _Ranks.of(probs, mask)
 
-    def fuse(rows: Float[Tensor, "U J"]) -> Float[Tensor, "U P C"]:
-        lower = torch.zeros((), dtype=torch.float64, device=probs.device)
-        upper = lower
-        for value, below, _ in ranks.walk(rows):
-            # Both run along until the half is passed, and stay behind there.
-            lower = torch.where(below < 0.5 - _SLACK, value, lower)
-            upper = torch.where(below <= 0.5 + _SLACK, value, upper)
-        return _targets((lower + upper) / 2, probs)
+    def fuse(ranks: _Ranks, rows: Float[Tensor, "J U"]) -> Float[Tensor, "n U"]:
+        half = 0.5 * ranks.mass(rows)
+        lower = ranks.crossing(rows, half * (1 - _SLACK)).value
+        # Half reached to the last bit: whatever comes next is as much in the middle.
+        return (lower + ranks.crossing(rows, half * (1 + _SLACK)).value) / 2
 
-    return fuse_distinct(fuse, weights, mask, probs[0].numel()).to(probs.dtype)
+    return _fused(fuse, probs, weights, mask)
 
 
 def trimmed_mean(
@@ -116,23 +169,36 @@ def trimmed_mean(
     >>> trimmed_mean(probs, torch.full((1, 5), 0.2), trim=0.2)
     tensor([[[0.3000, 0.7000]]])
     """
+
+    def fuse(ranks: _Ranks, rows: Float[Tensor, "J U"]) -> Float[Tensor, "n U"]:
+        mass = ranks.mass(rows)
+        low, high = trim * mass, (1 - trim) * mass
+        first = ranks.crossing(rows, low, moments=True)
+        last = ranks.crossing(rows, high, moments=True)
+        # The integral of the quantile function up to each border, and what lies between.
+        upto_low = first.moment + (low - first.below) * first.value
+        upto_high = last.moment + (high - last.below) * last.value
+        return (upto_high - upto_low) / (high - low).clamp_min(torch.finfo(mass.dtype).tiny)
+
+    return _fused(fuse, probs, weights, mask)
+
+
+def _fused(
+    fuse: Callable[[_Ranks, Tensor], Tensor],
+    probs: Float[Tensor, "J P C"],
+    weights: Float[Tensor, "K J"],
+    mask: Bool[Tensor, "J P"] | None,
+) -> Float[Tensor, "K P C"]:
+    """Return targets of coordinates [n, U] that ``fuse`` makes of ranks and weights [J, U]."""
     ranks = _Ranks.of(probs, mask)
 
-    def fuse(rows: Float[Tensor, "U J"]) -> Float[Tensor, "U P C"]:
-        total = torch.zeros((), dtype=torch.float64, device=probs.device)
-        for value, below, upto in ranks.walk(rows):
-            kept = upto.clamp(trim, 1 - trim) - below.clamp(trim, 1 - trim)
-            total = total + kept * value
-        return _targets(total / (1 - 2 * trim), probs)
+    def targets(rows: Float[Tensor, "U J"]) -> Float[Tensor, "U P C"]:
+        by_source = rows.double().T.contiguous()
+        parts = spans(len(ranks.order), _BLOCK_ELEMENTS // len(rows))
+        coordinates = torch.cat([fuse(ranks.part(part), by_source) for part in parts])
+        return to_simplex(coordinates.T.reshape(-1, *probs.shape[1:]))
 
-    return fuse_distinct(fuse, weights, mask, probs[0].numel()).to(probs.dtype)
-
-
-def _targets(
-    coordinates: Float[Tensor, "N U"], probs: Float[Tensor, "J P C"]
-) -> Float[Tensor, "U P C"]:
-    """Return the fused coordinates as targets on the simplex."""
-    return to_simplex(coordinates.T.reshape(-1, *probs.shape[1:]))
+    return fuse_distinct(targets, weights, mask, probs[0].numel()).to(probs.dtype)
 
 
 @dataclass(frozen=True, slots=True)
