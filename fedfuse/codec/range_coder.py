@@ -53,13 +53,13 @@ def encode(
     rows: list[npt.NDArray[np.int64]] = []
     data: list[npt.NDArray[np.uint8]] = []
     for step, n in enumerate(active):
-        symbol = symbols[:n, step]
         upper = counts[:n].cumsum(axis=1)
-        count = counts[ids[:n], symbol]
+        entry = ids[:n] * alphabet + symbols[:n, step]
+        count = counts.reshape(-1)[entry]
         unit = width[:n] // upper[:, -1]
-        low[:n] += unit * (upper[ids[:n], symbol] - count)
+        low[:n] += unit * (upper.reshape(-1)[entry] - count)
         width[:n] = unit * count
-        _learn(counts[:n], ids[:n], symbol, upper[:, -1])
+        _learn(counts, entry, upper[:, -1], step)
         while len(ready := _ready(low[:n], width[:n])):
             rows.append(ready)
             data.append((low[ready] >> _HEAD).astype(np.uint8))
@@ -103,10 +103,11 @@ def decode(
         # The last interval also owns what division left over.
         point = np.minimum((code[:n] - low[:n]) // unit, upper[:, -1] - _ONE)
         symbol = (upper <= point[:, None]).sum(axis=1)
-        count = counts[ids[:n], symbol]
-        low[:n] += unit * (upper[ids[:n], symbol] - count)
+        entry = ids[:n] * alphabet + symbol
+        count = counts.reshape(-1)[entry]
+        low[:n] += unit * (upper.reshape(-1)[entry] - count)
         width[:n] = unit * count
-        _learn(counts[:n], ids[:n], symbol, upper[:, -1])
+        _learn(counts, entry, upper[:, -1], step)
         while len(ready := _ready(low[:n], width[:n])):
             feed(ready)
             _shift(low, width, ready)
@@ -164,23 +165,26 @@ def _start(rows: int, alphabet: int) -> tuple[U64, U64, U64]:
     return low, width, np.ones((rows, alphabet), dtype=np.uint64)
 
 
-def _learn(
-    counts: U64, ids: npt.NDArray[np.int64], symbol: npt.NDArray[np.integer], total: U64
-) -> None:
-    """Count the symbols; halve the counts of a row before they outgrow the arithmetic."""
-    counts[ids, symbol] += _SEEN
-    full = total + _SEEN > _MAX_TOTAL
-    if full.any():
-        counts[full] = (counts[full] + _ONE) >> _ONE
+def _learn(counts: U64, entry: npt.NDArray[np.int64], total: U64, step: int) -> None:
+    """Count a symbol of each row; halve the counts of a row before they outgrow the arithmetic."""
+    counts.reshape(-1)[entry] += _SEEN
+    if counts.shape[1] + int(_SEEN) * (step + 1) <= _MAX_TOTAL:
+        return  # no row can have that many yet
+    full = np.flatnonzero(total + _SEEN > _MAX_TOTAL)
+    counts[full] = (counts[full] + _ONE) >> _ONE
 
 
 def _ready(low: U64, width: U64) -> npt.NDArray[np.int64]:
     """Return the rows whose first byte is settled, having cut the ones that are too narrow."""
-    settled = (low ^ (low + width - _ONE)) < _TOP
-    stuck = ~settled & (width < _BOTTOM)
+    narrow = np.flatnonzero(width <= _TOP)  # no wider interval has one first byte
+    if not len(narrow):
+        return narrow
+    start, size = low[narrow], width[narrow]
+    settled = (start ^ (start + size - _ONE)) < _TOP
+    stuck = ~settled & (size < _BOTTOM)
     if stuck.any():
-        width[stuck] = _BOTTOM - (low[stuck] & (_BOTTOM - _ONE))
-    return np.flatnonzero(settled | stuck)
+        width[narrow[stuck]] = _BOTTOM - (start[stuck] & (_BOTTOM - _ONE))
+    return narrow[settled | stuck]
 
 
 def _shift(low: U64, width: U64, rows: npt.NDArray[np.int64]) -> None:

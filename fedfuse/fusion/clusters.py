@@ -12,11 +12,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fedfuse.fusion.blocks import spans
 from fedfuse.fusion.kmeans import centroids
-from fedfuse.fusion.robust.receivers import known_points, point_weights
+from fedfuse.fusion.robust.receivers import known_points, over_clouds
 from fedfuse.hyperparameters import require_count, require_number, require_one_of
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
+
+_BLOCK_ELEMENTS = 2**20  # of the centroids that receivers choose from at a time
 
 
 def cluster_clients(
@@ -64,30 +67,44 @@ def nearest_centroid(
     >>> nearest_centroid(probs, torch.full((3, 3), 1 / 3), num_clusters=2)[:, 0, 0]
     tensor([0.2000, 0.2000, 0.9000])
     """
-    _, num_samples, num_classes = probs.shape
-    points = known_points(probs, mask)
     # Receivers of one set share its centroids; which of them a receiver gets is its own affair.
     sets, receiver = torch.unique(weights > 0, dim=0, return_inverse=True)
-    fused = probs.new_empty(probs.shape)
-    for number, row in enumerate(sets):
-        members = (receiver == number).nonzero().flatten()
-        sources = row.nonzero().flatten()
-        cloud = points[:, sources]
-        equal = probs.new_ones(1, len(sources))
-        weight = point_weights(equal, None if mask is None else mask[sources], num_samples)
-        centres, sizes = centroids(cloud, weight, min(num_clusters, len(sources)), iterations)
-        own = points[:, members]
-        near = torch.cdist(own, centres[:, 0], compute_mode="donot_use_mm_for_euclid_dist")
-        # An empty cluster's centre is no one's knowledge.
-        best = near.masked_fill(sizes == 0, torch.inf).argmin(dim=-1)
-        picked = centres[:, 0].gather(1, best.unsqueeze(-1).expand(-1, -1, num_classes))
-        if mask is not None:
-            mean = weight @ cloud
-            picked = torch.where(mask.T[:, members].unsqueeze(-1), picked, mean)
-            unknown = weight.sum(dim=-1, keepdim=True) == 0
-            picked = torch.where(unknown, 1 / num_classes, picked)
-        fused[members] = picked.transpose(0, 1).to(probs.dtype)
+    groups = min(num_clusters, int(sets.sum(dim=1).max()))
+
+    def core(points: Float[Tensor, "P J C"], counted: Float[Tensor, "P U J"]) -> Tensor:
+        centres, sizes = centroids(points, counted, groups, iterations)
+        return torch.cat([centres, sizes.unsqueeze(-1)], dim=-1)
+
+    found = over_clouds(core, probs, sets.to(probs.dtype), mask)  # [U, P, G, C + 1]
+    own = known_points(probs, mask).transpose(0, 1)
+    fused = torch.empty_like(probs)
+    for part in spans(len(probs), _BLOCK_ELEMENTS // found[0].numel()):
+        known = None if mask is None else mask[part]
+        fused[part] = _picked(found[receiver[part]], own[part], known).to(probs.dtype)
     return fused
+
+
+def _picked(
+    found: Float[Tensor, "k P G D"], own: Float[Tensor, "k P C"], known: Bool[Tensor, "k P"] | None
+) -> Float[Tensor, "k P C"]:
+    """Return each receiver's nearest centroid, or the mean where it has no prediction itself.
+
+    Args:
+        found: Its centroids, and as a last number how much is in each.
+        own: Its own predictions.
+        known: Whether it has one; None for everywhere.
+    """
+    centres, sizes = found[..., :-1], found[..., -1:]
+    distances = (centres - own.unsqueeze(2)).square().sum(dim=-1, keepdim=True)
+    # An empty cluster's centre is no one's knowledge.
+    best = distances.masked_fill(sizes == 0, torch.inf).argmin(dim=2, keepdim=True)
+    picked = centres.gather(2, best.expand(-1, -1, -1, centres.shape[-1])).squeeze(2)
+    if known is None:
+        return picked
+    total = sizes.sum(dim=2)
+    mean = (sizes * centres).sum(dim=2) / total.clamp_min(torch.finfo(total.dtype).tiny)
+    picked = torch.where(known.unsqueeze(-1), picked, mean)
+    return torch.where(total == 0, 1 / own.shape[-1], picked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fedfuse.shapes import Float
 
+_FEW = 4  # how many times fewer problems pay for taking their points along
+
 
 def centroids(
     points: Float[Tensor, "P J C"],
@@ -28,23 +30,67 @@ def centroids(
     >>> centroids(points, torch.ones(1, 1, 3), num_clusters=2)[0].flatten()
     tensor([1.0000, 0.1000])
     """
-    centres = _farthest_first(points, weights, num_clusters)
+    return _lloyd(points, weights, _farthest_first(points, weights, num_clusters), iterations)
+
+
+def _lloyd(
+    points: Float[Tensor, "P J C"],
+    weights: Float[Tensor, "P U J"],
+    centres: Float[Tensor, "P U G C"],
+    iterations: int,
+) -> tuple[Float[Tensor, "P U G C"], Float[Tensor, "P U G"]]:
+    """Return the centres after Lloyd's steps, and their weights."""
+    # The first cluster is what is left over, which saves a product of the size of the others'.
+    numbers = torch.arange(1, centres.shape[2], dtype=torch.uint8, device=points.device)
+    all_sizes, all_sums = weights.sum(dim=-1, keepdim=True), (weights @ points).unsqueeze(2)
     sizes = torch.zeros_like(centres[..., 0])
-    squares = points.square().sum(dim=-1)
-    for _ in range(iterations):
-        nearest = _squared_distances(points, squares, centres).argmin(dim=-2)
-        members = torch.nn.functional.one_hot(nearest, num_clusters).to(weights.dtype)
-        members = (members * weights.unsqueeze(-1)).transpose(-1, -2)  # [P, U, G, J]
+    least = points.shape[1] * torch.finfo(points.dtype).eps  # what rounding may leave of nothing
+    for left in reversed(range(iterations)):
+        nearest = _nearest(points, centres).unsqueeze(2)
+        members = torch.where(nearest == numbers.view(-1, 1), weights.unsqueeze(2), 0)
+        sums = (members.flatten(1, 2) @ points).view(*members.shape[:3], -1)
+        sums = torch.cat([all_sums - sums.sum(dim=2, keepdim=True), sums], dim=2)
         sizes = members.sum(dim=-1)
-        sums = members @ points.unsqueeze(1)
-        tiny = torch.finfo(sums.dtype).tiny
-        means = sums / sizes.clamp_min(tiny).unsqueeze(-1)
+        sizes = torch.cat([all_sizes - sizes.sum(dim=-1, keepdim=True), sizes], dim=-1)
+        sizes = torch.where(sizes > least * all_sizes, sizes, 0)
+        means = sums / sizes.clamp_min(torch.finfo(sums.dtype).tiny).unsqueeze(-1)
         moved = torch.where(sizes.unsqueeze(-1) > 0, means, centres)
-        still = torch.equal(moved, centres)
+        moving = (moved != centres).flatten(2).any(dim=-1)
         centres = moved
-        if still:
+        problem, variant = moving.nonzero(as_tuple=True)
+        if not len(problem):
+            break
+        if left and _FEW * len(problem) <= moving.numel():
+            # Most have settled: the rest goes on by itself.
+            at = problem, variant
+            rest = points[problem], weights[at].unsqueeze(1), centres[at].unsqueeze(1), left
+            ends, counts = _lloyd(*rest)
+            centres[at], sizes[at] = ends.squeeze(1), counts.squeeze(1)
             break
     return centres, sizes
+
+
+def _nearest(points: Float[Tensor, "P J C"], centres: Float[Tensor, "P U G C"]) -> Tensor:
+    """Return the number of each point's nearest centre, the first of equals: uint8 [P, U, J].
+
+    ``|x - m|^2`` without ``|x|^2``, which is the same for all centres: one GEMM for each centre.
+    """
+    best = _closeness(points, centres[:, :, 0])
+    nearest = torch.zeros(best.shape, dtype=torch.uint8, device=points.device)
+    for number in range(1, centres.shape[2]):
+        other = _closeness(points, centres[:, :, number])
+        nearer = other > best
+        nearest.masked_fill_(nearer, number)
+        best = torch.maximum(best, other)
+    return nearest
+
+
+def _closeness(
+    points: Float[Tensor, "P J C"], centre: Float[Tensor, "P U C"]
+) -> Float[Tensor, "P U J"]:
+    """Return half of ``|x|^2 - |x - m|^2``."""
+    half = centre.square().sum(dim=-1, keepdim=True) / -2
+    return torch.baddbmm(half, centre, points.mT)
 
 
 def _farthest_first(
@@ -52,29 +98,16 @@ def _farthest_first(
 ) -> Float[Tensor, "P U G C"]:
     """Return the starting centres."""
     total = weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
-    squares = points.square().sum(dim=-1)
-    counted = weights > 0
-    mean = (weights @ points / total).unsqueeze(2)
-    distances = _squared_distances(points, squares, mean).squeeze(2)
+    squares = points.square().sum(dim=-1).unsqueeze(1)
+    nobody = weights <= 0
+    distances = squares - 2 * _closeness(points, weights @ points / total)
     chosen = []
     for step in range(num_clusters):
-        farthest = distances.masked_fill(~counted, -1).argmax(dim=-1)
+        farthest = distances.masked_fill_(nobody, -torch.inf).argmax(dim=-1)
         index = farthest.unsqueeze(-1).expand(-1, -1, points.shape[-1])
         centre = points.gather(1, index)
         chosen.append(centre)
-        own = _squared_distances(points, squares, centre.unsqueeze(2)).squeeze(2)
-        distances = own if step == 0 else torch.minimum(distances, own)
+        if step + 1 < num_clusters:
+            own = squares - 2 * _closeness(points, centre)
+            distances = own if step == 0 else torch.minimum(distances, own)
     return torch.stack(chosen, dim=2)
-
-
-def _squared_distances(
-    points: Float[Tensor, "P J C"],
-    squares: Float[Tensor, "P J"],
-    centres: Float[Tensor, "P U G C"],
-) -> Float[Tensor, "P U G J"]:
-    """Return ``|x - m|^2`` as a GEMM."""
-    num_problems, num_variants, num_clusters, num_classes = centres.shape
-    flat = centres.reshape(num_problems, -1, num_classes)
-    product = (flat @ points.mT).view(num_problems, num_variants, num_clusters, -1)
-    norms = centres.square().sum(dim=-1, keepdim=True)
-    return (norms + squares[:, None, None, :] - 2 * product).clamp_min_(0)

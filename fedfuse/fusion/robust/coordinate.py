@@ -27,7 +27,7 @@ from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
 
 _SLACK = 1e-9
-"""Share of a mass that rounding may cost, so that two of four equal weights are exactly one half."""
+"""Share of a mass that rounding may cost: two of four equal weights are exactly one half."""
 
 _BLOCK_ELEMENTS = 2**16
 """Targets worked on at a time; a few float64 arrays of this size stay in the caches."""

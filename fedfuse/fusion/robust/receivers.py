@@ -12,14 +12,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fedfuse.fusion.blocks import spans
 from fedfuse.fusion.rules import answered
 from fedfuse.shapes import Bool, Float
 
-_BLOCK_ELEMENTS = 2**20  # of a float64 temporary, 8 MiB: larger ones only miss the caches
+_ROWS_ELEMENTS = 2**22  # of targets that are made at a time
+_BLOCK_ELEMENTS = 2**18  # of a float64 temporary, 1 MiB: larger ones only miss the caches
+_PACKING = 8  # how many times fewer sources pay for taking them out of the cloud
 _MIN_MASS = 1e-3
 
 Core = Callable[[Tensor, Tensor], Tensor]
-"""Clouds of points [P, J, C] and weights [P, U, J] to one centre for each pair, [P, U, C]."""
+"""Clouds of points [P, J, C] and weights [P, U, J] to what is wanted of each pair, [P, U, ...]."""
 
 
 def fuse_distinct(
@@ -38,7 +41,7 @@ def fuse_distinct(
             handed over in blocks of bounded size.
     """
     rows, receiver = torch.unique(weights, dim=0, return_inverse=True)
-    blocks = torch.split(rows, max(1, _BLOCK_ELEMENTS // max(1, elements_per_row)))
+    blocks = torch.split(rows, max(1, _ROWS_ELEMENTS // max(1, elements_per_row)))
     fused = torch.cat([fuse(block) for block in blocks])
     if mask is not None:
         known = answered(rows, mask).unsqueeze(-1)
@@ -52,29 +55,49 @@ def fuse_clouds(
     weights: Float[Tensor, "K J"],
     mask: Bool[Tensor, "J P"] | None,
 ) -> Float[Tensor, "K P C"]:
-    """Return the centre of each sample's cloud of predictions for every receiver.
+    """Return the centre of each sample's cloud of predictions for every receiver."""
+    rows, receiver = torch.unique(weights, dim=0, return_inverse=True)
+    fused = over_clouds(core, probs, rows, mask)
+    if mask is not None:
+        fused = torch.where(answered(rows, mask).unsqueeze(-1), fused, 1 / fused.shape[-1])
+    return fused.to(probs.dtype)[receiver]
 
-    Rows with few sources take just those out of the cloud; others share it.
+
+def over_clouds(
+    core: Core,
+    probs: Float[Tensor, "J P C"],
+    rows: Float[Tensor, "U J"],
+    mask: Bool[Tensor, "J P"] | None,
+) -> Float[Tensor, "U P ..."]:
+    """Return what ``core`` makes of every sample's cloud and every row of weights, float64.
+
+    Rows with few sources take just those out of the cloud; others share it. ``core`` gets a few
+    samples at a time and all rows, as many as stay in the caches.
     """
     num_sources, num_samples, num_classes = probs.shape
     points = known_points(probs, mask)
-    most = int((weights > 0).sum(dim=1).max())
-
-    def shared(rows: Float[Tensor, "U J"]) -> Float[Tensor, "U P C"]:
-        return core(points, point_weights(rows, mask, num_samples)).transpose(0, 1)
-
-    def packed(rows: Float[Tensor, "U J"]) -> Float[Tensor, "U P C"]:
-        sources = rows.topk(most, dim=1).indices
-        clouds = points[:, sources].view(-1, most, num_classes)
-        every = point_weights(rows, mask, num_samples)
-        own = every.gather(-1, sources.expand(num_samples, -1, -1)).view(-1, 1, most)
-        return core(clouds, own).view(num_samples, -1, num_classes).transpose(0, 1)
-
-    if 2 * most <= num_sources:
-        elements = num_samples * max(num_sources, most * num_classes)
-        return fuse_distinct(packed, weights, mask, elements).to(probs.dtype)
-    elements = num_samples * max(num_sources, num_classes)
-    return fuse_distinct(shared, weights, mask, elements).to(probs.dtype)
+    most = int((rows > 0).sum(dim=1).max())
+    packs = _PACKING * most <= num_sources
+    size = most * num_classes if packs else max(num_sources, num_classes)
+    made = []
+    for part in spans(len(rows), _BLOCK_ELEMENTS // size):
+        some = rows[part]
+        sources = some.topk(most, dim=1).indices
+        done = []
+        for where in spans(num_samples, _BLOCK_ELEMENTS // (len(some) * size)):
+            cloud = points[where]
+            known = None if mask is None else mask[:, where]
+            weight = point_weights(some, known, len(cloud))
+            if packs:
+                own = weight.gather(-1, sources.expand(len(cloud), -1, -1))
+                packed = cloud[:, sources].flatten(0, 1)
+                found = core(packed, own.view(-1, 1, most))
+                found = found.view(len(cloud), len(some), *found.shape[2:])
+            else:
+                found = core(cloud, weight)
+            done.append(found.transpose(0, 1))
+        made.append(torch.cat(done, dim=1))
+    return torch.cat(made)
 
 
 def known_points(

@@ -6,6 +6,7 @@ matrix by its top eigenvector; the paper's own filter was not read, this one is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +19,9 @@ from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
 
 _POWER_STEPS = 12
+_UNSCALED = 4
+_FEW_CLASSES = 24  # twice the steps: there a matrix costs as much as the products it saves
+_LEAST = 1e-300
 _SPREAD = 1e-12
 """Squared distance below which predictions are the same and nothing is filtered."""
 
@@ -67,7 +71,7 @@ def _squared_projections(
 ) -> Float[Tensor, "P U J"]:
     """Return the squared projections onto the top eigenvector, 0 for sources without weight.
 
-    By power iteration from the source farthest from the mean, which costs no [C, C] matrix.
+    By power iteration from the source farthest from the mean.
     """
     total = weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     mean = weights @ points / total
@@ -75,13 +79,39 @@ def _squared_projections(
     distances = points.square().sum(dim=-1).unsqueeze(1) - 2 * mean @ points.mT  # + |mean|^2
     farthest = distances.masked_fill(~counted, -torch.inf).argmax(dim=-1)
     axis = _at(points, farthest) - mean
-    projections = torch.zeros_like(weights)
-    for _ in range(_POWER_STEPS):
-        axis = axis / axis.norm(dim=-1, keepdim=True).clamp_min(_SPREAD)
-        projections = axis @ points.mT - (axis * mean).sum(dim=-1, keepdim=True)
-        pull = weights * projections
-        axis = pull @ points - pull.sum(dim=-1, keepdim=True) * mean
+    apply = _covariance(points, weights, mean, total)
+    for step in range(_POWER_STEPS):
+        axis = apply(axis)
+        if step % _UNSCALED == 0:  # often enough that no number becomes too small
+            axis = axis / axis.abs().amax(dim=-1, keepdim=True).clamp_min(_LEAST)
+    axis = axis / axis.norm(dim=-1, keepdim=True).clamp_min(_LEAST)
+    projections = axis @ points.mT - (axis * mean).sum(dim=-1, keepdim=True)
     return torch.where(counted, projections.square(), 0)
+
+
+def _covariance(
+    points: Float[Tensor, "P J C"],
+    weights: Float[Tensor, "P U J"],
+    mean: Float[Tensor, "P U C"],
+    total: Float[Tensor, "P U 1"],
+) -> Callable[[Tensor], Tensor]:
+    """Return the product of every cloud's covariance with a vector [P, U, C].
+
+    ``sum_j w_j x_j x_j^T - total m m^T``: as a matrix if that is cheaper than J products a step.
+    """
+    num_classes = points.shape[-1]
+    if num_classes <= _FEW_CLASSES:
+        squares = (points.unsqueeze(-1) * points.unsqueeze(-2)).flatten(2)
+        matrix = (weights @ squares).view(*mean.shape, num_classes)
+        matrix -= (total * mean).unsqueeze(-1) * mean.unsqueeze(-2)
+        return lambda axis: (matrix @ axis.unsqueeze(-1)).squeeze(-1)
+    pull = total * mean
+
+    def apply(axis: Tensor) -> Tensor:
+        along = (axis @ points.mT).mul_(weights)
+        return along @ points - pull * (axis * mean).sum(dim=-1, keepdim=True)
+
+    return apply
 
 
 def _at(points: Float[Tensor, "P J C"], index: Int[Tensor, "P U"]) -> Float[Tensor, "P U C"]:
