@@ -48,7 +48,7 @@ def _lloyd(
     for left in reversed(range(iterations)):
         nearest = _nearest(points, centres).unsqueeze(2)
         members = torch.where(nearest == numbers.view(-1, 1), weights.unsqueeze(2), 0)
-        sums = (members.flatten(1, 2) @ points).view(*members.shape[:3], -1)
+        sums = (members.flatten(1, 2) @ points).view(*members.shape[:3], points.shape[-1])
         sums = torch.cat([all_sums - sums.sum(dim=2, keepdim=True), sums], dim=2)
         sizes = members.sum(dim=-1)
         sizes = torch.cat([all_sizes - sizes.sum(dim=-1, keepdim=True), sizes], dim=-1)
