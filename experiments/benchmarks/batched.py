@@ -56,7 +56,7 @@ def measure(args: Any) -> list[dict[str, Any]]:
     return rows
 
 
-class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Count the operations that would each be a kernel: all but views."""
 
     total = 0
@@ -82,7 +82,7 @@ def launches(count: int = 20) -> dict[str, int]:
                 Work(x, y, _cross_entropy, schedule(BATCH, BATCH, steps, torch.Generator()))
                 for _ in students
             ]
-            with _Count() as counter:  # type: ignore[no-untyped-call]
+            with Count() as counter:  # type: ignore[no-untyped-call]
                 trainer.fit(students, works)
             totals.append(counter.total)
         found[name] = (totals[2] - totals[1]) // 2

@@ -8,7 +8,7 @@ are always the first rows: a client whose steps are over is not touched at all.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -25,6 +25,9 @@ from fedfuse.train.precision import Precision
 from fedfuse.train.stacked import StackedModels
 from fedfuse.train.trainer import LoopTrainer, Student
 from fedfuse.train.work import Work
+
+_Feed = Callable[[Sequence[int], slice], tuple[Tensor, bool]]
+"""Give the inputs of a batch to students: [k, B, ...], or [B, ...] and True if all share them."""
 
 
 class LoopFallbackWarning(UserWarning):
@@ -43,11 +46,14 @@ class BatchedTrainer:
         patches: Whether convolutions run as matrix products over unfolded patches
             (:mod:`fedfuse.train.patches`) or as grouped convolutions.
         fallback: Who trains what cannot be batched; None refuses it.
+        atomic: Whether a :meth:`fit` that fails leaves all students as they were, at the price of
+            a copy of their parameters and moments.
     """
 
     precision: Precision = Precision.FP32
     patches: bool = False
     fallback: LoopTrainer | None = None
+    atomic: bool = False
     _obstacles: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)
     _chunks: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _bytes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
@@ -88,20 +94,54 @@ class BatchedTrainer:
         )
         if not busy:
             return losses
-        size = self._chunk(students[0], works[busy[0]].inputs, _largest_batch(works))
-        for start in range(0, len(busy), size):
-            rows = busy[start : start + size]
-            theirs = self._fit([students[row] for row in rows], [works[row] for row in rows])
-            for row, loss in zip(rows, theirs, strict=True):
-                losses[row] = loss
+        size = self._chunk(students[0], works[busy[0]].inputs, _largest_batch(works), len(busy))
+        before: list[tuple[Tensor, Tensor]] = []
+        try:
+            for start in range(0, len(busy), size):
+                rows = busy[start : start + size]
+                theirs = self._fit(
+                    [students[row] for row in rows], [works[row] for row in rows], before
+                )
+                for row, loss in zip(rows, theirs, strict=True):
+                    losses[row] = loss
+        except Exception:
+            for matrix, copy in before:
+                matrix.copy_(copy)
+            raise
         return losses
 
     def predict(self, students: Sequence[Student], inputs: Tensor, batch_size: int) -> Tensor:
         """Query all students on the same inputs."""
-        if self._refused(students[0], inputs):
-            assert self.fallback is not None
-            return self.fallback.predict(students, inputs, batch_size)
-        return self._ask(students, inputs, batch_size, shared=True)
+        return self.predict_pools(students, [inputs], [0] * len(students), batch_size)
+
+    def predict_pools(
+        self,
+        students: Sequence[Student],
+        pools: Sequence[Tensor],
+        which: Sequence[int],
+        batch_size: int,
+    ) -> Tensor:
+        """Return logits [k, N, C] of students that look at different inputs, many at the same.
+
+        Args:
+            students: k students.
+            pools: The inputs, [N, ...] each.
+            which: The pool that each student looks at.
+            batch_size: Samples per forward pass.
+        """
+        if self._refused(students[0], pools[0]):
+            loop = self.fallback
+            assert loop is not None
+            asked = zip(students, which, strict=True)
+            return torch.cat([loop.predict([s], pools[pool], batch_size) for s, pool in asked])
+
+        def feed(rows: Sequence[int], part: slice) -> tuple[Tensor, bool]:
+            if len(pools) == 1:
+                return pools[0][part], True
+            wanted = torch.tensor([which[row] for row in rows], device=pools[0].device)
+            return torch.stack([pool[part] for pool in pools])[wanted], False
+
+        return self._ask(students, pools[0], batch_size, feed)
 
     def predict_each(
         self, students: Sequence[Student], inputs: Sequence[Tensor], batch_size: int
@@ -113,14 +153,26 @@ class BatchedTrainer:
             assert self.fallback is not None
             return self.fallback.predict_each(students, inputs, batch_size)
         own = torch.nn.utils.rnn.pad_sequence(list(inputs), batch_first=True)
-        logits = self._ask(students, own, batch_size, shared=False)
+
+        def feed(rows: Sequence[int], part: slice) -> tuple[Tensor, bool]:
+            return own[torch.tensor(rows, device=own.device), part], False
+
+        logits = self._ask(students, own[0], batch_size, feed)
         return [rows[: len(x)] for rows, x in zip(logits, inputs, strict=True)]
 
     # -- one chunk -----------------------------------------------------------------------------
 
-    def _fit(self, students: Sequence[Student], works: Sequence[Work]) -> list[float]:
+    def _fit(
+        self,
+        students: Sequence[Student],
+        works: Sequence[Work],
+        before: list[tuple[Tensor, Tensor]],
+    ) -> list[float]:
+        """Take the steps of one chunk; note in ``before`` what would undo them, if wanted."""
         models = StackedModels.of(students, training=True)
         update = update_of([student.optimizer for student in students])
+        if self.atomic:
+            before += [(matrix, matrix.clone()) for matrix in (models.rows, *update.moments)]
         main = pad(works)
         anchors = [work.anchor for work in works if work.anchor is not None]
         anchor = pad(anchors) if len(anchors) == len(works) else None
@@ -153,25 +205,24 @@ class BatchedTrainer:
         return (losses * weights).sum(dim=1) / counted
 
     def _ask(
-        self, students: Sequence[Student], inputs: Tensor, batch_size: int, *, shared: bool
+        self, students: Sequence[Student], like: Tensor, batch_size: int, feed: _Feed
     ) -> Tensor:
-        """Return logits [k, N, C] on shared inputs [N, ...] or on the students' own [k, N, ...]."""
+        """Return logits [k, N, C] on inputs of the shape of ``like`` [N, ...]."""
         logits: list[Tensor] = [torch.empty(0)] * len(students)
         for rows in _together(students):
             models = StackedModels.of([students[row] for row in rows], training=False)
-            sample = inputs[:1] if shared else inputs[rows[0], :1]
-            needed = self._per_sample(students[0], sample) * len(rows)
-            fit = clients_that_fit(needed, inputs.device, "evaluation.batch_size")
-            theirs = inputs if shared else inputs[torch.tensor(rows, device=inputs.device)]
+            needed = self._per_sample(students[0], like[:1]) * len(rows)
+            fit = clients_that_fit(needed, like.device, "evaluation.batch_size")
+            step = min(batch_size, fit)
             with (
                 torch.inference_mode(),
-                self.precision.context(inputs.device),
+                self.precision.context(like.device),
                 self._convolutions(),
             ):
-                parts = [
-                    models(models.rows, batch, shared=shared).float()
-                    for batch in torch.split(theirs, min(batch_size, fit), dim=0 if shared else 1)
-                ]
+                parts = []
+                for start in range(0, len(like), step):
+                    batch, shared = feed(rows, slice(start, start + step))
+                    parts.append(models(models.rows, batch, shared=shared).float())
                 for row, own in zip(rows, torch.cat(parts, dim=1), strict=True):
                     logits[row] = own
         return torch.stack(logits)
@@ -196,12 +247,14 @@ class BatchedTrainer:
         reason = self._obstacles[architecture]
         return f"Model '{architecture}' cannot be trained for many clients at once: {reason}"
 
-    def _chunk(self, student: Student, inputs: Tensor, batch_size: int) -> int:
+    def _chunk(self, student: Student, inputs: Tensor, batch_size: int, count: int) -> int:
         """Return how many students train at once; it only ever shrinks, to keep matrices whole."""
         parameters = sum(parameter.nbytes for parameter in trained(student.optimizer))
         # A row, its gradient, two moments and two temporary values of the update.
         needed = 6 * parameters + batch_size * self._per_sample(student, inputs[:1])
-        fit = clients_that_fit(needed, inputs.device, "client.batch_size")
+        # What was, a row and two moments, is kept of all chunks.
+        kept = 3 * parameters * count if self.atomic else 0
+        fit = clients_that_fit(needed, inputs.device, "client.batch_size", kept)
         name = student.architecture
         self._chunks[name] = min(fit, self._chunks.get(name, fit))
         return self._chunks[name]

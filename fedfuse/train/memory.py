@@ -45,23 +45,24 @@ def free_bytes(device: torch.device) -> int:
     raise OSError("/proc/meminfo has no MemAvailable")
 
 
-def clients_that_fit(per_client: int, device: torch.device, setting: str) -> int:
+def clients_that_fit(per_client: int, device: torch.device, setting: str, kept: int = 0) -> int:
     """Return how many clients can be worked on at once.
 
     Args:
         per_client: Bytes that one client needs.
         device: Where.
         setting: The key to lower if not even one fits.
+        kept: Bytes that are needed besides, however many work at once.
 
     Raises:
         FedfuseError: If one client does not fit.
     """
     free = free_bytes(device)
-    fit = int(SHARE * free) // per_client
+    fit = (int(SHARE * free) - kept) // per_client
     if fit < 1:
         raise FedfuseError(
             f"One client does not fit into the memory of device {device}",
-            got=f"{_words(per_client)} needed, {_words(free)} free",
+            got=f"{_words(per_client + kept)} needed, {_words(free)} free",
             next_step=f"Lower {setting}, or choose a smaller model.",
         )
     return fit

@@ -19,6 +19,11 @@ from fedfuse.train.rows import as_rows
 class Update(Protocol):
     """Move the parameters of the first A clients, [A, D], against their gradients, in place."""
 
+    @property
+    def moments(self) -> list[Tensor]:
+        """Return what it remembers from step to step, a client per row of each matrix."""
+        ...
+
     def __call__(self, parameters: Tensor, gradients: Tensor) -> None:
         """Take one step."""
         ...
@@ -70,6 +75,10 @@ class _Sgd:
         # torch's first step sets the momentum to the gradient; from zero the formula does so too.
         self._kept = _slot(optimizers, "momentum_buffer") if self._momentum else None
 
+    @property
+    def moments(self) -> list[Tensor]:
+        return [] if self._kept is None else [self._kept]
+
     def __call__(self, parameters: Tensor, gradients: Tensor) -> None:
         if self._decay:
             gradients = gradients.add(parameters, alpha=self._decay)
@@ -95,6 +104,10 @@ class _Adam:
         self._mean = _slot(optimizers, "exp_avg")
         self._square = _slot(optimizers, "exp_avg_sq")
         self._steps = _counts(optimizers)
+
+    @property
+    def moments(self) -> list[Tensor]:
+        return [self._mean, self._square, self._steps]
 
     def __call__(self, parameters: Tensor, gradients: Tensor) -> None:
         active = len(parameters)

@@ -33,6 +33,30 @@ def obstacle(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor)
         return _changed_buffer(model, few) or _no_vmap(model, optimizer, few)
 
 
+def draws_randomly(model: nn.Module, inputs: Tensor) -> bool:
+    """Tell whether the model draws random numbers while it trains, as dropout does.
+
+    Args:
+        model: Left as it is, and so are torch's random numbers.
+        inputs: Some of its samples [N, ...], N at least 1.
+
+    >>> draws_randomly(nn.Sequential(nn.Linear(2, 2), nn.Dropout()), torch.zeros(1, 2))
+    True
+    """
+    tried = copy.deepcopy(model).train()
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []), torch.no_grad():
+        before = _generators(inputs.device)
+        tried(inputs[torch.arange(_SAMPLES) % len(inputs)])
+        after = _generators(inputs.device)
+    return any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def _generators(device: torch.device) -> list[Tensor]:
+    """Return the states of the generators that layers on the device may draw from."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
 def _batch_statistics(model: nn.Module) -> str | None:
     """Return which layer mixes the samples of a batch, which padding would disturb."""
     for name, layer in model.named_modules():

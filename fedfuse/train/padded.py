@@ -115,22 +115,27 @@ def _weights(work: Work) -> Tensor:
 def _join(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return one tensor that holds all parts, and the row at which each begins.
 
-    Parts that are slices of one tensor (the public set, a cohort's private samples) are not
-    copied.
+    Parts that are slices of one tensor (the public set, a cohort's private samples) are copied
+    at most once, and not at all where they are the only ones.
     """
-    first = parts[0]
-    storage = first.untyped_storage().data_ptr()
-    row = max(1, first[0].numel()) if len(first) else 1
-    lowest = min(part.storage_offset() for part in parts)
-    begin = [(part.storage_offset() - lowest) / row for part in parts]
-    if all(
-        part.is_contiguous() and part.untyped_storage().data_ptr() == storage and at.is_integer()
-        for part, at in zip(parts, begin, strict=True)
-    ):
-        total = max(int(at) + len(part) for part, at in zip(parts, begin, strict=True))
-        shape = (total, *first.shape[1:])
-        return first.as_strided(shape, first.stride(), lowest), torch.tensor(begin).long()
-    return torch.cat(list(parts)), _starts(parts)
+    row = max(1, parts[0].shape[1:].numel())
+    owners: dict[tuple[int, int], list[int]] = {}
+    for i, part in enumerate(parts):
+        # Slices of one tensor lie whole rows apart; anything else is a tensor of its own.
+        place = (part.untyped_storage().data_ptr(), int(part.storage_offset()) % row)
+        owners.setdefault(place if part.is_contiguous() else (-1, i), []).append(i)
+    wholes, begin, above = [], [0] * len(parts), 0
+    for members in owners.values():
+        first = parts[members[0]]
+        lowest = min(parts[i].storage_offset() for i in members)
+        for i in members:
+            begin[i] = above + (parts[i].storage_offset() - lowest) // row
+        total = max(begin[i] - above + len(parts[i]) for i in members)
+        if len(members) > 1:
+            first = first.as_strided((total, *first.shape[1:]), first.stride(), lowest)
+        wholes.append(first)
+        above += total
+    return wholes[0] if len(wholes) == 1 else torch.cat(wholes), torch.tensor(begin)
 
 
 def _starts(parts: Sequence[Tensor]) -> Tensor:
