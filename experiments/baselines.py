@@ -10,13 +10,15 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from fedfuse.types import MetricRow, RoundRecord
+from server.reporters.memory import Memory
 
 FUSION_ONLY = frozenset(
     {
@@ -59,6 +61,58 @@ def identity(cfg: DictConfig, data_fingerprint: str) -> str:
     kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}
     text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+class Baselines(Protocol):
+    """Where the runs of a sweep keep the baselines that they share."""
+
+    def find(self, name: str) -> tuple[RoundRecord, ...] | None:
+        """Return the rounds of a baseline, or None: then this run trains it."""
+        ...
+
+    def keep(self, name: str, records: Sequence[RoundRecord]) -> None:
+        """Put down a finished baseline."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A folder of baselines, for runs one after the other or in several processes.
+
+    Args:
+        folder: Where they lie; made when the first is put down.
+    """
+
+    folder: Path
+
+    def find(self, name: str) -> tuple[RoundRecord, ...] | None:
+        """Return what is there."""
+        return load(self.folder, name)
+
+    def keep(self, name: str, records: Sequence[RoundRecord]) -> None:
+        """Write it down."""
+        save(self.folder, name, records)
+
+
+class Keeper(Memory):
+    """A reporter that puts a baseline down as soon as its last round is done.
+
+    Args:
+        baselines: Where to.
+        name: Its name.
+        arm: The arm that it is in a run.
+    """
+
+    def __init__(self, baselines: Baselines, name: str, arm: str) -> None:
+        super().__init__()
+        self._baselines, self._name, self._arm = baselines, name, arm
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Remember the round; keep them all if it was the last."""
+        super().round_done(arm, record)
+        assert self.info is not None, "start comes first"
+        if arm == self._arm and record.round == self.info.num_rounds:
+            self._baselines.keep(self._name, self.records[arm])
 
 
 def load(folder: Path, name: str) -> tuple[RoundRecord, ...] | None:

@@ -120,7 +120,10 @@ def build_rounds(cfg: DictConfig, data: FederatedData) -> PublicRounds:
 
 
 def build_trainer(cfg: DictConfig, exchange: Exchange) -> Trainer:
-    """Return who takes the optimiser steps; ``auto`` trains many clients at once on a GPU only."""
+    """Return who takes the optimiser steps.
+
+    ``auto`` trains many clients at once where that pays: on a GPU, and with other runs.
+    """
     precision = Precision(cfg.client.precision)
     loop = LoopTrainer(precision)
     if not exchange.batchable:
@@ -133,7 +136,8 @@ def build_trainer(cfg: DictConfig, exchange: Exchange) -> Trainer:
             )
         return loop
     on_gpu = build_device(cfg.client.device, "client.device").type == "cuda"
-    if cfg.trainer == "loop" or (cfg.trainer == "auto" and not on_gpu):
+    pays = on_gpu or cfg.engine.get("pack", False)
+    if cfg.trainer == "loop" or (cfg.trainer == "auto" and not pays):
         return loop
     return BatchedTrainer(precision, fallback=loop if cfg.trainer == "auto" else None)
 

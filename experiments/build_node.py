@@ -25,6 +25,7 @@ from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import PREDICTIONS
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
+from fedfuse.train.trainer import Trainer
 
 
 def build_sharing(parts: Parts) -> Sharing:
@@ -50,9 +51,18 @@ def build_node(
     parts: Parts,
     client_ids: Sequence[int],
     on_client_done: Callable[[int], None] = lambda _: None,
+    wrap: Callable[[Trainer], Trainer] | None = None,
 ) -> Node:
-    """Return the node that hosts ``client_ids``."""
+    """Return the node that hosts ``client_ids``.
+
+    Args:
+        parts: The run's parts.
+        client_ids: Whom it hosts.
+        on_client_done: Called with the id of each client that has finished a phase.
+        wrap: Puts a trainer of its own around the one that the configuration asks for.
+    """
     cfg = parts.cfg
+    trainer = build_trainer(cfg, parts.exchange)
     client = cfg.client
     loss: DistillLoss | None = None
     if parts.pipeline is not None:
@@ -85,7 +95,7 @@ def build_node(
         attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
         shadows=cfg.evaluation.shadow_models,
         link=Link(parts.channel),
-        trainer=build_trainer(cfg, parts.exchange),
+        trainer=trainer if wrap is None else wrap(trainer),
         device=build_device(client.device, "client.device"),
         isolates=not cfg.server.fail_fast,
         on_client_done=on_client_done,

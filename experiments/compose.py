@@ -16,10 +16,11 @@ from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import overrides as typed
@@ -160,6 +161,30 @@ def _check_keys(
         bases[early] = _compose(hydra, list(early))
     rest = [item for item in parsed if item not in chosen]
     return typed.check_keys(rest, bases[early], typed.groups(loader))
+
+
+def as_job(cfg: DictConfig, number: int, sweep: Path) -> DictConfig:
+    """Do what Hydra's launcher does for a run of a sweep, without composing it twice more.
+
+    Args:
+        cfg: The run's configuration as :func:`check` returned it.
+        number: Its number in the sweep.
+        sweep: The folder of the sweep.
+
+    Returns:
+        The configuration without its ``hydra`` node, which is where Hydra keeps it from now on.
+    """
+    with open_dict(cfg), read_write(cfg.hydra), read_write(cfg.hydra.runtime):
+        cfg.hydra.job.id = str(number)
+        cfg.hydra.job.num = number
+        cfg.hydra.mode = RunMode.MULTIRUN
+        cfg.hydra.sweep.dir = str(sweep)
+        HydraConfig.instance().set_config(cfg)  # the name of the folder asks for the number
+        folder = sweep / str(cfg.hydra.sweep.subdir)
+        cfg.hydra.runtime.output_dir = str(folder.absolute())
+    HydraConfig.instance().set_config(cfg)
+    folder.mkdir(parents=True, exist_ok=True)
+    return OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
 
 
 def check_parts(cfg: DictConfig) -> None:

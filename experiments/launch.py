@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +64,7 @@ def run(
     cfg: DictConfig,
     folder: RunFolder,
     reporter: Reporter,
-    shared: Path | None = None,
+    shared: baselines.Baselines | None = None,
     engine: Engine | None = None,
 ) -> Summary:
     """Run the experiment: build everything and check it, then train, then sum up.
@@ -106,19 +105,20 @@ def run(
         shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
         folder.record(server_model={**shape, "mean": data.mean, "std": data.std})
     memory = Memory()
-    info = replace(setup.info, folder=folder.path)
-    setup = replace(setup, info=info, reporter=Many([reporter, memory]))
-    name = baselines.identity(cfg, parts.data.fingerprint)
+    watchers = [reporter, memory]
     if shared is not None and BASELINE in setup.info.arms:
-        records = baselines.load(shared, name)
-        setup = replace(setup, known={BASELINE: records} if records else {})
+        name = baselines.identity(cfg, parts.data.fingerprint)
+        if records := shared.find(name):
+            setup = replace(setup, known={BASELINE: records})
+        else:
+            watchers.append(baselines.Keeper(shared, name, BASELINE))
+    info = replace(setup.info, folder=folder.path)
+    setup = replace(setup, info=info, reporter=Many(watchers))
     kept = checkpoints(cfg, folder.path, parts.data.fingerprint)
     setup = replace(setup, checkpoints=kept)
     if engine is None:
         engine = importlib.import_module(f"experiments.engines.{cfg.engine.name}").run
     engine(parts, setup, folder)
-    if shared is not None and BASELINE in memory.records:
-        baselines.save(shared, name, memory.records[BASELINE])
     method, baseline = setup.info.arms[-1], setup.info.arms[0]
     even = None
     if combines and setup.kind == PREDICTIONS:

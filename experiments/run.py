@@ -8,11 +8,12 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from experiments.job import Job
 from experiments.siblings import check_siblings
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
 
@@ -100,7 +101,9 @@ def _dispatch(args: argparse.Namespace) -> int:
         compose.check_parts(cfg)
 
     from experiments.claim import claim
+    from experiments.pack.preflight import packed
 
+    together = packed(configs, many=args.multirun)
     kind = "sweep" if args.multirun else "run"
     key = f"hydra.{kind}.dir"
     asked = any(line.lstrip("+").startswith(f"{key}=") for line in lines)
@@ -108,10 +111,18 @@ def _dispatch(args: argparse.Namespace) -> int:
         kept = [line for line in lines if not line.lstrip("+").startswith(f"{key}=")]
         quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
         kept.append(f"{key}='{quoted}'")
-        if args.multirun:
+        codes: list[int]
+        if together:
+            from experiments.pack import sweep
+
+            trees = (compose.as_job(cfg, number, path) for number, cfg in enumerate(configs))
+            jobs = [_open(tree, len(configs)) for tree in trees]
+            codes = sweep.train(jobs, _watched)
+            _close_sweep(path)
+        elif args.multirun:
             task = functools.partial(job, total=len(configs))
             batches = hydra.multirun(compose.CONFIG, task, [*kept, "hydra.mode=MULTIRUN"])
-            codes: list[int] = [done.return_value for batch in batches for done in batch]
+            codes = [done.return_value for batch in batches for done in batch]
             _close_sweep(path)
         else:
             codes = [hydra.run(compose.CONFIG, job, [*kept, "hydra.mode=RUN"]).return_value]
@@ -125,6 +136,16 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
         cfg: The configuration, without Hydra's own node.
         total: The number of runs of the sweep; None for a single run.
     """
+    try:
+        opened = _open(cfg, total)
+    except FedfuseError as error:
+        _say(f"error: {error}")
+        return 2
+    return _watched(opened, _perform)
+
+
+def _open(cfg: DictConfig, total: int | None) -> Job:
+    """Open the folder that Hydra has named for a run."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -138,14 +159,11 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
         sys.stdout.flush()
     path = Path(os.path.relpath(hydra.runtime.output_dir))
     folder = RunFolder(path.resolve() if path.parts[0] == ".." else path)
-    try:
-        folder.open(overrides=list(hydra.overrides.task), seed=cfg.seed, **facts())
-    except FedfuseError as error:
-        _say(f"error: {error}")
-        return 2
+    folder.open(overrides=list(hydra.overrides.task), seed=cfg.seed, **facts())
     folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
     shared = None if total is None else folder.path.parent / ".baselines"
-    return _watched(cfg, folder, shared, list(hydra.overrides.task))
+    number = 0 if total is None else hydra.job.num
+    return Job(cfg, folder, shared, list(hydra.overrides.task), number)
 
 
 def _asked(lines: list[str]) -> Path | None:
@@ -163,13 +181,15 @@ def go_on(path: Path, lines: list[str], hydra: Any) -> int:
     folder = RunFolder(path)
     folder.reopen()
     shared = path.resolve().parent / ".baselines"
-    return _watched(cfg, folder, shared if shared.is_dir() else None, folder.overrides())
+    begun = Job(cfg, folder, shared if shared.is_dir() else None, folder.overrides())
+    return _watched(begun, _perform)
 
 
-def _watched(cfg: DictConfig, folder: Any, shared: Path | None, overrides: list[str]) -> int:
+def _watched(job: Job, perform: Callable[[Job], None]) -> int:
     """Run all rounds, and tell what stops them."""
+    folder = job.folder
     try:
-        _perform(cfg, folder, shared)
+        perform(job)
     except FedfuseError as error:
         _give_up(folder, str(error))
         _say(f"error: {error}")
@@ -197,16 +217,17 @@ def _watched(cfg: DictConfig, folder: Any, shared: Path | None, overrides: list[
         folder.fail(f"{type(error).__name__}: {error}")
         if isinstance(error, ClientFailedError):
             saved = (folder.path / "checkpoint").is_dir()
-            _say(told(error, overrides, folder.path if saved else None))
+            _say(told(error, job.overrides, folder.path if saved else None))
             return 1
         raise
     return 0
 
 
-def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
+def _perform(job: Job) -> None:
     from rich.console import Console
 
     from experiments import closing, launch, table
+    from experiments.baselines import Shelf
     from experiments.failures import Absences
     from experiments.watchers import build_watchers
     from server.reporters.files import Files
@@ -214,11 +235,13 @@ def _perform(cfg: DictConfig, folder: Any, shared: Path | None) -> None:
     from server.reporters.many import Many
     from server.reporters.panel import Panel
 
+    cfg, folder = job.cfg, job.folder
     console = Console(highlight=False)
     live = console.is_terminal and not console.is_dumb_terminal
     absences = Absences()
     screen = Panel(console) if live else Lines()
     reporter = Many([Files(folder), absences, *build_watchers(cfg), screen])
+    shared = None if job.shared is None else Shelf(job.shared)
     try:
         summary = launch.run(cfg, folder, reporter, shared)
     finally:

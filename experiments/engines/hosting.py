@@ -15,6 +15,7 @@ from experiments.build import Parts, build_parts
 from experiments.build_node import build_node
 from fedfuse.data.sites import hosted
 from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.train.trainer import Trainer
 
 
 def check_num_nodes(num_nodes: int, num_clients: int) -> None:
@@ -50,9 +51,19 @@ def check_sites(cfg: DictConfig) -> None:
         )
 
 
-def place(parts: Parts, on_client_done: Callable[[int], None]) -> Callable[[Context], Node]:
-    """Return a builder of this process's nodes, which share everything but their clients."""
-    base = build_node(parts, (), on_client_done)
+def place(
+    parts: Parts,
+    on_client_done: Callable[[int], None],
+    wrap: Callable[[Trainer], Trainer] | None = None,
+) -> Callable[[Context], Node]:
+    """Return a builder of this process's nodes, which share everything but their clients.
+
+    Args:
+        parts: The run's parts.
+        on_client_done: Called with the id of each client that has finished a phase.
+        wrap: Puts a trainer of its own around the one that the clients would have.
+    """
+    base = build_node(parts, (), on_client_done, wrap)
     return lambda context: _dealt(base, context)
 
 

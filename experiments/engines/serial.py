@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 
 from flwr.app import Context, RecordDict
 
@@ -10,20 +11,33 @@ from clients.app import forget_run, make_client_app
 from clients.places import StatePlan
 from experiments.build import Parts
 from experiments.engines.hosting import check_num_nodes, place
+from fedfuse.train.trainer import Trainer
 from server.app import ServerSetup, make_server_app
 from server.reporters.folder import RunFolder
 from server.serial_grid import SerialGrid
 
 
-def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:  # noqa: ARG001
-    """Run all rounds."""
+def run(
+    parts: Parts,
+    setup: ServerSetup,
+    folder: RunFolder,  # noqa: ARG001
+    wrap: Callable[[Trainer], Trainer] | None = None,
+) -> None:
+    """Run all rounds.
+
+    Args:
+        parts: The run's parts.
+        setup: What the server needs.
+        folder: The run folder.
+        wrap: Puts a trainer of its own around the one that the clients would have.
+    """
     num_nodes = parts.cfg.engine.num_nodes
     check_num_nodes(num_nodes, parts.cfg.num_clients)
     chosen = parts.cfg.client.state
     with tempfile.TemporaryDirectory(prefix="fedfuse-") as scratch:
         states = StatePlan("live" if chosen == "auto" else chosen, scratch)
         grid = SerialGrid(
-            make_client_app(place(parts, setup.reporter.client_done), states),
+            make_client_app(place(parts, setup.reporter.client_done, wrap), states),
             [{"partition-id": i, "num-partitions": num_nodes} for i in range(num_nodes)],
         )
         context = Context(grid.run_id, 0, {}, RecordDict(), {})

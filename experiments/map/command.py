@@ -34,6 +34,8 @@ same data, initial weights and random numbers, and draws the gain.
   map.dir=DIR               the map's folder; name it again to go on with a map
                             (default: maps/DATE/TIME)
   map.workers=auto          processes side by side; auto takes one per core
+  engine.pack=true          instead: all cells in one process, whose clients train
+                            as one batch per round (for a GPU)
 
 Every other key and group is as for fedfuse (fedfuse --help). A map that was
 interrupted goes on where it stopped: start the same command with the same
@@ -153,18 +155,24 @@ def _draw(
     from experiments.map.cells import as_job, check_data, finished
     from experiments.map.pool import Pool
     from experiments.map.progress import Estimate, Watch
+    from experiments.map.together import Together
+    from experiments.pack.preflight import packed
 
     runs = finished(folder, configs)
     todo = {cell: cfg for cell, cfg in configs.items() if cell not in runs}
+    together = packed(list(configs.values()), many=True)
     check_data(todo)
-    workers = min(axes.workers or _cores(configs), len(todo) or 1)
+    wanted = axes.workers or _cores(configs)
+    workers = min(len(configs) if together else wanted, len(todo) or 1)
     console = Console(highlight=False)
+    how = f"in {workers} process{'es' if workers > 1 else ''}"
     console.print(
         f"map of {len(configs)} cells in {folder}: {len(runs)} are done, {len(todo)} to run "
-        f"in {workers} process{'es' if workers > 1 else ''}",
+        f"{'together' if together else how}",
         soft_wrap=True,
     )
-    pool = Pool(workers, folder / "map.log", lambda c: as_job(folder, c, configs[c], overrides))
+    log, job = folder / "map.log", lambda c: as_job(folder, c, configs[c], overrides)
+    pool: Pool | Together = Together(log, job) if together else Pool(workers, log, job)
     failed = 0
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -30,6 +30,9 @@ OWNED = {
 }
 """Keys that a map sets itself, and what to say in their place."""
 
+PACK = "engine.pack"
+"""The one key of an engine that is the user's: whether all cells train together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -164,7 +167,7 @@ def configure(hydra: Hydra, axes: Axes, lines: list[str]) -> dict[Cell, DictConf
 def _refuse_owned(line: str) -> None:
     key = line.partition("=")[0].lstrip("+~")
     top = key.partition(".")[0].partition("@")[0]
-    if top in OWNED:
+    if top in OWNED and key != PACK:
         raise ConfigError(f"'{line}' is for the map to set.", next_step=f"Use {OWNED[top]}.")
 
 

@@ -14,6 +14,8 @@ from typing import Any, TextIO
 from fedfuse.types import RoundRecord
 
 Tell = Callable[..., None]
+Perform = Callable[[Any, Any, Any, Path], Any]
+"""Configuration, folder, reporter and where baselines are kept, to the run's summary."""
 
 
 class Ticks:
@@ -44,16 +46,26 @@ class Ticks:
         """Hold nothing."""
 
 
-def run_cell(job: dict[str, Any], tell: Tell) -> None:
+def alone(cfg: Any, folder: Any, reporter: Any, shared: Path) -> Any:
+    """Run a cell by itself."""
+    from experiments import baselines, launch
+
+    return launch.run(cfg, folder, reporter, baselines.Shelf(shared))
+
+
+def run_cell(
+    job: dict[str, Any], tell: Tell, perform: Perform = alone, log: TextIO | None = None
+) -> None:
     """Run one cell, in a folder that holds nothing yet; what was left half done is removed.
 
     Args:
         job: ``folder``, ``shared`` (where baselines are kept), ``config`` (YAML), ``overrides``.
         tell: Takes events.
+        perform: Runs it.
+        log: Where a traceback goes; standard error if None.
     """
     from omegaconf import DictConfig, OmegaConf
 
-    from experiments import launch
     from experiments.facts import facts
     from experiments.watchers import build_watchers
     from fedfuse.errors import FedfuseError
@@ -72,7 +84,7 @@ def run_cell(job: dict[str, Any], tell: Tell) -> None:
     try:
         folder.write_config(job["config"])
         try:
-            summary = launch.run(cfg, folder, reporter, Path(job["shared"]))
+            summary = perform(cfg, folder, reporter, Path(job["shared"]))
         finally:
             reporter.close()
         folder.finish(summary.as_dict())
@@ -81,7 +93,7 @@ def run_cell(job: dict[str, Any], tell: Tell) -> None:
             str(error) if isinstance(error, FedfuseError) else f"{type(error).__name__}: {error}"
         )
         folder.fail(words)
-        traceback.print_exc()
+        traceback.print_exc(file=log)
         tell("failed", error=words)
         return
     tell("done")

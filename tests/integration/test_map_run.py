@@ -61,6 +61,19 @@ def test_a_map_leaves_cells_a_table_and_a_picture(made):
             assert twin["accuracy"] == row["baseline"]  # one local training for both
 
 
+def test_all_cells_as_one_pack_give_the_same_map(made, tmp_path):
+    folder = tmp_path / "pack"
+    assert main(command(folder, "engine.pack=true")) == 0
+    both = [pq.read_table(where / "map.parquet").to_pylist() for where in (folder, made)]
+    for mine, other in zip(*both, strict=True):
+        for name, value in mine.items():
+            # One of a client's 4 validation samples or more may change sides by rounding.
+            expected = other[name]
+            if isinstance(value, float):
+                expected = pytest.approx(expected, abs=0.26, nan_ok=True)
+            assert value == expected, name
+
+
 def test_every_client_holds_the_samples_asked_for(made):
     for run in load(made).runs:
         table = pq.read_table(run.path / "partition.parquet", columns=["client_id", "split"])

@@ -70,6 +70,12 @@ def test_mistakes_are_told(lines, said):
         parse(lines)
 
 
+def test_of_the_engine_a_map_takes_only_whether_its_cells_train_together():
+    assert parse(["engine.pack=true"])[1] == ["engine.pack=true"]
+    with pytest.raises(ConfigError, match=r"map\.workers"):
+        parse(["engine.num_nodes=2"])
+
+
 def test_methods_wait_for_the_baseline_of_their_own_federation():
     cells = Axes(samples=(50,), alpha=(0.1, 1.0), seeds=(0,)).cells()
     order = Order(cells)
