@@ -388,7 +388,7 @@ def join_clients(cls: type[Stacked], parts: Sequence[Stacked]) -> Stacked:
     if not parts:
         raise KnowledgeError("No client answered, so there is nothing to stack")
     ids = torch.cat([part.client_ids for part in parts])
-    order = torch.argsort(ids)
+    order = None if bool((ids[1:] > ids[:-1]).all()) else torch.argsort(ids)
     values, counts = torch.unique(ids, return_counts=True)
     if bool((counts > 1).any()):
         raise KnowledgeError(
@@ -412,7 +412,8 @@ def join_clients(cls: type[Stacked], parts: Sequence[Stacked]) -> Stacked:
                 raise KnowledgeError(
                     f"Clients sent '{f.name}' of different shapes", got=sorted(shapes)
                 )
-            joined[f.name] = torch.cat(items)[order]
+            together = items[0] if len(items) == 1 else torch.cat(items)
+            joined[f.name] = together if order is None else together[order]
         elif any(item != items[0] for item in items):
             raise KnowledgeError(f"Clients disagree on '{f.name}'", got=items)
         else:
