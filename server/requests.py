@@ -26,8 +26,10 @@ from fedfuse.messages import (
 from fedfuse.wire import encode
 from server.link import Link
 
-CHUNK = 32
-"""Clients whose states travel in one message."""
+CHUNK = 8
+"""Clients whose states travel in one message. It is copied several times between worker and server,
+and what large copies took does not all come back to the system: with 32 the server of 1,000 LeNet
+clients was 220 MiB larger."""
 
 Hosts = Mapping[int, tuple[int, ...]]
 """Node to the clients that it hosts."""
