@@ -140,6 +140,9 @@ def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
     if chosen is not None:
         size = chosen.num_workers * plan.cpus_per_node
         arguments |= {"num_cpus": max(1, -int(-size // 1))}
+        # Ray gives its workers a low priority (nice 15), so that anything else on the
+        # machine starves them; they are the run, and run with the priority it was started with.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         # Never a cluster that happens to run here: that one is asked for with engine.address.
         address = "local"
     else:
