@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from clients.exchange.protocol import Task
 from clients.state import ClientStates, OptimizerFactory
 from fedfuse.errors import FedfuseError
 from fedfuse.messages import Failure
+from fedfuse.train.trainer import Trainer
 
 Step = Callable[[Sequence[int]], None]
 """Do something with a cohort."""
@@ -84,3 +87,17 @@ class Attempt:
                     for client_id in cohort
                 ]
         return []
+
+
+def take_steps(trainer: Trainer, tasks: Sequence[Task], round_: int) -> None:
+    """Let students take their steps, and refuse a loss that is not a number any more."""
+    students, works = [task[0] for task in tasks], [task[1] for task in tasks]
+    losses = trainer.fit(students, works)
+    for student, work, loss in zip(students, works, losses, strict=True):
+        if work.schedule.num_steps and not math.isfinite(loss):
+            raise FedfuseError(
+                f"Training of client {student.client_id} diverged in round {round_}",
+                got=f"loss {loss}",
+                allowed="a finite loss",
+                next_step="Lower optimizer.lr.",
+            )

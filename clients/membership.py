@@ -37,13 +37,14 @@ class Membership:
     Args:
         round: After whose local training the clients are attacked.
         shadows: Shadow models per client; 0 leaves that attack out.
-        fresh: Client to a model as it was before the first round.
+        fresh: Client to a model as anybody can have it before the first round, and how many steps
+            that took.
         make_optimizer: Parameters to optimiser.
     """
 
     round: int
     shadows: int
-    fresh: Callable[[int], nn.Module]
+    fresh: Callable[[int], tuple[nn.Module, int]]
     make_optimizer: OptimizerFactory
 
     def __call__(
@@ -85,7 +86,7 @@ class Membership:
             halves = _like(client, labels, rng)
             if halves is None:
                 return None
-            model = self.fresh(client.client_id)
+            model, _ = self.fresh(client.client_id)
             optimizer = self.make_optimizer(model.parameters())
             twin = Student(client.client_id, student.architecture, model, optimizer)
             rows = [inputs.rows(inputs.data.train, half, client) for half in halves]

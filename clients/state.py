@@ -164,8 +164,15 @@ class ClientStates:
             for client_id in set(self._states) - set(client_ids):
                 self._drop(client_id)
 
-    def get(self, arm: str, client_id: int, make: Callable[[], ClientState]) -> ClientState:
-        """Return the client's state, made on first use."""
+    def get(self, arm: str, client_id: int, make: Callable[[bool], ClientState]) -> ClientState:
+        """Return the client's state, made on first use.
+
+        Args:
+            arm: The arm.
+            client_id: The client.
+            make: Makes its state; is told whether the client is new, or what it remembers is read
+                into that state next.
+        """
         if arm != self._arm:
             for each in list(self._states):
                 self._drop(each)
@@ -173,7 +180,7 @@ class ClientStates:
         token = 0 if self._place is None else self._place.token(client_id)
         if client_id not in self._states or self._tokens.get(client_id, 0) != token:
             self._drop(client_id)
-            state = make()
+            state = make(not token)
             if token:
                 assert self._place is not None
                 assert self._make_optimizer is not None

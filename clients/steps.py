@@ -9,32 +9,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as dump_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
-from clients.cohorts import Alone, Attempt, Step
+from clients.cohorts import Alone, Attempt, Step, take_steps
 from clients.evaluation import Evaluation, Tested, as_table
 from clients.exchange import Exchange, Predictions, Tools
-from clients.exchange.protocol import Task
 from clients.guard import Guard
 from clients.link import Link, Remember
 from clients.membership import Membership
 from clients.phases import Phases, honest, rows_of
 from clients.plan import ClientPlan
+from clients.pretrain import STEPS, Beginning, Pretraining
 from clients.samples import ModelInputs
+from clients.saved import packed, unpacked
 from clients.sharing import Sharing
 from clients.state import ClientState, ClientStates, OptimizerFactory
 from clients.trust import Trust
 from fedfuse.codec import Parcel
 from fedfuse.density import Familiarity
-from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Download, Kind, Upload
 from fedfuse.messages import Failure, Header
-from fedfuse.models.plan import build_checked
 from fedfuse.protocols import DistillLoss, ModelPlan, Relabels
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
@@ -61,6 +56,7 @@ class Node:
         familiarity: Which public samples a client answers for, or how surely; None for all alike.
         sharing: What happens to predictions before they leave.
         link: How predictions are written and teachers read.
+        pretraining: What comes before the first round; None for nothing.
         attacked: The round in which membership inference is tried on what clients share; 0 never.
         shadows: Shadow models per client that it trains.
         trainer: Who takes the steps.
@@ -81,6 +77,7 @@ class Node:
     familiarity: Familiarity | None = None
     sharing: Sharing = field(default_factory=Sharing)
     link: Link = field(default_factory=Link)
+    pretraining: Pretraining | None = None
     attacked: int = 0
     shadows: int = 0
     trainer: Trainer = field(default_factory=LoopTrainer)
@@ -89,6 +86,7 @@ class Node:
     on_client_done: Callable[[int], None] = lambda _: None
     states: ClientStates = field(default_factory=ClientStates)
     inputs: ModelInputs = field(init=False)
+    beginning: Beginning = field(init=False)
     phases: Phases = field(init=False)
     evaluate: Evaluation = field(init=False)
     membership: Membership = field(init=False)
@@ -101,7 +99,18 @@ class Node:
         self.inputs = ModelInputs(self.data, rounds, self.device)
         self.phases = Phases(self.inputs, self.plan, self.loss, self.streams)
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
-        self.membership = Membership(self.attacked, self.shadows, self._fresh, self.make_optimizer)
+        self.beginning = Beginning(
+            self.models,
+            self.inputs,
+            self.plan,
+            self.make_optimizer,
+            self.trainer,
+            self.streams,
+            self.pretraining,
+        )
+        self.membership = Membership(
+            self.attacked, self.shadows, self.beginning.after_public, self.make_optimizer
+        )
         self.guard = Guard(self.evaluate)
         self.kind = self.exchange.kind(self.models, self.data)
         if self.familiarity is not None:
@@ -131,13 +140,18 @@ class Node:
 
         def step(cohort: Sequence[int]) -> None:
             held = [self._student(way, tools, client_id) for client_id in cohort]
-            self._fit(way.train(held, tools, round_, exchanging=header.share), round_)
+            take_steps(
+                self.trainer, way.train(held, tools, round_, exchanging=header.share), round_
+            )
             knowledge = way.share(held, tools, round_) if header.share else None
             remember: Remember = {}
             if isinstance(knowledge, KnowledgeBank):
                 knowledge, remember = self.link.write(knowledge, self._memory(cohort))
             judged = way.judged(held, tools, Phase.LOCAL)
             tested = self.evaluate(judged) if header.evaluate else []
+            for row, client_id in zip(tested, cohort, strict=False):
+                if STEPS in (extras := self.states.memory(client_id)):
+                    row.metrics["pretrain_steps"] = float(extras[STEPS])
             if header.share:
                 attacks = self.membership(judged, tools, round_)
                 for row, found in zip(tested, attacks, strict=False):
@@ -183,7 +197,7 @@ class Node:
                     )
                     self._remember(remember)
                 tasks = way.learn(held, tools, round_, theirs)
-            self._fit(tasks, round_)
+            take_steps(self.trainer, tasks, round_)
             if memory is not None:
                 tested = self.guard.after(held, judged, memory, evaluate=header.evaluate)
             else:
@@ -214,12 +228,7 @@ class Node:
 
         A client that has not done anything yet has nothing to remember.
         """
-        flat: dict[str, Tensor] = {}
-        for client_id in client_ids:
-            for name, value in self.states.saved(header.arm, client_id).items():
-                # A copy of its own: some optimisers and codecs let tensors share their memory.
-                flat[f"{client_id}/{name}"] = value.detach().cpu().contiguous().clone()
-        return dump_tensors(flat)
+        return packed({i: self.states.saved(header.arm, i) for i in client_ids})
 
     def load(self, header: Header, client_ids: Sequence[int], content: bytes) -> None:
         """Let clients remember what :meth:`save` returned, also if it was another node's.
@@ -228,20 +237,9 @@ class Node:
             FedfuseError: If it does not hold what these clients can remember.
         """
         way, tools = self._way(header), self._tools(header)
-        states: dict[int, dict[str, Tensor]] = {client_id: {} for client_id in client_ids}
-        try:
-            for name, value in load_tensors(content).items():
-                owner, _, rest = name.partition("/")
-                states[int(owner)][rest] = value
-            for client_id, tensors in states.items():
-                self._student(way, tools, client_id)
-                self.states.restore(client_id, tensors, self.make_optimizer)
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise FedfuseError(
-                "The saved state of a client does not fit",
-                got=str(error).splitlines()[0],
-                next_step="Resume with the configuration and version that the run began with.",
-            ) from error
+        for client_id, tensors in unpacked(content, client_ids).items():
+            self._student(way, tools, client_id, begins=False)
+            self.states.restore(client_id, tensors, self.make_optimizer)
 
     def restart(self, arm: str, client_ids: Sequence[int]) -> None:
         """Let clients forget all that they have learnt, as a machine does that lost its disk."""
@@ -269,6 +267,8 @@ class Node:
             trust=self.trust,
             sharing=self.sharing,
             memory=self.states.memory,
+            pretrains=self.pretraining is not None
+            and (header.exchange or self.pretraining.baseline),
         )
 
     def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
@@ -294,41 +294,24 @@ class Node:
                 self.on_client_done(client_id)
         return failures
 
-    def _fresh(self, client_id: int) -> nn.Module:
-        """Return the client's model as it is before the first round."""
-        owner = client_id if self.plan.init == "per_client" else self.models.name(client_id)
-        entropy = self.streams.entropy("init", owner)
-        model = build_checked(
-            self.models, client_id, self.data.input_shape, self.data.num_classes, entropy
-        )
-        # The layout in which convolutions are fastest on CPU and GPU; the numbers' meaning
-        # and the shapes stay the same.
-        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-    def _student(self, way: Exchange, tools: Tools, client_id: int) -> Student:
+    def _student(
+        self, way: Exchange, tools: Tools, client_id: int, *, begins: bool = True
+    ) -> Student:
+        """Return the client; a new one pre-trains, unless its state is replaced next."""
         architecture = self.models.name(client_id)
 
-        def make() -> ClientState:
-            return ClientState(way.hold(client_id, self._fresh(client_id), tools))
+        def make(new: bool) -> ClientState:
+            if not (new and begins and tools.pretrains):
+                return ClientState(way.hold(client_id, self.beginning.model(client_id), tools))
+            model, steps = self.beginning.pretrained(client_id, tools.phases.relabel)
+            extras = {STEPS: torch.tensor(steps)}
+            return ClientState(way.hold(client_id, model, tools), extras=extras)
 
         state = self.states.get(tools.arm, client_id, make)
         if self.plan.optimizer_state == "reset":
             state.forget_optimizers()
         optimizer = state.optimizer("main", self.make_optimizer)
         return Student(client_id, architecture, state.model, optimizer)
-
-    def _fit(self, tasks: Sequence[Task], round_: int) -> None:
-        """Take the steps and refuse a loss that is not a number any more."""
-        students, works = [task[0] for task in tasks], [task[1] for task in tasks]
-        losses = self.trainer.fit(students, works)
-        for student, work, loss in zip(students, works, losses, strict=True):
-            if work.schedule.num_steps and not np.isfinite(loss):
-                raise FedfuseError(
-                    f"Training of client {student.client_id} diverged in round {round_}",
-                    got=f"loss {loss}",
-                    allowed="a finite loss",
-                    next_step="Lower optimizer.lr.",
-                )
 
 
 def _stack(table: dict[int, Tested], header: Header) -> ClientMetrics | None:

@@ -14,9 +14,11 @@ from typing import cast
 import torch
 from omegaconf import DictConfig
 
-from clients.exchange import Exchange
+from clients.exchange import Exchange, Predictions
+from clients.pretrain import Pretraining
 from experiments.channel import build_channel
 from experiments.instantiate import instantiate
+from experiments.pretrained import build_pretraining
 from fedfuse.codec import Channel
 from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
@@ -43,6 +45,8 @@ class Parts:
         models: Which client runs which architecture.
         exchange: What clients send and receive.
         pipeline: Predictions to teachers; None for a method without them.
+        channel: How predictions travel.
+        pretraining: What comes before the first round; None for nothing.
     """
 
     cfg: DictConfig
@@ -51,6 +55,7 @@ class Parts:
     exchange: Exchange
     pipeline: Pipeline | None
     channel: Channel = Channel()  # noqa: RUF009 - frozen
+    pretraining: Pretraining | None = None
 
 
 def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
@@ -64,7 +69,10 @@ def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
     exchange: Exchange = instantiate(cfg.exchange, "exchange")
     build_trainer(cfg, exchange)
     data = build_data(cfg, private=private)
-    return Parts(cfg, data, build_models(cfg), exchange, pipeline, build_channel(cfg))
+    exchanges = pipeline is not None or not isinstance(exchange, Predictions)
+    pretraining = build_pretraining(cfg, data, exchanges=exchanges)
+    channel = build_channel(cfg)
+    return Parts(cfg, data, build_models(cfg), exchange, pipeline, channel, pretraining)
 
 
 def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:

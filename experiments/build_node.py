@@ -92,6 +92,7 @@ def build_node(
         select=build_select(cfg),
         familiarity=instantiate(cfg.familiarity, "familiarity"),
         sharing=build_sharing(parts),
+        pretraining=parts.pretraining,
         attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
         shadows=cfg.evaluation.shadow_models,
         link=Link(parts.channel),

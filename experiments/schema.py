@@ -123,6 +123,7 @@ class ExperimentConfig:
     participation: Any = MISSING
     faults: Any = MISSING
     model: Any = MISSING
+    pretrain: Any = MISSING
     optimizer: Any = MISSING
     scorer: Any = MISSING
     neighbours: Any = MISSING

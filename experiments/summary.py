@@ -15,6 +15,7 @@ from experiments.break_even import BreakEven
 from experiments.faulted import Faulted
 from experiments.guarded import Guarded, guarded
 from experiments.membership import Leak, leak
+from experiments.pretrained import Pretrained, pretrained
 from experiments.private import Disclosure
 from fedfuse.types import MetricRow, Phase
 from server.reporters.protocol import RunInfo
@@ -109,6 +110,9 @@ class Summary:
         attack: Who attacked; None if nobody did.
         guard: What the clients' guard did; None if there was none.
         break_even: Predictions against weights; None where no predictions travel.
+        pretrained: What came before the first round; None if nothing did.
+        server: Accuracy of the server's own model on the balanced test set, at its last
+            evaluation; None if it has none.
     """
 
     method: str
@@ -132,6 +136,8 @@ class Summary:
     faults: Faulted | None = None
     guard: Guarded | None = None
     break_even: BreakEven | None = None
+    pretrained: Pretrained | None = None
+    server: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -190,6 +196,11 @@ def closing(
         attack=attack,
         faults=faults,
         break_even=even,
+        pretrained=pretrained(
+            arm.at("pretrain_steps", last, Phase.LOCAL),
+            twin.at("pretrain_steps", twin.last_round(), Phase.LOCAL) if twin else None,
+        ),
+        server=arm.of_federation("accuracy_server"),
         membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
         guard=guarded(
             arm.at,
@@ -205,9 +216,11 @@ class _Arm:
     def __init__(self, rows: Iterable[MetricRow], left_out: frozenset[int]) -> None:
         self._clients: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
         self._totals: dict[str, float] = {}
+        self._latest: dict[str, float] = {}
         for row in rows:
             if row.client_id == FEDERATION:
                 self._totals[row.metric] = self._totals.get(row.metric, 0.0) + row.value
+                self._latest[row.metric] = row.value
             elif math.isfinite(row.value) and row.client_id not in left_out:
                 by_round = self._clients.setdefault((row.phase, row.metric), {})
                 by_round.setdefault(row.round, {})[row.client_id] = row.value
@@ -236,6 +249,10 @@ class _Arm:
         """Return the mean of a fusion metric at the last round that fused."""
         by_round = self._clients.get((Phase.FUSE, metric), {})
         return float(np.mean(list(by_round[max(by_round)].values()))) if by_round else None
+
+    def of_federation(self, metric: str) -> float | None:
+        """Return the last value of a metric of the federation."""
+        return self._latest.get(metric)
 
     def total(self, metric: str) -> int:
         """Return the sum over the rounds of a metric of the federation."""

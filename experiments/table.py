@@ -94,6 +94,11 @@ def _costs(summary: Summary) -> Text:
             f"self-weight {summary.self_weight:.2f}, effective neighbours "
             f"{summary.effective_neighbours:.1f} of {summary.num_clients} (last fusion)"
         )
+    if summary.server is not None:
+        accuracy = percent(summary.server).strip()
+        lines.append(f"the server's own model: {accuracy}% on the balanced test set")
+    if summary.pretrained is not None:
+        lines.append(summary.pretrained.line())
     sent = f"sent up {_size(summary.bytes_up)}, down {_size(summary.bytes_down)}"
     if summary.seconds:
         parts = ", ".join(f"{name} {value:.1f}" for name, value in summary.seconds.items())

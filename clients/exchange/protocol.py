@@ -45,6 +45,7 @@ class Tools:
         sharing: What happens to predictions before they leave.
         memory: Client id to what it remembers from round to round, tensors by name; may be
             changed.
+        pretrains: Whether clients of this arm begin with pre-training.
     """
 
     arm: str
@@ -57,6 +58,7 @@ class Tools:
     trust: Trust | None
     sharing: Sharing
     memory: Callable[[int], dict[str, Tensor]]
+    pretrains: bool = False
 
 
 class Exchange(Protocol):
