@@ -30,6 +30,8 @@ from experiments.usage import CONF
 from fedfuse.errors import ConfigError
 
 CONFIG = "config"
+EXPERIMENT = "experiment"
+"""The group of whole experiments: what they fix, and what they sweep over."""
 MISSING = object()
 
 
@@ -54,6 +56,42 @@ def open_hydra(config_dir: Path | None = None) -> Hydra:
                 )
         path.prepend("command-line", f"file://{config_dir.resolve()}", SearchPathQuery("schema"))
     return Hydra.create_main_hydra2("fedfuse", path)
+
+
+def expand(hydra: Hydra, lines: list[str], *, multirun: bool) -> list[str]:
+    """Return a command line with the values over which its ``experiment`` sweeps.
+
+    An experiment names them as ``hydra.sweeper.params``. Hydra's own sweeper would read them there
+    after everything has been checked, and take a key that the user gives as well for a second
+    axis; here they become overrides like all others, and the user's come first.
+
+    Raises:
+        ConfigError: If the experiment is a sweep and ``-m`` is missing, or there is none of its
+            name.
+    """
+    loader = hydra.config_loader
+    parsed = typed.parse(lines, loader, multirun=multirun)
+    chosen = [item for item in parsed if item.key_or_group == EXPERIMENT]
+    if not chosen:
+        return lines
+    typed.check_options(parsed, loader)
+    if chosen[0].is_sweep_override():
+        raise ConfigError(
+            f"'{chosen[0].input_line}' names several experiments",
+            allowed="one, because each has a sweep of its own",
+            next_step="Start them one after the other.",
+        )
+    # Of the choices only: an experiment's values may belong to a group that is chosen beside it.
+    choices = [i for i in parsed if typed.is_choice(i, loader) and not i.is_sweep_override()]
+    cfg = _compose(hydra, [str(item.input_line) for item in choices])
+    axes = dict(cfg.hydra.sweeper.params or {})
+    if axes and not multirun:
+        raise ConfigError(
+            f"{chosen[0].input_line} is a sweep over {', '.join(map(str, axes))}.",
+            next_step="Add -m to run all of it.",
+        )
+    given = {typed.name(item) for item in parsed}
+    return [*(f"{key}={value}" for key, value in axes.items() if key not in given), *lines]
 
 
 def check(hydra: Hydra, lines: list[str], *, multirun: bool) -> tuple[list[str], list[DictConfig]]:

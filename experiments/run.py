@@ -93,7 +93,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         if args.multirun or args.cfg:
             raise ConfigError("resume=FOLDER goes on with what was begun, without -m or --cfg.")
         return go_on(broken, args.overrides, hydra)
-    lines, configs = compose.check(hydra, args.overrides, multirun=args.multirun)
+    asked = args.overrides
+    if not args.cfg:
+        asked = compose.expand(hydra, asked, multirun=args.multirun)
+    lines, configs = compose.check(hydra, asked, multirun=args.multirun)
     if args.cfg:
         hydra.show_cfg(compose.CONFIG, lines, args.cfg, args.package, args.resolve)
         return 0
@@ -106,8 +109,8 @@ def _dispatch(args: argparse.Namespace) -> int:
     together = packed(configs, many=args.multirun)
     kind = "sweep" if args.multirun else "run"
     key = f"hydra.{kind}.dir"
-    asked = any(line.lstrip("+").startswith(f"{key}=") for line in lines)
-    with claim(Path(configs[0].hydra[kind].dir), exact=asked) as path:
+    named = any(line.lstrip("+").startswith(f"{key}=") for line in lines)
+    with claim(Path(configs[0].hydra[kind].dir), exact=named) as path:
         kept = [line for line in lines if not line.lstrip("+").startswith(f"{key}=")]
         quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
         kept.append(f"{key}='{quoted}'")
@@ -121,6 +124,7 @@ def _dispatch(args: argparse.Namespace) -> int:
             _close_sweep(path)
         elif args.multirun:
             task = functools.partial(job, total=len(configs))
+            kept.append("hydra.sweeper.params=null")  # they are among the lines already
             batches = hydra.multirun(compose.CONFIG, task, [*kept, "hydra.mode=MULTIRUN"])
             codes = [done.return_value for batch in batches for done in batch]
             _close_sweep(path)

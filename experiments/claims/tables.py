@@ -2,71 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from experiments.claims.adverse import adverse
+from experiments.claims.drift import drift
+from experiments.claims.gains import changes, gains
+from experiments.claims.guarded import guard
+from experiments.claims.leaked import leaked
 from experiments.claims.planted import mass_inside, precision_at, self_mass
-from experiments.results import TESTS, Lineup, Run, comparisons, lineups, load
-from fedfuse.compare import Comparison, compare
+from experiments.claims.shown import Row, difference, federation, read
+from experiments.claims.tiers import tiers
+from experiments.claims.utility import scorers
+from experiments.results import TESTS, Run, comparisons
 from fedfuse.errors import ConfigError
-
-Row = Sequence[str]
-
-
-REFERENCE = "mean"
-"""Besides local training, methods are measured against the plain mean, where it is there."""
-
-
-def gains(folder: Path) -> Iterator[Row]:
-    """K1, K4, K9, K10: gains over local training and over the plain mean, per test set."""
-    yield (
-        *("federation", "method"),
-        *(f"{title}: local, gain [95%], +/−" for title in TESTS.values()),
-        *(f"{title}: over the mean" for title in TESTS.values()),
-    )
-    for lineup in _lineups(folder):
-        found = {test: comparisons(lineup, test) for test in TESTS}
-        for name in found["accuracy_own"]:
-            yield (
-                *(lineup.label or "-", name),
-                *(_gain(found[test][name]) for test in TESTS),
-                *(_over_mean(lineup, name, test) for test in TESTS),
-            )
-
-
-def _over_mean(lineup: Lineup, name: str, test: str) -> str:
-    """Return a method's gain over the plain mean, on the seeds that both have."""
-    others = {run.seed: run.arm.last(test) for run in lineup.methods.get(REFERENCE, ())}
-    pairs = [
-        (run.seed, ours, theirs)
-        for run in lineup.methods[name]
-        if (ours := run.arm.last(test)) is not None and (theirs := others.get(run.seed)) is not None
-    ]
-    if name == REFERENCE or not pairs:
-        return "-"
-    ours = np.stack([row for _, row, _ in pairs])
-    theirs = np.stack([row for _, _, row in pairs])
-    return _interval(compare(ours, theirs, seeds=tuple(seed for seed, _, _ in pairs)))
 
 
 def planted(folder: Path) -> Iterator[Row]:
     """K3: precision@k of the heaviest sources against planted groups, first and last fusion."""
     yield (
-        *("method", "seed", "k", "precision@k, first fusion", "last"),
+        *("federation", "method", "seed", "k", "precision@k, first fusion", "last"),
         *("weight within the group, first", "last", "self-weight, last"),
     )
-    for lineup in _lineups(folder):
+    for lineup in read(folder):
         for name, runs in lineup.methods.items():
             for run in runs:
                 if run.weights is None:
                     continue
-                groups, k = _groups(run), 1
+                groups = _groups(run)
                 k = max(1, int(np.bincount(groups).max()) - 1)
                 first, last = run.weights[1][0], run.weights[1][-1]
                 yield (
-                    *(name, str(run.seed), str(k)),
+                    *(federation(lineup), name, str(run.seed), str(k)),
                     *(f"{precision_at(w, groups, k):.2f}" for w in (first, last)),
                     *(f"{mass_inside(w, groups):.2f}" for w in (first, last)),
                     f"{self_mass(last):.2f}",
@@ -79,43 +49,33 @@ def traffic(folder: Path) -> Iterator[Row]:
         *("federation", "method", "kB a client and round, up", "down"),
         *(f"{title}: gain [95%]" for title in TESTS.values()),
     )
-    for lineup in _lineups(folder):
+    for lineup in read(folder):
         found = {test: comparisons(lineup, test) for test in TESTS}
         for name, runs in lineup.methods.items():
             if name not in found["accuracy_own"]:
                 continue
             up, down = (np.mean([_per_round(run, way) for run in runs]) for way in ("up", "down"))
-            shown = [_interval(found[test][name]) for test in TESTS]
-            yield (lineup.label or "-", name, f"{up:.1f}", f"{down:.1f}", *shown)
+            shown = [difference(found[test][name]) for test in TESTS]
+            yield (federation(lineup), name, f"{up:.1f}", f"{down:.1f}", *shown)
 
 
 CLAIMS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "k1": gains,
+    "k2": adverse,
     "k3": planted,
-    "k4": gains,
+    "k4": partial(gains, references=("mean", "shuffled")),
+    "k5": scorers,
+    "k6": tiers,
+    "k7": leaked,
+    "k8": drift,
     "k9": gains,
     "k10": gains,
     "k11": traffic,
+    "k12": gains,
+    "guard": guard,
+    "flips": changes,
 }
 """Claim to its table; the numbers are those of KnFu's claims in docs/findings.md."""
-
-
-def _lineups(folder: Path) -> list[Lineup]:
-    return lineups(load(folder).runs)
-
-
-def _gain(found: Comparison) -> str:
-    return (
-        f"{100 * found.baseline_mean:.1f}, {_interval(found)}, "
-        f"{found.helped}/{found.harmed} of {found.compared}"
-    )
-
-
-def _interval(found: Comparison) -> str:
-    text = f"{100 * found.mean:+.1f}"
-    if found.interval is None:
-        return f"{text} (1 seed)"
-    return f"{text} [{100 * found.interval.low:+.1f}, {100 * found.interval.high:+.1f}]"
 
 
 def _groups(run: Run) -> np.ndarray:

@@ -4,7 +4,7 @@ Each method is a pure function on tensors and, beside it, a thin frozen class th
 validated options. :class:`Pipeline` puts one of each together.
 """
 
-from fedfuse.fusion.neighbours import All, Mutual, Threshold, TopK, TopP
+from fedfuse.fusion.neighbours import All, AllBut, Mutual, Threshold, TopK, TopP
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.rules import GeometricMean, MeanLogits, MeanProbabilities
 from fedfuse.fusion.scorers import DataSize, KnFu, Uniform
@@ -13,6 +13,7 @@ from fedfuse.fusion.sharpen import ERA, Power
 __all__ = [
     "ERA",
     "All",
+    "AllBut",
     "DataSize",
     "GeometricMean",
     "KnFu",

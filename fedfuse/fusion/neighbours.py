@@ -115,6 +115,25 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
+class AllBut:
+    """Fuse everyone's knowledge but that of one client, which still listens to all.
+
+    Without it everybody else learns what its knowledge is worth to them (leave one out). An id
+    that no client has leaves out nobody.
+    """
+
+    client: int = -1
+
+    def __call__(self, scores: Float[Tensor, "K K"]) -> Bool[Tensor, "K K"]:
+        """Return whom each receiver listens to."""
+        chosen = torch.ones_like(scores, dtype=torch.bool)
+        if 0 <= self.client < len(scores):
+            chosen[:, self.client] = False
+            chosen[self.client] = True
+        return _never_empty(chosen)
+
+
+@dataclass(frozen=True, slots=True)
 class TopK:
     """Fuse the ``k`` best-scored sources, the receiver itself counted if included."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedfuse.errors import PartitionError
-from fedfuse.partition.deal import deal, share_classes
+from fedfuse.partition.deal import deal, round_shares, share_classes
 from fedfuse.partition.request import check_request, class_ids, require_count, require_number
 from fedfuse.types import IntArray
 
@@ -25,6 +25,7 @@ class LabelGroups:
         classes_per_group: Number of classes of each group; groups share none.
         leak: Share of every class that is dealt evenly to all clients, 0 (groups are separate) to
             1 (no groups are left).
+        samples: Samples of each client at most, its classes in proportion; None deals all.
 
     >>> LabelGroups(num_groups=2).groups(5)
     [0, 0, 0, 1, 1]
@@ -33,11 +34,14 @@ class LabelGroups:
     num_groups: int = 5
     classes_per_group: int = 2
     leak: float = 0.0
+    samples: int | None = None
 
     def __post_init__(self) -> None:
         require_count("label_groups", "num_groups", self.num_groups)
         require_count("label_groups", "classes_per_group", self.classes_per_group)
         require_number("label_groups", "leak", self.leak, high=1)
+        if self.samples is not None:
+            require_count("label_groups", "samples", self.samples)
 
     def groups(self, num_clients: int) -> list[int]:
         """Return the group of each client.
@@ -80,4 +84,7 @@ class LabelGroups:
                 got=f"empty clients {np.flatnonzero(counts.sum(axis=1) == 0).tolist()}",
                 next_step="Use fewer clients or more data.",
             )
+        if self.samples is not None:
+            most = self.samples
+            counts = np.stack([round_shares(row, min(most, int(row.sum()))) for row in counts])
         return deal(classes, counts, rng)

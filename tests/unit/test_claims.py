@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.claims.__main__ import main
+from experiments.claims.drift import sawtooth
 from experiments.claims.planted import mass_inside, precision_at, self_mass
+from experiments.claims.tiers import architectures
+from experiments.claims.utility import agreement, rank_correlation, utility
+from experiments.results import Arm
+from fedfuse.types import MetricRow, RoundRecord
+from server.reporters.files import Files
+from server.reporters.folder import RunFolder
+from server.reporters.protocol import RunInfo
 
 GROUPS = np.array([0, 0, 0, 1, 1])
 
@@ -39,7 +49,7 @@ def test_clients_that_did_not_answer_do_not_count():
     ("words", "says"),
     [
         ([], "got nothing"),
-        (["k2", "x"], "one of k1, k3"),
+        (["k13", "x"], "one of k1, k2, k3"),
         (["k3", "nowhere"], "is not a folder"),
         (["k3"], "needs the claim and a folder"),
     ],
@@ -60,9 +70,162 @@ def test_tables_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     planted = ["partitioner=label_groups", "partitioner.num_groups=2", "method=knfu,mean"]
     assert fedfuse(["-m", *common, *planted, f"hydra.sweep.dir={tmp_path / 's'}"]) == 0
     capsys.readouterr()
-    for claim, columns in (("k3", 8), ("k9", 6), ("k11", 6)):
+    for claim, columns in (("k3", 9), ("k9", 7), ("k11", 6), ("k8", 6), ("k6", 6), ("flips", 7)):
         assert main([claim, str(tmp_path / "s")]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 4  # heading, rule, two methods
+        # Heading, rule, two methods; of flips both on two test sets.
+        assert len(lines) == (6 if claim == "flips" else 4)
         assert {line.count(" | ") for line in lines if "---" not in line} == {columns - 1}
-    assert "20.0" in lines[2]  # 500 public samples of ten classes, 4 bytes each
+        if claim == "k11":
+            assert "20.0" in lines[2]  # 500 public samples of ten classes, 4 bytes each
+
+
+def test_rank_correlation_by_hand():
+    assert rank_correlation(np.array([1, 2, 3, 4]), np.array([1, 2, 3, 9])) == pytest.approx(1)
+    assert rank_correlation(np.array([1, 2, 3, 4]), np.array([9, 3, 2, 1])) == pytest.approx(-1)
+    # d = (0, 1, -1, 0): 1 - 6 * 2 / (4 * 15)
+    assert rank_correlation(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4])) == pytest.approx(0.8)
+    assert np.isnan(rank_correlation(np.ones(4), np.arange(4)))
+
+
+def test_a_scorer_that_knows_the_worth_agrees_with_it_and_its_opposite_does_not():
+    rng = np.random.default_rng(0)
+    planted = rng.normal(size=(6, 6))
+    whole = rng.random(6)
+    worth = utility(whole, whole[:, None] - planted)
+    others = ~np.eye(6, dtype=bool)
+    np.testing.assert_allclose(worth[others], planted[others])
+    assert np.isnan(worth[~others]).all()
+    knows = np.exp(planted) / np.exp(planted).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(agreement(knows, worth), 1)
+    np.testing.assert_allclose(agreement(-knows, worth), -1)
+    assert np.isnan(agreement(np.full((6, 6), 1 / 6), worth)).all()  # equal weights say nothing
+
+
+def test_both_sides_of_a_sawtooth_by_hand():
+    nan = np.nan
+    arm = Arm(
+        np.array([1, 2, 3]),
+        {
+            "accuracy_global@local": np.array([[0.5, 0.5], [0.4, nan], [0.5, 0.6]]),
+            "accuracy_global@fused": np.array([[0.5, 0.5], [0.7, 0.6], [0.8, 0.7]]),
+        },
+        {"bytes_up@fuse": np.array([0.0, 10.0, 10.0])},
+    )
+    alone, together = sawtooth(arm)
+    # Client 0 loses 0.1 and 0.2 alone and wins 0.3 and 0.3; client 1 counts in round 3 only.
+    np.testing.assert_allclose(alone, [-0.15, 0.0])
+    np.testing.assert_allclose(together, [0.3, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ({"_target_": "fedfuse.models.mlp.mlp"}, ["mlp"] * 4),
+        ({"_target_": "x.Cycle", "factories": {"a": {}, "b": {}}}, ["a", "b", "a", "b"]),
+        ({"_target_": "x.Tiers", "factories": {"a": {}, "b": {}}}, ["a", "a", "b", "b"]),
+        (
+            {"_target_": "x.Table", "factories": {"a": {}, "b": {}}, "table": ["b", "a", "a", "b"]},
+            ["b", "a", "a", "b"],
+        ),
+    ],
+)
+def test_architectures_are_told_from_a_configuration_alone(model, names):
+    assert architectures({"model": model, "num_clients": 4}) == names
+
+
+def write(
+    path: Path,
+    values: dict[str, list[float]],
+    baseline: dict[str, list[float]],
+    weights: list[list[float]] | None = None,
+    *,
+    seed: int = 0,
+    summary: dict[str, object] | None = None,
+    **config: object,
+) -> None:
+    """Write the folder of a finished run of one round, as a run does, with known numbers."""
+    folder, num_clients = RunFolder(path), len(values["accuracy_own"])
+    folder.open(seed=seed, overrides=[])
+    known = {"method": {"name": "mean"}, "seed": seed, "num_clients": num_clients, **config}
+    folder.write_config(json.dumps(known))
+    folder.record(data_fingerprint=f"data {seed}", test_samples=1000)
+    files = Files(folder)
+    files.start(RunInfo("mean", ("local", "mean"), num_clients, 1, "digits", "iid", "mlp"))
+    for arm, found in (("local", baseline), ("mean", values)):
+        rows = [
+            MetricRow(1, client, "fused", name, value)
+            for name, row in found.items()
+            for client, value in enumerate(row)
+        ]
+        shared = torch.tensor(weights) if weights is not None and arm == "mean" else None
+        files.round_done(arm, RoundRecord(1, tuple(rows), shared))
+    files.close()
+    owners = np.repeat(np.arange(num_clients), 100)
+    none = np.zeros(len(owners), dtype=np.int64)
+    folder.write_partition(owners, np.full(len(owners), "test"), none, none)
+    folder.finish({"method": "mean", "num_clients": num_clients, "clients": [], **(summary or {})})
+
+
+def both(own: list[float]) -> dict[str, list[float]]:
+    return {"accuracy_own": own, "accuracy_global": own, "loss_own": [1 - value for value in own]}
+
+
+def table(claim: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    assert main([claim, str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return [line.strip("| ").split(" | ") for line in lines if "---" not in line]
+
+
+def test_a_guard_that_spares_a_client_is_told(tmp_path, capsys):
+    local = both([0.80, 0.80, 0.80])
+    for seed in (0, 1):
+        for kind, own in (("none", [0.90, 0.50, 0.82]), ("validation", [0.90, 0.80, 0.82])):
+            told = None if kind == "none" else {"undone": 2, "distillations": 6}
+            client, path = {"guard": kind}, tmp_path / f"{kind}{seed}"
+            write(path, both(own), local, seed=seed, client=client, summary={"guard": told})
+    rows = [row for row in table("guard", tmp_path, capsys) if row[2] == "own"]
+    assert [row[1] for row in rows] == ["mean", "mean"]
+    assert [row[3:5] for row in rows] == [["none", "-"], ["validation", "33%"]]
+    # One of three clients of each seed was harmed beyond the error of 100 tests; with it nobody.
+    assert rows[0][5].endswith(", 2/2 of 6")
+    assert rows[1][5].endswith(", 2/0 of 6")
+    assert [row[6] for row in rows] == ["2 of 6", "0 of 6"]
+    assert rows[0][7] == "-"
+    assert rows[1][7].startswith("+10.0 [")
+
+
+def test_adversaries_do_not_count_and_the_weight_they_got_does(tmp_path, capsys):
+    told = {"attack": {"adversaries": [2], "weight": 0.25}}
+    write(tmp_path / "run", both([0.9, 0.82, 0.1]), both([0.8, 0.8, 0.8]), summary=told)
+    (row,) = table("k2", tmp_path, capsys)[1:]
+    assert row[2:4] == ["1", "80.0, +6.0 (1 seed), 1/0 of 2"]
+    assert row[5:] == ["0.25", "0.33"]
+
+
+def test_worth_is_what_is_missing_without_a_client(tmp_path, capsys):
+    local, whole = both([0.5] * 3), both([0.9, 0.9, 0.9])
+    # To each other client, client 2 is worth most, then 1, then 0.
+    worth = np.array([[0, 0.1, 0.3], [0.05, 0, 0.3], [0.05, 0.1, 0]])
+    scored = {"Uniform": [[1 / 3] * 3] * 3, "Knows": (0.1 + worth).tolist()}
+    scored["Errs"] = (0.5 - worth).tolist()
+    for name, weights in scored.items():
+        write(tmp_path / name, whole, local, weights, scorer={"_target_": f"x.{name}"})
+    assert main(["k5", str(tmp_path)]) == 2
+    assert "experiment=k5_without into one folder" in capsys.readouterr().err
+    for client in range(3):
+        without = both((0.9 - worth[:, client]).tolist())
+        write(
+            tmp_path / f"without{client}",
+            without,
+            local,
+            scored["Uniform"],
+            scorer={"_target_": "x.Uniform"},
+            neighbours={"_target_": "x.AllBut", "client": client},
+        )
+    rows = {row[0]: row for row in table("k5", tmp_path, capsys)[1:]}
+    assert list(rows) == ["errs", "knows", "uniform"]
+    assert rows["uniform"][1:3] == ["-", "-"]  # equal weights rank nobody
+    assert rows["knows"][1:3] == ["+1.00 (1 seed)"] * 2
+    assert rows["errs"][1:3] == ["-1.00 (1 seed)"] * 2
+    assert rows["knows"][3] == "+40.0 (1 seed)"

@@ -17,6 +17,7 @@ EXPECTED = {
     "scorer/uniform": fusion.Uniform(),
     "scorer/data_size": fusion.DataSize(),
     "neighbours/all": fusion.All(),
+    "neighbours/all_but": fusion.AllBut(),
     "neighbours/top_k": fusion.TopK(),
     "neighbours/top_p": fusion.TopP(),
     "neighbours/threshold": fusion.Threshold(),

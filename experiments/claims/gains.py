@@ -1,0 +1,70 @@
+"""K1, K4, K9, K10, K12: who gains over local training, and over which other method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.claims.shown import (
+    SHORT,
+    Row,
+    against,
+    difference,
+    federation,
+    gain,
+    last_fusion,
+    read,
+    spread,
+)
+from experiments.results import TESTS, comparisons
+
+
+def gains(folder: Path, references: tuple[str, ...] = ("mean",)) -> Iterator[Row]:
+    """Yield each method's gain over local training, and over the references that are there."""
+    found = read(folder)
+    there = [name for name in references if any(name in lineup.methods for lineup in found)]
+    yield (
+        *("federation", "method"),
+        *(f"{title}: local, gain [95%], +/−" for title in TESTS.values()),
+        *(f"{title}: over {name}" for name in there for title in TESTS.values()),
+        "self-weight",
+    )
+    for lineup in found:
+        compared = {test: comparisons(lineup, test) for test in TESTS}
+        for name in compared["accuracy_own"]:
+            runs = lineup.methods[name]
+            alone = last_fusion(runs, "self_weight")
+            yield (
+                *(federation(lineup), name),
+                *(gain(compared[test].get(name)) for test in TESTS),
+                *(
+                    difference(against(runs, lineup.methods.get(other, ()), test))
+                    if name != other
+                    else "-"
+                    for other in there
+                    for test in TESTS
+                ),
+                "-" if alone is None else f"{alone:.2f}",
+            )
+
+
+def changes(folder: Path) -> Iterator[Row]:
+    """Yield what the mean hides: flips, and the change of the calibration error."""
+    yield (
+        *("federation", "method", "test set", "newly right, %", "newly wrong, %"),
+        *("calibration error of local, %", "its change, points [95%]"),
+    )
+    for lineup in read(folder):
+        for test in TESTS:
+            for name, found in comparisons(lineup, test).items():
+                if found.flips is None or found.calibration is None:
+                    continue
+                error = found.calibration
+                yield (
+                    *(federation(lineup), name, SHORT[test]),
+                    *(
+                        f"{100 * found.flips.newly_right:.1f}",
+                        f"{100 * found.flips.newly_wrong:.1f}",
+                    ),
+                    *(f"{100 * error.baseline_mean:.1f}", spread(error.mean, error.interval)),
+                )

@@ -1,0 +1,63 @@
+"""The guard, with and without: whom it spares, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.claims.shown import SHORT, Row, against, both, difference, federation, gain, read
+from experiments.results import TESTS, Lineup, Run, flatten, share_undone
+from fedfuse.compare import compare
+
+GUARD = "client.guard"
+
+
+def guard(folder: Path) -> Iterator[Row]:
+    """Yield each method with and without ``client.guard=validation``, on the same seeds."""
+    yield (
+        *("federation", "method", "test set", "guard", "undid"),
+        *("local, gain [95%], +/−", "below local", "over no guard"),
+    )
+    for lineup in read(folder):
+        for name, sides in pairs(lineup).items():
+            for test in TESTS:
+                for kind, runs in sides.items():
+                    found = both(runs, test)
+                    if found is None:
+                        continue
+                    ours, theirs, sizes, seeds = found
+                    undone = share_undone(runs)
+                    over = None if kind == "none" else against(runs, sides["none"], test)
+                    yield (
+                        *(federation(lineup), name, SHORT[test], kind),
+                        "-" if undone is None else f"{100 * undone:.0f}%",
+                        gain(compare(ours, theirs, seeds=seeds, test_sizes=sizes)),
+                        f"{int((ours < theirs).sum())} of {int(np.isfinite(ours).sum())}",
+                        difference(over),
+                    )
+
+
+def pairs(lineup: Lineup) -> dict[str, dict[str, Sequence[Run]]]:
+    """Return, per method, its runs without and with the guard; only methods that have both."""
+    sides: dict[str, dict[str, list[Run]]] = {}
+    for name, runs in lineup.methods.items():
+        for run in runs:
+            # What tells a method's settings apart, the guard aside.
+            kind = str(flatten(run.config).get(GUARD, "none"))
+            plain = _without(name, run.config)
+            sides.setdefault(plain, {}).setdefault(kind, []).append(run)
+    return {
+        name: {kind: found[kind] for kind in ("none", "validation")}
+        for name, found in sides.items()
+        if len(found) == 2
+    }
+
+
+def _without(name: str, config: Mapping[str, object]) -> str:
+    """Return a method's name without what it says of its guard."""
+    own = f"guard {flatten(config).get(GUARD)}"
+    for written in (f" ({own})", f"{own}, ", f", {own}"):
+        name = name.replace(written, "")
+    return name
