@@ -204,3 +204,14 @@ def test_classes_beyond_the_groups_stay_unused():
     result = stats(P.LabelGroups(num_groups=3, classes_per_group=2, leak=0.5))
     assert result.counts[:, 6:].sum() == 0
     assert result.counts[:, :6].sum() == 6000
+
+
+def test_groups_of_given_sizes_keep_their_shares():
+    whole = stats(P.LabelGroups(5, 2, leak=0.2)).counts
+    some = stats(P.LabelGroups(5, 2, leak=0.2, samples=100)).counts
+    assert (some.sum(axis=1) == 100).all()
+    np.testing.assert_allclose(some / 100, whole / whole.sum(axis=1, keepdims=True), atol=0.011)
+    # Who has less keeps all of it.
+    few = np.random.default_rng(5).permutation(np.repeat(np.arange(10), 20))
+    sizes = stats(P.LabelGroups(5, 2, samples=100), labels=few).counts.sum(axis=1)
+    assert sizes.sum() == len(few)
