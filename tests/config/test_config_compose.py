@@ -94,7 +94,7 @@ OPTIONS = {
         if option != "custom" and (group, option) not in ABSENT
     ]
     for group in groups(LOADER)
-    if group != "method"
+    if group not in ("method", "experiment")  # they choose options of other groups
 }
 
 
