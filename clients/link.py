@@ -58,7 +58,7 @@ class Link:
             if known is not None and states[row] and int(states[row]["messages"]) != known:
                 states[row] = {}  # a message of its was lost on the way
         codec = self.channel.up or PLAIN
-        parcel, after = seal_knowledge(bank, codec, stack_states(states))
+        parcel, after = seal_knowledge(bank, codec, stack_states(states), self.channel.extract)
         return parcel, _divided(ids, after, "codec/up/")
 
     def read(

@@ -124,11 +124,11 @@ class _Ask:
     def __call__(
         self, student: Student, name: str, rows: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Return logits [N, C], after the privacy mechanism, and labels [N]."""
+        """Return logits [N, C], extracted and after the privacy mechanism, and labels [N]."""
         tools, (inputs, labels) = self.tools, rows
         logits = tools.trainer.predict([student], inputs, tools.plan.eval_batch_size).cpu()
-        privacy = tools.sharing.privacy
-        if privacy is not None:
+        stages = [s for s in (tools.sharing.extract, tools.sharing.privacy) if s is not None]
+        if stages:
             counts = tools.inputs.class_counts([self.client_id])
             bank = KnowledgeBank(torch.tensor([self.client_id]), logits, counts.sum(dim=1))
             index = torch.arange(len(labels))
@@ -136,7 +136,9 @@ class _Ask:
             streams = Streams(self.streams.entropy(name))
             memory: dict[int, dict[str, Tensor]] = {self.client_id: {}}
             occasion = Occasion(tools.arm, self.round, index, counts, memory, streams)
-            logits = privacy(bank, occasion).logits
+            for stage in stages:
+                bank = stage(bank, occasion)
+            logits = bank.logits
         return logits[0], labels.cpu()
 
 

@@ -1,4 +1,4 @@
-"""From a cohort's predictions to what leaves the clients: attack, privacy, in this order.
+"""From a cohort's predictions to what leaves the clients: attack, extract, privacy, in this order.
 
 Every stage takes the bank of the cohort and returns the bank that goes on
 (:class:`fedfuse.protocols.SharingStage`); None leaves a stage out.
@@ -25,10 +25,12 @@ class Sharing:
 
     Args:
         attack: What a client that does not play by the rules makes of its knowledge.
+        extract: What of the predictions is shared; None for the logits as they are.
         privacy: What protects the private data; an attacker does not get around it.
     """
 
     attack: SharingStage | None = None
+    extract: SharingStage | None = None
     privacy: SharingStage | None = None
 
     def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank:
@@ -57,4 +59,4 @@ class Sharing:
                     memory[client_id][RECEIVED] = received.targets[row].clone()
 
     def _stages(self) -> Iterator[SharingStage]:
-        return (stage for stage in (self.attack, self.privacy) if stage is not None)
+        return (stage for stage in (self.attack, self.extract, self.privacy) if stage is not None)

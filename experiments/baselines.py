@@ -30,6 +30,7 @@ FUSION_ONLY = frozenset(
         "distill",
         "exchange",
         "attack",
+        "extract",
         "student",
         "privacy",
         "cache",

@@ -23,6 +23,7 @@ from experiments.instantiate import instantiate
 from experiments.private import build_privacy
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import PREDICTIONS
+from fedfuse.extract import ExtractStage, Logits
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Trainer
@@ -37,6 +38,14 @@ def build_sharing(parts: Parts) -> Sharing:
             got=f"privacy={target_name(parts.cfg.privacy)}, exchange={brief(parts.cfg.exchange)}",
             next_step="Set privacy=none, or choose a method that exchanges predictions.",
         )
+    extract = parts.channel.extract
+    stage = None if isinstance(extract, Logits) else ExtractStage(extract)
+    if stage is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
+        raise ConfigError(
+            "What is extracted is of predictions, and this method exchanges something else",
+            got=f"extract={target_name(parts.cfg.extract)}, exchange={brief(parts.cfg.exchange)}",
+            next_step="Set extract=logits, or choose a method that exchanges predictions.",
+        )
     attack = build_attack(parts.cfg, parts.data)
     if attack is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
         raise ConfigError(
@@ -44,7 +53,7 @@ def build_sharing(parts: Parts) -> Sharing:
             got=f"attack={target_name(parts.cfg.attack)}, exchange={brief(parts.cfg.exchange)}",
             next_step="Set attack=none, or choose a method that exchanges predictions.",
         )
-    return Sharing(attack=attack, privacy=privacy)
+    return Sharing(attack=attack, extract=stage, privacy=privacy)
 
 
 def build_node(

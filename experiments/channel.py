@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,6 +15,7 @@ from fedfuse.declarations import declared
 from fedfuse.density import KuLSIFSelector
 from fedfuse.errors import ConfigError
 from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.protocols import Extract
 from fedfuse.select import All, PublicRounds
 from fedfuse.types import KnowledgeBank, Teachers
 from server.cache import TargetCache
@@ -76,8 +78,9 @@ def build_channel(cfg: DictConfig) -> Channel:
         ConfigError: If the codec cannot work with the choice of public samples.
     """
     part = instantiate(cfg.codec, "codec")
+    extract: Extract = instantiate(cfg.extract, "extract")
     if part is None:
-        return Channel()
+        return Channel(extract=extract)
     made = part() if isinstance(part, partial) else part
     channel = made if isinstance(made, Channel) else Channel(made, made)
     if channel.needs_fixed_public_set and not isinstance(instantiate(cfg.select, "select"), All):
@@ -87,4 +90,4 @@ def build_channel(cfg: DictConfig) -> Channel:
             got=f"select={str(cfg.select._target_).rsplit('.', 1)[-1]}",
             next_step="Set codec.delta=false, or select=all.",
         )
-    return channel
+    return replace(channel, extract=extract)

@@ -46,6 +46,15 @@ def check_compatible(parts: Parts) -> None:
             got=f"codec={target_name(parts.cfg.codec)}, exchange={target_name(parts.cfg.exchange)}",
             next_step="Set codec=none, or choose a method that exchanges predictions.",
         )
+    matches = declared(node.loss, "space", Space.PROBABILITIES) is Space.LOGITS
+    if matches and parts.channel.extract.space is Space.PROBABILITIES:
+        raise ConfigError(
+            "The loss matches the models' own logits, and of probabilities nobody can tell at "
+            "which level those were",
+            got=f"extract={target_name(parts.cfg.extract)}, "
+            f"distill={target_name(parts.cfg.distill)}",
+            next_step="Set distill=kl or distill=soft_ce, or extract=logits.",
+        )
     if parts.pipeline is not None and node.loss is not None:
         space = declared(parts.pipeline.rule, "space", Space.PROBABILITIES)
         if parts.pipeline.sharpen is not None:

@@ -132,6 +132,7 @@ class ExperimentConfig:
     distill: Any = MISSING
     exchange: Any = MISSING
     attack: Any = MISSING
+    extract: Any = MISSING
     student: Any = MISSING
     privacy: Any = MISSING
     familiarity: Any = MISSING

@@ -95,6 +95,26 @@ class ModelPlan(Protocol):
         ...
 
 
+class Extract(Protocol):
+    """Say what of its predictions a client shares, before privacy and codec.
+
+    ``shared`` makes of raw logits [..., C] what is shared, float32 of the same shape: numbers of
+    the ``space``, probabilities on the simplex. ``read`` makes logits of it again, for whoever
+    gets it. What was read and is shared once more is the same; each sample stands by itself.
+    """
+
+    @property
+    def space(self) -> Space: ...
+
+    def shared(self, logits: Tensor) -> Tensor:
+        """Return what is shared."""
+        ...
+
+    def read(self, shared: Tensor) -> Tensor:
+        """Return logits that mean what was shared."""
+        ...
+
+
 class SharingStage(Protocol):
     """Change what a cohort of clients sends, on the clients' side: an attack, a privacy mechanism.
 

@@ -65,7 +65,7 @@ class Link:
             return decode(KnowledgeBank, arrays, expect)
         parcel, ids = Parcel.read(arrays, expect), expect.client_ids
         codec = self.channel.up or PLAIN
-        bank, state = open_knowledge(parcel, codec, self._up.of(ids))
+        bank, state = open_knowledge(parcel, codec, self._up.of(ids), self.channel.extract)
         bank = decode(KnowledgeBank, encode(bank), expect)
         self._up.keep(ids, state)
         return bank

@@ -15,7 +15,9 @@ from fedfuse.codec.row_codec import RowCodec
 from fedfuse.codec.top_k import TopK
 from fedfuse.codec.uint8 import UInt8
 from fedfuse.declarations import declared
+from fedfuse.extract import Logits
 from fedfuse.hyperparameters import require_one_of
+from fedfuse.protocols import Extract
 
 PLAIN = RowCodec(Float32())
 """What writes predictions of which only some travel, where no codec was chosen."""
@@ -30,10 +32,12 @@ class Channel:
     Args:
         up: From the clients; None sends numbers as they are.
         down: To the clients.
+        extract: What of their predictions clients share.
     """
 
     up: Codec | None = None
     down: Codec | None = None
+    extract: Extract = Logits()  # noqa: RUF009 - frozen
 
     @property
     def needs_fixed_public_set(self) -> bool:

@@ -19,7 +19,9 @@ from torch import Tensor
 from fedfuse.codec.packing import pack, unpack
 from fedfuse.codec.protocol import Codec, Encoded, State
 from fedfuse.errors import KnowledgeError
+from fedfuse.extract import Logits
 from fedfuse.payload import ArrayField, Expectation, check_header, check_ids
+from fedfuse.protocols import Extract
 from fedfuse.shapes import Bool, Int
 from fedfuse.types import KnowledgeBank, Space, Teachers
 
@@ -149,15 +151,29 @@ class Parcel:
         ]
 
 
-def seal_knowledge(bank: KnowledgeBank, codec: Codec, state: State) -> tuple[Parcel, State]:
-    """Return the bank as the codec writes it, and the sender's next state."""
-    encoded, after = codec.encode(bank.logits, Space.LOGITS, state, bank.mask)
+def seal_knowledge(
+    bank: KnowledgeBank,
+    codec: Codec,
+    state: State,
+    extract: Extract = Logits(),  # noqa: B008 - frozen
+) -> tuple[Parcel, State]:
+    """Return the bank as the codec writes what is shared of it, and the sender's next state."""
+    shared = extract.shared(bank.logits)
+    encoded, after = codec.encode(shared, extract.space, state, bank.mask)
     return Parcel(bank.client_ids, encoded, _extras(bank)), after
 
 
-def open_knowledge(parcel: Parcel, codec: Codec, state: State) -> tuple[KnowledgeBank, State]:
+def open_knowledge(
+    parcel: Parcel,
+    codec: Codec,
+    state: State,
+    extract: Extract = Logits(),  # noqa: B008 - frozen
+) -> tuple[KnowledgeBank, State]:
     """Return what the server reads, and its next state."""
-    logits, after = codec.decode(parcel.encoded, state)
+    if parcel.encoded.space is not extract.space:
+        raise _damaged(f"{parcel.encoded.space} where {extract.space} were asked for")
+    shared, after = codec.decode(parcel.encoded, state)
+    logits = extract.read(shared)
     extras = {name: parcel.extras.get(name) for name in ("class_distribution", "confidence")}
     if "num_examples" not in parcel.extras:
         raise _damaged("no 'num_examples'")

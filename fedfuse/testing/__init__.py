@@ -15,6 +15,7 @@ from fedfuse.testing.fusion import (
 )
 from fedfuse.testing.partitioner import check_partitioner
 from fedfuse.testing.slots import (
+    check_extract,
     check_familiarity,
     check_filter,
     check_select,
@@ -25,6 +26,7 @@ __all__ = [
     "CheckFailed",
     "check_codec",
     "check_distill_loss",
+    "check_extract",
     "check_familiarity",
     "check_filter",
     "check_neighbours",

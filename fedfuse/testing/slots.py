@@ -8,12 +8,19 @@ from torch import Tensor
 from fedfuse.declarations import part_name
 from fedfuse.density import Familiarity
 from fedfuse.occasion import Occasion
-from fedfuse.protocols import SharingStage, TargetFilter
+from fedfuse.protocols import Extract, SharingStage, TargetFilter
 from fedfuse.rng import Streams
 from fedfuse.select import Select
-from fedfuse.testing.expect import call_twice, expect, expect_close, expect_tensor
+from fedfuse.testing.expect import (
+    call_twice,
+    expect,
+    expect_close,
+    expect_simplex,
+    expect_tensor,
+)
 from fedfuse.testing.fusion import SIZES, example_bank
 from fedfuse.testing.randomness import global_randomness_untouched
+from fedfuse.types import Space
 
 
 def check_select(select: Select, num_public: int = 2000) -> None:
@@ -91,6 +98,36 @@ def check_filter(filter: TargetFilter) -> None:  # noqa: A002
         expect(bool(sound.all()), name, "gave weights that are negative or not finite")
         alone = torch.stack([filter(one.unsqueeze(0))[0] for one in probs])
         expect_close(name, alone, weights, "mixes the targets of different clients")
+
+
+def check_extract(extract: Extract) -> None:
+    """Raise unless the part keeps the promises of :class:`fedfuse.protocols.Extract`.
+
+    Finite float32 of the same shape, probabilities on the simplex if that is its space, also for
+    logits that are far apart; what was read is shared the same once more; each sample by itself,
+    the same on every call; the most probable class stays it.
+
+    Raises:
+        CheckFailed: Naming the broken promise.
+    """
+    name = f"The extraction {part_name(extract)}"
+    expect(extract.space in list(Space), name, f"has no known space: got {extract.space!r}")
+    for size in SIZES:
+        logits = example_bank(*size).logits
+        logits[0, 0] = 1e4 * torch.eye(size[2])[0]
+        shared = call_twice(name, extract.shared, logits)
+        expect_tensor(name, shared, size, torch.float32)
+        if extract.space is Space.PROBABILITIES:
+            expect_simplex(name, shared)
+        read = call_twice(name, extract.read, shared)
+        expect_tensor(name, read, size, torch.float32)
+        expect(bool(read.isfinite().all()), name, "was read as logits that are not finite")
+        again = extract.shared(read)
+        expect_close(name, again, shared, "shares something else of what was read of it")
+        alone = torch.stack([extract.shared(one) for one in logits])
+        expect_close(name, alone, shared, "mixes what different clients share")
+        same = torch.equal(read.argmax(dim=-1), logits.argmax(dim=-1))
+        expect(same, name, "made another class the most probable one")
 
 
 def check_sharing_stage(stage: SharingStage) -> None:

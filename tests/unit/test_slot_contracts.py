@@ -8,15 +8,18 @@ import pytest
 import torch
 
 from fedfuse.density import AuxiliaryScore, GaussianDensity, KuLSIFSelector
+from fedfuse.extract import ExtractStage, Logits, Probabilities
 from fedfuse.fusion.filters import AmbiguityFilter
 from fedfuse.select import All, ClassBalanced, RandomSubset
 from fedfuse.testing import (
     CheckFailed,
+    check_extract,
     check_familiarity,
     check_filter,
     check_select,
     check_sharing_stage,
 )
+from fedfuse.types import Space
 
 
 def mirror(bank, occasion):
@@ -54,6 +57,18 @@ def relative(probs):
     return best / best.amax()
 
 
+class Halves:
+    """An extraction whose reader is not the inverse of its writer."""
+
+    space = Space.LOGITS
+
+    def shared(self, logits):
+        return logits / 2
+
+    def read(self, shared):
+        return shared
+
+
 KEPT = [
     *[(check_select, part) for part in (All(), RandomSubset(7), ClassBalanced(11))],
     (check_familiarity, KuLSIFSelector()),
@@ -62,6 +77,8 @@ KEPT = [
     (check_familiarity, GaussianDensity("rank", shrinkage=1.0)),
     (check_familiarity, AuxiliaryScore()),
     (check_filter, AmbiguityFilter(0.7)),
+    *[(check_extract, part) for part in (Logits(), Probabilities(), Probabilities(3.0))],
+    (check_sharing_stage, ExtractStage(Probabilities(2.0))),
     (check_sharing_stage, mirror),
     (check_sharing_stage, noisy),
 ]
@@ -69,6 +86,7 @@ BROKEN = [
     (check_select, dizzy, "ascending"),
     (check_familiarity, endless, "not finite"),
     (check_filter, relative, "mixes the targets"),
+    (check_extract, Halves(), "once more|of what was read"),
     (check_sharing_stage, careless, "global random generator"),
     (check_sharing_stage, sociable, "rest of the cohort"),
 ]

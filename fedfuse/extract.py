@@ -1,0 +1,114 @@
+"""What of its predictions a client shares: the logits, or the probabilities that they stand for.
+
+Probabilities say everything about logits but their level: whatever is added to all classes of a
+sample is lost (and what is less than float32 can tell from 0). So scores, fusion rules and losses
+that take a softmax first do not notice the difference, at whatever temperature; a loss that wants
+a student to match the teachers' logits themselves has nothing to match any more and is refused.
+On the wire a code that knows it carries probabilities needs no range for every row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedfuse.declarations import part_name
+from fedfuse.errors import FedfuseError
+from fedfuse.hyperparameters import require_number
+from fedfuse.occasion import Occasion
+from fedfuse.protocols import Extract
+from fedfuse.shapes import Float
+from fedfuse.types import KnowledgeBank, Space
+
+LEAST = torch.finfo(torch.float32).tiny
+"""Smallest probability that has a logarithm here, about exp(-87)."""
+
+
+def shared_probabilities(
+    logits: Float[Tensor, "*batch C"], temperature: float = 1.0
+) -> Float[Tensor, "*batch C"]:
+    """Return ``softmax(z / T)``, float32 and never below :data:`LEAST`.
+
+    >>> shared_probabilities(torch.tensor([0.0, 0.0, -1e4]))[:2]
+    tensor([0.5000, 0.5000])
+    """
+    return (logits / temperature).softmax(dim=-1).clamp_min(LEAST)
+
+
+def as_logits(
+    probs: Float[Tensor, "*batch C"], temperature: float = 1.0
+) -> Float[Tensor, "*batch C"]:
+    """Return ``T log p``: logits whose softmax at T is what was shared, and that say no more.
+
+    >>> as_logits(torch.tensor([0.5, 0.5]), temperature=2.0)
+    tensor([-1.3863, -1.3863])
+    """
+    return temperature * probs.clamp_min(LEAST).log()
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """Share the logits as they are."""
+
+    space: ClassVar[Space] = Space.LOGITS
+
+    def shared(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return the logits."""
+        return logits
+
+    def read(self, shared: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return the logits."""
+        return shared
+
+
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """Share probabilities.
+
+    Args:
+        temperature: T of the softmax on the client. It changes what is lost to float32 and to a
+            codec, and nothing else.
+    """
+
+    temperature: float = 1.0
+    space: ClassVar[Space] = Space.PROBABILITIES
+
+    def __post_init__(self) -> None:
+        require_number("Probabilities", "temperature", self.temperature, above=0)
+
+    def shared(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return the probabilities."""
+        return shared_probabilities(logits, self.temperature)
+
+    def read(self, shared: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return logits without a level of their own."""
+        return as_logits(shared, self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractStage:
+    """Let go of what is not shared, on the way from predictions to the message.
+
+    Args:
+        extract: What is shared.
+    """
+
+    extract: Extract
+
+    def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank:  # noqa: ARG002
+        """Return the bank with logits that say what is shared and no more.
+
+        Raises:
+            FedfuseError: If the part returns something else than finite numbers of that shape.
+        """
+        logits = self.extract.read(self.extract.shared(bank.logits))
+        if logits.shape != bank.logits.shape or not bool(torch.isfinite(logits).all()):
+            raise FedfuseError(
+                f"{part_name(self.extract)} broke its promise",
+                got=f"{list(logits.shape)}, {int((~torch.isfinite(logits)).sum())} not finite",
+                allowed=f"finite logits {list(bank.logits.shape)}",
+            )
+        return replace(bank, logits=logits)
