@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -12,7 +13,14 @@ from rich.text import Text
 
 from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
-from experiments.results import TESTS, Run
+from experiments.results import TESTS, Run, lineups
+
+if TYPE_CHECKING:
+    from experiments.report.figure import Figure
+
+AXES = ("partitioner.alpha", "partitioner.sizes")
+"""What the picture shows upwards and across."""
+PICTURES = ("map.png", "map.svg")
 
 
 def close(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) -> None:
@@ -20,15 +28,19 @@ def close(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) 
     if not any(cell.method in axes.contenders for cell in runs):
         console.print("No cell of a method is done, so there is nothing to draw.")
         return
-    from experiments.map.picture import draw, save
+    from experiments.report.overview import map_figure
+    from experiments.report.verdicts import compared
 
     findings = find(runs)
     some = next(iter(runs.values()))
-    about = f"{some.summary['dataset']} · {some.summary['model']}"
+    about = f"Gain over local training: {some.summary['dataset']} · {some.summary['model']}"
     about += f" · {some.summary['num_clients']} clients · {some.summary['num_rounds']} rounds"
     about += f" · {_seeds(axes)}"
     write_table(runs, folder)
-    save(draw(findings, about), folder)
+    found = lineups([runs[cell] for cell in sorted(runs, key=lambda cell: cell.federation)])
+    figure = map_figure(found, [compared(lineup) for lineup in found], AXES, about)
+    if figure is not None:
+        _save(figure, folder)
     for test in TESTS:
         for method in findings.methods:
             console.print(Text(f"\n{method}, {TESTS[test]}: gain over local in points", "bold"))
@@ -36,8 +48,24 @@ def close(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) 
     several = len(axes.seeds) > 1
     console.print("* the 95% interval excludes 0\n" if several else "one seed: no interval\n")
     console.print(words(findings))
-    for name in ("map.png", "map.svg", "map.parquet"):
+    for name in (*PICTURES, "map.parquet"):
         console.print(Text(f"{folder / name}"), soft_wrap=True)
+
+
+def _save(figure: Figure, folder: Path) -> None:
+    """Write the report's map as ``map.png`` and ``map.svg``."""
+    from experiments.report.figure import sheet
+    from experiments.report.raster import write_png
+    from experiments.report.svg import standalone
+
+    drawing = sheet(figure)
+    for name in PICTURES:
+        temporary = folder / f".{name}.tmp"
+        if name.endswith("png"):
+            write_png(drawing, temporary)
+        else:
+            temporary.write_text(standalone(drawing), encoding="utf-8")
+        temporary.replace(folder / name)
 
 
 def words(findings: Findings) -> str:

@@ -14,15 +14,23 @@ from experiments.results import TESTS, Lineup, flatten, text, varying
 _NAMES = {"partitioner.alpha": "Dirichlet α", "partitioner.sizes": "samples per client"}
 
 
-def map_figure(found: Sequence[Lineup], done: Sequence[Sequence[Compared]]) -> Figure | None:
+def map_figure(
+    found: Sequence[Lineup],
+    done: Sequence[Sequence[Compared]],
+    keys: Sequence[str] | None = None,
+    title: str = "Where fusion wins",
+) -> Figure | None:
     """Return the map; None if the federations differ in nothing, or in more than two things.
 
     Args:
         found: The line-ups.
         done: The comparisons of each.
+        keys: What to draw upwards and across; what the federations differ in if None.
+        title: Its heading.
     """
     flat = [flatten(next(iter(lineup.methods.values()))[0].config) for lineup in found]
-    keys = [key for key in varying(flat) if key != "seed" and _same_methods_aside(key)]
+    if keys is None:
+        keys = [key for key in varying(flat) if key != "seed" and _same_methods_aside(key)]
     if not 1 <= len(keys) <= 2 or not any(done):
         return None
     across, up = keys[-1], keys[0] if len(keys) == 2 else None
@@ -36,36 +44,42 @@ def map_figure(found: Sequence[Lineup], done: Sequence[Sequence[Compared]]) -> F
     for method, test in dict.fromkeys((i.method, i.test) for items in done for i in items):
         gains = np.full((len(rows), len(columns)), np.nan)
         shown = np.zeros(gains.shape, dtype=bool)
+        bounds = np.full((*gains.shape, 2), np.nan)
         for own, items in zip(flat, done, strict=True):
             at = (rows.index(own[up]) if up else 0, columns.index(own[across]))
             for item in items:
                 if (item.method, item.test) == (method, test):
                     gains[at], shown[at] = item.found.mean, item.found.significant
-                    numbers.append(
-                        (method, test, own[up] if up else None, own[across], gains[at], shown[at])
-                    )
+                    if (interval := item.found.interval) is not None:
+                        bounds[at] = interval.low, interval.high
+                    place = (method, test, own[up] if up else None, own[across])
+                    numbers.append((*place, gains[at], *bounds[at], shown[at]))
         panels.append(
             gain_map(
                 gains,
                 shown,
-                columns=(_NAMES.get(across, across), [text(value) for value in columns]),
+                columns=(_NAMES.get(across, across), [_told(value) for value in columns]),
                 rows=(
                     _NAMES.get(up or "", up or ""),
-                    [text(value) if up else "" for value in rows],
+                    [_told(value) if up else "" for value in rows],
                 ),
                 title=f"{method}: {TESTS[test]}",
                 strongest=strongest[test],
+                bounds=bounds,
             )
         )
     return Figure(
         "map",
-        "Where fusion wins",
-        "A cell per federation, with the mean gain over local training in points. Blue is a gain, "
+        title,
+        "A cell per federation, with the mean gain over local training in points and its 95% "
+        "interval. Blue is a gain, "
         "orange a loss, the stronger the larger on its test set. In hatched cells no difference is "
         "shown (the 95% interval holds zero, or there is one seed). The thick line is drawn around "
         "the cells in which local training has the higher mean.",
         tuple(panels),
-        Numbers(("method", "test", up or "row", across, "gain", "shown"), tuple(numbers)),
+        Numbers(
+            ("method", "test", up or "row", across, "gain", "low", "high", "shown"), tuple(numbers)
+        ),
     )
 
 
@@ -75,6 +89,11 @@ def _same_methods_aside(key: str) -> bool:
 
     top, _, rest = key.partition(".")
     return top not in FUSION_ONLY and not (top == "client" and rest in FUSION_ONLY_CLIENT)
+
+
+def _told(value: object) -> str:
+    """Return a value as one reads it; 5.0 is 5."""
+    return f"{value:g}" if isinstance(value, float) else text(value)
 
 
 def _values(found: Sequence[object]) -> list[object]:

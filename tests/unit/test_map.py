@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.map.findings import Findings
 from experiments.map.grid import Axes, Cell, parse
-from experiments.map.picture import draw, save
 from experiments.map.pool import Event, Order
 from experiments.map.progress import Estimate, work
-from fedfuse.compare import compare
 from fedfuse.errors import ConfigError
 
 CFG = OmegaConf.create(
@@ -114,41 +110,3 @@ def test_work_grows_with_the_samples_and_counts_the_mixed_batches():
     assert work(many, CFG) - work(few, CFG) == 2 * 4 * 3 * 50
     alone = OmegaConf.merge(CFG, {"client": {"private_weight": 0.0}})
     assert work(few, CFG) - work(few, alone) == 2 * 4 * 3 * 2 * 10  # two steps of ten samples
-
-
-def findings(sign: float = 1.0) -> Findings:
-    rng = np.random.default_rng(0)
-    gains = {}
-    for samples, alpha, mean in ((50, 0.1, -0.05), (200, 0.1, 0.0), (50, 1.0, 0.1)):
-        base = np.full((3, 5), 0.6)
-        after = base + sign * mean + rng.normal(scale=0.005, size=(3, 5))
-        gains[samples, alpha, "knfu"] = compare(after, base, seeds=(0, 1, 2))
-    both = {"accuracy_own": gains, "accuracy_global": gains}
-    return Findings((50, 200), (0.1, 1.0), ("knfu",), both)
-
-
-def test_the_picture_hatches_what_is_undecided_and_outlines_where_local_is_ahead():
-    found = findings()
-    significant = [cell.significant for cell in found.gains["accuracy_own"].values()]
-    assert significant == [True, False, True]
-    figure = draw(found)
-    plot = figure.axes[0]
-    hatched = [patch for patch in plot.patches if patch.get_hatch()]
-    assert len(hatched) == 1
-    assert hatched[0].get_xy() == (0.5, -0.5)  # 200 samples, alpha 0.1
-    said = [text.get_text() for text in plot.texts]
-    assert "no run" in said  # 200 samples, alpha 1
-    behind = {(y, x) for (x, y) in [(0, 0)]}
-    if found.gains["accuracy_own"][200, 0.1, "knfu"].mean < 0:
-        behind.add((0, 1))
-    assert len(plot.lines) == (4 if len(behind) == 1 else 6)
-
-
-def test_the_files_of_a_picture_are_the_same_for_the_same_map(tmp_path):
-    first, second = tmp_path / "a", tmp_path / "b"
-    for folder in (first, second):
-        folder.mkdir()
-        save(draw(findings(), "title"), folder)
-    for name in ("map.png", "map.svg"):
-        assert (first / name).read_bytes() == (second / name).read_bytes()
-        assert not list(first.glob(".*"))

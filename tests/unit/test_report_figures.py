@@ -177,7 +177,10 @@ def test_a_map_hatches_what_is_not_shown_and_outlines_where_local_wins() -> None
         rows=("samples", ["50", "200"]),
         title="t",
         strongest=0.05,
+        bounds=np.array([[[0.03, 0.07], [-0.04, -0.01]], [[np.nan, np.nan], [-0.01, 0.03]]]),
     )
+    written = {m.text for m in panel.marks if isinstance(m, Text)}
+    assert {"[+3.0, +7.0]", "[−4.0, −1.0]", "[−1.0, +3.0]"} <= written
     told = {m.label: m for m in panel.marks if isinstance(m, Box) and m.label}
     assert set(told) == {"+5.0 points", "−2.0 points", "+1.0 points, no difference shown"}
     assert told["+5.0 points"].y > told["+1.0 points, no difference shown"].y

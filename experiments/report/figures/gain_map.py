@@ -13,6 +13,8 @@ from experiments.report.drawing import Box, Drawing, Line, Mark, Text, shortened
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 480.0, 72.0, 8.0, 66.0, 46.0
 TALLEST = 64.0
 STRIPES = 9.0
+WIDEST_BOUNDS = 78.0
+"""Cells narrower than the widest interval show the gain alone."""
 
 
 def gain_map(
@@ -23,6 +25,7 @@ def gain_map(
     rows: tuple[str, Sequence[str]],
     title: str,
     strongest: float,
+    bounds: npt.NDArray[np.floating] | None = None,
 ) -> Drawing:
     """Return one panel: a cell per federation.
 
@@ -33,6 +36,8 @@ def gain_map(
         rows: What differs from bottom to top, and its Y values; the first is at the bottom.
         title: The panel's name.
         strongest: The gain drawn in full colour, to share between panels.
+        bounds: [Y, X, 2], the ends of each gain's interval, NaN where there is none; written below
+            the gain where cells are wide enough.
     """
     tall, wide = gains.shape
     step = (WIDTH - LEFT - RIGHT) / wide
@@ -48,7 +53,8 @@ def gain_map(
         marks.append(Text(LEFT - 8, top + height / 2 + 4, name, anchor="end"))
         for x in range(wide):
             box = (LEFT + step * x, top, step, height)
-            marks += _cell(box, float(gains[y, x]), bool(shown[y, x]), strongest)
+            ends = "" if bounds is None or step < WIDEST_BOUNDS else _ends(bounds[y, x])
+            marks += _cell(box, float(gains[y, x]), bool(shown[y, x]), strongest, ends)
     marks += _outline(gains < 0, LEFT, bottom, step, height)
     for x in range(wide):
         middle = LEFT + step * (x + 0.5)
@@ -61,8 +67,14 @@ def gain_map(
     return Drawing(WIDTH, bottom + BOTTOM, tuple(marks), title, about)
 
 
+def _ends(bounds: npt.NDArray[np.floating]) -> str:
+    if not np.isfinite(bounds).all():
+        return ""
+    return f"[{points(float(bounds[0]))}, {points(float(bounds[1]))}]"
+
+
 def _cell(
-    box: tuple[float, float, float, float], gain: float, shown: bool, strongest: float
+    box: tuple[float, float, float, float], gain: float, shown: bool, strongest: float, ends: str
 ) -> list[Mark]:
     x, y, width, height = box
     if not np.isfinite(gain):
@@ -73,11 +85,14 @@ def _cell(
     marks: list[Mark] = [Box(*box, role, strength, label=told), Box(*box, outline="paper")]
     if not shown:
         marks += _hatching(box)
-    middle = (x + width / 2, y + height / 2 + 5)
-    plate = 12.0 + 7.5 * len(points(gain))
+    middle = (x + width / 2, y + height / 2 + (-1 if ends else 5))
+    plate = max(12.0 + 7.5 * len(points(gain)), 6.0 + 5.2 * len(ends))
     if not shown:
-        marks.append(Box(middle[0] - plate / 2, middle[1] - 14, plate, 19, "paper", 0.85))
+        tall = 33 if ends else 19
+        marks.append(Box(middle[0] - plate / 2, middle[1] - 14, plate, tall, "paper", 0.85))
     marks.append(Text(*middle, points(gain), "ink", 14, "middle", bold=shown))
+    if ends:
+        marks.append(Text(middle[0], middle[1] + 15, ends, "ink", 9.5, "middle"))
     return marks
 
 
