@@ -9,9 +9,21 @@ import json
 import os
 import platform
 import sys
+import time
+import traceback
 from pathlib import Path
 
-NAMES = ("startup", "round", "batched", "scaling", "fusion", "methods", "checkpoint", "engines")
+NAMES = (
+    "startup",
+    "round",
+    "batched",
+    "pack",
+    "scaling",
+    "fusion",
+    "methods",
+    "checkpoint",
+    "engines",
+)
 """In the order in which they run; one that does not exist is left out."""
 
 
@@ -31,17 +43,29 @@ def main() -> int:
     # Before torch is imported; threads are what the figures depend on most.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-    from experiments.benchmarks.rows import table
+    from experiments.benchmarks.rows import Row, row, table
 
-    rows = []
+    rows: list[Row] = []
+    broken = 0
     for name in args.names or known:
+        begun = time.perf_counter()
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        rows += importlib.import_module(f"{__package__}.{name}").measure(args)
-    print(table(rows))
-    if args.json is not None:
-        content = {"machine": machine(), "rows": rows}
-        args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return 0
+        try:
+            found = importlib.import_module(f"{__package__}.{name}").measure(args)
+        except Exception as error:  # an hour's figures must not go with it
+            traceback.print_exc()
+            broken += 1
+            reason = f"it broke off: {type(error).__name__}: {str(error).strip()[:200]}"
+            found = [row(name, f"{name}_broken", f"benchmark {name}", None, "", note=reason)]
+        print(f"  {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+        rows += found
+        if args.json is not None:
+            content = {"machine": machine(), "rows": rows}
+            args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    bars = [entry for entry in rows if entry["bar"] is not None]
+    others = [entry for entry in rows if entry["bar"] is None]
+    print("\n\n".join(table(part) for part in (bars, others) if part))
+    return 1 if broken else 0
 
 
 def machine() -> dict[str, object]:

@@ -7,6 +7,7 @@ run ``python -m experiments.benchmarks.batched``.
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from typing import Any
 
@@ -17,6 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fedfuse.distill import KL
 from fedfuse.models.lenet import lenet5
 from fedfuse.train.batched import BatchedTrainer
+from fedfuse.train.moments import update_of
+from fedfuse.train.padded import pad
+from fedfuse.train.stacked import StackedModels
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
 from fedfuse.train.work import Work, schedule, steps_per_epoch
 
@@ -49,6 +53,8 @@ def measure(args: Any) -> list[dict[str, Any]]:
         note = f"one thread; largest difference of a logit {apart:.1e}"
         what = f"client by client / batched, {count} clients, CPU, {name}"
         rows.append(_row(f"batched_speedup_cpu_{name}", what, ratio, None, note))
+    rows.append(_row("setup_us_client", "set-up of a phase, per client", setup(), None, ""))
+    rows[-1] |= {"unit": "us", "higher": False, "note": "Python beside the operations, CPU"}
     counted = launches()
     note = "kernels of one training step for 20 clients; counted, whatever the device"
     what = "operations client by client / batched"
@@ -67,6 +73,24 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
             func._schema.name[-1] == "_"
         )
         return func(*args, **(kwargs or {}))
+
+
+def setup(count: int = 200, repeats: int = 5) -> float:
+    """Return the microseconds per client that a training needs before its first operation.
+
+    Once per phase and client whatever the device, so on a GPU it is what is left to Python.
+    """
+    students = _students(count, torch.device("cpu"))
+    x, y = torch.zeros(SAMPLES, *SHAPE), torch.zeros(SAMPLES, dtype=torch.int64)
+    works = [Work(x, y, _cross_entropy, _plan(SAMPLES, BATCH, (0, i))) for i in range(count)]
+    spent = []
+    for _ in range(repeats + 1):  # the first builds matrices
+        begin = time.process_time()
+        StackedModels.of(students, training=True)
+        update_of([student.optimizer for student in students])
+        pad(works)
+        spent.append(time.process_time() - begin)
+    return 1e6 * statistics.median(spent[1:]) / count
 
 
 def launches(count: int = 20) -> dict[str, int]:

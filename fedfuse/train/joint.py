@@ -7,12 +7,15 @@ the launches of a round of one.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from fedfuse.train.batched import BatchedTrainer
 from fedfuse.train.obstacles import draws_randomly
@@ -69,6 +72,10 @@ class Outcome:
     error: Exception | None = None
 
 
+Kind = tuple[Any, ...]
+"""What has to be equal for the clients of two calls to be rows of one matrix."""
+
+
 @dataclass(slots=True)
 class Joint:
     """Answers calls of several runs, as many at once as can be.
@@ -83,36 +90,42 @@ class Joint:
 
     _trainers: dict[Hashable, BatchedTrainer] = field(default_factory=dict)
     _draws: dict[Hashable, bool] = field(default_factory=dict)
+    _shapes: WeakKeyDictionary[nn.Module, str] = field(default_factory=WeakKeyDictionary)
+    _seen: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary)
 
     def __call__(self, calls: Sequence[Call]) -> list[Outcome]:
         """Return the outcome of each call."""
-        groups: list[list[int]] = []
-        for i, call in enumerate(calls):
-            for group in groups:
-                if self._agree(calls[group[0]], call):
+        kinds = [self._kind(call) for call in calls]
+        groups: dict[Hashable, list[list[int]]] = {}
+        for i, (call, kind) in enumerate(zip(calls, kinds, strict=True)):
+            alike = groups.setdefault(i if kind is None else kind, [])
+            for group in alike:
+                if self._agree(calls[group[0]], call, kind):
                     group.append(i)
                     break
             else:
-                groups.append([i])
+                alike.append([i])
         outcomes = [Outcome()] * len(calls)
-        for group in groups:
-            for i, outcome in zip(group, self._answer([calls[i] for i in group]), strict=True):
+        for group in itertools.chain.from_iterable(groups.values()):
+            answers = self._answer([calls[i] for i in group], kinds[group[0]])
+            for i, outcome in zip(group, answers, strict=True):
                 outcomes[i] = outcome
         return outcomes
 
-    def _answer(self, calls: Sequence[Call]) -> list[Outcome]:
+    def _answer(self, calls: Sequence[Call], kind: Kind | None) -> list[Outcome]:
+        """Return the outcomes of calls that agree."""
         try:
-            return [Outcome(value) for value in self._together(calls)]
+            return [Outcome(value) for value in self._together(calls, kind)]
         except Exception as error:
             if len(calls) == 1:
                 return [Outcome(error=error)]
         # Somebody's fault, and nobody has moved: whose it is shows when each is asked alone.
-        return [outcome for call in calls for outcome in self._answer([call])]
+        return [outcome for call in calls for outcome in self._answer([call], kind)]
 
-    def _together(self, calls: Sequence[Call]) -> list[Any]:
+    def _together(self, calls: Sequence[Call], kind: Kind | None) -> list[Any]:
         """Return the answers to calls that agree."""
         first = calls[0]
-        trainer = self._trainer(first)
+        trainer = self._trainer(first, kind)
         students = [_renamed(student, call.run) for call in calls for student in call.students]
         if isinstance(first, Fit):
             works = [work for call in calls if isinstance(call, Fit) for work in call.works]
@@ -123,15 +136,16 @@ class Joint:
         asked = [call for call in calls if isinstance(call, Predict)]
         if not isinstance(trainer, BatchedTrainer):
             return [trainer.predict(students, asked[0].inputs, asked[0].batch_size)]
-        pools, which = _distinct([call.inputs for call in asked])
+        pools, which = self._pools([call.inputs for call in asked])
         each = [pool for call, pool in zip(asked, which, strict=True) for _ in call.students]
         return _shares(calls, trainer.predict_pools(students, pools, each, asked[0].batch_size))
 
-    def _agree(self, one: Call, other: Call) -> bool:
-        if type(one) is not type(other) or _kind(one) is None or _kind(one) != _kind(other):
+    def _agree(self, one: Call, other: Call, kind: Kind | None) -> bool:
+        """Tell whether two calls of one kind can be answered together."""
+        if kind is None:
             return False
         if isinstance(one, Fit) and isinstance(other, Fit):
-            if self._random(one):
+            if self._random(one, kind):
                 return False
             return all(_like(one.works[0], work) for work in other.works)
         if isinstance(one, Predict) and isinstance(other, Predict):
@@ -140,51 +154,66 @@ class Joint:
         assert isinstance(other, PredictEach)
         return one.batch_size == other.batch_size
 
-    def _trainer(self, call: Call) -> Trainer:
+    def _trainer(self, call: Call, kind: Kind | None) -> Trainer:
         """Return who answers calls of this kind: what it finds out about them serves all runs."""
-        kind, own = _kind(call), call.trainer
+        own = call.trainer
         if kind is None or not isinstance(own, BatchedTrainer):
             return own
-        if kind not in self._trainers:
-            self._trainers[kind] = BatchedTrainer(
+        key = kind[1:]
+        if key not in self._trainers:
+            self._trainers[key] = BatchedTrainer(
                 own.precision, own.patches, own.fallback, atomic=True
             )
-        return self._trainers[kind]
+        return self._trainers[key]
 
-    def _random(self, call: Fit) -> bool:
-        kind = _kind(call)
+    def _kind(self, call: Call) -> Kind | None:
+        """Return a call's kind, None if it is answered alone.
+
+        The type of the call comes first; the rest is what one trainer finds out about once.
+        """
+        if not isinstance(call.trainer, BatchedTrainer):
+            return None
+        student, model = call.students[0], call.students[0].model
+        if isinstance(call, Fit):
+            sample = call.works[0].inputs
+        elif isinstance(call, PredictEach):
+            sample = call.inputs[0]
+        else:
+            assert isinstance(call, Predict)
+            sample = call.inputs
+        if model not in self._shapes:
+            self._shapes[model] = _shape(model)
+        group = student.optimizer.param_groups[0]
+        return (
+            type(call),
+            call.trainer,
+            call.family,
+            student.architecture,
+            self._shapes[model],
+            type(student.optimizer),
+            tuple((name, repr(value)) for name, value in group.items() if name != "params"),
+            tuple(sample.shape[1:]),
+            str(sample.device),
+        )
+
+    def _pools(self, asked: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+        """Return the inputs without repetitions, and which of them each one was.
+
+        Runs of one seed look at equal samples, each at its own copy, round after round; who was
+        compared once is remembered, because a comparison makes a GPU wait.
+        """
+        for pool in asked:
+            if pool not in self._seen:
+                known = (label for other, label in self._seen.items() if _equal(pool, other))  # type: ignore[no-untyped-call]
+                self._seen[pool] = next(known, object())
+        found = {id(self._seen[pool]): pool for pool in reversed(asked)}
+        place = {label: i for i, label in enumerate(found)}
+        return list(found.values()), [place[id(self._seen[pool])] for pool in asked]
+
+    def _random(self, call: Fit, kind: Kind) -> bool:
         if kind not in self._draws:
             self._draws[kind] = draws_randomly(call.students[0].model, call.works[0].inputs)
         return self._draws[kind]
-
-
-def _kind(call: Call) -> Hashable | None:
-    """Return what has to be equal for two calls' clients to be rows of one matrix.
-
-    None for a call that is answered alone.
-    """
-    if not isinstance(call.trainer, BatchedTrainer):
-        return None
-    student, model = call.students[0], call.students[0].model
-    if isinstance(call, Fit):
-        sample = call.works[0].inputs
-    elif isinstance(call, PredictEach):
-        sample = call.inputs[0]
-    else:
-        assert isinstance(call, Predict)
-        sample = call.inputs
-    group = student.optimizer.param_groups[0]
-    options = tuple((name, repr(value)) for name, value in group.items() if name != "params")
-    return (
-        call.trainer,
-        call.family,
-        student.architecture,
-        _shape(model),
-        type(student.optimizer),
-        options,
-        tuple(sample.shape[1:]),
-        str(sample.device),
-    )
 
 
 def _shape(model: nn.Module) -> str:
@@ -202,24 +231,8 @@ def _like(one: Work, other: Work) -> bool:
     return bool(one.loss == other.loss) and one.penalty is None and other.penalty is None
 
 
-def _distinct(pools: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
-    """Return the pools without repetitions, and which of them each one was.
-
-    >>> pools, which = _distinct([torch.zeros(1), torch.ones(1), torch.zeros(1)])
-    >>> len(pools), which
-    (2, [0, 1, 0])
-    """
-    found: list[Tensor] = []
-    which = []
-    for pool in pools:
-        for i, other in enumerate(found):
-            if pool is other or torch.equal(pool, other):
-                which.append(i)
-                break
-        else:
-            which.append(len(found))
-            found.append(pool)
-    return found, which
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.device == other.device and torch.equal(one, other)
 
 
 def _renamed(student: Student, run: int) -> Student:

@@ -73,7 +73,7 @@ class _Sgd:
         self._lr, self._decay = float(options["lr"]), float(options["weight_decay"])
         self._momentum, self._nesterov = float(options["momentum"]), bool(options["nesterov"])
         # torch's first step sets the momentum to the gradient; from zero the formula does so too.
-        self._kept = _slot(optimizers, "momentum_buffer") if self._momentum else None
+        self._kept = _slot(_states(optimizers), "momentum_buffer") if self._momentum else None
 
     @property
     def moments(self) -> list[Tensor]:
@@ -101,9 +101,10 @@ class _Adam:
         self._lr, self._decay = float(options["lr"]), float(options["weight_decay"])
         self._betas = tuple(float(beta) for beta in options["betas"])
         self._eps, self._decoupled = float(options["eps"]), decoupled
-        self._mean = _slot(optimizers, "exp_avg")
-        self._square = _slot(optimizers, "exp_avg_sq")
-        self._steps = _counts(optimizers)
+        states = _states(optimizers)
+        self._mean = _slot(states, "exp_avg")
+        self._square = _slot(states, "exp_avg_sq")
+        self._steps = _counts(states)
 
     @property
     def moments(self) -> list[Tensor]:
@@ -126,28 +127,37 @@ class _Adam:
         )
 
 
-def _slot(optimizers: Sequence[torch.optim.Optimizer], name: str) -> Tensor:
-    """Return the matrix [K, D] of one kind of moment, zero where a client has none yet."""
-    clients = []
+_States = list[tuple[list[Tensor], list[dict[str, Any]]]]
+"""Each client's parameters and what its optimiser keeps for them."""
+
+
+def _states(optimizers: Sequence[torch.optim.Optimizer]) -> _States:
+    """Return what the optimisers keep, looked up once: a tensor's hash is not free."""
+    found = []
     for optimizer in optimizers:
         parameters = trained(optimizer)
-        for parameter in parameters:
-            if optimizer.state[parameter].get(name) is None:
-                optimizer.state[parameter][name] = torch.zeros_like(
-                    parameter, memory_format=torch.contiguous_format
-                )
-        clients.append([optimizer.state[parameter][name] for parameter in parameters])
+        found.append((parameters, [optimizer.state[parameter] for parameter in parameters]))
+    return found
+
+
+def _slot(states: _States, name: str) -> Tensor:
+    """Return the matrix [K, D] of one kind of moment, zero where a client has none yet."""
+    clients = []
+    for parameters, kept in states:
+        for parameter, slots in zip(parameters, kept, strict=True):
+            if slots.get(name) is None:
+                slots[name] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+        clients.append([slots[name] for slots in kept])
     return as_rows(clients)
 
 
-def _counts(optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
+def _counts(states: _States) -> Tensor:
     """Return the numbers of past steps [K, parameters], as float32 as torch keeps them."""
     clients = []
-    for optimizer in optimizers:
-        parameters = trained(optimizer)
-        for parameter in parameters:
-            state = optimizer.state[parameter]
-            done = torch.as_tensor(state.get("step", 0.0), dtype=torch.float32)
-            state["step"] = done.to(parameter.device)
-        clients.append([optimizer.state[parameter]["step"] for parameter in parameters])
+    for parameters, kept in states:
+        for parameter, slots in zip(parameters, kept, strict=True):
+            done = slots.get("step", 0.0)
+            if not isinstance(done, Tensor) or done.device != parameter.device:
+                slots["step"] = torch.as_tensor(done, dtype=torch.float32).to(parameter.device)
+        clients.append([slots["step"] for slots in kept])
     return as_rows(clients)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fedfuse.train.work import SampleLoss, Work
+from fedfuse.train.work import SampleLoss, Schedule, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +73,10 @@ def pad(works: Sequence[Work]) -> PaddedSteps:
         raise ValueError("works must come by falling number of steps")
     if any(work.loss != works[0].loss for work in works):
         raise ValueError("clients that train together share one loss")
-    sizes = torch.zeros(counts[0], len(works), dtype=torch.int64)
-    for client, work in enumerate(works):
-        sizes[: counts[client], client] = torch.tensor(work.schedule.sizes, dtype=torch.int64)
+    index, sizes = _tables([work.schedule for work in works])
     active = (sizes > 0).sum(dim=1).tolist()
     widths = sizes.amax(dim=1).tolist()
     even = [bool((row[:n] == w).all()) for row, n, w in zip(sizes, active, widths, strict=True)]
-    index = torch.zeros(counts[0], len(works), max(widths), dtype=torch.int64)
-    for client, work in enumerate(works):
-        taken = sizes[: counts[client], client]
-        step = torch.repeat_interleave(torch.arange(counts[client]), taken)
-        begin = taken.cumsum(0) - taken
-        index[step, client, torch.arange(len(step)) - begin[step]] = work.schedule.order
     device = works[0].inputs.device
     inputs, first_input = _join([work.inputs for work in works])
     targets, first_target = _join([work.targets for work in works])
@@ -104,6 +98,36 @@ def pad(works: Sequence[Work]) -> PaddedSteps:
         even=tuple(even),
         loss=works[0].loss,
     )
+
+
+def _tables(schedules: Sequence[Schedule]) -> tuple[Tensor, Tensor]:
+    """Return the samples of each step and client, [T, K, B], and how many they are, [T, K].
+
+    >>> index, sizes = _tables([Schedule(torch.tensor([4, 2, 7]), (2, 1))])
+    >>> index.tolist(), sizes.tolist()
+    ([[[4, 2]], [[7, 0]]], [[2], [1]])
+    """
+    counts = np.array([schedule.num_steps for schedule in schedules])
+    taken = np.concatenate([np.array(schedule.sizes, dtype=np.int64) for schedule in schedules])
+    client = np.repeat(np.arange(len(counts)), counts)
+    step = _within(counts)
+    sizes = np.zeros((counts.max(), len(counts)), dtype=np.int64)
+    sizes[step, client] = taken
+    index = torch.zeros(*sizes.shape, int(taken.max()), dtype=torch.int64)
+    # One address per sample: as three index tensors they would cost three times the memory.
+    row = np.repeat((step * len(counts) + client) * index.shape[2], taken) + _within(taken)
+    index.view(-1)[torch.from_numpy(row)] = torch.cat([schedule.order for schedule in schedules])
+    return index, torch.from_numpy(sizes)
+
+
+def _within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 0, 1, ... within each of several stretches that follow each other.
+
+    >>> _within(np.array([2, 3])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    ends: NDArray[np.int64] = np.cumsum(lengths)
+    return np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
 
 
 def _weights(work: Work) -> Tensor:

@@ -14,7 +14,6 @@ from fedfuse.distill import KL
 from fedfuse.errors import FedfuseError
 from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
-from fedfuse.train import joint as joint_module
 from fedfuse.train.batched import BatchedTrainer, LoopFallbackWarning
 from fedfuse.train.joint import Fit, Joint, Predict, PredictEach
 from fedfuse.train.trainer import LoopTrainer, Student
@@ -274,6 +273,19 @@ def test_a_step_of_many_runs_takes_the_operations_of_a_step_of_one():
     assert operations(12) == operations(1)
 
 
-def test_pools_are_compared_by_what_they_hold():
-    pools, which = joint_module._distinct([torch.zeros(2), torch.zeros(2), torch.ones(2)])
-    assert (len(pools), which) == (2, [0, 0, 1])
+def test_pools_are_compared_once_by_what_they_hold(monkeypatch):
+    joint, compared = Joint(), []
+    equal = torch.equal
+    monkeypatch.setattr(torch, "equal", lambda a, b: compared.append(1) or equal(a, b))
+    asked = [torch.zeros(2), torch.zeros(2), torch.ones(2), torch.zeros(3)]
+    pools, which = joint._pools(asked[:3])
+    assert (len(pools), which[0] == which[1] != which[2]) == (2, True)
+    assert [torch.equal(pools[i], pool) for i, pool in zip(which, asked, strict=False)] == [
+        True
+    ] * 3
+    compared.clear()
+    joint._pools(asked[:3])
+    assert not compared
+    assert joint._pools(asked[3:])[1] == [0]
+    del asked, pools
+    assert not len(joint._seen)  # it keeps nobody's samples
