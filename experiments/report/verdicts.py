@@ -104,11 +104,11 @@ _COLUMNS = (
     Column("interval", about="95% confidence interval of the gain over the seeds, points"),
     Column("helped", about="Clients that gained beyond the error of their test sets"),
     Column("harmed", about="Clients that lost beyond the error of their test sets"),
+    Column("undone", about="Share of distillations that clients with a guard went back from"),
     Column("worst", about="Accuracy of the worst client with the method, %"),
     Column("worst tenth", about="Mean accuracy of the worst tenth of the clients, %"),
     Column("std", about="Standard deviation over the clients, points"),
 )
-_GUARD = Column("guard undid", about="Share of distillations that clients went back from")
 
 
 def comparison_table(done: Sequence[Compared], *, name: str, title: str, caption: str) -> Table:
@@ -118,18 +118,15 @@ def comparison_table(done: Sequence[Compared], *, name: str, title: str, caption
     """
     first = 0 if len({item.federation for item in done}) > 1 else 1
     guarded = any(item.undone is not None for item in done)
-    rows = tuple(_row(item)[first:] + (_guard(item),) * guarded for item in done)
-    columns = _COLUMNS[first:] + (_GUARD,) * guarded
+    shown = [i for i, c in enumerate(_COLUMNS) if i >= first and (guarded or c.name != "undone")]
+    rows = tuple(tuple(_row(item)[i] for i in shown) for item in done)
+    columns = tuple(_COLUMNS[i] for i in shown)
     names = (
         "federation method test seeds local_mean method_mean gain gain_low gain_high level helped "
         "harmed compared worst worst_decile std local_worst local_worst_decile lowest_gain undone"
     )
     numbers = Numbers(tuple(names.split()), tuple(_numbers(item) for item in done))
     return Table(name, title, caption, columns, rows, numbers)
-
-
-def _guard(item: Compared) -> Cell:
-    return Cell("–") if item.undone is None else percent(item.undone)
 
 
 def _row(item: Compared) -> tuple[Cell, ...]:
@@ -146,6 +143,7 @@ def _row(item: Compared) -> tuple[Cell, ...]:
         Cell(bounds, interval.low if interval else ""),
         Cell(f"{found.helped}/{found.compared}", found.helped),
         Cell(f"{found.harmed}/{found.compared}", found.harmed),
+        Cell("–") if item.undone is None else percent(item.undone),
         percent(found.worst),
         percent(found.worst_decile),
         percent(found.std),

@@ -26,7 +26,7 @@ def verdict(comparison: Comparison, method: str, baseline: str = "local training
             f"on average over {found.num_clients} clients."
         )
     else:
-        bounds = f"[{100 * found.interval.low:+.1f}, {100 * found.interval.high:+.1f}]"
+        bounds = f"[{_signed(100 * found.interval.low)}, {_signed(100 * found.interval.high)}]"
         level = f"{100 * found.interval.level:.0f}%"
         if found.significant:
             verb = "beats" if points > 0 else "loses to"
@@ -36,10 +36,15 @@ def verdict(comparison: Comparison, method: str, baseline: str = "local training
             )
         else:
             first = (
-                f"No difference is shown between {method} and {baseline}: {points:+.1f} points "
+                f"No difference is shown between {method} and {baseline}: {_signed(points)} points "
                 f"on average {bounds} ({level}, {where})."
             )
     return f"{first} {_clients(found, several=several)}"
+
+
+def _signed(points: float) -> str:
+    """Return points with their sign, also of what rounds to nothing: +0.0, never -0.0."""
+    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 def _away(points: float) -> str:
@@ -54,7 +59,7 @@ def _clients(found: Comparison, *, several: bool) -> str:
         each = f" ({found.num_clients} in each seed)" if several else ""
         return f"None of the {found.compared} clients{each} changed by more than its test's error."
     unit = "clients (each seed's counted)" if several else "clients"
-    text = f"It helps {found.helped} of {found.compared} {unit}"
+    text = f"It helps {found.helped or 'none'} of {found.compared} {unit}"
     if not found.harmed:
         return f"{text} beyond the error of their tests, and harms none."
     harmed = found.harmed_clients()

@@ -140,7 +140,7 @@ def test_verdict_over_seeds_says_whose_client_it_means():
     local = np.tile([0.8, 0.9], (2, 1))
     found = compare(method, local, seeds=(0, 5), test_sizes=np.full((2, 2), 400))
     assert verdict(found, "knfu").endswith(
-        "It helps 0 of 4 clients (each seed's counted) and harms client 0 of seed 0 and "
+        "It helps none of 4 clients (each seed's counted) and harms client 0 of seed 0 and "
         "client 0 of seed 5."
     )
 
