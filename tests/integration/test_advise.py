@@ -15,7 +15,7 @@ from experiments.run import main as run_main
 
 BASE = [
     "dataset=synthetic",
-    "num_clients=3",
+    "num_clients=2",
     "model=mlp",
     "public.size=64",
     "evaluation.test_samples=100",
