@@ -41,7 +41,8 @@ def render(run: Run, probe: Probe, advisor: Advisor) -> None:
     )
     console.print(f"gain: expected, in points; its {LEVEL:.0%} interval is ± the second number\n")
     for line in worth(advisor, probe):
-        console.print(line)
+        deep = " " * (len(line) - len(line.lstrip()))
+        console.print(textwrap.fill(line, 80, subsequent_indent=f"{deep}  "))
 
 
 def _sentence(found: Forecast) -> Text:

@@ -15,13 +15,16 @@ from fedfuse.advise.forecast import Forecast
 from fedfuse.advise.probe import FEATURES, Array, Probe, beside_federation
 from fedfuse.advise.ridge import Ridge, fit_ridge
 from fedfuse.advise.score import Past
-from fedfuse.errors import ConfigError
+from fedfuse.errors import ConfigError, FedfuseError
 
 FORMAT = 1
 SHIPPED = Path(__file__).with_name("fitted.json")
 """The coefficients that come with fedfuse."""
 
 TESTS = ("accuracy_own", "accuracy_global")
+MIN_FEDERATIONS = 4
+"""Fewer teach nothing."""
+
 FEDERATION, CLIENT = "federation", "client"
 
 
@@ -82,6 +85,10 @@ class Advisor:
 def fit_advisor(cases: Sequence[Case], rounds: int, fitted: Mapping[str, Any]) -> Advisor:
     """Fit every regression.
 
+    What is left out to choose a penalty and to know the error is all of one seed: its federations
+    share their public set and initial weights, and along a map's row the clients' class shares.
+    Of one seed alone it is one federation after the other.
+
     Args:
         cases: Probes and what came of them.
         rounds: Rounds of the probes.
@@ -90,17 +97,22 @@ def fit_advisor(cases: Sequence[Case], rounds: int, fitted: Mapping[str, Any]) -
     Raises:
         FedfuseError: If there is too little to learn from.
     """
+    federations, seeds = len({case.group for case in cases}), len({case.fold for case in cases})
+    if federations < MIN_FEDERATIONS:
+        raise FedfuseError(
+            "There is too little to learn from",
+            got=f"{federations} federations",
+            allowed=f"{MIN_FEDERATIONS} or more",
+        )
     whole = np.stack([case.probe.federation() for case in cases])
-    groups = [case.group for case in cases]
+    groups = [str(case.fold) if seeds > 1 else case.group for case in cases]
     each = [beside_federation(case.probe.clients()) for case in cases]
     there = [
         np.isfinite(rows).all(axis=1) & np.all([np.isfinite(case.gains[t]) for t in TESTS], axis=0)
         for rows, case in zip(each, cases, strict=True)
     ]
     clients = np.concatenate([rows[kept] for rows, kept in zip(each, there, strict=True)])
-    owners = [
-        case.group for case, kept in zip(cases, there, strict=True) for _ in range(kept.sum())
-    ]
+    owners = [group for group, kept in zip(groups, there, strict=True) for _ in range(kept.sum())]
     both = (*FEATURES, *(f"{name} (own)" for name in FEATURES))
     heads, past = {}, {}
     for test in TESTS:

@@ -19,9 +19,6 @@ PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 MARGIN = 1.0
 """How many standard deviations beyond the range of a feature that was seen it may lie."""
 
-MIN_GROUPS = 4
-"""Fewer federations teach nothing."""
-
 
 @dataclass(frozen=True)
 class Ridge:
@@ -86,9 +83,9 @@ def fit_ridge(
 ) -> Ridge:
     """Fit a regression; its penalty and its error come from leaving out one group at a time.
 
-    Cases of one group (the methods and the clients of one federation) are no independent
-    witnesses, so a group is left out as a whole. Of an error on a case left out, the part that is
-    the coefficients' uncertainty is divided away, as :meth:`Ridge.error` multiplies it in.
+    Cases of one group are no independent witnesses, so a group is left out as a whole. Of an error
+    on a case left out, the part that is the coefficients' uncertainty is divided away, as
+    :meth:`Ridge.error` multiplies it in.
 
     Args:
         x: Features [N, F], finite.
@@ -98,16 +95,12 @@ def fit_ridge(
         penalties: To choose from.
 
     Raises:
-        FedfuseError: If there are fewer than 4 groups, or a number is not finite.
+        FedfuseError: If there is one group alone, or a number is not finite.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     kinds, where = np.unique([str(group) for group in groups], return_inverse=True)
-    if len(kinds) < MIN_GROUPS:
-        raise FedfuseError(
-            "There is too little to learn from",
-            got=f"{len(kinds)} federations",
-            allowed=f"{MIN_GROUPS} or more",
-        )
+    if len(kinds) < 2:
+        raise FedfuseError("Of one group of cases none can be left out")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise FedfuseError("A feature or a gain to learn from is not a finite number")
     best: tuple[float, float, float] | None = None

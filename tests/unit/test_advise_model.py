@@ -206,9 +206,16 @@ def test_groups_are_left_out_whole():
 
 def test_too_little_is_refused():
     with pytest.raises(FedfuseError, match="got 3 federations"):
-        fit_ridge(np.zeros((8, 1)), np.zeros(8), [0, 1, 2, 2] * 2, ("a",))
+        fit_advisor(CASES[:3], 2, {})
+    with pytest.raises(FedfuseError, match="one group"):
+        fit_ridge(np.zeros((8, 1)), np.zeros(8), [0] * 8, ("a",))
     with pytest.raises(FedfuseError, match="not a finite number"):
         fit_ridge(np.full((8, 1), np.nan), np.zeros(8), range(8), ("a",))
+
+
+def test_of_one_seed_it_learns_from_federation_to_federation():
+    alike = [Case(case.probe, case.gains, case.group, 0) for case in CASES]
+    assert fit_advisor(alike, 2, {}).federation(CASES[0].probe, OWN).advice is Advice.HELP
 
 
 def test_a_forecast_names_an_outcome_only_if_it_is_likely():
