@@ -20,6 +20,13 @@ TITLES = {
     "always": "always fuse",
     "never": "never fuse",
     "majority": "majority",
+    "validation": "validation",
+}
+WORDS = {
+    "always": "always fusing",
+    "never": "never fusing",
+    "majority": "the majority",
+    "validation": "the probe's validation alone",
 }
 LEVELS = {"federation": "federations", "client": "clients"}
 
@@ -74,7 +81,7 @@ def conclusion(found: Score) -> str:
 
 
 def _listed(names: Any) -> str:
-    words = [TITLES[name] if name != "majority" else "the majority" for name in names]
+    words = [WORDS[name] for name in names]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 

@@ -40,7 +40,7 @@ def render(run: Run, probe: Probe, advisor: Advisor) -> None:
         f"help / harm: probability in % of more than {100 * DIFFERENCE:g} point either way"
     )
     console.print(f"gain: expected, in points; its {LEVEL:.0%} interval is ± the second number\n")
-    for line in worth(advisor, probe):
+    for line in worth(run, probe, advisor):
         deep = " " * (len(line) - len(line.lstrip()))
         console.print(textwrap.fill(line, 80, subsequent_indent=f"{deep}  "))
 
@@ -52,16 +52,22 @@ def _sentence(found: Forecast) -> Text:
         return Text(
             f"no advice can be given. The probe is unlike all that was learned from in: {names}."
         )
-    helps, none, harms = (round(100 * p) for p in found.probabilities)
+    helps, none, harms = (_percent(p) for p in found.probabilities)
     low, high = found.interval
     numbers = (
-        f" Probability in %: helps {helps}, no difference {none}, harms {harms}. Expected gain "
+        f" Probability: helps {helps}%, no difference {none}%, harms {harms}%. Expected gain "
         f"{100 * found.expected:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]."
     )
     if found.advice is Advice.UNSURE:
         return Text("the probe does not say; no outcome is likely." + numbers)
     words = f"fusing is likely to {found.advice}."
     return Text.assemble((words, STYLES[found.advice]), numbers)
+
+
+def _percent(probability: float) -> str:
+    """Return a probability in percent; none is ever certain."""
+    points = round(100 * probability)
+    return "<1" if points == 0 else ">99" if points == 100 else str(points)
 
 
 def _because(advisor: Advisor, probe: Probe, test: str) -> str:
@@ -90,7 +96,7 @@ def _clients(advisor: Advisor, probe: Probe) -> Table:
 def _cells(found: Forecast | None) -> tuple[Text | str, Text | str]:
     if found is None or found.strange:
         return "no advice", ""
-    helps, _, harms = (round(100 * p) for p in found.probabilities)
+    helps, _, harms = (_percent(p) for p in found.probabilities)
     reach = found.interval[1] - found.expected
     style = STYLES.get(found.advice, "")
     return (
@@ -99,7 +105,7 @@ def _cells(found: Forecast | None) -> tuple[Text | str, Text | str]:
     )
 
 
-def worth(advisor: Advisor, probe: Probe) -> Iterator[str]:
+def worth(run: Run, probe: Probe, advisor: Advisor) -> Iterator[str]:
     """Yield what advice has been worth on what it had not seen, and what it was not tried on."""
     fitted = advisor.fitted
     yield (
@@ -107,6 +113,8 @@ def worth(advisor: Advisor, probe: Probe) -> Iterator[str]:
         f"({', '.join(fitted['datasets'])}; {', '.join(fitted['methods'])}; "
         f"{fitted['num_rounds'][-1]} rounds)."
     )
+    if run.fingerprint in fitted.get("fingerprints", ()):
+        yield "This federation is one of them, so the advice above has seen what came of it."
     if probe.method not in fitted["methods"]:
         yield f"{probe.method} is not among these methods, so this is an extrapolation."
     if not advisor.evaluated:
@@ -127,10 +135,12 @@ def _record(score: Mapping[str, Any]) -> str:
         usual = 100 * score["right"]["majority"]["mean"]
         named += f", right in {100 * right:.0f}% of them (majority {usual:.0f}%)"
     beaten = [w for w, found in score["better"].items() if found["low"] > 0]
-    verdict = "" if len(beaten) == len(score["better"]) else " Not shown to beat them all."
+    verdict = (
+        "" if len(beaten) == len(score["better"]) else " Not shown to be better than all of these."
+    )
     return (
         f"{named}; regret {regret['advice']:.2f} points, always fusing {regret['always']:.2f}, "
-        f"never {regret['never']:.2f}.{verdict}"
+        f"never {regret['never']:.2f}, by validation alone {regret['validation']:.2f}.{verdict}"
     )
 
 

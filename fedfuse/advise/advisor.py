@@ -71,7 +71,7 @@ class Advisor:
     def clients(self, probe: Probe, test: str) -> list[Forecast | None]:
         """Return the forecast of each client's gain; None for one that took no part."""
         features = beside_federation(probe.clients())
-        known = np.isfinite(features).all(axis=1).tolist()
+        known = [bool(np.isfinite(row).all()) for row in features]
         found = iter(_forecasts(self.heads[CLIENT, test], features[known]))
         return [next(found) if there else None for there in known]
 

@@ -1,4 +1,4 @@
-"""How good advice was, beside always fusing, never fusing, and what was most frequent before."""
+"""How good advice was, beside always fusing, never fusing, and simpler rules."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from fedfuse.advise.forecast import OUTCOMES, Advice, Forecast, outcome
 
 Array = npt.NDArray[Any]
 
-POLICIES = ("advice", "always", "never", "majority")
-"""Who decides between fusing and training alone."""
+POLICIES = ("advice", "always", "never", "majority", "validation")
+"""Who decides between fusing and training alone: the majority does what had been better most often,
+validation fuses where the probe's validation accuracy is above that of training alone."""
 
 DRAWS = 4000
 
@@ -102,7 +103,11 @@ class Past:
 
 
 def score(
-    gains: Array, forecasts: Sequence[Forecast], past: Sequence[Past], groups: Sequence[Any]
+    gains: Array,
+    forecasts: Sequence[Forecast],
+    past: Sequence[Past],
+    validated: Sequence[bool],
+    groups: Sequence[Any],
 ) -> Score:
     """Return how forecasts did on what came out.
 
@@ -110,6 +115,7 @@ def score(
         gains: What fusing gained over training alone, as a share, [N].
         forecasts: Made before, N.
         past: What each forecast was learned from, N.
+        validated: Whether the probe's validation accuracy was above that of training alone, N.
         groups: The federation of each case; intervals are over federations, N.
     """
     gains = np.asarray(gains, dtype=np.float64)
@@ -123,6 +129,7 @@ def score(
         "always": [Advice.HELP] * len(said),
         "never": [Advice.HARM] * len(said),
         "majority": frequent,
+        "validation": [Advice.HELP if better else Advice.HARM for better in validated],
     }
     fuses = {
         "advice": [
@@ -132,6 +139,7 @@ def score(
         "always": [True] * len(said),
         "never": [False] * len(said),
         "majority": [before.fuses for before in past],
+        "validation": list(validated),
     }
     chosen = {name: np.where(fuses[name], gains, 0.0) for name in POLICIES}
     best = np.maximum(gains, 0.0)

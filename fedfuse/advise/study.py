@@ -8,8 +8,11 @@ import numpy as np
 
 from fedfuse.advise.advisor import CLIENT, FEDERATION, TESTS, Advisor, Case, fit_advisor
 from fedfuse.advise.forecast import Forecast
+from fedfuse.advise.probe import FEATURES
 from fedfuse.advise.score import Score, score
 from fedfuse.errors import FedfuseError
+
+VALIDATED = list(FEATURES).index("val_gain")
 
 Scores = Mapping[tuple[str, str], Score]
 """By level (federation, client) and test protocol."""
@@ -24,20 +27,27 @@ def judge(judged: Sequence[tuple[Case, Advisor]]) -> Scores:
             means,
             [advisor.federation(case.probe, test) for case, advisor in judged],
             [advisor.past[FEDERATION, test] for _, advisor in judged],
+            [bool(case.probe.federation()[VALIDATED] > 0) for case, _ in judged],
             [case.group for case, _ in judged],
         )
         gains: list[float] = []
         forecasts: list[Forecast] = []
-        pasts, groups = [], []
+        pasts, validated, groups = [], [], []
         for case, advisor in judged:
-            each = zip(advisor.clients(case.probe, test), case.gains[test].tolist(), strict=True)
-            for forecast, gain in each:
+            each = zip(
+                advisor.clients(case.probe, test),
+                case.gains[test].tolist(),
+                case.probe.clients()[:, VALIDATED].tolist(),
+                strict=True,
+            )
+            for forecast, gain, better in each:
                 if forecast is not None and np.isfinite(gain):
                     gains.append(gain)
                     forecasts.append(forecast)
                     pasts.append(advisor.past[CLIENT, test])
+                    validated.append(better > 0)
                     groups.append(case.group)
-        scores[CLIENT, test] = score(np.array(gains), forecasts, pasts, groups)
+        scores[CLIENT, test] = score(np.array(gains), forecasts, pasts, validated, groups)
     return scores
 
 

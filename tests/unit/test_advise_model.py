@@ -114,7 +114,7 @@ def test_left_out_seeds_are_forecast_by_the_others():
     scores = leave_one_out(CASES, 2)
     found = scores[FEDERATION, OWN]
     assert (found.cases, found.federations) == (45, 45)
-    assert set(found.beaten) == {"always", "never", "majority"}
+    assert set(found.beaten) >= {"always", "never", "majority"}
     assert scores[FEDERATION, BALANCED].beaten == ()
     with pytest.raises(FedfuseError, match="seed 0 alone"):
         leave_one_out([case for case in CASES if case.fold == 0], 2)

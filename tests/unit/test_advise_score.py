@@ -13,15 +13,19 @@ SURE = 0.001
 PAST = Past((0.5, 0.25, 0.25), fuses=True)
 
 
-def scored(gains, forecasts, groups=None):
+def scored(gains, forecasts, groups=None, validated=None):
     groups = range(len(gains)) if groups is None else groups
-    return score(np.array(gains), forecasts, [PAST] * len(gains), groups)
+    validated = [True] * len(gains) if validated is None else validated
+    return score(np.array(gains), forecasts, [PAST] * len(gains), validated, groups)
 
 
 def test_by_hand():
     gains = [0.04, -0.02, 0.0, 0.02]
     forecasts = [Forecast(0.05, SURE), Forecast(0.03, SURE), Forecast(0.0, SURE), Forecast(0, 0.9)]
-    found = scored(gains, forecasts)
+    found = scored(gains, forecasts, validated=[True, False, False, False])
+    assert found.regret["validation"].mean == pytest.approx(0.02 / 4)
+    assert found.side["validation"].mean == 0.75
+    assert found.right["validation"].mean == pytest.approx(2 / 3)
     assert found.outcomes == (0.5, 0.25, 0.25)
     assert found.answered == 0.75  # the last is unsure
     assert found.right["advice"].mean == pytest.approx(2 / 3)  # wrong on the second
@@ -43,16 +47,21 @@ def test_perfect_advice_regrets_nothing_and_beats_all_for_certain():
     gains = [0.05, -0.05] * 20
     found = scored(gains, [Forecast(gain, SURE) for gain in gains])
     assert found.regret["advice"].mean == 0
-    assert set(found.beaten) == {"always", "never", "majority"}
+    assert set(found.beaten) == {"always", "never", "majority", "validation"}
     assert found.brier.mean == pytest.approx(0, abs=1e-9)
-    assert "cost less than always fuse, never fuse and the majority (95%)" in conclusion(found)
+    assert conclusion(found) == (
+        "Following advice cost less than always fusing, never fusing, the majority and the "
+        "probe's validation alone (95%)."
+    )
 
 
 def test_reversed_advice_is_shown_to_cost_more():
     gains = [0.05, -0.05] * 20
     found = scored(gains, [Forecast(-gain, SURE) for gain in gains])
     assert found.beaten == ()
-    assert conclusion(found).startswith("Following advice cost more than always fuse, never fuse")
+    assert conclusion(found).startswith(
+        "Following advice cost more than always fusing, never fusing"
+    )
 
 
 def test_advice_that_knows_nothing_shows_no_difference():
