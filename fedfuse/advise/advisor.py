@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -153,7 +154,11 @@ def save_advisor(advisor: Advisor, file: Path) -> None:
         "heads": heads,
     }
     temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    # A list of numbers on one line, so that a difference between two fits can be read.
+    text = re.sub(
+        r"\[[^\[\]{}]*\]", lambda m: " ".join(m[0].split()), json.dumps(content, indent=1)
+    )
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(file)
 
 
