@@ -17,7 +17,13 @@ from fedfuse.codec.channel import cfd, uint8
 from fedfuse.density import KuLSIFSelector
 from fedfuse.fusion import KnFu, Pipeline, TopK
 from fedfuse.fusion.clusters import SampleClusters
-from fedfuse.fusion.robust import CoordinateMedian, GeometricMedian, SpectralFilter, TrimmedMean
+from fedfuse.fusion.robust import (
+    CoordinateMedian,
+    GeometricMedian,
+    Krum,
+    SpectralFilter,
+    TrimmedMean,
+)
 from fedfuse.types import KnowledgeBank, Space
 
 CLIENTS, SAMPLES, CLASSES, THREADS = 100, 1_000, 10, 2
@@ -57,16 +63,20 @@ def _bundles(repeats: int) -> list[Row]:
 def _personal(repeats: int) -> list[Row]:
     """Return the rules that work per sample, with neighbours of every receiver's own."""
     rows = []
-    for rule in (CoordinateMedian(), TrimmedMean(), GeometricMedian(), SpectralFilter()):
+    rules = (
+        CoordinateMedian(),
+        TrimmedMean(),
+        GeometricMedian(),
+        SpectralFilter(),
+        SampleClusters(),
+        Krum(),
+    )
+    for rule in rules:
         for k in (5, 50):
             step = partial(Pipeline(KnFu(), TopK(k), rule), _bank())
             what = f"{type(rule).__name__}, {k} neighbours of one's own"
             key = f"{type(rule).__name__.lower()}_top_{k}"
             rows.append(_row(key, what, _best(step, repeats), BAR))
-    step = partial(Pipeline(KnFu(), TopK(50), SampleClusters()), _bank())
-    rows.append(
-        _row("clusters_top_50", "SampleClusters, 50 of one's own", _best(step, repeats), BAR)
-    )
     return rows
 
 

@@ -93,6 +93,12 @@ def test_ray_gives_the_numbers_of_serial(tmp_path, serial):
     assert ray_processes() == []
 
 
+def test_pre_training_confidences_and_codecs_are_the_same_on_ray(tmp_path):
+    more = ("model=mlp", "method=uwa", "codec=uint8", "extract=probabilities", "pretrain=public")
+    tables = [run(tmp_path / engine, f"engine={engine}", *more) for engine in ("serial", "ray")]
+    assert tables[0] == tables[1]
+
+
 @pytest.fixture
 def mortal(tmp_path, monkeypatch) -> Iterator[list[str]]:
     (tmp_path / "mortal_model.py").write_text(MORTAL)
