@@ -28,6 +28,7 @@ examples:
   fedfuse method=fedmd partitioner=dirichlet partitioner.alpha=0.1
   fedfuse -m method=local,mean,knfu seed=0,1,2
   fedfuse method=knfu neighbours=top_k sharpen=era
+  fedfuse -m experiment=k4
   fedfuse partitioner._target_=my_module.my_partitioner
   fedfuse resume=RUN_FOLDER
 """
