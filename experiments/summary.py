@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.arm_rows import TESTS, ArmRows
 from experiments.attacked import Attacked
 from experiments.break_even import BreakEven
 from experiments.faulted import Faulted
@@ -20,14 +21,8 @@ from experiments.private import Disclosure
 from fedfuse.types import MetricRow, Phase
 from server.reporters.protocol import RunInfo
 
-TESTS = ("accuracy_own", "accuracy_global")
-"""The two test protocols: each client's own distribution, and the balanced test set."""
-
 Rates = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]
 """Every client's positive and negative flip rate, [K] each."""
-
-FEDERATION = -1
-"""The ``client_id`` of rows about the whole federation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +167,8 @@ def closing(
         flipped: Per test protocol the clients' flip rates at the last round.
     """
     left_out = frozenset(() if attack is None else attack.adversaries)
-    arm = _Arm(rows, left_out)
-    twin = _Arm(baseline_rows, left_out) if baseline_rows is not None else None
+    arm = ArmRows(rows, left_out)
+    twin = ArmRows(baseline_rows, left_out) if baseline_rows is not None else None
     last = arm.last_round()
     best, best_twin = arm.best_round(), twin.best_round() if twin else None
     return Summary(
@@ -210,59 +205,10 @@ def closing(
     )
 
 
-class _Arm:
-    """The rows of one arm, found by metric, round and client."""
-
-    def __init__(self, rows: Iterable[MetricRow], left_out: frozenset[int]) -> None:
-        self._clients: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
-        self._totals: dict[str, float] = {}
-        self._latest: dict[str, float] = {}
-        for row in rows:
-            if row.client_id == FEDERATION:
-                self._totals[row.metric] = self._totals.get(row.metric, 0.0) + row.value
-                self._latest[row.metric] = row.value
-            elif math.isfinite(row.value) and row.client_id not in left_out:
-                by_round = self._clients.setdefault((row.phase, row.metric), {})
-                by_round.setdefault(row.round, {})[row.client_id] = row.value
-
-    def at(self, metric: str, round_: int | None, phase: str = Phase.FUSED) -> dict[int, float]:
-        """Return the clients' values of a metric at a round."""
-        return self._clients.get((phase, metric), {}).get(round_, {}) if round_ else {}
-
-    def rounds(self, metric: str) -> set[int]:
-        """Return the rounds after which clients have the metric."""
-        return set(self._clients.get((Phase.FUSED, metric), {}))
-
-    def last_round(self) -> int | None:
-        """Return the last round with a test accuracy."""
-        rounds = [r for name in TESTS for r in self._clients.get((Phase.FUSED, name), {})]
-        return max(rounds, default=None)
-
-    def best_round(self) -> int | None:
-        """Return the round of the highest mean validation accuracy; the earliest of equals."""
-        by_round = self._clients.get((Phase.FUSED, "accuracy_val"), {})
-        tested = {r for name in TESTS for r in self._clients.get((Phase.FUSED, name), {})}
-        means = {r: float(np.mean(list(v.values()))) for r, v in by_round.items() if r in tested}
-        return min(means, key=lambda r: (-means[r], r), default=None)
-
-    def last_fusion(self, metric: str) -> float | None:
-        """Return the mean of a fusion metric at the last round that fused."""
-        by_round = self._clients.get((Phase.FUSE, metric), {})
-        return float(np.mean(list(by_round[max(by_round)].values()))) if by_round else None
-
-    def of_federation(self, metric: str) -> float | None:
-        """Return the last value of a metric of the federation."""
-        return self._latest.get(metric)
-
-    def total(self, metric: str) -> int:
-        """Return the sum over the rounds of a metric of the federation."""
-        return int(self._totals.get(metric, 0))
-
-
 def _moment(
-    arm: _Arm,
+    arm: ArmRows,
     round_: int | None,
-    twin: _Arm | None,
+    twin: ArmRows | None,
     twin_round: int | None,
     flipped: Mapping[str, Rates] | None = None,
 ) -> Moment | None:
@@ -319,7 +265,7 @@ def _figures(values: Mapping[int, float], before: Mapping[int, float]) -> Figure
 
 
 def _clients(
-    arm: _Arm, twin: _Arm | None, num_clients: int, counts: npt.NDArray[np.integer] | None
+    arm: ArmRows, twin: ArmRows | None, num_clients: int, counts: npt.NDArray[np.integer] | None
 ) -> tuple[ClientLine, ...]:
     last, twin_last = arm.last_round(), twin.last_round() if twin else None
     lines = []

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.summary import TESTS, ClientLine, Figures, Moment, Summary, closing
+from experiments.arm_rows import TESTS
+from experiments.summary import ClientLine, Figures, Moment, Summary, closing
 from server.reporters.figures import percent, points
 
 __all__ = ["Summary", "closing", "render"]
