@@ -82,16 +82,17 @@ class BatchedTrainer:
             return self.fallback.fit(students, works)
         losses = [float("nan")] * len(students)
         busy = [row for row, work in enumerate(works) if work.schedule.num_steps]
-        # Equal steps keep the order in which the clients were first seen, and with it the matrix
-        # in which their parameters already lie.
-        for row in busy:
-            self._ranks.setdefault(students[row].client_id, len(self._ranks))
+        # Equal steps keep the order of the first training, and with it the matrix in which the
+        # clients' parameters already lie: distillation, where all take as many, moves nobody.
+        newest = len(self._ranks)
         busy.sort(
             key=lambda row: (
                 -works[row].schedule.num_steps,
-                self._ranks[students[row].client_id],
+                self._ranks.get(students[row].client_id, newest),
             )
         )
+        for row in busy:
+            self._ranks.setdefault(students[row].client_id, len(self._ranks))
         if not busy:
             return losses
         size = self._chunk(students[0], works[busy[0]].inputs, _largest_batch(works), len(busy))

@@ -33,14 +33,19 @@ def as_rows(clients: Sequence[Sequence[Tensor]]) -> Tensor:
     there = _found(clients)
     if there is not None:
         return there
-    first = clients[0]
-    total = sum(tensor.numel() for tensor in first)
-    rows = torch.empty(len(clients), total, dtype=first[0].dtype, device=first[0].device)
+    rows = torch.stack([_row(tensors) for tensors in clients])
     for row, tensors in zip(rows, clients, strict=True):
         for tensor, piece in zip(tensors, pieces(row, tensors), strict=True):
-            piece.copy_(tensor.detach())
             tensor.data = piece
     return rows
+
+
+def _row(tensors: Sequence[Tensor]) -> Tensor:
+    """Return one client's tensors in a row [D]; no copy if they are a row of some matrix."""
+    there = _found([tensors])
+    if there is not None:
+        return there[0]
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
 def pieces(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

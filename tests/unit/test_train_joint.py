@@ -16,6 +16,7 @@ from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
 from fedfuse.train.batched import BatchedTrainer, LoopFallbackWarning
 from fedfuse.train.joint import Fit, Joint, Predict, PredictEach
+from fedfuse.train.rows import as_rows
 from fedfuse.train.trainer import LoopTrainer, Student
 from fedfuse.train.work import Work, schedule
 
@@ -271,6 +272,29 @@ def test_a_step_of_many_runs_takes_the_operations_of_a_step_of_one():
         return (found[2] - found[1]) // 2
 
     assert operations(12) == operations(1)
+
+
+def test_who_trains_in_another_order_or_company_is_moved_at_once():
+    ours = [student for run in SIZES for student in students(run, lenet5)]
+    parameters = [list(student.model.parameters()) for student in ours]
+    before = [[p.detach().clone() for p in own] for own in parameters]
+    as_rows(parameters)
+    for company in (parameters[::-1], parameters[1:4], parameters):
+        with Count() as counter:
+            as_rows(company)
+        assert counter.total <= 2  # not one per tensor
+    for own, was in zip(parameters, before, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(own, was, strict=True))
+
+
+def test_phases_of_unequal_and_of_equal_steps_find_the_same_matrix():
+    ours = students(1)
+    trainer = BatchedTrainer()
+    trainer.fit(ours, private(1))  # 3, 4 and 1 steps
+    places = [next(student.model.parameters()).data_ptr() for student in ours]
+    for works in (taught(1, anchored=False), private(1, round_=1)):
+        trainer.fit(ours, works)
+        assert [next(student.model.parameters()).data_ptr() for student in ours] == places
 
 
 def test_pools_are_compared_once_by_what_they_hold(monkeypatch):
