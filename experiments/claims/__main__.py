@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 allowed=f"one of {', '.join(CLAIMS)}, and the folder of a sweep",
                 next_step=f"Did you mean '{near}'?" if near and near not in words else None,
             )
-        for number, row in enumerate(CLAIMS[words[0]](Path(words[1]))):
+        rows = list(CLAIMS[words[0]](Path(words[1])))
+        for number, row in enumerate(rows):
             sys.stdout.write(f"| {' | '.join(row)} |\n")
             if number == 0:
                 sys.stdout.write(f"|{'---|' * len(row)}\n")
