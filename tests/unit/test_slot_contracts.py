@@ -60,6 +60,7 @@ def relative(probs):
 class Halves:
     """An extraction whose reader is not the inverse of its writer."""
 
+    __name__ = "halves"
     space = Space.LOGITS
 
     def shared(self, logits):
