@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.benchmarks.rows import Arguments, Row, in_turns, median_ratio, row
+from experiments.benchmarks.rows import Arguments, Row, in_turns, median_ratio, peak_bytes, row
 from fedfuse.fusion import KnFu, MeanProbabilities, Pipeline, TopK
 from fedfuse.fusion.rules import weighted_mean
 from fedfuse.types import KnowledgeBank
@@ -118,7 +117,7 @@ def _bank(clients: int, dtype: torch.dtype, device: str) -> KnowledgeBank:
 def _fuse(clients: int, dtype: torch.dtype, device: str, repeats: int) -> dict[str, float]:
     pipeline = Pipeline(KnFu(), TopK(NEIGHBOURS), MeanProbabilities())
     pipeline(_bank(500, dtype, device))  # code is loaded and kernels are chosen
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     bank = _bank(clients, dtype, device)
     seconds = []
     for _ in range(repeats):
@@ -127,8 +126,8 @@ def _fuse(clients: int, dtype: torch.dtype, device: str, repeats: int) -> dict[s
         if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": sorted(seconds)[len(seconds) // 2], "bytes": 1024.0 * (peak - before)}
+    peak = peak_bytes()
+    return {"seconds": sorted(seconds)[len(seconds) // 2], "bytes": float(peak - before)}
 
 
 def _gemm(clients: int, repeats: int) -> dict[str, float]:

@@ -94,6 +94,18 @@ def median_ratio(top: Sequence[float], bottom: Sequence[float]) -> float:
     return statistics.median(top) / statistics.median(bottom)
 
 
+def peak_bytes() -> int:
+    """Return this process's own peak memory.
+
+    Not ``ru_maxrss``: a process inherits it from the one that started it, and a benchmark that
+    runs after others would show theirs.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no VmHWM")
+
+
 class Arguments(argparse.Namespace):
     """What every benchmark is given."""
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 from experiments.benchmarks import workload
-from experiments.benchmarks.rows import Arguments, Row, row
+from experiments.benchmarks.rows import Arguments, Row, peak_bytes, row
 
 SAMPLES, PUBLIC, TEST = 50, 200, 200
 GROWTH_CLIENTS, GROWTH_ROUNDS = 20, 12
@@ -66,9 +65,7 @@ def main() -> None:
     )
     torch.set_num_threads(cfg.client.threads)
     peaks: list[float] = []
-    watch = Stopwatch(
-        lambda: peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    )
+    watch = Stopwatch(lambda: peaks.append(peak_bytes() / 2**20))
     run(cfg, watch)
     print(json.dumps({"seconds": np.diff(watch.times).tolist(), "peak": peaks}))
 

@@ -15,7 +15,7 @@ import torch
 from experiments.benchmarks import __main__ as command
 from experiments.benchmarks import batched, fusion, pack, scaling, startup, workload
 from experiments.benchmarks.idle import idle_serial
-from experiments.benchmarks.rows import row
+from experiments.benchmarks.rows import peak_bytes, row
 
 ROOT = Path(workload.__file__).parents[2]
 
@@ -63,6 +63,15 @@ def test_packed_runs_launch_little_more_than_one():
     counted = pack.operations(size)
     assert counted["apart"] / counted["packed"] > 3
     assert batched.setup(count=3, repeats=1) > 0
+
+
+def test_a_process_does_not_inherit_the_peak_of_the_one_that_started_it():
+    ballast = bytearray(300 * 2**20)
+    code = "from experiments.benchmarks.rows import peak_bytes; print(peak_bytes())"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    assert 0 < int(done.stdout) < 150 * 2**20
+    assert peak_bytes() > len(ballast)
 
 
 def test_a_broken_benchmark_takes_nobody_with_it(monkeypatch, tmp_path, capsys):
