@@ -27,7 +27,7 @@ lint: $(VENV)/.dev ## ruff, mypy --strict and the layer contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## measure start-up and the round against a bare PyTorch loop
+bench: $(VENV)/.dev ## measure every bar: start-up, the round against a bare PyTorch loop, fusion, engines
 	@$(BIN)/python -m experiments.benchmarks
 
 clean: ## remove the environment and every cache
