@@ -80,10 +80,11 @@ class Evaluation:
                 metrics["accuracy_val"] = accuracy(*held_back[row])
                 metrics["loss_val"] = cross_entropy(*held_back[row])
             right = pool[row].argmax(dim=1) == labels
-            own_right = right[torch.from_numpy(np.array(client.test))]
             if row in tested:
                 logits, their = tested[row]
                 own_right = logits.argmax(dim=1) == their
+            else:
+                own_right = right[torch.from_numpy(np.array(client.test))]
             table.append(
                 Tested(metrics, np.packbits(own_right.numpy()), np.packbits(right.numpy()))
             )

@@ -51,9 +51,9 @@ def test_two_thousand_scored_in_blocks_equal_them_scored_at_once(
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_no_result_depends_on_the_blocks(name: str, data: st.DataObject) -> None:
-    num_clients = data.draw(st.integers(1, 200))
+    num_clients = data.draw(st.integers(1, 80))
     k = data.draw(st.integers(1, 12))
-    blocks = data.draw(st.tuples(st.integers(1, 210), st.integers(1, 210)))
+    blocks = data.draw(st.tuples(st.integers(1, 90), st.integers(1, 90)))
     include_self = data.draw(st.booleans())
     beta = data.draw(st.sampled_from([0.0, 1.0, 10.0, 1e38]))
     epds = distributions(num_clients, 5, data.draw(st.integers(0, 99)))
