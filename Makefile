@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+ARGS   ?=
 DEPS   := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ lint: $(VENV)/.dev ## ruff, mypy --strict and the layer contracts
 	@$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## measure every bar: start-up, the round against a bare PyTorch loop, fusion, engines
-	@$(BIN)/python -m experiments.benchmarks
+	@$(BIN)/python -m experiments.benchmarks $(ARGS)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
