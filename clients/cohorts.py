@@ -11,7 +11,7 @@ import torch
 
 from clients.exchange.protocol import Task
 from clients.state import ClientStates, OptimizerFactory
-from fedfuse.errors import FedfuseError
+from fedfuse.errors import FedfuseError, diverged
 from fedfuse.messages import Failure
 from fedfuse.train.trainer import Trainer
 
@@ -95,9 +95,7 @@ def take_steps(trainer: Trainer, tasks: Sequence[Task], round_: int) -> None:
     losses = trainer.fit(students, works)
     for student, work, loss in zip(students, works, losses, strict=True):
         if work.schedule.num_steps and not math.isfinite(loss):
-            raise FedfuseError(
+            raise diverged(
                 f"Training of client {student.client_id} diverged in round {round_}",
-                got=f"loss {loss}",
-                allowed="a finite loss",
-                next_step="Lower optimizer.lr.",
+                f"loss {loss}",
             )

@@ -18,7 +18,7 @@ from clients.phases import cross_entropy
 from clients.plan import ClientPlan
 from clients.samples import ModelInputs
 from clients.state import OptimizerFactory
-from fedfuse.errors import FedfuseError
+from fedfuse.errors import FedfuseError, diverged
 from fedfuse.hyperparameters import require_count, require_flag, require_number
 from fedfuse.metrics import accuracy
 from fedfuse.models.plan import build_checked
@@ -204,11 +204,9 @@ class Beginning:
             [loss] = self.trainer.fit([student], [work])
             taken += per_epoch
             if not np.isfinite(loss):
-                raise FedfuseError(
+                raise diverged(
                     f"Pre-training of client {client_id} diverged",
-                    got=f"loss {loss} in epoch {epoch + 1}",
-                    allowed="a finite loss",
-                    next_step="Lower optimizer.lr.",
+                    f"loss {loss} in epoch {epoch + 1}",
                 )
             if held is None or not patience:
                 continue

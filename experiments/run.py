@@ -11,56 +11,30 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from experiments.console import Parser, exit_code, say, say_version
 from experiments.job import Job
 from experiments.siblings import check_siblings
-from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
+from fedfuse.errors import ConfigError, FedfuseError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-INTERRUPTED = 130
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code.
+    """Run the command line and return its exit code (:func:`experiments.console.exit_code`)."""
 
-    0: done; 1: a client failed; 2: a mistake of the user's, told in one message; 130:
-    interrupted. Anything else is a bug and keeps its traceback.
-    """
-    # Behind everything installed, so that a user's folder called 'server' shadows nothing.
-    if str(Path.cwd()) not in sys.path and "" not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
+    def command(words: list[str]) -> int:
         check_siblings()
-        return _dispatch(_parse(sys.argv[1:] if argv is None else list(argv)))
-    except FedfuseError as error:
-        _say(f"error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return INTERRUPTED
+        return _dispatch(_parse(words))
 
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes look like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        word = next((w for w in message.split() if w.startswith("-")), "")
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        nearest = did_you_mean(word, flags) if word else None
-        raise ConfigError(
-            f"{message}.",
-            next_step=f"Did you mean '{nearest}'?" if nearest else "See fedfuse --help.",
-        )
+    return exit_code(command, argv)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="fedfuse", add_help=False, allow_abbrev=False)
+    parser = Parser("fedfuse")
     parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--version", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", type=Path)
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
@@ -81,9 +55,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         sys.stdout.write(usage(args.config_dir))
         return 0
     if args.version:
-        from fedfuse import __version__
-
-        sys.stdout.write(f"fedfuse {__version__}\n")
+        say_version("fedfuse")
         return 0
 
     from experiments import compose
@@ -143,7 +115,7 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
     try:
         opened = _open(cfg, total)
     except FedfuseError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return 2
     return _watched(opened, _perform)
 
@@ -196,7 +168,7 @@ def _watched(job: Job, perform: Callable[[Job], None]) -> int:
         perform(job)
     except FedfuseError as error:
         _give_up(folder, str(error))
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         _give_up(folder, "interrupted")
@@ -207,7 +179,7 @@ def _watched(job: Job, perform: Callable[[Job], None]) -> int:
             raise
         with suppress(OSError):
             folder.fail("no space left on the disk")
-        _say(f"error: the disk is full. Make room; then go on with {_again(folder)}")
+        say(f"error: the disk is full. Make room; then go on with {_again(folder)}")
         return 2
     except Exception as error:
         from experiments.failures import told
@@ -221,7 +193,7 @@ def _watched(job: Job, perform: Callable[[Job], None]) -> int:
         folder.fail(f"{type(error).__name__}: {error}")
         if isinstance(error, ClientFailedError):
             saved = (folder.path / "checkpoint").is_dir()
-            _say(told(error, job.overrides, folder.path if saved else None))
+            say(told(error, job.overrides, folder.path if saved else None))
             return 1
         raise
     return 0
@@ -272,19 +244,15 @@ def _give_up(folder: Any, reason: str) -> None:
     if folder.rounds or folder.resumed:
         with suppress(OSError):  # the disk may be full
             folder.fail(reason)
-        _say(f"what was done is in {folder.path}")
+        say(f"what was done is in {folder.path}")
         if (folder.path / "checkpoint").is_dir():
-            _say(f"go on with: {_again(folder)}")
+            say(f"go on with: {_again(folder)}")
     else:
         folder.discard()
 
 
 def _again(folder: Any) -> str:
     return shlex.join(["fedfuse", f"resume={folder.path}"])
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

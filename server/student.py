@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fedfuse.data.tensors import to_inputs
 from fedfuse.distill.targets import as_targets
-from fedfuse.errors import FedfuseError
+from fedfuse.errors import diverged
 from fedfuse.exchange.kind import Combine
 from fedfuse.metrics import accuracy, cross_entropy
 from fedfuse.protocols import DistillLoss
@@ -86,11 +86,8 @@ class ServerModel:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             loss = fit(self.model, self.optimizer, work)
         if not np.isfinite(loss):
-            raise FedfuseError(
-                f"Training of the server's model diverged in round {round_}",
-                got=f"loss {loss}",
-                allowed="a finite loss",
-                next_step="Lower optimizer.lr.",
+            raise diverged(
+                f"Training of the server's model diverged in round {round_}", f"loss {loss}"
             )
 
     def metrics(self) -> dict[str, float]:

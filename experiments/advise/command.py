@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from fedfuse.errors import ConfigError, FedfuseError
+from experiments.console import Parser, exit_code, say_version
+from fedfuse.errors import ConfigError
 
 USAGE = """\
 fedfuse-advise: will fusing help this federation, or harm it?
@@ -37,38 +37,18 @@ examples:
   fedfuse-advise outputs/2026-01-31/12-00-00-knfu
 """
 
-INTERRUPTED = 130
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     0: done; 1: a client of the probe failed; 2: a mistake, told in one message; 130: interrupted.
     """
-    if str(Path.cwd()) not in sys.path and "" not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
-    except FedfuseError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return INTERRUPTED
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes look like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}.", next_step="See fedfuse-advise --help.")
+    return exit_code(_run, argv)
 
 
 def _run(argv: list[str]) -> int:
-    parser = _Parser(prog="fedfuse-advise", add_help=False, allow_abbrev=False)
+    parser = Parser("fedfuse-advise")
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--version", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--fitted", type=Path)
     parser.add_argument("--rounds", type=int)
@@ -79,9 +59,7 @@ def _run(argv: list[str]) -> int:
         sys.stdout.write(USAGE)
         return 0
     if args.version:
-        from fedfuse import __version__
-
-        sys.stdout.write(f"fedfuse-advise {__version__}\n")
+        say_version("fedfuse-advise")
         return 0
     asked = args.words[0] if args.words and args.words[0] in ("fit", "evaluate") else None
     if args.rounds is not None and asked != "fit":

@@ -6,31 +6,31 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
+from experiments.console import exit_code
+from fedfuse.errors import ConfigError, did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 for a mistake."""
+    return exit_code(_run, argv)
+
+
+def _run(words: list[str]) -> int:
     from experiments.claims.tables import CLAIMS
 
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        if len(words) != 2 or words[0] not in CLAIMS:
-            near = did_you_mean(words[0], CLAIMS) if words else None
-            raise ConfigError(
-                "The table of a claim needs the claim and a folder with runs",
-                got=" ".join(words) or "nothing",
-                allowed=f"one of {', '.join(CLAIMS)}, and the folder of a sweep",
-                next_step=f"Did you mean '{near}'?" if near and near not in words else None,
-            )
-        rows = list(CLAIMS[words[0]](Path(words[1])))
-        for number, row in enumerate(rows):
-            sys.stdout.write(f"| {' | '.join(row)} |\n")
-            if number == 0:
-                sys.stdout.write(f"|{'---|' * len(row)}\n")
-    except FedfuseError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    if len(words) != 2 or words[0] not in CLAIMS:
+        near = did_you_mean(words[0], CLAIMS) if words else None
+        raise ConfigError(
+            "The table of a claim needs the claim and a folder with runs",
+            got=" ".join(words) or "nothing",
+            allowed=f"one of {', '.join(CLAIMS)}, and the folder of a sweep",
+            next_step=f"Did you mean '{near}'?" if near and near not in words else None,
+        )
+    rows = list(CLAIMS[words[0]](Path(words[1])))
+    for number, row in enumerate(rows):
+        sys.stdout.write(f"| {' | '.join(row)} |\n")
+        if number == 0:
+            sys.stdout.write(f"|{'---|' * len(row)}\n")
     return 0
 
 

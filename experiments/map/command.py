@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from fedfuse.errors import ConfigError, FedfuseError
+from experiments.console import exit_code, say_version
+from fedfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -49,24 +50,13 @@ example:
       map.seeds=[0,1,2] map.dir=mymap num_rounds=5
 """
 
-INTERRUPTED = 130
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     0: done; 1: a cell failed; 2: a mistake of the user's, told in one message; 130: interrupted.
     """
-    if str(Path.cwd()) not in sys.path and "" not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
-    except FedfuseError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return INTERRUPTED
+    return exit_code(_run, argv)
 
 
 def _run(argv: list[str]) -> int:
@@ -74,9 +64,7 @@ def _run(argv: list[str]) -> int:
         sys.stdout.write(USAGE)
         return 0
     if "--version" in argv:
-        from fedfuse import __version__
-
-        sys.stdout.write(f"fedfuse-map {__version__}\n")
+        say_version("fedfuse-map")
         return 0
     lines, config_dir = _options(argv)
     from experiments import compose

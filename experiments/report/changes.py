@@ -8,12 +8,10 @@ from typing import Any
 from experiments.report.axes import points
 from experiments.report.figure import Numbers
 from experiments.report.table import Cell, Column, Table
-from experiments.report.verdicts import SHORT, Compared, percent
+from experiments.report.verdicts import WHICH, Compared, bounds, percent, which
 
 _COLUMNS = (
-    Column("federation", numeric=False, about="What tells this federation from the others"),
-    Column("method", numeric=False),
-    Column("tested on", numeric=False, about="The clients' own distribution, or a balanced set"),
+    *WHICH,
     Column("newly right", about="Tests that fail with local training and pass with the method, %"),
     Column("newly wrong", about="Tests that pass with local training and fail with the method, %"),
     Column("error, local", about="Expected calibration error of local training, %"),
@@ -49,12 +47,10 @@ def changes_table(done: Sequence[Compared]) -> Table | None:
 def _row(item: Compared) -> tuple[Cell, ...]:
     flips, error = item.found.flips, item.found.calibration
     none = Cell("–")
-    cells = [Cell(item.federation), Cell(item.method), Cell(SHORT[item.test])]
+    cells = list(which(item))
     cells += [percent(flips.newly_right), percent(flips.newly_wrong)] if flips else [none, none]
     if error is None:
         return (*cells, none, none, none, none)
-    interval = error.interval
-    bounds = f"[{points(interval.low)}, {points(interval.high)}]" if interval else "one seed"
     # Growing is bad here.
     tone = ("loss" if error.mean > 0 else "gain") if error.significant else ""
     return (
@@ -62,7 +58,7 @@ def _row(item: Compared) -> tuple[Cell, ...]:
         percent(error.baseline_mean),
         percent(error.method_mean),
         Cell(points(error.mean), error.mean, tone),
-        Cell(bounds, interval.low if interval else ""),
+        bounds(error.interval),
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from fedfuse.errors import ConfigError, FedfuseError
+from experiments.console import Parser, exit_code, say_version
+from fedfuse.errors import ConfigError
 
 USAGE = """\
 fedfuse-report: what a run, a sweep or a map of fedfuse found, as one page.
@@ -43,28 +42,12 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 for a mistake told in one message."""
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
-    except FedfuseError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes look like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}.", next_step="See fedfuse-report --help.")
+    return exit_code(_run, argv)
 
 
 def _run(argv: list[str]) -> int:
-    parser = _Parser(prog="fedfuse-report", add_help=False, allow_abbrev=False)
+    parser = Parser("fedfuse-report")
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--version", action="store_true")
     formats = ("html", "png", "svg", "csv", "latex")
     parser.add_argument("--format", "-f", choices=formats, default="html")
     parser.add_argument("--figure", action="append", default=[])
@@ -74,9 +57,7 @@ def _run(argv: list[str]) -> int:
         sys.stdout.write(USAGE)
         return 0
     if args.version:
-        from fedfuse import __version__
-
-        sys.stdout.write(f"fedfuse-report {__version__}\n")
+        say_version("fedfuse-report")
         return 0
     if args.folder is None:
         raise ConfigError(

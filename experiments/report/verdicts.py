@@ -12,6 +12,7 @@ from experiments.report.page import Verdict
 from experiments.report.table import Cell, Column, Table
 from experiments.results import TESTS, Lineup, Moment, comparisons, share_undone
 from fedfuse.compare import Comparison, verdict
+from fedfuse.compare.interval import Interval
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,15 @@ def _tone(found: Comparison) -> str:
 
 SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 
-_COLUMNS = (
+WHICH = (
     Column("federation", numeric=False, about="What tells this federation from the others"),
     Column("method", numeric=False),
     Column("tested on", numeric=False, about="The clients' own distribution, or a balanced set"),
+)
+"""The columns that say which comparison a row is about."""
+
+_COLUMNS = (
+    *WHICH,
     Column("seeds"),
     Column("local", about="Mean accuracy of local training, %"),
     Column("fusion", about="Mean accuracy of the method, %"),
@@ -130,17 +136,14 @@ def comparison_table(done: Sequence[Compared], *, name: str, title: str, caption
 
 
 def _row(item: Compared) -> tuple[Cell, ...]:
-    found, interval = item.found, item.found.interval
-    bounds = f"[{points(interval.low)}, {points(interval.high)}]" if interval else "one seed"
+    found = item.found
     return (
-        Cell(item.federation),
-        Cell(item.method),
-        Cell(SHORT[item.test]),
+        *which(item),
         Cell(str(len(found.seeds)), len(found.seeds)),
         percent(found.baseline_mean),
         percent(found.method_mean),
         Cell(points(found.mean), found.mean, _tone(found)),
-        Cell(bounds, interval.low if interval else ""),
+        bounds(found.interval),
         Cell(f"{found.helped}/{found.compared}", found.helped),
         Cell(f"{found.harmed}/{found.compared}", found.harmed),
         Cell("–") if item.undone is None else percent(item.undone),
@@ -148,6 +151,18 @@ def _row(item: Compared) -> tuple[Cell, ...]:
         percent(found.worst_decile),
         percent(found.std),
     )
+
+
+def which(item: Compared) -> tuple[Cell, ...]:
+    """Return the cells of :data:`WHICH`."""
+    return Cell(item.federation), Cell(item.method), Cell(SHORT[item.test])
+
+
+def bounds(interval: Interval | None) -> Cell:
+    """Return an interval in points as a cell; without several seeds there is none."""
+    if interval is None:
+        return Cell("one seed", "")
+    return Cell(f"[{points(interval.low)}, {points(interval.high)}]", interval.low)
 
 
 def percent(value: float) -> Cell:

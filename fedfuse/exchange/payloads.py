@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedfuse.types import join_clients, map_tensors
+from fedfuse.stacking import join_clients, map_tensors
 
 
 @dataclass(frozen=True, slots=True)

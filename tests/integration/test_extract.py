@@ -18,23 +18,13 @@ from fedfuse.fusion import KnFu, MeanLogits, MeanProbabilities, Pipeline, TopK
 from fedfuse.payload import Expectation
 from fedfuse.testing.fusion import example_bank
 from server.link import Link as ServerLink
+from tests.integration.tiny import TINY
 
-TINY = [
-    "dataset=synthetic",
-    "dataset.image_size=12",
-    "dataset.num_train=600",
-    "public.size=100",
-    "partitioner=iid",
-    "evaluation.test_samples=50",
-    "num_clients=3",
-    "num_rounds=2",
-    "model=mlp",
-    "baseline=none",
-]
+LINES = [*TINY, "num_clients=3", "baseline=none"]
 
 
 def run(folder: Path, *overrides: str) -> dict[tuple[int, str, str], float]:
-    assert main([*TINY, *overrides, f"hydra.run.dir={folder}"]) == 0
+    assert main([*LINES, *overrides, f"hydra.run.dir={folder}"]) == 0
     rows = pq.read_table(folder / "metrics.parquet").to_pylist()
     return {(r["client_id"], r["phase"], r["metric"]): r["value"] for r in rows if r["round"] == 2}
 
@@ -99,7 +89,7 @@ def test_a_run_with_probabilities_learns_the_same_and_says_what_it_sent(tmp_path
 )
 def test_where_probabilities_mean_nothing_they_are_refused(tmp_path, capsys, method, words):
     more = [f"method={method}", "extract=probabilities", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert main([*TINY, *more]) == 2
+    assert main([*LINES, *more]) == 2
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1

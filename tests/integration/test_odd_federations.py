@@ -21,19 +21,9 @@ from experiments.usage import CONF
 from fedfuse.fusion import Pipeline
 from fedfuse.testing.fusion import example_bank
 from fedfuse.types import KnowledgeBank, Space
+from tests.integration.tiny import TINY
 
-TINY = [
-    "dataset=synthetic",
-    "dataset.image_size=12",
-    "dataset.num_train=600",
-    "public.size=100",
-    "partitioner=iid",
-    "evaluation.test_samples=50",
-    "num_clients=2",
-    "num_rounds=2",
-    "model=mlp",
-    "baseline=none",
-]
+LINES = [*TINY, "num_clients=2", "baseline=none"]
 
 
 SLOTS = {"scorer": "knfu", "neighbours": "all", "rule": "mean_probs"}
@@ -127,7 +117,7 @@ def test_a_sample_that_nobody_answers_counts_for_nobody(pipelines):
 
 
 def run(folder: Path, *overrides: str) -> list[dict]:
-    chosen = dict(line.split("=", 1) for line in (*TINY, *overrides))
+    chosen = dict(line.split("=", 1) for line in (*LINES, *overrides))
     lines = [f"{key}={value}" for key, value in chosen.items()]
     assert main([*lines, f"hydra.run.dir={folder}"]) == 0
     return pq.read_table(folder / "metrics.parquet").to_pylist()

@@ -16,26 +16,16 @@ from experiments.build_node import build_node
 from experiments.run import main
 from fedfuse.train.work import schedule
 from server import loop
+from tests.integration.tiny import TINY
 
-TINY = [
-    "dataset=synthetic",
-    "dataset.image_size=12",
-    "dataset.num_train=600",
-    "public.size=100",
-    "partitioner=iid",
-    "evaluation.test_samples=50",
-    "num_clients=3",
-    "num_rounds=2",
-    "model=mlp",
-    "pretrain=public",
-]
+LINES = [*TINY, "num_clients=3", "pretrain=public"]
 
 
 SMALL = ["pretrain.batch_size=16"]
 
 
 def run(folder: Path, *overrides: str) -> Path:
-    chosen = dict(line.split("=", 1) for line in (*TINY, *overrides))
+    chosen = dict(line.split("=", 1) for line in (*LINES, *overrides))
     lines = [f"{key}={value}" for key, value in chosen.items()]
     assert main([*lines, f"hydra.run.dir={folder}"]) == 0
     return folder
@@ -49,7 +39,7 @@ def values(file: Path, metric: str, round_: int = 1, phase: str = "local") -> li
 
 def beginning(*overrides: str) -> Beginning:
     hydra = compose.open_hydra()
-    _, [cfg] = compose.check(hydra, [*TINY, *overrides], multirun=False)
+    _, [cfg] = compose.check(hydra, [*LINES, *overrides], multirun=False)
     return build_node(build_parts(cfg), range(3)).beginning
 
 
@@ -161,7 +151,7 @@ def test_a_run_that_was_broken_off_ends_as_if_it_had_not(tmp_path, monkeypatch):
         return real(round_, *args, **named)
 
     monkeypatch.setattr(loop, "record", interrupt)
-    lines = dict(line.split("=", 1) for line in (*TINY, *BROKEN))
+    lines = dict(line.split("=", 1) for line in (*LINES, *BROKEN))
     folder = tmp_path / "broken"
     assert main([*(f"{k}={v}" for k, v in lines.items()), f"hydra.run.dir={folder}"]) == 130
     monkeypatch.undo()
@@ -179,7 +169,7 @@ def test_a_run_that_was_broken_off_ends_as_if_it_had_not(tmp_path, monkeypatch):
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_trained(tmp_path, capsys, more, words):
-    assert main([*TINY, *more, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    assert main([*LINES, *more, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1

@@ -1,0 +1,71 @@
+"""What the commands have in common: exit codes, and mistakes told in one message."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes look like all others, and which leaves help to others.
+
+    Args:
+        prog: The command.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog=prog, add_help=False, allow_abbrev=False)
+        self.add_argument("--help", "-h", action="store_true")
+        self.add_argument("--version", action="store_true")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse has to say, with an option that may have been meant."""
+        word = next((w for w in message.split() if w.startswith("-")), "")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        nearest = did_you_mean(word, flags) if word else None
+        raise ConfigError(
+            f"{message}.",
+            next_step=f"Did you mean '{nearest}'?" if nearest else f"See {self.prog} --help.",
+        )
+
+
+def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
+    """Run a command and return its exit code.
+
+    0: done; 1: a client or a cell failed; 2: a mistake of the user's, told in one message; 130:
+    interrupted. Anything else is a bug and keeps its traceback.
+
+    Args:
+        command: Words to exit code.
+        argv: The words; those that the program was started with if None.
+    """
+    # Behind everything installed, so that a user's folder called 'server' shadows nothing.
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        return command(sys.argv[1:] if argv is None else list(argv))
+    except FedfuseError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+
+
+def say_version(prog: str) -> None:
+    """Print which version this is."""
+    from fedfuse import __version__
+
+    sys.stdout.write(f"{prog} {__version__}\n")
+
+
+def say(line: str) -> None:
+    """Print a line beside the output."""
+    sys.stderr.write(f"{line}\n")
