@@ -24,12 +24,14 @@ from fedfuse.messages import (
     HEADER,
     KNOWLEDGE,
     LOAD,
+    LOCATE,
     METRICS,
     REQUEST,
     RESTARTED,
     SAVE,
     STATES,
     TEACHERS,
+    TOKENS,
     Failure,
     Header,
     dump_failures,
@@ -148,6 +150,13 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
             content = np.frombuffer(node.save(header, _read_ids(message, node)), dtype=np.uint8)
         states = ArrayRecord({STATES: Array(content)})
         return Message(RecordDict({STATES: states}), reply_to=message)
+
+    @app.query(LOCATE.split(".")[1])
+    def locate(message: Message, context: Context) -> Message:
+        with at_work(message, context) as (node, _):
+            tokens = np.array(node.states.tokens(_read_ids(message, node)), dtype=np.int64)
+        record = ArrayRecord({TOKENS: Array(tokens)})
+        return Message(RecordDict({TOKENS: record}), reply_to=message)
 
     @app.query(LOAD.split(".")[1])
     def load(message: Message, context: Context) -> Message:

@@ -20,6 +20,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError, require
+from fedfuse.statefile import state_path
 
 LEDGER = "fedfuse.states"
 
@@ -201,4 +202,4 @@ class _OnDisk:
         self._ledger.commit()
 
     def _path(self, client_id: int, token: int) -> Path:
-        return self._folder / f"{self._ledger.arm}-{client_id}-{token:x}.safetensors"
+        return state_path(self._folder, self._ledger.arm, client_id, token)

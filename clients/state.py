@@ -201,6 +201,16 @@ class ClientStates:
         known = arm == self._arm and client_id in self._states
         return self._states[client_id].tensors() if known else {}
 
+    def tokens(self, client_ids: Iterable[int]) -> list[int]:
+        """Return which version of each client's state counts; 0 for none.
+
+        Raises:
+            FedfuseError: If states have no place.
+        """
+        if self._place is None:
+            raise FedfuseError("The clients' states do not wait in files")
+        return [self._place.token(client_id) for client_id in client_ids]
+
     def restore(
         self, client_id: int, tensors: dict[str, Tensor], make_optimizer: OptimizerFactory
     ) -> None:

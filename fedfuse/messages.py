@@ -23,16 +23,19 @@ DISTILL = "train.distill"
 """Message type: learn from what came back."""
 SAVE = "query.save"
 """Message type: hand over all that your clients remember."""
+LOCATE = "query.locate"
+"""Message type: say which versions of your clients' state files count."""
 LOAD = "query.load"
 """Message type: let your clients remember this."""
 TEST = "evaluate"
 """Message type: evaluate as you are; for clients that rest in a round."""
 
-HEADER, CLIENTS, RESTARTED, STATES, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
+HEADER, CLIENTS, RESTARTED, STATES, TOKENS, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
     "header",
     "clients",
     "restarted",
     "states",
+    "tokens",
     "teachers",
     "knowledge",
     "metrics",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from flwr.app import Context
@@ -41,6 +42,7 @@ class ServerSetup:
         faults: What goes wrong; None for nothing.
         checkpoints: Where the run is saved after its rounds; None if it is not.
         known: Arms whose rounds are known already; they are reported and not run again.
+        states: Folder in which clients' states wait as files, if the server reaches it.
     """
 
     info: RunInfo
@@ -55,6 +57,7 @@ class ServerSetup:
     faults: Faults | None = None
     checkpoints: Checkpoints | None = None
     known: Mapping[str, Sequence[RoundRecord]] = field(default_factory=dict)
+    states: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,12 @@ class Keeper:
         if (ended and arm == self.setup.info.arms[-1]) or not checkpoints.due(record.round, last):
             return
         # The next arm begins with clients that remember nothing.
-        clients = iter(()) if ended else self.federation.save(self._header(record.round))
+        clients = iter(()) if ended else self.federation.states.save(self._header(record.round))
         checkpoints.save(arm, record.round, clients, {} if ended else collect(self._roots()))
 
     def restore(self, saved: Saved) -> None:
         """Bring clients and server back to where they were saved."""
-        self.federation.load(self._header(saved.round), saved.clients)
+        self.federation.states.load(self._header(saved.round), saved.clients)
         give_back(self._roots(), saved.memory)
 
     def _header(self, round_: int) -> Header:
@@ -154,6 +157,7 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
             fail_fast=setup.plan.fail_fast,
             on_answer=on_answer,
             on_silence=on_silence,
+            states=setup.states,
         )
         saved = None if setup.checkpoints is None else setup.checkpoints.latest()
         setup.reporter.start(setup.info)

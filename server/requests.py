@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from safetensors.torch import save
-from torch import Tensor
 
 from fedfuse.codec.parcel import LENGTHS, Parcel
 from fedfuse.exchange.kind import Download
@@ -19,17 +17,11 @@ from fedfuse.messages import (
     HEADER,
     REQUEST,
     RESTARTED,
-    STATES,
     TEACHERS,
     Header,
 )
 from fedfuse.wire import encode
 from server.link import Link
-
-CHUNK = 8
-"""Clients whose states travel in one message. It is copied several times between worker and server,
-and what large copies took does not all come back to the system: with 32 the server of 1,000 LeNet
-clients was 220 MiB larger."""
 
 Hosts = Mapping[int, tuple[int, ...]]
 """Node to the clients that it hosts."""
@@ -90,7 +82,7 @@ def compose(
         asked_bytes += sum(a.nbytes for name, a in addressed.items() if name != "client_ids")
         if rows is not None:  # every client is told, also where a node hosts many
             asked_bytes += rows.nbytes * (len(ids) - 1)
-        content = _opening(header, addressed)
+        content = opening(header, addressed)
         if gone := [i for i in ids if i in restarted]:
             content[RESTARTED] = array_record({"client_ids": np.array(gone, dtype=np.int64)})
         if sent is not None:
@@ -101,37 +93,6 @@ def compose(
         asked[node_id] = ids
         messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
     return Requests(messages, asked, num_bytes, asked_bytes)
-
-
-def about_states(
-    hosts: Hosts,
-    message_type: str,
-    header: Header,
-    states: Mapping[int, dict[str, Tensor]] | None,
-) -> Iterator[list[Message]]:
-    """Yield messages about what clients remember, for a few clients at a time.
-
-    Args:
-        hosts: Who hosts whom.
-        message_type: Whether they save or load.
-        header: Goes to every node.
-        states: What they are to remember, by client; None asks all of them what they do.
-    """
-    known = {
-        node_id: [i for i in hosted if states is None or i in states]
-        for node_id, hosted in hosts.items()
-    }
-    for first in range(0, max(map(len, known.values()), default=0), CHUNK):
-        messages = []
-        for node_id, hosted in known.items():
-            if not (ids := hosted[first : first + CHUNK]):
-                continue
-            content = _opening(header, {"client_ids": np.array(ids, dtype=np.int64)})
-            if states is not None:
-                flat = {f"{i}/{name}": v for i in ids for name, v in states[i].items()}
-                content[STATES] = array_record({STATES: np.frombuffer(save(flat), np.uint8)})
-            messages.append(Message(content, node_id, message_type))
-        yield messages
 
 
 def exchanged(arrays: Mapping[str, np.ndarray]) -> int:
@@ -151,7 +112,8 @@ def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
-def _opening(header: Header, addressed: Mapping[str, np.ndarray]) -> RecordDict:
+def opening(header: Header, addressed: Mapping[str, np.ndarray]) -> RecordDict:
+    """Return what every message begins with: the header, and who is addressed."""
     return RecordDict(
         {
             HEADER: ConfigRecord(header.fields()),  # type: ignore[arg-type]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from torch import Tensor
 
 from fedfuse.codec.parcel import Parcel
 from fedfuse.errors import FedfuseError
@@ -16,9 +16,6 @@ from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
 from fedfuse.messages import (
     DISTILL,
     HELLO,
-    LOAD,
-    SAVE,
-    STATES,
     TEST,
     TRAIN,
     Failure,
@@ -30,8 +27,9 @@ from server.answer import Answer
 from server.hello import read_hello
 from server.link import Link, distinct_bytes
 from server.patience import Patience
+from server.remote_states import RemoteStates
 from server.replies import Arrays, Question, odd_ones_out, quarantine, read_reply
-from server.requests import Hosts, about_states, compose, exchanged
+from server.requests import Hosts, compose, exchanged
 
 
 class Federation:
@@ -53,6 +51,8 @@ class Federation:
         on_answer: Called with the ids of the clients that a node has answered for.
         on_silence: Called now and then with the ids of clients that have not answered for
             unusually long, and the seconds since they were asked.
+        states: Folder with the clients' state files, if they wait in files that the server
+            reaches; None if they must be asked for.
 
     Raises:
         FedfuseError: If the nodes host other clients or another public set.
@@ -74,6 +74,7 @@ class Federation:
         fail_fast: bool = True,
         on_answer: Callable[[Sequence[int]], None] = lambda _: None,
         on_silence: Callable[[Sequence[int], float], None] = lambda _, __: None,
+        states: Path | None = None,
     ) -> None:
         self._grid = grid
         self._patience = patience
@@ -87,6 +88,8 @@ class Federation:
         self._kind = kind
         self._link = link or Link()
         self._hosts = self._meet((public_fingerprint, common_fingerprint), num_clients, num_nodes)
+        self.states = RemoteStates(grid, self._hosts, patience, states)
+        """What the clients remember."""
         hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
         if hosted != list(range(num_clients)):
             raise FedfuseError(
@@ -119,29 +122,6 @@ class Federation:
     def test(self, header: Header, client_ids: Sequence[int]) -> Answer:
         """Evaluate clients as they are."""
         return self._ask(TEST, header, client_ids, None)
-
-    def save(self, header: Header) -> Iterator[bytes]:
-        """Yield all that the clients remember, some clients at a time, as safetensors."""
-        for _, reply in self._every(header, SAVE, None):
-            yield reply.content.array_records[STATES][STATES].numpy().tobytes()
-
-    def load(self, header: Header, states: Mapping[int, dict[str, Tensor]]) -> None:
-        """Let the clients remember what :meth:`save` yielded."""
-        for _ in self._every(header, LOAD, states):
-            pass
-
-    def _every(
-        self, header: Header, message_type: str, states: Mapping[int, dict[str, Tensor]] | None
-    ) -> Iterator[tuple[Message, Message]]:
-        """Ask all nodes about a few of their clients at a time, so that messages stay small."""
-        for messages in about_states(self._hosts, message_type, header, states):
-            for message, reply in self._patience.ask(self._grid, messages):
-                if isinstance(reply, str):
-                    raise FedfuseError(
-                        f"Node {message.metadata.dst_node_id} cannot save or load its clients",
-                        got=reply,
-                    )
-                yield message, reply
 
     def _meet(
         self, fingerprints: tuple[str, str], num_clients: int, num_nodes: int | None

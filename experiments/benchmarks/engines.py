@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from omegaconf import DictConfig, OmegaConf
-
-from experiments.benchmarks.family import family, pss
 from experiments.benchmarks.idle import idle_ray, idle_serial
 from experiments.benchmarks.rows import Arguments, Row, median_ratio, row
-from experiments.benchmarks.stopwatch import Stopwatch
+from experiments.benchmarks.turns import in_rounds
+from experiments.benchmarks.whole import whole_run
 from experiments.benchmarks.workload import configure, find_mnist, words
 
 NAME = "engines"
@@ -63,37 +52,47 @@ def overhead(args: Arguments) -> list[Row]:
 
 def two_workers(args: Arguments) -> list[Row]:
     """Return the throughput of two workers over that of one process, and what each costs."""
-    rounds, mnist = 3 if args.quick else 6, find_mnist(args.mnist)
-    runs: dict[str, list[Run]] = {"serial": [], "ray": []}
-    for _ in range(args.repeats):
-        for engine, kept in runs.items():
-            kept.append(whole_run(mnist, TWO_WORKERS, f"num_rounds={rounds}", f"engine={engine}"))
-    seconds = {
-        engine: [value for run in kept for value in run.rounds[1:]] for engine, kept in runs.items()
-    }
+    turns, mnist = (4 if args.quick else 8) * args.repeats, find_mnist(args.mnist)
+    serial, ray = (
+        configure(mnist, f"num_rounds={2 * turns + 4}", f"engine={engine}", **TWO_WORKERS)
+        for engine in ("serial", "ray")
+    )
+    took = in_rounds(
+        {"one": serial, "other": serial, "ray": ray},
+        {"serial": ("one",), "both": ("one", "other"), "ray": ("ray",)},
+        turns,
+    )
+    wall = {side: [turn.wall for turn in its] for side, its in took.items()}
+    cpu = {side: [turn.cpu for turn in its] for side, its in took.items()}
     note = f"LeNet-5, {words(mnist)}, 20 clients x 500"
-    cpu = {
-        engine: [value for run in kept for value in run.cpu[1:]] for engine, kept in runs.items()
-    }
     spent = median_ratio(cpu["ray"], cpu["serial"])
-    ratio = median_ratio(seconds["serial"], seconds["ray"])
-    what = "ray with two workers / serial, throughput"
+    ceiling = 2 * median_ratio(wall["serial"], wall["both"])
     rows = [
         row(
             NAME,
             "two_workers",
-            what,
-            ratio,
+            "ray with two workers / serial, throughput",
+            median_ratio(wall["serial"], wall["ray"]),
             "x",
             bar=1.8,
             higher=True,
-            note=f"{note}; processor time of all processes, ray / serial: {spent:.2f}",
-        )
+            note=f"{note}; {turns} rounds in turns; processor time of all processes {spent:.2f}",
+        ),
+        row(
+            NAME,
+            "two_runs",
+            "two serial runs at once / one, throughput",
+            ceiling,
+            "x",
+            note="what two of these cores can do; "
+            f"processor time {median_ratio(cpu['both'], cpu['serial']):.2f}",
+        ),
     ]
-    for engine, kept in runs.items():
-        around = min(run.wall - sum(run.rounds) for run in kept)
+    for engine in ("serial", "ray"):
+        run = whole_run(mnist, TWO_WORKERS, "num_rounds=2", f"engine={engine}")
+        around = run.wall - sum(run.rounds)
         rows.append(row(NAME, f"around_{engine}", f"start and end: {engine}", around, "s"))
-        peak = min(run.peak for run in kept) / 2**20
+        peak = run.peak / 2**20
         rows.append(row(NAME, f"peak_{engine}", f"memory: {engine}", peak, "MiB", note=note))
     return rows
 
@@ -121,69 +120,3 @@ def memory() -> list[Row]:
     return [
         row(NAME, "peak_1000", "memory: ray, K=1000", run.peak / 2**20, "MiB", bar=3072, note=note)
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a whole run took.
-
-    Args:
-        wall: Seconds from start to end of its process.
-        rounds: Seconds of each round.
-        cpu: Processor seconds of all processes together in each round; of those that are still
-            there at its end.
-        peak: Bytes of all its processes together at their highest (proportional set size).
-    """
-
-    wall: float
-    rounds: list[float]
-    peak: int
-    cpu: list[float]
-
-
-def whole_run(mnist: Path | None, work: dict[str, int], *lines: str) -> Run:
-    """Run once in a process of its own, and watch its memory."""
-    cfg = configure(mnist, *lines, **work)
-    with tempfile.TemporaryDirectory() as scratch:
-        config = Path(scratch) / "config.yaml"
-        config.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
-        begun, peak = time.perf_counter(), 0
-        command = [sys.executable, "-m", __name__, str(config), f"{scratch}/run"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603
-            while process.poll() is None:
-                peak = max(peak, sum(map(pss, family(process.pid))))
-                time.sleep(0.2)
-        wall = time.perf_counter() - begun
-        if process.returncode:
-            raise RuntimeError(f"the run ended with exit code {process.returncode}")
-        cpu = json.loads((Path(scratch) / "cpu.json").read_text(encoding="utf-8"))
-        text = (Path(scratch) / "run" / "events.jsonl").read_text(encoding="utf-8")
-    events: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
-    rounds = [sum(e["seconds"].values()) for e in events if e["event"] == "round"]
-    return Run(wall, rounds, peak, cpu)
-
-
-def child(config: str, folder: str) -> None:
-    """Run one configuration: the child of :func:`whole_run`."""
-    from experiments import launch
-    from experiments.facts import facts
-    from server.reporters.files import Files
-    from server.reporters.folder import RunFolder
-    from server.reporters.many import Many
-
-    cfg = OmegaConf.load(config)
-    assert isinstance(cfg, DictConfig)
-    where = RunFolder(Path(folder))
-    where.open(overrides=[], seed=cfg.seed, **facts())
-    watch = Stopwatch()
-    reporter = Many([Files(where), watch])
-    try:
-        launch.run(cfg, where, reporter)
-    finally:
-        reporter.close()
-    spent = np.diff(watch.cpu_times).tolist()
-    where.path.with_name("cpu.json").write_text(json.dumps(spent), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    child(*sys.argv[1:])

@@ -147,14 +147,15 @@ def idle_ray(num_clients: int, num_nodes: int, rounds: int, *, tuned: bool) -> l
     times: list[float] = []
     plan = RayPlan(num_nodes=num_nodes)
     chosen = fit(plan, [this_host()], num_clients)
-    interval = ray_backend.interval(num_nodes) if tuned else 0.1
-    server = idle_server(num_clients, num_nodes, Patience(None, interval), rounds, times)
+    bell = ray_backend.Bell(num_nodes)
+    patience = Patience(None, bell.interval, sleep=bell.sleep) if tuned else Patience()
+    server = idle_server(num_clients, num_nodes, patience, rounds, times)
     client = make_client_app(IdleRecipe(num_clients), StatePlan("context"))
     resources: Any = {"num_cpus": 1, "num_gpus": 0}
     with tempfile.TemporaryDirectory() as folder, ray.quiet(Path(folder) / "log"):
         ray.connect(plan, 1, chosen)
         try:
-            with ray_backend.tuned(num_nodes, lambda: None) if tuned else nullcontext():
+            with ray_backend.tuned(bell, num_nodes, lambda: None) if tuned else nullcontext():
                 run_simulation(
                     server, client, num_nodes, backend_config={"client_resources": resources}
                 )

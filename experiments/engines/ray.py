@@ -97,6 +97,8 @@ def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:
         sys.stdout.flush()
         states = where(cfg.client.state, several_hosts=len(hosts) > 1)
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="fedfuse-"))
+        if states == "disk":
+            setup = replace(setup, states=Path(scratch))
         app = make_client_app(NodeRecipe.of(cfg), StatePlan(states, scratch))
         simulate(app, setup, plan, chosen, cfg.client.threads)
 
@@ -202,8 +204,8 @@ def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, thr
     from experiments.engines import ray_backend
 
     outcome = Outcome()
-    interval = ray_backend.interval(chosen.num_nodes)
-    patience = Patience(plan.timeout, interval, check=outcome.check)
+    bell = ray_backend.Bell(chosen.num_nodes)
+    patience = Patience(plan.timeout, bell.interval, check=outcome.check, sleep=bell.sleep)
     setup = replace(setup, num_nodes=chosen.num_nodes, patience=patience, counts_clients=True)
     server = guarded(make_server_app(lambda _: setup), outcome, threads)
     resources: Any = {
@@ -213,7 +215,7 @@ def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, thr
     try:
         # Ctrl-C stops the server, which ends all others in order; an exception in the middle of
         # Flower's main loop would let go of Ray while its workers' threads still talk to it.
-        tuned = ray_backend.tuned(chosen.num_nodes, outcome.check)
+        tuned = ray_backend.tuned(bell, chosen.num_nodes, outcome.check)
         with uninterrupted(outcome.stopped.set), tuned:
             run_simulation(
                 server, app, chosen.num_nodes, backend_config={"client_resources": resources}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from flwr.app import Context, RecordDict
 
@@ -36,6 +38,8 @@ def run(
     chosen = parts.cfg.client.state
     with tempfile.TemporaryDirectory(prefix="fedfuse-") as scratch:
         states = StatePlan("live" if chosen == "auto" else chosen, scratch)
+        if states.where == "disk":
+            setup = replace(setup, states=Path(scratch))
         grid = SerialGrid(
             make_client_app(place(parts, setup.reporter.client_done, wrap), states),
             [{"partition-id": i, "num-partitions": num_nodes} for i in range(num_nodes)],

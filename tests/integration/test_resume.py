@@ -52,6 +52,20 @@ def killed(folder: Path, monkeypatch: pytest.MonkeyPatch, after: int, *overrides
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
 
 
+def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
+    """Run in this process, and be interrupted at the end of the method's third round."""
+    real = loop.record
+
+    def interrupt(round_: int, *args: object, **named: object):
+        if round_ == 3:
+            raise KeyboardInterrupt
+        return real(round_, *args, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "record", interrupt)
+        assert main([*TINY, *overrides, f"hydra.run.dir={folder}"]) == 130
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resume") / "unbroken"
@@ -70,10 +84,27 @@ def test_a_killed_run_ends_with_the_metrics_of_one_that_was_not(
     assert not (folder / "checkpoint").exists()
 
 
-def test_it_may_go_on_with_other_nodes_and_states_elsewhere(unbroken, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("before", "after"), [("context", "disk"), ("disk", "live")])
+def test_it_may_go_on_with_other_nodes_and_states_elsewhere(
+    unbroken, tmp_path, monkeypatch, before, after
+):
     folder = tmp_path / "run"
-    killed(folder, monkeypatch, 5, "client.state=context", "engine.num_nodes=2")
-    assert main([f"resume={folder}", "engine.num_nodes=3", "client.state=disk"]) == 0
+    killed(folder, monkeypatch, 5, f"client.state={before}", "engine.num_nodes=2")
+    where = {"disk": "client.state=disk", "live": "client.state=auto"}[after]
+    assert main([f"resume={folder}", "engine.num_nodes=3", where]) == 0
+    assert same(folder, unbroken)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("before", "after"), [("ray", "ray"), ("ray", "serial"), ("serial", "ray")]
+)
+def test_it_may_go_on_with_another_engine(unbroken, tmp_path, monkeypatch, capsys, before, after):
+    pytest.importorskip("ray", reason="the extra 'sim' is not installed")
+    folder = tmp_path / "run"
+    interrupted(folder, monkeypatch, f"engine={before}")
+    assert f"fedfuse resume={folder}" in capsys.readouterr().err
+    assert main([f"resume={folder}", f"engine={after}"]) == 0
     assert same(folder, unbroken)
 
 
@@ -103,17 +134,8 @@ def test_a_resumed_run_keeps_its_configuration(tmp_path, monkeypatch, capsys):
 
 def test_an_error_leaves_a_run_that_can_go_on(unbroken, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
-    real = loop.record
-
-    def interrupt(round_: int, *args: object, **named: object):
-        if round_ == 2:
-            raise KeyboardInterrupt
-        return real(round_, *args, **named)
-
-    monkeypatch.setattr(loop, "record", interrupt)
-    assert main([*TINY, f"hydra.run.dir={folder}"]) == 130
+    interrupted(folder, monkeypatch)
     assert f"fedfuse resume={folder}" in capsys.readouterr().err
-    monkeypatch.undo()
     assert main([f"resume={folder}"]) == 0
     assert same(folder, unbroken)
 

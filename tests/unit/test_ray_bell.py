@@ -1,0 +1,92 @@
+"""Whoever writes into Flower's state wakes its reader; nobody looks for messages in vain."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import Queue
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("ray", reason="the extra 'sim' is not installed")
+
+from flwr.server.superlink.fleet.vce import vce_api
+
+from experiments.engines.ray_backend import FEW_NODES, Bell, tuned
+
+
+class State:
+    """Flower's state, as far as the bell touches it."""
+
+    def __init__(self) -> None:
+        self.waiting: list[SimpleNamespace] = []
+        self.looks = 0
+
+    def store_message_ins(self, message):
+        self.waiting.append(message)
+        return "stored"
+
+    def store_message_res(self, message):
+        return None
+
+    def get_message_ins(self, node_id, limit):
+        self.looks += 1
+        found = [m for m in self.waiting if m.metadata.dst_node_id == node_id][:limit]
+        for message in found:
+            self.waiting.remove(message)
+        return found
+
+
+def message(node_id: int) -> SimpleNamespace:
+    return SimpleNamespace(metadata=SimpleNamespace(dst_node_id=node_id))
+
+
+def test_a_reply_ends_the_wait_and_rings_once():
+    bell, state = Bell(2), State()
+    bell.hang(state)
+    threading.Timer(0.05, lambda: state.store_message_res(message(1))).start()
+    begun = time.monotonic()
+    bell.sleep(30)
+    assert time.monotonic() - begun < 20
+    bell.sleep(0.01)  # would return at once if the bell still rang
+    assert not bell._answered.is_set()
+
+
+def test_a_reply_that_comes_before_the_wait_is_not_lost():
+    bell, state = Bell(2), State()
+    bell.hang(state)
+    state.store_message_res(message(1))
+    begun = time.monotonic()
+    bell.sleep(30)
+    assert time.monotonic() - begun < 20
+
+
+def test_with_many_nodes_replies_gather():
+    bell, state = Bell(FEW_NODES + 1), State()
+    bell.hang(state)
+    state.store_message_res(message(1))
+    begun = time.monotonic()
+    bell.sleep(0.05)
+    assert time.monotonic() - begun >= 0.05
+
+
+def test_messages_reach_the_queue_whenever_they_come_and_nobody_looks_in_vain():
+    bell, state, queue, stop = Bell(2), State(), Queue(), threading.Event()
+    early, late = message(7), message(8)
+    state.store_message_ins(early)  # before the bell hangs
+    with tuned(bell, 2, lambda: None):
+        feeder = threading.Thread(
+            target=vce_api.add_messages_to_queue, args=(state, queue, {7: 0, 8: 1}, stop)
+        )
+        feeder.start()
+        try:
+            assert queue.get(timeout=20) is early
+            time.sleep(0.1)
+            assert state.store_message_ins(late) == "stored"
+            assert queue.get(timeout=20) is late
+        finally:
+            stop.set()
+            feeder.join()
+    assert state.looks == 3  # each node's first, and the late message
+    assert state.waiting == []
