@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +39,8 @@ from server.patience import Patience
 from server.reporters.folder import RunFolder
 
 LOG = "engine.log"
+NICENESS = "RAY_worker_niceness"
+"""Ray's own variable."""
 
 
 class CancelledError(BaseException):
@@ -134,7 +136,6 @@ def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
         if name in os.environ:
             variables[name] = os.environ[name]
     arguments: dict[str, Any] = {
-        "runtime_env": {"env_vars": variables},
         "include_dashboard": False,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
@@ -144,15 +145,19 @@ def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
         arguments |= {"num_cpus": max(1, -int(-size // 1))}
         # Ray gives its workers a low priority (nice 15), so that anything else on the
         # machine starves them; they are the run, and run with the priority it was started with.
-        os.environ.setdefault("RAY_worker_niceness", "0")
+        variables[NICENESS] = os.environ.get(NICENESS, "0")
+        # Whatever Ray starts here inherits them. A runtime environment would say the same, and
+        # take two seconds more for workers of its own.
+        given = variables
         # Never a cluster that happens to run here: that one is asked for with engine.address.
         address = "local"
     else:
         address = str(plan.address)
+        arguments["runtime_env"], given = {"env_vars": variables}, {}
     try:
         if plan.address not in (None, "auto"):
             check_address(str(plan.address))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), environment(given):
             # Ray announces that it will hide GPUs in another way.
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **arguments)
@@ -173,6 +178,21 @@ def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
     return [
         Host(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in alive
     ]
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def check_address(address: str) -> None:

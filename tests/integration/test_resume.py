@@ -96,9 +96,7 @@ def test_it_may_go_on_with_other_nodes_and_states_elsewhere(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(
-    ("before", "after"), [("ray", "ray"), ("ray", "serial"), ("serial", "ray")]
-)
+@pytest.mark.parametrize(("before", "after"), [("ray", "serial"), ("serial", "ray")])
 def test_it_may_go_on_with_another_engine(unbroken, tmp_path, monkeypatch, capsys, before, after):
     pytest.importorskip("ray", reason="the extra 'sim' is not installed")
     folder = tmp_path / "run"
