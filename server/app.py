@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from fedfuse.memory import collect, give_back
 from fedfuse.messages import Header
 from fedfuse.types import FederatedData, RoundRecord
 from server.answer import Clients
+from server.behind import Behind
 from server.checkpoint import Checkpoints, Saved
 from server.faults import Faulty
 from server.loop import ServerPlan, run_arm
@@ -69,25 +71,36 @@ class Keeper:
         federation: The clients.
         clients: The same, or what faults make of them.
         arm: The arm.
+        behind: Who writes a checkpoint while the next round begins, where that may be.
     """
 
     setup: ServerSetup
     federation: Federation
     clients: Clients
     arm: str
+    behind: Behind
 
     def keep(self, arm: str, record: RoundRecord) -> None:
         """Save the arm, if it is time; the end of the last one needs no saving."""
         checkpoints, last = self.setup.checkpoints, self.setup.plan.num_rounds
         if checkpoints is None:
             return
+        self.behind.wait()  # the checkpoint before names the rounds before
         checkpoints.note(arm, record)
         ended = record.round == last
         if (ended and arm == self.setup.info.arms[-1]) or not checkpoints.due(record.round, last):
             return
-        # The next arm begins with clients that remember nothing.
-        clients = iter(()) if ended else self.federation.states.save(self._header(record.round))
-        checkpoints.save(arm, record.round, clients, {} if ended else collect(self._roots()))
+        if ended:  # the next arm begins with clients that remember nothing
+            checkpoints.save(arm, record.round, (), {})
+            return
+        states = self.federation.states
+        clients = states.save(self._header(record.round))
+        memory = {name: value.clone() for name, value in collect(self._roots()).items()}
+        write = partial(checkpoints.save, arm, record.round, clients, memory)
+        if states.apart:
+            self.behind.start(write)
+        else:
+            write()
 
     def restore(self, saved: Saved) -> None:
         """Bring clients and server back to where they were saved."""
@@ -127,6 +140,31 @@ def luck(setup: ServerSetup, federation: Federation) -> Clients:
     )
 
 
+def run_arms(
+    setup: ServerSetup, federation: Federation, saved: Saved | None, behind: Behind
+) -> None:
+    """Run the arms one after the other, each from where it was saved."""
+    for arm in setup.info.arms:
+        known = setup.known.get(arm) or (saved.records.get(arm, []) if saved else [])
+        for record in known:
+            setup.reporter.round_done(arm, record)
+        if len(known) == setup.plan.num_rounds:
+            continue
+        clients = luck(setup, federation)
+        keeper = Keeper(setup, federation, clients, arm, behind)
+        if known and saved is not None:
+            keeper.restore(saved)
+        run_arm(
+            arm,
+            clients,
+            setup.combines[arm],
+            setup.plan,
+            setup.reporter,
+            done=len(known),
+            after=keeper.keep,
+        )
+
+
 def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
     """Return a ServerApp that runs the arms of the setup that ``build`` makes."""
     app = ServerApp()
@@ -161,24 +199,7 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
         )
         saved = None if setup.checkpoints is None else setup.checkpoints.latest()
         setup.reporter.start(setup.info)
-        for arm in setup.info.arms:
-            known = setup.known.get(arm) or (saved.records.get(arm, []) if saved else [])
-            for record in known:
-                setup.reporter.round_done(arm, record)
-            if len(known) == setup.plan.num_rounds:
-                continue
-            clients = luck(setup, federation)
-            keeper = Keeper(setup, federation, clients, arm)
-            if known and saved is not None:
-                keeper.restore(saved)
-            run_arm(
-                arm,
-                clients,
-                setup.combines[arm],
-                setup.plan,
-                setup.reporter,
-                done=len(known),
-                after=keeper.keep,
-            )
+        with Behind() as behind:
+            run_arms(setup, federation, saved, behind)
 
     return app

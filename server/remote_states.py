@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,17 +47,20 @@ class RemoteStates:
     patience: Patience
     folder: Path | None = None
 
+    @property
+    def apart(self) -> bool:
+        """Whether what :meth:`save` returns may be read while the clients go on."""
+        return self.folder is not None
+
     def save(self, header: Header) -> Iterator[bytes]:
-        """Yield all that the clients remember, some clients at a time, as safetensors.
+        """Return all that the clients remember, some clients at a time, as safetensors.
 
         Raises:
             FedfuseError: If a node does not answer, or a file is not there.
         """
-        if self.folder is not None:
-            yield from self._collect(header, self.folder)
-            return
-        for _, reply in self._ask(_about(self.hosts, SAVE, header)):
-            yield reply.content.array_records[STATES][STATES].numpy().tobytes()
+        if self.folder is None:
+            return self._handed_over(header)
+        return _read(self._link(header, self.folder))
 
     def load(self, header: Header, states: Mapping[int, dict[str, Tensor]]) -> None:
         """Let the clients remember what :meth:`save` yielded.
@@ -67,26 +71,31 @@ class RemoteStates:
         for _ in self._ask(_about(self.hosts, LOAD, header, states)):
             pass
 
-    def _collect(self, header: Header, folder: Path) -> Iterator[bytes]:
-        """Yield the files in which the clients' states wait, several as one."""
+    def _handed_over(self, header: Header) -> Iterator[bytes]:
+        for _, reply in self._ask(_about(self.hosts, SAVE, header)):
+            yield reply.content.array_records[STATES][STATES].numpy().tobytes()
+
+    def _link(self, header: Header, folder: Path) -> dict[int, Path]:
+        """Return the file in which each client's state waits, under a name of the server's own.
+
+        Clients remove their old versions when they write new ones.
+        """
         known: dict[int, int] = {}
         for message, reply in self._ask(_about(self.hosts, LOCATE, header, at_once=sys.maxsize)):
             hosted = self.hosts[message.metadata.dst_node_id]
             known.update(zip(hosted, _read_tokens(reply, len(hosted)), strict=True))
-        # Who has not done anything yet has no file.
-        ids = sorted(client_id for client_id, token in known.items() if token)
-        for first in range(0, len(ids), FILES):
-            some = ids[first : first + FILES]
-            paths = {i: state_path(folder, header.arm, i, known[i]) for i in some}
-            try:
-                content = merged({i: path.read_bytes() for i, path in paths.items()})
-            except (OSError, ValueError) as error:
-                raise FedfuseError(
-                    f"The states of the clients cannot be read from '{folder}'",
-                    got=str(error),
-                    next_step="Where nodes and server share no folder, set client.state=context.",
-                ) from error
-            yield content
+        own = folder / "saving"
+        links: dict[int, Path] = {}
+        try:
+            own.mkdir(exist_ok=True)
+            for client_id, token in sorted(known.items()):
+                if token:  # who has not done anything yet has no file
+                    there = state_path(folder, header.arm, client_id, token)
+                    links[client_id] = own / there.name
+                    _link_or_copy(there, links[client_id])
+        except OSError as error:
+            raise _unread(own, error) from error
+        return links
 
     def _ask(self, requests: Iterable[list[Message]]) -> Iterator[tuple[Message, Message]]:
         for messages in requests:
@@ -97,6 +106,38 @@ class RemoteStates:
                         got=reply,
                     )
                 yield message, reply
+
+
+def _read(links: Mapping[int, Path]) -> Iterator[bytes]:
+    """Yield the files, several as one, and remove them."""
+    ids = list(links)
+    for first in range(0, len(ids), FILES):
+        some = ids[first : first + FILES]
+        try:
+            content = merged({i: links[i].read_bytes() for i in some})
+            for i in some:
+                links[i].unlink()
+        except (OSError, ValueError) as error:
+            raise _unread(links[ids[first]].parent, error) from error
+        yield content
+
+
+def _unread(folder: Path, error: Exception) -> FedfuseError:
+    return FedfuseError(
+        f"The states of the clients cannot be read from '{folder}'",
+        got=str(error),
+        next_step="Where nodes and server share no folder, set client.state=context.",
+    )
+
+
+def _link_or_copy(there: Path, here: Path) -> None:
+    here.unlink(missing_ok=True)  # of a checkpoint that could not be written
+    try:
+        here.hardlink_to(there)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copyfile(there, here)
 
 
 def _about(

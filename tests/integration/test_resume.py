@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from experiments.run import main
-from server import loop
+from server import checkpoint, loop
 from server.checkpoint import Checkpoints
 
 TINY = (
@@ -145,3 +145,24 @@ def test_faults_survive_a_crash_too(tmp_path, monkeypatch):
     killed(tmp_path / "run", monkeypatch, 5, *faults)
     assert main([f"resume={tmp_path / 'run'}"]) == 0
     assert same(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_a_full_disk_stops_a_run_whose_checkpoints_are_written_behind_it(
+    unbroken, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "run"
+    real = checkpoint._write
+
+    def full(path: Path, content: bytes) -> str:
+        if path.name == checkpoint.SERVER and "000003" in str(list(folder.glob("checkpoint/*"))):
+            raise OSError(28, "No space left on device")
+        return real(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_write", full)
+        assert main([*TINY, "client.state=disk", f"hydra.run.dir={folder}"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("A checkpoint cannot be written") == 1
+    assert "No space left on device" in said
+    assert main([f"resume={folder}"]) == 0
+    assert same(folder, unbroken)
