@@ -20,7 +20,7 @@ map-demo: $(VENV)/.core ## set up, then draw where fusion beats local training (
 
 test: $(VENV)/.dev ## set up, then run every test
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not ray and not deployment"
-	@$(BIN)/pytest -q -m "ray or deployment"
+	@$(BIN)/pytest -q -n 2 --dist loadgroup -m "ray or deployment"
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the layer contracts
 	@$(BIN)/ruff format --check .

@@ -17,6 +17,15 @@ from experiments.engines.processes import alive, descendants
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests of one engine follow each other, beside those of the other: both mostly wait."""
+    for item in items:
+        for engine in ("ray", "deployment"):
+            if item.get_closest_marker(engine):
+                item.add_marker(pytest.mark.xdist_group(engine))
+
+
 @pytest.fixture
 def interrupt(tmp_path: Path) -> Callable[..., str]:
     """Run a command, press Ctrl-C at a line of its output, and see every process end."""
