@@ -140,6 +140,7 @@ def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
+    inherited: dict[str, str] = {}
     if chosen is not None:
         size = chosen.num_workers * plan.cpus_per_node
         arguments |= {"num_cpus": max(1, -int(-size // 1))}
@@ -148,16 +149,16 @@ def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
         variables[NICENESS] = os.environ.get(NICENESS, "0")
         # Whatever Ray starts here inherits them. A runtime environment would say the same, and
         # take two seconds more for workers of its own.
-        given = variables
+        inherited = variables
         # Never a cluster that happens to run here: that one is asked for with engine.address.
         address = "local"
     else:
         address = str(plan.address)
-        arguments["runtime_env"], given = {"env_vars": variables}, {}
+        arguments["runtime_env"] = {"env_vars": variables}
     try:
         if plan.address not in (None, "auto"):
             check_address(str(plan.address))
-        with warnings.catch_warnings(), environment(given):
+        with warnings.catch_warnings(), environment(inherited):
             # Ray announces that it will hide GPUs in another way.
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **arguments)

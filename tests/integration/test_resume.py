@@ -54,16 +54,18 @@ def killed(folder: Path, monkeypatch: pytest.MonkeyPatch, after: int, *overrides
 
 def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
     """Run in this process, and be interrupted at the end of the method's third round."""
-    real = loop.record
+    real, rounds = loop.record, []
 
     def interrupt(round_: int, *args: object, **named: object):
-        if round_ == 3:
+        rounds.append(round_)
+        if len(rounds) == 4 + 3:  # the baseline's four come first
             raise KeyboardInterrupt
         return real(round_, *args, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(loop, "record", interrupt)
         assert main([*TINY, *overrides, f"hydra.run.dir={folder}"]) == 130
+    assert rounds == [1, 2, 3, 4, 1, 2, 3]
 
 
 @pytest.fixture(scope="module")
