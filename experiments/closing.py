@@ -18,9 +18,8 @@ from experiments.results import (
     load,
     share_undone,
 )
-from fedfuse.compare import Comparison, Interval, verdict
+from fedfuse.compare import Comparison, Interval, signed, verdict
 from fedfuse.errors import ConfigError
-from server.reporters.figures import points
 
 SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 LABELS = {"accuracy_own": "Own distribution", "accuracy_global": "Balanced test set"}
@@ -86,7 +85,7 @@ def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Com
                     str(len(line.seeds)),
                     _gain(line),
                     _gain(best[test].get(method)),
-                    f"{line.helped}/{line.harmed} of {line.compared}",
+                    f"{line.helped}/{line.harmed} of {line.compared}" if line.judged else "-",
                 )
     return shown
 
@@ -113,7 +112,7 @@ def _changes(lineup: Lineup, last: dict[str, dict[str, Comparison]]) -> Table | 
                     SHORT[test],
                     f"{100 * line.flips.newly_right:.1f} / {100 * line.flips.newly_wrong:.1f}",
                     f"{100 * error.baseline_mean:.1f}",
-                    points(error.mean).strip() + bounds,
+                    signed(error.mean) + bounds,
                     "-" if undone is None else f"{100 * undone:.0f}%",
                 )
             )
@@ -137,7 +136,7 @@ def _gain(found: Comparison | None) -> Text:
     """Return a gain and its interval; in colour only if the interval excludes 0."""
     if found is None:
         return Text("-")
-    text = points(found.mean).strip()
+    text = signed(found.mean)
     if found.interval is not None:
         text += f" {bounds_of(found.interval)}"
     style = ("bold green" if found.mean > 0 else "bold red") if found.significant else ""
@@ -146,4 +145,4 @@ def _gain(found: Comparison | None) -> Text:
 
 def bounds_of(interval: Interval) -> str:
     """Return an interval in points."""
-    return f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    return f"[{signed(interval.low)}, {signed(interval.high)}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -129,6 +129,7 @@ def run(
         asked = sum(setup.plan.public.size(round_) for round_ in shared_in)
         even = break_even(parts.data, parts.models, sent, asked)
     folder.record(budget=spending(memory.rows(method), cfg.budget, cfg.budget_bytes or None))
+    sizes = _test_sizes(parts.data)
     return closing(
         memory.rows(method),
         memory.rows(baseline) if baseline != method else None,
@@ -139,20 +140,27 @@ def run(
         attack=attacked(cfg, memory.rows(method)),
         faults=faulted(cfg, memory.rows(method)),
         even=even,
-        flipped=_flipped(memory, method, baseline, parts.data),
+        flipped=_flipped(memory, method, baseline, sizes),
+        test_sizes=sizes,
     )
 
 
-def _flipped(
-    memory: Memory, method: str, baseline: str, data: FederatedData
-) -> dict[str, tuple[Array, Array]]:
-    """Return every client's flip rates per test protocol; empty without a baseline."""
-    if baseline == method or not data.clients:
+def _test_sizes(data: FederatedData) -> dict[str, npt.NDArray[np.integer]]:
+    """Return the clients' test samples per protocol; empty where there are no clients' data."""
+    if not data.clients:
         return {}
-    sizes = {
+    return {
         "accuracy_own": np.array([len(client.test) for client in data.clients]),
         "accuracy_global": np.full(len(data.clients), len(data.test)),
     }
+
+
+def _flipped(
+    memory: Memory, method: str, baseline: str, sizes: Mapping[str, npt.NDArray[np.integer]]
+) -> dict[str, tuple[Array, Array]]:
+    """Return every client's flip rates per test protocol; empty without a baseline."""
+    if baseline == method or not sizes:
+        return {}
     ours, theirs = memory.right(method), memory.right(baseline)
     return {
         test: flips(ours[test].numpy(), theirs[test].numpy(), sizes[test])

@@ -14,7 +14,7 @@ from experiments.arm_rows import TESTS, ArmRows
 from experiments.attacked import Attacked
 from experiments.break_even import BreakEven
 from experiments.faulted import Faulted
-from experiments.guarded import Guarded, guarded
+from experiments.guarded import Guarded, change_of, guarded
 from experiments.membership import Leak, leak
 from experiments.pretrained import Pretrained, pretrained
 from experiments.private import Disclosure
@@ -23,6 +23,9 @@ from server.reporters.protocol import RunInfo
 
 Rates = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]
 """Every client's positive and negative flip rate, [K] each."""
+
+Sizes = npt.NDArray[np.integer]
+"""Test samples of each client, [K]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,9 @@ class Figures:
         std: Standard deviation over the clients (of the population: K clients are all there are).
         baseline_mean: The same mean of the baseline, None without one.
         gain: Mean over the clients of accuracy minus the same client's baseline accuracy.
-        helped: Clients whose accuracy is above their baseline's.
-        harmed: Clients whose accuracy is below it; the remaining ones are equal.
+        helped: Clients whose accuracy is above their baseline's by more than the error of their
+            tests (:func:`fedfuse.compare.outcomes`); None where the sizes of tests are unknown.
+        harmed: Clients whose accuracy is below it by more than that.
         ece: Mean expected calibration error over the clients.
         baseline_ece: The same of the baseline.
         newly_right: Mean share of a client's test samples that are wrong with the baseline and
@@ -151,6 +155,7 @@ def closing(
     faults: Faulted | None = None,
     even: BreakEven | None = None,
     flipped: Mapping[str, Rates] | None = None,
+    test_sizes: Mapping[str, Sizes] | None = None,
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -165,7 +170,10 @@ def closing(
         faults: What happened to clients.
         even: Predictions against weights.
         flipped: Per test protocol the clients' flip rates at the last round.
+        test_sizes: Per test protocol the test samples of each client, [K]; a protocol whose sizes
+            are unknown is missing.
     """
+    sizes = test_sizes or {}
     left_out = frozenset(() if attack is None else attack.adversaries)
     arm = ArmRows(rows, left_out)
     twin = ArmRows(baseline_rows, left_out) if baseline_rows is not None else None
@@ -179,8 +187,8 @@ def closing(
         model=info.model,
         num_clients=info.num_clients,
         num_rounds=info.num_rounds,
-        last=_moment(arm, last, twin, twin.last_round() if twin else None, flipped),
-        best_validation=_moment(arm, best, twin, best_twin),
+        last=_moment(arm, last, twin, twin.last_round() if twin else None, sizes, flipped),
+        best_validation=_moment(arm, best, twin, best_twin, sizes),
         self_weight=arm.last_fusion("self_weight"),
         effective_neighbours=arm.last_fusion("effective_neighbours"),
         bytes_up=arm.total("bytes_up"),
@@ -201,6 +209,7 @@ def closing(
             arm.at,
             arm.rounds("accuracy_own"),
             twin.at("accuracy_own", twin.last_round()) if twin else None,
+            sizes.get("accuracy_own"),
         ),
     )
 
@@ -210,6 +219,7 @@ def _moment(
     round_: int | None,
     twin: ArmRows | None,
     twin_round: int | None,
+    sizes: Mapping[str, Sizes],
     flipped: Mapping[str, Rates] | None = None,
 ) -> Moment | None:
     if round_ is None:
@@ -223,7 +233,7 @@ def _moment(
             rates = (flipped or {}).get(name)
             right, wrong = _flips(rates, [i for i in values if i in before])
             tests[name] = replace(
-                _figures(values, before),
+                _figures(values, before, sizes.get(name)),
                 ece=_mean(arm.at(error, round_), values),
                 baseline_ece=_mean(twin.at(error, twin_round), before) if twin else None,
                 newly_right=right,
@@ -247,7 +257,9 @@ def _flips(rates: Rates | None, clients: Sequence[int]) -> tuple[float | None, f
     return (positive, negative) if math.isfinite(positive) else (None, None)
 
 
-def _figures(values: Mapping[int, float], before: Mapping[int, float]) -> Figures:
+def _figures(
+    values: Mapping[int, float], before: Mapping[int, float], sizes: Sizes | None
+) -> Figures:
     """Return the figures of the clients that have a value, in both arms if there are two."""
     both = [client for client in values if client in before]
     array = np.array([values[client] for client in both or values])
@@ -255,12 +267,13 @@ def _figures(values: Mapping[int, float], before: Mapping[int, float]) -> Figure
     if not both:
         return Figures(*figures)
     base = np.array([before[client] for client in both])
+    helped, harmed = change_of(values, before, sizes)
     return Figures(
         *figures,
         baseline_mean=float(base.mean()),
         gain=float((array - base).mean()),
-        helped=int((array > base).sum()),
-        harmed=int((array < base).sum()),
+        helped=helped,
+        harmed=harmed,
     )
 
 

@@ -62,7 +62,7 @@ def _arms(summary: Summary) -> Table:
         table.add_column(f"{first}\n{name}", justify="right")
     if summary.baseline:
         table.add_column("\ngain", justify="right")
-        table.add_column("gained\n/lost", justify="right")
+        table.add_column("helped\n/harmed", justify="right")
     for moment, label in ((summary.last, ""), (summary.best_validation, "best validation")):
         if moment is None:
             continue

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.results import TESTS
-from fedfuse.advise.forecast import LEVEL
+from fedfuse.advise.forecast import DIFFERENCE, LEVEL
 from fedfuse.advise.score import POLICIES, Estimate, Score
 
 TITLES = {
@@ -88,8 +88,8 @@ def _listed(names: Any) -> str:
 def _came(found: Score) -> str:
     helped, none, harmed = (round(100 * share) for share in found.outcomes)
     return (
-        f"fusing helped {helped}%, made no difference for {none}%, harmed {harmed}% "
-        f"of {found.cases}. Advice named an outcome for {round(100 * found.answered)}%."
+        f"fusing gained more than {100 * DIFFERENCE:g} point for {helped}%, lost more than that for "
+        f"{harmed}%, neither for {none}% of {found.cases}. Advice named an outcome for {round(100 * found.answered)}%."
     )
 
 

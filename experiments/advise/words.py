@@ -16,6 +16,7 @@ from experiments.results import TESTS, Run
 from fedfuse.advise.advisor import Advisor
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL, OUTCOMES, Advice, Forecast
 from fedfuse.advise.probe import FEATURES, Probe
+from fedfuse.compare import signed, unsigned
 
 STYLES = {Advice.HELP: "bold green", Advice.HARM: "bold red", Advice.NONE: "bold"}
 NAMED = 3
@@ -56,7 +57,7 @@ def _sentence(found: Forecast) -> Text:
     low, high = found.interval
     numbers = (
         f" Probability: helps {helps}%, no difference {none}%, harms {harms}%. Expected gain "
-        f"{100 * found.expected:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]."
+        f"{signed(found.expected)} points [{signed(low)}, {signed(high)}]."
     )
     if found.advice is Advice.UNSURE:
         return Text("the probe does not say; no outcome is likely." + numbers)
@@ -72,7 +73,7 @@ def _percent(probability: float) -> str:
 
 def _because(advisor: Advisor, probe: Probe, test: str) -> str:
     told = [
-        f"{FEATURES[name]} {value:.3g} ({100 * share:+.1f})"
+        f"{FEATURES[name]} {value:.3g} ({signed(share)})"
         for name, value, share in advisor.reasons(probe, test)[:NAMED]
     ]
     return textwrap.fill("What counts most, in points: " + "; ".join(told) + ".", 80)
@@ -100,7 +101,7 @@ def _cells(found: Forecast | None) -> tuple[Text | str, Text | str]:
     reach = found.interval[1] - found.expected
     style = STYLES.get(found.advice, "")
     return (
-        Text(f"{100 * found.expected:+.1f} ±{100 * reach:.1f}", style),
+        Text(f"{signed(found.expected)} ±{unsigned(reach)}", style),
         Text(f"{helps}/{harms}", style),
     )
 

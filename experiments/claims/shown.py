@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.results import Lineup, Run, lineups, load
-from fedfuse.compare import Comparison, Interval, bootstrap, compare
+from fedfuse.compare import Comparison, Interval, bootstrap, compare, rounded
 
 Row = Sequence[str]
 Array = npt.NDArray[np.floating]
@@ -69,10 +69,8 @@ def gain(found: Comparison | None) -> str:
     """Return the baseline's mean, the gain over it, and whom it helped and harmed."""
     if found is None:
         return "-"
-    return (
-        f"{100 * found.baseline_mean:.1f}, {difference(found)}, "
-        f"{found.helped}/{found.harmed} of {found.compared}"
-    )
+    counts = f"{found.helped}/{found.harmed} of {found.compared}" if found.judged else "-"
+    return f"{100 * found.baseline_mean:.1f}, {difference(found)}, {counts}"
 
 
 def difference(found: Comparison | None) -> str:
@@ -95,7 +93,7 @@ def spread(
     """
 
     def shown(value: float) -> str:
-        return f"{round(scale * value, digits) + 0.0:{sign}.{digits}f}"  # no -0.0
+        return rounded(scale * value, digits, sign)
 
     if interval is None:
         return f"{shown(mean)} (1 seed)"

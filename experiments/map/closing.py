@@ -14,6 +14,7 @@ from rich.text import Text
 from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
 from experiments.results import TESTS, Run, lineups
+from fedfuse.compare import signed
 
 if TYPE_CHECKING:
     from experiments.report.figure import Figure
@@ -106,7 +107,7 @@ def _gains(findings: Findings, test: str, method: str) -> Table:
                 row.append("-")
                 continue
             style = ("bold green" if cell.mean > 0 else "bold red") if cell.significant else ""
-            row.append(Text(f"{100 * cell.mean:+.1f}{'*' if cell.significant else ' '}", style))
+            row.append(Text(f"{signed(cell.mean)}{'*' if cell.significant else ' '}", style))
         table.add_row(*row)
     return table
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from experiments.report.drawing import Line, Mark, Text, shortened
+from fedfuse.compare import signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,10 @@ def seconds(value: float) -> str:
 def points(value: float) -> str:
     """Return a difference of accuracies in points, with its sign.
 
-    >>> points(0.0174), points(-0.05), points(0.0001)
-    ('+1.7', '−5.0', '0.0')
+    >>> points(0.0174), points(-0.05), points(0.0001), points(0.0)
+    ('+1.7', '−5.0', '+0.01', '0.0')
     """
-    text = f"{100 * value:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+    return signed(value).replace("-", "−")
 
 
 @dataclass(frozen=True, slots=True)

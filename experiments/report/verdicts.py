@@ -144,13 +144,17 @@ def _row(item: Compared) -> tuple[Cell, ...]:
         percent(found.method_mean),
         Cell(points(found.mean), found.mean, _tone(found)),
         bounds(found.interval),
-        Cell(f"{found.helped}/{found.compared}", found.helped),
-        Cell(f"{found.harmed}/{found.compared}", found.harmed),
+        _count(found.helped, found),
+        _count(found.harmed, found),
         Cell("–") if item.undone is None else percent(item.undone),
         percent(found.worst),
         percent(found.worst_decile),
         percent(found.std),
     )
+
+
+def _count(clients: int, found: Comparison) -> Cell:
+    return Cell(f"{clients}/{found.compared}", clients) if found.judged else Cell("–", "")
 
 
 def which(item: Compared) -> tuple[Cell, ...]:
@@ -183,8 +187,8 @@ def _numbers(item: Compared) -> tuple[Any, ...]:
         interval.low if interval else None,
         interval.high if interval else None,
         interval.level if interval else None,
-        found.helped,
-        found.harmed,
+        found.helped if found.judged else None,
+        found.harmed if found.judged else None,
         found.compared,
         found.worst,
         found.worst_decile,

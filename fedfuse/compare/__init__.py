@@ -5,6 +5,7 @@ from fedfuse.compare.comparison import Comparison, compare
 from fedfuse.compare.flips import Flips, flips
 from fedfuse.compare.interval import Interval, bootstrap
 from fedfuse.compare.outcomes import HARMED, HELPED, UNDECIDED, outcomes
+from fedfuse.compare.points import rounded, signed, unsigned
 from fedfuse.compare.verdict import verdict
 
 __all__ = [
@@ -20,5 +21,8 @@ __all__ = [
     "compare",
     "flips",
     "outcomes",
+    "rounded",
+    "signed",
+    "unsigned",
     "verdict",
 ]

@@ -39,6 +39,8 @@ class Comparison:
         lowest_gain: The most that a client lost (or least that one gained), over all seeds.
         flips: Which test samples changed sides; None where single answers are not on record.
         calibration: The expected calibration error of both; None where it was not measured.
+        judged: Whether the sizes of the clients' tests are known; without them ``outcomes`` calls
+            nobody helped or harmed.
     """
 
     seeds: tuple[int, ...]
@@ -56,6 +58,7 @@ class Comparison:
     lowest_gain: float
     flips: Flips | None = None
     calibration: Change | None = None
+    judged: bool = True
 
     @property
     def num_clients(self) -> int:
@@ -141,6 +144,7 @@ def compare(
         baseline_worst=_over_seeds(theirs, np.min),
         baseline_worst_decile=_over_seeds(theirs, worst_decile),
         lowest_gain=float(np.nanmin(gains)),
+        judged=test_sizes is not None,
     )
 
 

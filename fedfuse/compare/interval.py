@@ -13,6 +13,8 @@ import numpy.typing as npt
 from fedfuse.errors import require
 
 Array = npt.NDArray[Any]
+NOISE = 1e-9
+"""Sums of floats that should be 0 stay below; one answer of a billion tests is more."""
 BLOCK = 2**22
 """Numbers drawn at a time, so that memory stays bounded whatever the sizes."""
 
@@ -34,7 +36,7 @@ class Interval:
     @property
     def excludes_zero(self) -> bool:
         """Return whether a mean of 0 lies outside."""
-        return self.low > 0 or self.high < 0
+        return self.low > NOISE or self.high < -NOISE
 
 
 def bootstrap(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedfuse.compare.comparison import Comparison
+from fedfuse.compare.points import signed, unsigned
 
 NAMED = 6
 """So many harmed clients are named; of more, only the number is told."""
@@ -19,42 +20,40 @@ def verdict(comparison: Comparison, method: str, baseline: str = "local training
     found = comparison
     several = len(found.seeds) > 1
     where = f"{len(found.seeds)} seeds" if several else f"seed {found.seeds[0]}"
-    points = 100 * found.mean
     if found.interval is None:
         first = (
-            f"With one seed there is no interval: {method} is {_away(points)} {baseline} "
+            f"With one seed there is no interval: {method} is {_away(found.mean)} {baseline} "
             f"on average over {found.num_clients} clients."
         )
     else:
-        bounds = f"[{_signed(100 * found.interval.low)}, {_signed(100 * found.interval.high)}]"
+        bounds = f"[{signed(found.interval.low)}, {signed(found.interval.high)}]"
         level = f"{100 * found.interval.level:.0f}%"
         if found.significant:
-            verb = "beats" if points > 0 else "loses to"
+            verb = "beats" if found.mean > 0 else "loses to"
             first = (
-                f"{method} {verb} {baseline} by {abs(points):.1f} points on average "
+                f"{method} {verb} {baseline} by {unsigned(found.mean)} points on average "
                 f"{bounds} ({level}, {where})."
             )
         else:
             first = (
-                f"No difference is shown between {method} and {baseline}: {_signed(points)} points "
+                f"No difference is shown between {method} and {baseline}: {signed(found.mean)} points "
                 f"on average {bounds} ({level}, {where})."
             )
     return f"{first} {_clients(found, several=several)}"
 
 
-def _signed(points: float) -> str:
-    """Return points with their sign, also of what rounds to nothing: +0.0, never -0.0."""
-    return f"{round(points, 1) + 0.0:+.1f}"
-
-
-def _away(points: float) -> str:
-    if round(points, 1) == 0:
+def _away(gain: float) -> str:
+    if signed(gain) == "0.0":
         return "level with"
-    return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+    return f"{unsigned(gain)} points {'above' if gain > 0 else 'below'}"
 
 
 def _clients(found: Comparison, *, several: bool) -> str:
     """Return who was helped and who harmed, for certain."""
+    if not found.judged:
+        return (
+            "The sizes of the clients' tests are not on record, so no client is called either way."
+        )
     if found.helped == found.harmed == 0:
         each = f" ({found.num_clients} in each seed)" if several else ""
         return f"None of the {found.compared} clients{each} changed by more than its test's error."

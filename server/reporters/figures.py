@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 
+from fedfuse.compare import signed
 from fedfuse.types import Phase, RoundRecord
 
 
@@ -32,16 +33,12 @@ def percent(value: float | None) -> str:
 def points(value: float | None) -> str:
     """Return a difference of accuracies in percentage points, always with its sign.
 
-    The sign carries the message without colour. A difference that rounds to nothing is shown as
-    ``0.0`` without one.
+    The sign carries the message without colour; no difference has none.
 
-    >>> points(0.018), points(-0.05), points(0.0002), points(None)
-    (' +1.8', ' -5.0', '  0.0', '    -')
+    >>> points(0.018), points(-0.05), points(-0.0004), points(0.0), points(None)
+    (' +1.8', ' -5.0', '-0.04', '  0.0', '    -')
     """
-    if value is None:
-        return "    -"
-    text = f"{100 * value:+5.1f}"
-    return "  0.0" if text.strip() in ("+0.0", "-0.0") else text
+    return "    -" if value is None else f"{signed(value):>5}"
 
 
 def clock(seconds: float) -> str:

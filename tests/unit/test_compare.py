@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fedfuse.compare import (
     HARMED,
     HELPED,
     UNDECIDED,
+    Interval,
     bootstrap,
     change,
     compare,
@@ -188,3 +190,37 @@ def test_a_change_is_paired_by_seed_and_client():
     assert found.interval.low < 0.1 < found.interval.high
     assert change(method[2:], np.zeros((1, 3))) is None
     assert not change(method[:1], np.zeros((1, 3))).significant  # one seed
+
+
+def test_a_bound_whose_sign_rounding_would_hide_keeps_it_everywhere():
+    """-0.04 points exclude 0; every place writes them as such, and noise of floats as nothing."""
+    from experiments.claims.shown import spread
+    from experiments.closing import bounds_of
+    from experiments.report.axes import points
+    from experiments.report.verdicts import bounds
+    from server.reporters.figures import points as padded
+
+    gains = np.array([[-0.0004, -0.0052], [-0.0005, -0.0055]])
+    found = replace(
+        compare(gains + 0.5, np.full((2, 2), 0.5), seeds=(0, 1)),
+        interval=Interval(-0.0104, -0.0004, 0.95),
+    )
+    assert "[-1.0, -0.04]" in verdict(found, "knfu")
+    assert bounds_of(found.interval) == "[-1.0, -0.04]"
+    assert spread(found.mean, found.interval).endswith("[-1.0, -0.04]")
+    assert bounds(found.interval).text == "[−1.0, −0.04]"
+    assert (points(-0.0004), padded(-0.0004)) == ("−0.04", "-0.04")
+    assert (points(1e-17), padded(-1e-17), spread(0.0, None)) == ("0.0", "  0.0", "0.0 (1 seed)")
+
+
+def test_what_floats_leave_of_nothing_excludes_nothing():
+    gains = np.array([[0.1, 0.2, -0.3], [0.1, 0.2, -0.3]])
+    assert gains.mean() != 0
+    assert not compare(gains + 0.5, np.full((2, 3), 0.5), seeds=(0, 1)).significant
+
+
+def test_unknown_test_sizes_say_nothing_of_clients():
+    found = compare(np.array([[0.9, 0.1]]), np.array([[0.1, 0.9]]), seeds=(0,))
+    assert not found.judged
+    assert "not on record" in verdict(found, "knfu")
+    assert "None of" not in verdict(found, "knfu")

@@ -14,6 +14,7 @@ from fedfuse.types import MetricRow
 from server.reporters.folder import plain
 from server.reporters.protocol import RunInfo
 
+SIZES = {"accuracy_own": np.array([40, 40, 40]), "accuracy_global": np.array([400, 400, 400])}
 INFO = RunInfo("knfu", ("local", "knfu"), 3, 3, "digits", "iid", "mlp")
 
 
@@ -49,7 +50,7 @@ def close(figures: Figures, **expected: float) -> None:
 
 
 def test_the_last_round() -> None:
-    last = closing(METHOD, BASELINE, INFO).last
+    last = closing(METHOD, BASELINE, INFO, test_sizes=SIZES).last
     assert last is not None
     assert (last.round, last.baseline_round) == (3, 3)
     # Own: 0.5 0.75 1.0 against 0.5 0.25 0.75: gains 0, 0.5, 0.25.
@@ -68,7 +69,7 @@ def test_the_last_round() -> None:
 
 
 def test_the_best_validation_round_is_chosen_per_arm_and_not_on_test() -> None:
-    best = closing(METHOD, BASELINE, INFO).best_validation
+    best = closing(METHOD, BASELINE, INFO, test_sizes=SIZES).best_validation
     assert best is not None
     # Validation: the method is best at 2 (0.6 against 0.5667), the baseline at 1 (0.7). On test
     # the baseline would be best at 2.
@@ -123,7 +124,7 @@ def test_without_a_baseline_nothing_is_gained_or_lost() -> None:
 def test_a_client_without_a_value_does_not_count() -> None:
     rows_ = rows("accuracy_own", {1: [0.5, math.nan, 1.0]})
     before = rows("accuracy_own", {1: [0.25, 0.25, math.nan]})
-    last = closing(rows_, before, INFO).last
+    last = closing(rows_, before, INFO, test_sizes=SIZES).last
     assert last is not None
     # Client 1 has no value and client 2 no baseline: only client 0 can be compared.
     close(last.tests["accuracy_own"], mean=0.5, worst=0.5, gain=0.25, helped=1, harmed=0)
@@ -165,8 +166,25 @@ def test_what_a_guard_did_is_counted():
         ("accuracy_own_unguarded", 3): {0: 0.6, 1: 0.5},
     }
     at = lambda name, round_: table.get((name, round_), {})  # noqa: E731
-    found = guarded(at, {1, 2, 3}, {0: 0.7, 1: 0.6})
+    sizes = np.array([500, 500])
+    found = guarded(at, {1, 2, 3}, {0: 0.7, 1: 0.6}, sizes)
     assert found == Guarded(distillations=4, undone=2, harmed=1, harmed_unguarded=2)
+    # 0.6 against 0.7 on 50 tests each is within their error (z = 1.05), 0.5 against 0.6 too.
+    assert guarded(at, {1, 2, 3}, {0: 0.7, 1: 0.6}, sizes // 10) == Guarded(4, 2, 0, 0)
     assert max(map(len, found.line().splitlines())) <= 79
     assert guarded(at, {1}, None) is None
     assert guarded(at, {2}, None) == Guarded(2, 1, None, None)
+
+
+def test_helped_and_harmed_count_only_what_the_tests_can_tell() -> None:
+    """0.75 against 0.65 is 1.5 standard errors on 100 tests and 3.1 on 400."""
+    after, before = (rows("accuracy_own", {1: own}) for own in ([0.75, 0.65], [0.65, 0.75]))
+    for size, counts in ((100, (0, 0)), (400, (1, 1))):
+        last = closing(after, before, INFO, test_sizes={"accuracy_own": np.full(3, size)}).last
+        assert last is not None
+        figures = last.tests["accuracy_own"]
+        assert (figures.helped, figures.harmed) == counts
+    for unknown in (None, {"accuracy_own": np.zeros(3, dtype=int)}):
+        last = closing(after, before, INFO, test_sizes=unknown).last
+        assert last is not None
+        assert last.tests["accuracy_own"].helped is None, "unknown sizes are no evidence"

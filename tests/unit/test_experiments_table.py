@@ -33,8 +33,9 @@ def shown(
         color_system="standard" if color else None, legacy_windows=False,
     )  # fmt: skip
     summary = closing(
-        after, before if baseline else None, info, class_counts=counts, seconds={"train": 3.0}
-    )
+        after, before if baseline else None, info, class_counts=counts, seconds={"train": 3.0},
+        test_sizes={"accuracy_own": np.full(num_clients, 5000)},
+    )  # fmt: skip
     from pathlib import Path
 
     render(summary, console, Path("outputs/2026-01-01/a-very-long-folder-name") / ("x" * 60))
@@ -55,9 +56,10 @@ def test_it_fits_80_columns_and_cuts_nothing() -> None:
 
 def test_the_numbers_are_there() -> None:
     text = shown()
-    # Clients 0.60 ... 0.69 against 0.65: mean 64.5, worst 60, std 2.87, 4 above and 5 below.
+    # Clients 0.60 ... 0.69 against 0.65: mean 64.5, worst 60, std 2.87; on 5000 tests
+    # 0.019 is certain: 3 above (0.67 to 0.69) and 4 below (0.60 to 0.63).
     [row, best] = lines_with(text, "own distribution")
-    assert row == ["own", "distribution", "10", "65.0", "64.5", "60.0", "2.9", "-0.5", "4/5"]
+    assert row == ["own", "distribution", "10", "65.0", "64.5", "60.0", "2.9", "-0.5", "3/4"]
     assert best == row
     assert "best validation" in text
     assert "self-weight 0.25, effective neighbours 4.0 of 10" in text
