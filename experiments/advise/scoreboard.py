@@ -88,8 +88,9 @@ def _listed(names: Any) -> str:
 def _came(found: Score) -> str:
     helped, none, harmed = (round(100 * share) for share in found.outcomes)
     return (
-        f"fusing gained more than {100 * DIFFERENCE:g} point for {helped}%, lost more than that for "
-        f"{harmed}%, neither for {none}% of {found.cases}. Advice named an outcome for {round(100 * found.answered)}%."
+        f"fusing gained more than {100 * DIFFERENCE:g} point for {helped}%, lost more than that "
+        f"for {harmed}%, neither for {none}% of {found.cases}. Advice named an outcome for "
+        f"{round(100 * found.answered)}%."
     )
 
 

@@ -36,8 +36,8 @@ def verdict(comparison: Comparison, method: str, baseline: str = "local training
             )
         else:
             first = (
-                f"No difference is shown between {method} and {baseline}: {signed(found.mean)} points "
-                f"on average {bounds} ({level}, {where})."
+                f"No difference is shown between {method} and {baseline}: {signed(found.mean)} "
+                f"points on average {bounds} ({level}, {where})."
             )
     return f"{first} {_clients(found, several=several)}"
 
@@ -51,9 +51,7 @@ def _away(gain: float) -> str:
 def _clients(found: Comparison, *, several: bool) -> str:
     """Return who was helped and who harmed, for certain."""
     if not found.judged:
-        return (
-            "The sizes of the clients' tests are not on record, so no client is called either way."
-        )
+        return "The sizes of the clients' tests are not on record, so no single client is judged."
     if found.helped == found.harmed == 0:
         each = f" ({found.num_clients} in each seed)" if several else ""
         return f"None of the {found.compared} clients{each} changed by more than its test's error."
