@@ -12,7 +12,7 @@ import torch
 from clients.samples import ModelInputs
 from fedfuse.metrics import accuracy, client_metrics, cross_entropy
 from fedfuse.train.trainer import Student, Trainer
-from fedfuse.types import ClientMetrics
+from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray
 
 
 @dataclass(slots=True)
@@ -48,46 +48,41 @@ class Evaluation:
     def __call__(self, students: Sequence[Student]) -> list[Tested]:
         """Test each student; those without validation data lack its metrics.
 
-        One pass over the test pool serves the balanced test set and the client's own, which is a
-        choice of its rows, unless the client sees its samples through a feature shift or its
-        site has test samples of its own.
+        One pass over the balanced test set also answers those of the client's own test samples
+        that are among them, unless the client sees its samples through a feature shift.
         """
         data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
         pool = self.trainer.predict(students, self.inputs.test(), self.batch_size).cpu()
         labels = torch.from_numpy(np.array(data.test.labels))
-        elsewhere = data.own_test is not None
-        shifted = [
-            row for row, client in enumerate(clients) if elsewhere or client.transform is not None
-        ]
+        shared = [_shared(data, client) for client in clients]
+        others = [client.test[at < 0] for client, at in zip(clients, shared, strict=True)]
+        asked = [row for row, rows in enumerate(others) if len(rows)]
         validated = [row for row, client in enumerate(clients) if len(client.val)]
-        wanted = [(data.own_pool, clients[row].test, clients[row]) for row in shifted]
+        wanted = [(data.own_pool, others[row], clients[row]) for row in asked]
         wanted += [(data.train, clients[row].val, clients[row]) for row in validated]
         rows = [self.inputs.rows(*which) for which in wanted]
         own = self.trainer.predict_each(
-            [students[row] for row in (*shifted, *validated)],
+            [students[row] for row in (*asked, *validated)],
             [inputs for inputs, _ in rows],
             self.batch_size,
         )
         answers = [
             (logits.cpu(), their.cpu()) for logits, (_, their) in zip(own, rows, strict=True)
         ]
-        tested = dict(zip(shifted, answers[: len(shifted)], strict=True))
-        held_back = dict(zip(validated, answers[len(shifted) :], strict=True))
+        beside = dict(zip(asked, answers[: len(asked)], strict=True))
+        held_back = dict(zip(validated, answers[len(asked) :], strict=True))
         table = []
-        for row, client in enumerate(clients):
-            metrics = client_metrics(pool[row], labels, client.test, own=tested.get(row))
+        for row, at in enumerate(shared):
+            mine = _joined((pool[row], labels), at, beside.get(row))
+            metrics = client_metrics(pool[row], labels, at, own=mine)
             if row in held_back:
                 metrics["accuracy_val"] = accuracy(*held_back[row])
                 metrics["loss_val"] = cross_entropy(*held_back[row])
-            right = pool[row].argmax(dim=1) == labels
-            if row in tested:
-                logits, their = tested[row]
-                own_right = logits.argmax(dim=1) == their
-            else:
-                own_right = right[torch.from_numpy(np.array(client.test))]
-            table.append(
-                Tested(metrics, np.packbits(own_right.numpy()), np.packbits(right.numpy()))
+            right, own_right = (
+                np.packbits((logits.argmax(dim=1) == their).numpy())
+                for logits, their in ((pool[row], labels), mine)
             )
+            table.append(Tested(metrics, own_right, right))
         return table
 
     def validation(self, students: Sequence[Student]) -> list[float | None]:
@@ -102,6 +97,38 @@ class Evaluation:
         for row, logits, (_, labels) in zip(rows, answers, held_back, strict=True):
             found[row] = accuracy(logits.cpu(), labels.cpu())
         return found
+
+
+def _shared(data: FederatedData, client: ClientData) -> IntArray:
+    """Return where the client's own test samples stand in the balanced test set, -1 if nowhere.
+
+    Nowhere is also where a sample of that set that the client sees in its own way stands.
+    """
+    if client.transform is not None or (data.own_test is not None and data.kept is None):
+        return np.full(len(client.test), -1)
+    if data.kept is None:
+        return client.test
+    at = np.minimum(np.searchsorted(data.kept, client.test), len(data.kept) - 1)
+    return np.where(data.kept[at] == client.test, at, -1)
+
+
+def _joined(
+    pool: tuple[torch.Tensor, torch.Tensor],
+    at: IntArray,
+    beside: tuple[torch.Tensor, torch.Tensor] | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits [M, C] and labels [M] of the own test samples, in their order.
+
+    Args:
+        pool: Logits and labels of the balanced test set.
+        at: Where the samples stand in it [M], -1 if nowhere.
+        beside: Logits and labels of those that stand nowhere; None if there are none.
+    """
+    where = torch.from_numpy(np.ascontiguousarray(at))
+    logits, labels = (values[where.clamp(min=0)] for values in pool)
+    if beside is not None:
+        logits[where < 0], labels[where < 0] = beside
+    return logits, labels
 
 
 def as_table(

@@ -98,7 +98,8 @@ class ClientData:
         client_id: 0 to K-1.
         train: Indices into the training pool that it learns from.
         val: Indices into the training pool that it holds back, disjoint from ``train``.
-        test: Indices into the test pool, drawn with the client's own class distribution.
+        test: Indices into ``FederatedData.own_pool``, drawn with the client's own class
+            distribution.
         transform: Feature shift of this client's domain, applied to its train, val and own test
             inputs; None for no shift.
     """
@@ -117,7 +118,7 @@ class FederatedData:
     Args:
         name: The data set's name.
         train: The training pool; private samples of all clients are rows of it.
-        test: The test pool, also the balanced global test set.
+        test: The balanced global test set.
         public: The public set, disjoint from both.
         clients: One entry per client, in order of ``client_id``.
         num_classes: C.
@@ -125,8 +126,12 @@ class FederatedData:
         std: Per-channel standard deviation on the same scale (features: empty).
         fingerprint: Hash of the data and of the split; equal for runs that may be compared.
         repaired: Samples that the partitioner moved to fill up clients that were too small.
-        own_test: The pool that ``ClientData.test`` points into, where clients are tested on samples
-            that only their own site has; None if it is ``test``.
+        own_test: The pool that ``ClientData.test`` points into: the test pool that ``test`` was cut
+            from, or samples that only a client's own site has; None if it is ``test``.
+        kept: Rows of ``own_test`` that ``test`` was cut from, in its order; None if it was not.
+        train_rows: Row of the training file of each row of ``train``; None if they are the same.
+        own_test_rows: Row of the test file of each row of ``own_pool``, or of the training file
+            where the data set has no test split; None if they are the same.
         common: Hash of what every host must share, where sites bring their own data; empty where
             all of it is shared.
     """
@@ -142,6 +147,9 @@ class FederatedData:
     fingerprint: str
     repaired: int = 0
     own_test: Samples | None = None
+    kept: IntArray | None = None
+    train_rows: IntArray | None = None
+    own_test_rows: IntArray | None = None
     common: str = ""
 
     @property

@@ -31,7 +31,8 @@ def count_duplicates(data: FederatedData) -> dict[str, int]:
     pools stay those that others publish numbers on.
 
     Args:
-        data: The federated data; the private samples of all clients count as one part.
+        data: The federated data; the private samples of all clients count as one
+            part, and so do the balanced test set and the clients' own tests.
 
     Returns:
         ``public_in_private``, ``public_in_test`` and ``test_in_private``.
@@ -40,6 +41,10 @@ def count_duplicates(data: FederatedData) -> dict[str, int]:
     private = row_hashes(data.train.inputs, np.concatenate(owned))
     public = row_hashes(data.public.inputs)
     test = row_hashes(data.test.inputs)
+    if data.own_test is not None:  # own tests have samples that the balanced test set has not
+        own = np.unique(np.concatenate([client.test for client in data.clients]))
+        own = own if data.kept is None else np.setdiff1d(own, data.kept)
+        test = np.concatenate([test, row_hashes(data.own_test.inputs, own)])
     return {
         "public_in_private": int(np.isin(public, private).sum()),
         "public_in_test": int(np.isin(public, test).sum()),

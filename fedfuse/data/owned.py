@@ -17,6 +17,31 @@ from fedfuse.types import ClientData, IntArray, Transform
 
 
 @dataclass(frozen=True, slots=True)
+class Testable:
+    """What a client's own test samples are drawn from.
+
+    Args:
+        labels: Of a pool [N].
+        rows: Rows of the pool that may be taken.
+        first: Those of them that everybody is tested on anyway: taken first, for they cost nothing.
+    """
+
+    labels: IntArray
+    rows: IntArray
+    first: IntArray
+
+    def draw(self, counts: IntArray, rng: np.random.Generator) -> IntArray:
+        """Return sorted rows, ``counts[c]`` of each class."""
+        supply = np.bincount(self.labels[self.first], minlength=len(counts))
+        early = np.minimum(counts, supply)
+        drawn = draw_by_class(self.labels, self.first, early, rng)
+        if (early == counts).all():
+            return drawn
+        rest = np.setdiff1d(self.rows, self.first)
+        return np.union1d(drawn, draw_by_class(self.labels, rest, counts - early, rng))
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """How a client's samples are used.
 
@@ -24,8 +49,8 @@ class Share:
         val_fraction: Share of them that it holds back, stratified; above 0 at least one sample,
             at 0 none.
         own_test_size: Largest number of test samples with the client's own class distribution. It
-            gets fewer where the test pool lacks a class that it has much of: the proportions are
-            kept, not the number.
+            gets fewer where the test pool has little of a class that it has much of: the
+            proportions are kept, not the number.
         batch_size: Of training; each client must fill at least one batch.
     """
 
@@ -51,7 +76,7 @@ def own(
     client_id: int,
     owned: IntArray,
     raw: RawDataset,
-    testable: tuple[IntArray, IntArray],
+    testable: Testable,
     share: Share,
     streams: Streams,
     transform: Transform | None,
@@ -62,8 +87,7 @@ def own(
         client_id: The client.
         owned: Its rows of ``raw.train``, ascending.
         raw: Where they are.
-        testable: Labels of the pool that its own test samples come from, and the rows of the pool
-            that may be taken.
+        testable: What its own test samples are drawn from.
         share: How its samples are used.
         streams: The run's random streams.
         transform: Its feature shift.
@@ -71,7 +95,7 @@ def own(
     Raises:
         DataError: If there is nothing to test it on.
     """
-    labels, (test_labels, test_rows) = raw.train.labels, testable
+    labels = raw.train.labels
     have = np.bincount(labels[owned], minlength=raw.num_classes)
     rng = streams.numpy("data", "val", client_id)
     num_val = 0
@@ -79,7 +103,7 @@ def own(
         num_val = min(max(1, round(share.val_fraction * len(owned))), len(owned) - 1)
     val = draw_by_class(labels, owned, apportion(have, num_val, have, rng), rng)
 
-    supply = np.bincount(test_labels[test_rows], minlength=raw.num_classes)
+    supply = np.bincount(testable.labels[testable.rows], minlength=raw.num_classes)
     prior = np.where(supply > 0, have, 0)  # what the pool lacks cannot be tested
     known = prior > 0
     if not known.any():
@@ -92,8 +116,9 @@ def own(
     fits = int((supply[known] * prior.sum() // prior[known]).min())
     rng = streams.numpy("data", "own test", client_id)
     counts = apportion(prior, max(1, min(share.own_test_size, fits)), supply, rng)
-    own_test = draw_by_class(test_labels, test_rows, counts, rng)
-    return ClientData(client_id, np.setdiff1d(owned, val), val, own_test, transform)
+    return ClientData(
+        client_id, np.setdiff1d(owned, val), val, testable.draw(counts, rng), transform
+    )
 
 
 def shift_of(

@@ -25,16 +25,18 @@ class Shared:
     """The common part of a federation's data.
 
     Args:
-        test: The test pool, balanced.
+        pool: The test pool, whole: what the clients' own tests are drawn from.
+        test: Its balanced part, which all are tested on.
         public: The public set.
         private: Rows of the training pool that are neither; ascending.
         held: Rows of the training pool that became test samples; none with a test split.
-        kept: Rows of the uncut test pool that are in ``test``.
+        kept: Rows of ``pool`` that are in ``test``, ascending.
         taken: Rows of the training pool that are in the public set.
         mean: Per-channel mean of the training pool without test samples (features: empty).
         std: Per-channel standard deviation of the same.
     """
 
+    pool: Samples
     test: Samples
     public: PublicSet
     private: IntArray
@@ -67,7 +69,7 @@ def share(
         streams: The run's random streams.
         test_fraction: Share of the training pool that becomes the test pool of a data set
             without a test split.
-        max_test_samples: Largest size of the test pool; None keeps all of it.
+        max_test_samples: Largest size of the balanced test set; None for no limit.
 
     Raises:
         ParameterError: If a number is out of its range.
@@ -94,7 +96,7 @@ def share(
     public_set, taken = public(raw, available, streams.numpy("data", "public"))
     _check_public(raw, public_set, taken, available)
     private = np.setdiff1d(available, taken)
-    return Shared(test, public_set, private, held, kept, taken, mean, std)
+    return Shared(pool, test, public_set, private, held, kept, taken, mean, std)
 
 
 def draw_test(raw: RawDataset, fraction: float, rng: np.random.Generator) -> IntArray:

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedfuse.data.cache import cached
-from fedfuse.data.owned import Share, check_batches, check_count, own, shift_of
+from fedfuse.data.owned import Share, Testable, check_batches, check_count, own, shift_of
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.shared import Shared, add_array, draw_test, share
 from fedfuse.data.sources.local import local
 from fedfuse.data.split import warn_of_copies
+from fedfuse.declarations import declared, part_name
 from fedfuse.errors import DataError, require
-from fedfuse.partition.apply import apply_partitioner
+from fedfuse.partition.apply import deal_rows
 from fedfuse.protocols import Partitioner
 from fedfuse.rng import Streams
 from fedfuse.types import ClientData, FederatedData, IntArray, Samples
@@ -138,25 +139,27 @@ def federate_sites(
     common = share(raw, public, streams, test_fraction, max_test_samples)
     for site in sites:
         _check_fits(site.raw, raw)
+    _check_deals(partitioner, sites, num_clients)
     pool, held = _pool(raw, sites, test_fraction, streams)
     clients = [ClientData(i, NOTHING, NOTHING, NOTHING) for i in range(num_clients)]
     moved, begin = 0, 0
     described = _described(raw, pool) if sites else raw
     for site, test_rows in zip(sites, held, strict=True):
-        rows = np.setdiff1d(np.arange(begin, begin + len(site.raw.train)), test_rows)
-        begin += len(site.raw.train) + (0 if site.raw.test is None else len(site.raw.test))
-        parts, repaired = _deal(partitioner, pool.labels[rows], site.client_ids, streams)
+        end = begin + len(site.raw.train)
+        labels, kept_back = pool.labels[begin:end], test_rows[test_rows < end] - begin
+        parts, repaired = _deal(partitioner, labels, kept_back, site.client_ids, streams)
         moved += repaired
         for client_id, part in zip(site.client_ids, parts, strict=True):
             clients[client_id] = own(
                 client_id,
-                np.sort(rows[part]),
+                begin + part,
                 described,
-                (pool.labels, test_rows),
+                Testable(pool.labels, test_rows, test_rows),
                 use,
                 streams,
                 shift_of(partitioner, client_id, num_clients, streams, raw),
             )
+        begin = end + (0 if site.raw.test is None else len(site.raw.test))
     check_batches([client for client in clients if len(client.val) + len(client.train)], use)
     data = FederatedData(
         name=raw.name,
@@ -170,6 +173,8 @@ def federate_sites(
         fingerprint=_fingerprint(raw, common, sites, clients),
         repaired=moved,
         own_test=pool,
+        train_rows=(file_rows := _file_rows(sites)),
+        own_test_rows=file_rows,
         common=common.fingerprint(raw),
     )
     if sites:
@@ -223,14 +228,45 @@ def _pool(
     return cached("sites", digest.hexdigest()[:32], join).train, held
 
 
+def _file_rows(sites: Sequence[Site]) -> IntArray:
+    """Return for each row of the joined pool its row of the site's training or test file."""
+    pools = [p for site in sites for p in (site.raw.train, site.raw.test) if p is not None]
+    return np.concatenate([NOTHING, *(np.arange(len(pool)) for pool in pools)])
+
+
 def _deal(
-    partitioner: Partitioner, labels: IntArray, client_ids: Sequence[int], streams: Streams
+    partitioner: Partitioner,
+    labels: IntArray,
+    held: IntArray,
+    client_ids: Sequence[int],
+    streams: Streams,
 ) -> tuple[list[IntArray], int]:
-    """Return each client's share of its site's samples, and how many a repair moved."""
-    if len(client_ids) == 1:
-        return [np.arange(len(labels))], 0
+    """Return each client's rows of its site's training file, and how many a repair moved.
+
+    Args:
+        partitioner: Deals, where the site has several clients.
+        labels: Of the site's training file.
+        held: Its rows that are test samples.
+        client_ids: The site's clients.
+        streams: The run's random streams.
+    """
+    rows = np.setdiff1d(np.arange(len(labels)), held)
+    if len(client_ids) == 1 and not declared(partitioner, "deals_rows", False):
+        return [rows], 0
     rng = streams.numpy("data", "partition", "site", client_ids[0])
-    return apply_partitioner(partitioner, np.array(labels), len(client_ids), rng)
+    return deal_rows(partitioner, labels, rows, len(client_ids), rng, {"test": held})
+
+
+def _check_deals(partitioner: Partitioner, sites: Sequence[Site], num_clients: int) -> None:
+    """Refuse rows of one training file where several sites have one each."""
+    several = any(len(site.client_ids) < num_clients for site in sites)
+    if several and declared(partitioner, "deals_rows", False):
+        raise DataError(
+            "A partition by rows of the training file does not say which site's file it means",
+            got=f"{part_name(partitioner)} with several sites that have a file each",
+            next_step="Choose another partitioner, which deals each site's own samples, or name "
+            "the data of every client in sites.paths.",
+        )
 
 
 def _check_fits(site: RawDataset, raw: RawDataset) -> None:

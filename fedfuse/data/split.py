@@ -10,12 +10,20 @@ import numpy as np
 import torch
 
 from fedfuse.data.duplicates import count_duplicates
-from fedfuse.data.owned import Share, check_batches, check_count, own, probe, shift_of
+from fedfuse.data.owned import (
+    Share,
+    Testable,
+    check_batches,
+    check_count,
+    own,
+    probe,
+    shift_of,
+)
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import DataWarning, RawDataset
 from fedfuse.data.shared import Shared, add_array, share
 from fedfuse.errors import DataError
-from fedfuse.partition.apply import apply_partitioner
+from fedfuse.partition.apply import deal_rows
 from fedfuse.protocols import Partitioner
 from fedfuse.rng import Streams
 from fedfuse.types import ClientData, FederatedData
@@ -38,8 +46,9 @@ def federate(
 
     In this order: the test pool (the data set's own test split, else a stratified share of the
     training pool), the public set, and the partition of what remains. Each draw has a random
-    stream of its own. The test pool is cut to a class-balanced one if it is not nearly so
-    already. Exact copies between the three parts are counted and warned about.
+    stream of its own. All clients are tested on a class-balanced part of the test pool (all of it
+    if it is nearly so already), and each on samples of the whole pool that have its own class
+    distribution. Exact copies between the three parts are counted and warned about.
 
     Args:
         raw: The data set.
@@ -53,9 +62,9 @@ def federate(
             least one sample, at 0 none.
         test_fraction: Share of the training pool that becomes the test pool of a data set
             without a test split.
-        max_test_samples: Largest size of the test pool, drawn balanced; None keeps all of it. Every
-            client is tested on the pool after both phases of every round, so testing on 10,000
-            samples costs more than training on 500.
+        max_test_samples: Largest size of the balanced test set; None for no limit. Every client is
+            tested on it after both phases of every round, so testing on 10,000 samples costs more
+            than training on 500.
         own_test_size: Largest number of test samples with a client's own class distribution.
 
     Raises:
@@ -74,14 +83,14 @@ def federate(
             allowed=f"at most {len(private)}, what {raw.name} leaves beside public and test data",
             next_step="Lower num_clients or public.size.",
         )
-    labels = np.array(raw.train.labels[private])
     rng = streams.numpy("data", "partition")
-    parts, moved = apply_partitioner(partitioner, labels, num_clients, rng)
-    testable = common.test.labels, np.arange(len(common.test))
+    reserved = {"test": common.held, "public": common.taken}
+    parts, moved = deal_rows(partitioner, raw.train.labels, private, num_clients, rng, reserved)
+    testable = Testable(common.pool.labels, np.arange(len(common.pool)), common.kept)
     clients = tuple(
         own(
             client_id,
-            np.sort(private[part]),
+            part,
             raw,
             testable,
             use,
@@ -91,6 +100,7 @@ def federate(
         for client_id, part in enumerate(parts)
     )
     check_batches(clients, use)
+    cut = common.test is not common.pool
     data = FederatedData(
         name=raw.name,
         train=raw.train,
@@ -102,6 +112,9 @@ def federate(
         std=common.std,
         fingerprint=fingerprint(raw, common, clients),
         repaired=moved,
+        own_test=common.pool if cut else None,
+        kept=common.kept if cut else None,
+        own_test_rows=common.held if raw.test is None else None,
     )
     _check_disjoint(data, common)
     warn_of_copies(data)

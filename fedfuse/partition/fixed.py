@@ -1,4 +1,4 @@
-"""A partition that the user brings in a file."""
+"""A partition that the user brings in a file, by rows of the training file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,19 +22,30 @@ _FORMS = "a list with one list of indices per client, or an object from client i
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Read who owns which sample from a file; no chance is involved.
+    """Read who owns which row of the training file; no chance is involved.
+
+    Rows count from 0 in the order of the training file (several files: one after the other;
+    images: as their paths sort), whatever of it becomes test or public samples. Rows that the run
+    uses as such are left out with a warning; rows that the partition does not name belong to
+    nobody.
 
     Args:
-        path: ``.json``: a list with one list of sample indices per client, or an object with the
-            client ids ("0" to "K-1") as keys. ``.npz``: one array per client, its name ending
-            in the client id, as ``numpy.savez(path, *parts)`` writes them.
+        path: ``.json``: a list with one list of rows per client, or an object with the client ids
+            ("0" to "K-1") as keys. ``.npz``: one array per client, its name ending in the client
+            id, as ``numpy.savez(path, *parts)`` writes them. ``.parquet``: columns ``client_id``
+            and ``index``, as in the ``partition.parquet`` of a run, whose training and validation
+            rows are read (``split``); which of them validate is drawn again.
     """
 
     path: str | Path
 
+    deals_rows: ClassVar[bool] = True
+    """It returns rows of the training file, not positions in what test and public leave."""
+
     def __post_init__(self) -> None:
-        ok = isinstance(self.path, (str, Path)) and Path(self.path).suffix in {".json", ".npz"}
-        require(ok, "fixed", "path", self.path, "the path of a .json or .npz file")
+        kinds = {".json", ".npz", ".parquet"}
+        ok = isinstance(self.path, (str, Path)) and Path(self.path).suffix in kinds
+        require(ok, "fixed", "path", self.path, "the path of a .json, .npz or .parquet file")
 
     def __call__(
         self,
@@ -56,6 +68,8 @@ def read_partition(path: Path) -> list[object]:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 return _by_client({name: archive[name] for name in archive.files}, path)
+        if path.suffix == ".parquet":
+            return _by_client(_columns(path), path)
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         reason = error.strerror or str(error)
@@ -68,6 +82,24 @@ def read_partition(path: Path) -> list[object]:
         return _by_client(content, path)
     kind = type(content).__name__
     raise PartitionError(f"The partition file {path} is malformed", got=kind, allowed=_FORMS)
+
+
+def _columns(path: Path) -> dict[str, object]:
+    """Return the training and validation rows of each client in a table, by its id."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    path.stat()  # says what is wrong with it in the system's words
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        if "split" in table.column_names:
+            table = table.filter(pc.is_in(table["split"], pa.array(["train", "val"])))
+        owner, rows = (np.asarray(table[name]) for name in ("client_id", "index"))
+    except (pa.ArrowException, KeyError) as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+    return {str(client): rows[owner == client] for client in np.unique(owner)}
 
 
 _ZIP = (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError)

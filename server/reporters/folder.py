@@ -24,6 +24,13 @@ FORMAT = 1
 """The layout of a run folder; a reader refuses a higher one."""
 
 
+ROWS = (
+    "row of the training file, from 0; with split=test row of the test file, or of the training "
+    "file where the data set has no test split"
+)
+"""What the column ``index`` of ``partition.parquet`` holds."""
+
+
 class RunFolder:
     """What one run leaves on disk.
 
@@ -136,10 +143,13 @@ class RunFolder:
     ) -> None:
         """Write who owns which sample: four columns of equal length.
 
+        ``partitioner=fixed`` reads the file back. Its metadata say what ``index`` counts.
+
         Args:
             client_ids: The owner.
             splits: train, val or test.
-            index: Row of the training pool (train, val) or of the test pool (test).
+            index: Row of the training file (train, val); of the test file, or of the training file
+                where the data set has no test split (test).
             labels: The sample's class.
         """
         import pyarrow as pa
@@ -152,7 +162,7 @@ class RunFolder:
                 "index": pa.array(index, pa.int64()),
                 "label": pa.array(labels, pa.int64()),
             }
-        )
+        ).replace_schema_metadata({"index": ROWS})
         with self.replacing("partition.parquet") as file:
             pq.write_table(table, file, compression="zstd")
 
@@ -212,12 +222,12 @@ class RunFolder:
 def partition_columns(data: FederatedData) -> dict[str, npt.NDArray[Any]]:
     """Return the arguments of :meth:`RunFolder.write_partition` for ``data``."""
     parts = [
-        (client.client_id, split, index, pool.labels[index])
+        (client.client_id, split, index if rows is None else rows[index], pool.labels[index])
         for client in data.clients
-        for split, index, pool in (
-            ("train", client.train, data.train),
-            ("val", client.val, data.train),
-            ("test", client.test, data.own_pool),
+        for split, index, pool, rows in (
+            ("train", client.train, data.train, data.train_rows),
+            ("val", client.val, data.train, data.train_rows),
+            ("test", client.test, data.own_pool, data.own_test_rows),
         )
     ]
     sizes = [len(index) for _, _, index, _ in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 from PIL import Image
 
 from fedfuse.data.public import HeldOut, Whole
-from fedfuse.data.raw import Decoded, RawDataset, describe
+from fedfuse.data.raw import DataWarning, Decoded, RawDataset, describe
 from fedfuse.data.sites import OwnData, Site, federate_sites
 from fedfuse.data.sources.local import local
 from fedfuse.data.sources.synthetic import synthetic
 from fedfuse.errors import DataError, ParameterError
+from fedfuse.partition import Fixed
 from fedfuse.types import Samples
+from server.reporters.folder import partition_columns
 
 CLASSES = tuple("0123456789")
 
@@ -119,6 +122,36 @@ def test_a_server_without_sites_knows_the_shapes_and_nobodys_samples(shared):
     data = federate(shared, [])
     assert (len(data.train), data.input_shape, data.num_clients) == (0, (1, 8, 8), 4)
     assert not data.class_counts().any()
+
+
+def test_a_partition_by_rows_is_of_one_sites_file(shared, sites, tmp_path):
+    parts = [list(range(120)), list(range(120, 190))]
+    (tmp_path / "p.json").write_text(json.dumps(parts))
+    fixed = Fixed(tmp_path / "p.json")
+    with pytest.raises(DataError, match="which site's file it means: got Fixed with several"):
+        federate(shared, sites, partitioner=fixed)
+    (site,) = [site for site in sites if site.raw.test is None][:1]
+    alone = Site(site.raw, (0, 1))
+    with pytest.warns(DataWarning, match="of the 190 rows .* left out, .* test samples"):
+        data = federate(shared, [alone], partitioner=fixed, num_clients=2)
+    for client, part in zip(data.clients, parts, strict=True):
+        owned = np.union1d(client.train, client.val)
+        assert set(owned) <= set(part)
+        assert len(owned) > 0.6 * len(part)
+
+
+def test_what_is_written_of_sites_are_rows_of_each_sites_own_file(shared, sites):
+    data = federate(shared, sites)
+    columns = partition_columns(data)
+    for site in sites:
+        test = site.raw.train if site.raw.test is None else site.raw.test
+        mine = np.isin(columns["client_ids"], site.client_ids)
+        for split in ("train", "val", "test"):
+            rows = columns["index"][mine & (columns["splits"] == split)]
+            pool = test if split == "test" else site.raw.train
+            used = [getattr(data.clients[i], split) for i in site.client_ids]
+            there = data.train.inputs[np.concatenate(used)]
+            np.testing.assert_array_equal(pool.inputs[rows], there)
 
 
 def test_the_partitioner_splits_a_site_among_its_clients_and_decides_nothing_else(shared, sites):

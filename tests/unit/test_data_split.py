@@ -1,3 +1,4 @@
+import json
 import warnings
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,9 @@ from fedfuse.data.raw import DataWarning, Decoded, describe
 from fedfuse.data.sources.synthetic import synthetic
 from fedfuse.data.split import federate
 from fedfuse.errors import DataError, FedfuseError, PartitionError
+from fedfuse.partition import Fixed
 from fedfuse.types import PublicSet, Samples
+from server.reporters.folder import RunFolder, partition_columns
 
 
 def deal(labels, num_clients, rng):
@@ -184,12 +187,91 @@ def test_an_unbalanced_test_pool_is_cut_to_a_balanced_one():
     assert split(nearly).test is nearly.test
 
 
-def test_the_test_pool_is_bounded_and_stays_balanced(raw):
-    data = split(raw, max_test_samples=55)
+def test_the_balanced_test_set_is_bounded_and_own_tests_are_not(raw):
+    data, whole = split(raw, max_test_samples=55), split(raw)
     assert np.bincount(data.test.labels).tolist() == [5] * 10
-    assert all(client.test.max() < 50 for client in data.clients)
+    np.testing.assert_array_equal(raw.test.inputs[data.kept], data.test.inputs)
+    for ours, theirs in zip(data.clients, whole.clients, strict=True):
+        counts = [np.bincount(raw.test.labels[c.test], minlength=10) for c in (ours, theirs)]
+        np.testing.assert_array_equal(*counts)
+        # Those that everybody is tested on anyway come first.
+        shared = np.bincount(raw.test.labels[np.intersect1d(ours.test, data.kept)], minlength=10)
+        np.testing.assert_array_equal(shared, np.minimum(counts[0], 5))
     assert split(raw, max_test_samples=200).test is raw.test
     assert data.fingerprint != split(raw).fingerprint
+
+
+def test_a_long_tail_does_not_shrink_the_own_tests():
+    # Of the rarest class one sample in five becomes a test sample: one, so six in all are balanced.
+    raw = dataset(skewed_pool([1500, 800, 400, 200, 95, 5]))
+    data = split(raw, num_clients=3, public=HeldOut(100, "natural"))
+    assert np.bincount(data.test.labels).tolist() == [1] * 6
+    for client in data.clients:
+        have = np.bincount(raw.train.labels[np.union1d(client.train, client.val)], minlength=6)
+        counts = np.bincount(data.own_pool.labels[client.test], minlength=6)
+        assert counts.sum() >= 190
+        assert (np.abs(counts - counts.sum() * have / have.sum()) < 1).all()
+        assert len(np.unique(client.test)) == len(client.test)
+    held = row_hashes(raw.train.inputs[data.own_test_rows])
+    np.testing.assert_array_equal(held, row_hashes(data.own_pool.inputs))
+    owned = np.concatenate([p for c in data.clients for p in (c.train, c.val)])
+    assert not np.intersect1d(data.own_test_rows, owned).size
+
+
+def owners(data):
+    return [np.union1d(client.train, client.val).tolist() for client in data.clients]
+
+
+@pytest.mark.parametrize("num_test", [0, 200])
+def test_a_partition_by_rows_owns_those_rows_of_the_training_file(tmp_path, num_test):
+    raw = synthetic(num_train=600, num_test=num_test, num_classes=3)
+    sites = [np.flatnonzero(raw.train.labels[:400] == site) for site in range(3)]
+    (tmp_path / "p.json").write_text(json.dumps([site.tolist() for site in sites]))
+    with pytest.warns(DataWarning, match=r"Fixed: of the 400 rows .* left out, .* public samples"):
+        data = split(raw, partitioner=Fixed(tmp_path / "p.json"), num_clients=3)
+    spare = np.concatenate([row_hashes(data.test.inputs), row_hashes(data.public.inputs)])
+    rows = row_hashes(raw.train.inputs)
+    wanted = [site[~np.isin(rows[site], spare)].tolist() for site in sites]
+    assert owners(data) == wanted
+    assert all(len(rows) > 60 for rows in wanted)
+
+
+def test_no_row_is_left_out_where_test_and_public_come_from_elsewhere(raw, tmp_path):
+    parts = [[599, 0, 17, 3, 9, 21, 33, 45, 60], list(range(100, 110)), [*range(200, 300)]]
+    np.savez(tmp_path / "p.npz", *parts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = split(
+            raw, partitioner=Fixed(tmp_path / "p.npz"), num_clients=3, public=Noise(5), batch_size=1
+        )
+    assert owners(data) == [sorted(part) for part in parts]
+
+
+def test_a_client_that_test_and_public_samples_leave_nothing_is_named(tmp_path):
+    raw = synthetic(num_train=600, num_test=0)
+    held = split(raw).own_test_rows
+    (tmp_path / "p.json").write_text(json.dumps([held[:9].tolist(), held[9:].tolist()]))
+    with pytest.raises(PartitionError, match=r"row of client 0 is a test or public.* 120 test"):
+        split(raw, partitioner=Fixed(tmp_path / "p.json"), num_clients=2)
+
+
+@pytest.mark.parametrize("num_test", [0, 200])
+def test_a_written_partition_is_read_back_to_itself(tmp_path, num_test):
+    raw = synthetic(num_train=600, num_test=num_test)
+    first = split(raw, max_test_samples=60)
+    columns = partition_columns(first)
+    folder = RunFolder(tmp_path)
+    folder.write_partition(**columns)
+    again = split(raw, max_test_samples=60, partitioner=Fixed(tmp_path / "partition.parquet"))
+    for name, column in partition_columns(again).items():
+        np.testing.assert_array_equal(column, columns[name])
+    # What is written are rows of the files, by which anybody finds the samples.
+    test = columns["splits"] == "test"
+    file = raw.train if raw.test is None else raw.test
+    for pool, which in ((raw.train, ~test), (file, test)):
+        np.testing.assert_array_equal(
+            pool.labels[columns["index"][which]], columns["labels"][which]
+        )
 
 
 def test_a_class_that_the_test_pool_lacks_is_left_out_with_a_warning():

@@ -1,0 +1,47 @@
+"""Every client's own test is answered in full, however it overlaps with the balanced one."""
+
+import numpy as np
+import pytest
+import torch
+
+from clients.evaluation import Evaluation
+from clients.samples import ModelInputs
+from fedfuse.data.public import HeldOut
+from fedfuse.data.sources.synthetic import synthetic
+from fedfuse.data.split import federate
+from fedfuse.data.tensors import gather
+from fedfuse.partition import Dirichlet, FeatureRotation
+from fedfuse.rng import Streams
+from fedfuse.select import All, PublicRounds
+from fedfuse.train.trainer import LoopTrainer, Student
+
+
+@pytest.mark.parametrize("partitioner", [Dirichlet(alpha=0.3, min_samples=9), FeatureRotation(40)])
+@pytest.mark.parametrize("limit", [None, 30])
+def test_own_accuracy_is_that_of_the_own_samples(partitioner, limit):
+    raw = synthetic(num_train=400, num_test=150, noise=0.6)
+    data = federate(
+        raw,
+        partitioner=partitioner,
+        num_clients=3,
+        public=HeldOut(20),
+        seed=0,
+        max_test_samples=limit,
+    )
+    assert (data.own_test is None) == (limit is None)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    students = [
+        Student(c.client_id, "mlp", model, torch.optim.SGD(model.parameters()))
+        for c in data.clients
+    ]
+    inputs = ModelInputs(data, PublicRounds(All(), data.public, Streams(0)))
+    for client, tested in zip(
+        data.clients, Evaluation(inputs, LoopTrainer(), 16)(students), strict=True
+    ):
+        samples, labels = gather(data.own_pool, client.test, data.mean, data.std, client.transform)
+        right = (model(samples).argmax(dim=1) == labels).numpy()
+        assert 0.05 < right.mean() < 0.95
+        assert tested.metrics["accuracy_own"] == pytest.approx(right.mean())
+        np.testing.assert_array_equal(tested.right_own, np.packbits(right))
+        assert len(tested.right_global) == (19 if limit is None else 4)
