@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from experiments.characters import any_character
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
 
 INTERRUPTED = 130
@@ -46,6 +47,7 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
         command: Words to exit code.
         argv: The words; those that the program was started with if None.
     """
+    any_character()
     # Behind everything installed, so that a user's folder called 'server' shadows nothing.
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))

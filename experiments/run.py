@@ -17,6 +17,7 @@ from experiments.console import Parser, exit_code, say, say_version
 from experiments.job import Job
 from experiments.siblings import check_siblings
 from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.paths import expand
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -145,7 +146,7 @@ def _open(cfg: DictConfig, total: int | None) -> Job:
 def _asked(lines: list[str]) -> Path | None:
     """Return the folder that ``resume=FOLDER`` names, if the command line does."""
     named = [line for line in lines if line.startswith("resume=")]
-    return Path(named[0].split("=", 1)[1]).expanduser() if named else None
+    return expand(named[0].split("=", 1)[1]) if named else None
 
 
 def go_on(path: Path, lines: list[str], hydra: Any) -> int:

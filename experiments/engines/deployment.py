@@ -36,6 +36,7 @@ from experiments.engines.processes import (
     terminable,
 )
 from fedfuse.errors import FedfuseError
+from fedfuse.paths import expand
 from server.app import ServerSetup
 from server.checkpoint import Checkpoints
 from server.reporters.folder import RunFolder
@@ -83,7 +84,7 @@ def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:
         if engine.credentials is None:
             credentials.issue(keys, [credentials.LOOPBACK], engine.num_nodes, days=30)
         else:
-            keys = Path(engine.credentials).expanduser().resolve()
+            keys = expand(engine.credentials).resolve()
             credentials.check(keys, credentials.LOOPBACK, engine.num_nodes)
         calls = stack.enter_context(_Calls(scratch / "relay"))
         processes = Processes(folder.path / LOG, environment(scratch, calls, setup.checkpoints))
@@ -155,7 +156,7 @@ def supernode(
     """Return the command that starts a SuperNode, which alone learns where its own data is."""
     config = f"partition-id={index} num-partitions={num_nodes}"
     if data is not None:
-        config += f' data-path="{Path(data).expanduser().resolve()}"'
+        config += f' data-path="{expand(data).resolve()}"'
     return [
         program("flower-supernode"),
         *("--superlink", f"{credentials.LOOPBACK}:{port}"),

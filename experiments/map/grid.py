@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments import compose
 from experiments.hints import hint, unknown_option
 from fedfuse.errors import ConfigError
+from fedfuse.paths import expand
 
 LOCAL = "local"
 PREFIX = "map."
@@ -213,7 +214,7 @@ def _listed(key: str, value: str) -> list[Any]:
 def _folder(key: str, value: str) -> Path:
     if not value.strip():
         raise ConfigError(f"{key} names no folder.", next_step=f"Write {key}=FOLDER.")
-    return Path(value).expanduser()
+    return expand(value)
 
 
 def _count(key: str, value: str) -> int | None:

@@ -134,7 +134,7 @@ class Pool:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=env,
-                text=True,
+                encoding="utf-8",
                 start_new_session=True,  # Ctrl-C reaches us alone
             )
             self._processes.append(process)

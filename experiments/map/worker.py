@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from experiments.characters import any_character
 from fedfuse.types import RoundRecord
 
 Tell = Callable[..., None]
@@ -104,6 +105,7 @@ def main() -> None:
     # Whatever a part prints goes to the log; the way back is ours alone.
     back: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    any_character()
 
     def tell(event: str, **fields: Any) -> None:
         back.write(json.dumps({"event": event, **fields}) + "\n")

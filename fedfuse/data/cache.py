@@ -29,9 +29,20 @@ DECODE_VERSION = 1
 
 
 def cache_folder() -> Path:
-    """Return the cache's folder: ``FEDFUSE_CACHE``, else ``~/.cache/fedfuse``."""
+    """Return the cache's folder: ``FEDFUSE_CACHE``, else ``~/.cache/fedfuse``.
+
+    Raises:
+        DataError: If there is no home folder, as in a container whose user has no name.
+    """
     chosen = os.environ.get("FEDFUSE_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "fedfuse"
+    try:
+        return Path(chosen or "~/.cache/fedfuse").expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            "There is no home folder to keep decoded data in",
+            got=str(error),
+            next_step="Point the environment variable FEDFUSE_CACHE at a writable folder.",
+        ) from error
 
 
 def cache_key(source: str, parameters: Mapping[str, object], files: Mapping[str, Path]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from fedfuse.errors import PartitionError, require
 from fedfuse.partition.check import validate_partition
+from fedfuse.paths import expand
 from fedfuse.types import IntArray
 
 _FORMS = "a list with one list of indices per client, or an object from client id to such a list"
@@ -63,7 +64,7 @@ class Fixed:
 
 def read_partition(path: Path) -> list[object]:
     """Return the parts in the file in order of the client id, not yet checked."""
-    path = path.expanduser()
+    path = expand(path)
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:

@@ -174,7 +174,8 @@ class RunFolder:
     def event(self, kind: str, **fields: Any) -> None:
         """Append one line to ``events.jsonl``."""
         line = json.dumps(plain({"time": now(), "event": kind, **fields}), ensure_ascii=False)
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+        events = self.path / "events.jsonl"
+        with events.open("a", encoding="utf-8", errors=_ESCAPED) as file:
             file.write(line + "\n")
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -216,7 +217,11 @@ class RunFolder:
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         with self.replacing(name) as file:
             text = json.dumps(plain(content), indent=2, ensure_ascii=False)
-            file.write_text(text + "\n", encoding="utf-8")
+            file.write_text(text + "\n", encoding="utf-8", errors=_ESCAPED)
+
+
+_ESCAPED = "backslashreplace"
+"""A byte of a file name that is no UTF-8 becomes its escape in JSON, and is read back as it was."""
 
 
 def partition_columns(data: FederatedData) -> dict[str, npt.NDArray[Any]]:

@@ -11,6 +11,7 @@ from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.images import decode_images
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.errors import DataError
+from fedfuse.paths import expand
 from fedfuse.types import Samples
 
 SUFFIXES = frozenset(
@@ -38,7 +39,7 @@ def image_folder(
     Raises:
         DataError: If the folder is missing, has no classes, or an image cannot be decoded.
     """
-    root = Path(path).expanduser()
+    root = expand(path)
     if not root.is_dir():
         raise DataError(f"No folder {root}", next_step="Set dataset.path to a folder of classes.")
     levels = [root / "train"] if (root / "train").is_dir() else [root]

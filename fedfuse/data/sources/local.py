@@ -9,6 +9,7 @@ from fedfuse.data.sources.image_folder import image_folder
 from fedfuse.data.sources.npz import npz
 from fedfuse.data.sources.parquet import parquet
 from fedfuse.errors import DataError
+from fedfuse.paths import expand
 
 
 def local(path: str | Path, image_size: int | None = None) -> RawDataset:
@@ -21,7 +22,7 @@ def local(path: str | Path, image_size: int | None = None) -> RawDataset:
     Raises:
         DataError: If there is nothing, or from the reader of its kind.
     """
-    place = Path(path).expanduser()
+    place = expand(path)
     if place.is_file():
         return npz(place)
     if not place.is_dir():

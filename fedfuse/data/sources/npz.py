@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.errors import DataError
+from fedfuse.paths import expand
 from fedfuse.types import IntArray, Samples
 
 TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"), ("x", "y"))
@@ -38,7 +39,7 @@ def npz(path: str | Path, name: str | None = None) -> RawDataset:
     Raises:
         DataError: If the file is missing, damaged or holds something else.
     """
-    file = Path(path).expanduser()
+    file = expand(path)
     if not file.is_file():
         raise DataError(f"No file {file}", next_step="Set dataset.path to an .npz file.")
     key = cache_key("npz", {}, {file.name: file})

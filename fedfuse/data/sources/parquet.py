@@ -10,6 +10,7 @@ from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.tables import decode_tables, find_columns
 from fedfuse.errors import DataError
+from fedfuse.paths import expand
 
 SPLITS = {"train": "train", "test": "test", "validation": "val", "valid": "val", "val": "val"}
 _SPLIT = re.compile(rf"({'|'.join(SPLITS)})(?:[-_.].*)?", re.IGNORECASE)
@@ -38,7 +39,7 @@ def parquet(
     Raises:
         DataError: If the folder, its files or their columns are not as described.
     """
-    root = Path(path).expanduser()
+    root = expand(path)
     splits = find_splits(root)
     where = str(root)
     columns = find_columns(_schema(splits["train"][0]), where, image_column, label_column)

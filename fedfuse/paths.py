@@ -1,0 +1,27 @@
+"""Paths as people write them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fedfuse.errors import FedfuseError
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """Return the path with its ``~`` or ``~name`` written out.
+
+    Raises:
+        FedfuseError: If nobody knows that home folder, as in a container whose user has none.
+
+    >>> expand("data/digits.npz").as_posix()
+    'data/digits.npz'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FedfuseError(
+            "There is no home folder for the '~' in a path",
+            got=str(path),
+            next_step="Write the whole path, or set the environment variable HOME.",
+        ) from error
