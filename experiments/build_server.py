@@ -159,4 +159,9 @@ def arms_of(
     method = cfg.method.name
     if combine is None or cfg.baseline == "none":
         return (method,), {method: combine}
+    if method == BASELINE:
+        raise ConfigError(
+            f"name={BASELINE} is what local training is called, beside which this method is shown",
+            next_step="Choose another name.",
+        )
     return (BASELINE, method), {BASELINE: None, method: combine}

@@ -252,6 +252,10 @@ def _translate(error: BaseException, parsed: list[Override]) -> ConfigError:
         return ConfigError(f"{key} must be {TYPE_WORDS[wanted]}, got {_shown(given[key].value())}.")
     if key in given and not isinstance(given[key].value(), dict) and "ot a subclass" in str(cause):
         return ConfigError(f"{key} holds several keys.", next_step=f"Set one: {key}.KEY=VALUE.")
+    if key and str(cause).startswith("Cannot merge"):
+        return ConfigError(
+            f"{key} holds several keys.", next_step=f"Set {key}.KEY=VALUE, or {key}={{KEY:VALUE}}."
+        )
     text = str(cause or error).strip().splitlines()[0].rstrip(".")
     return ConfigError(f"{key}: {text}" if key and key not in text else text)
 

@@ -18,6 +18,9 @@ from fedfuse.errors import ConfigError
 CUSTOM = "custom"
 """The option of a group that takes any ``_target_``."""
 
+ALIASES = {"name": "method.name"}
+"""Short words for keys: what tables call a run that has parts of the user's own."""
+
 
 def parse(lines: Iterable[str], loader: ConfigLoader, *, multirun: bool) -> list[Override]:
     """Parse the overrides.
@@ -27,7 +30,7 @@ def parse(lines: Iterable[str], loader: ConfigLoader, *, multirun: bool) -> list
     """
     parser = OverridesParser.create(config_loader=loader)
     parsed: dict[str, Override] = {}
-    for line in lines:
+    for line in map(_spelt_out, lines):
         try:
             override = parser.parse_override(line)
         except HydraException as error:
@@ -54,6 +57,12 @@ def parse(lines: Iterable[str], loader: ConfigLoader, *, multirun: bool) -> list
             )
         parsed[key] = override
     return list(parsed.values())
+
+
+def _spelt_out(line: str) -> str:
+    """Return an override with the whole key of its alias."""
+    key, equals, value = line.partition("=")
+    return f"{ALIASES[key]}={value}" if equals and key in ALIASES else line
 
 
 def name(override: Override) -> str:
@@ -138,6 +147,9 @@ def check_keys(
                 break
             else:
                 raise _unknown(override.key_or_group, parts[:depth], node, cfg, group_names)
+        else:  # the key exists; a mapping that takes any key may be given as a whole
+            if not plus and _is_open(node) and isinstance(override.value(), dict):
+                new.add(name(override))
     return new
 
 

@@ -51,9 +51,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def _dispatch(args: argparse.Namespace) -> int:
     if args.help:
+        from experiments.group_help import group_help
         from experiments.usage import usage
 
-        sys.stdout.write(usage(args.config_dir))
+        words = [word for word in args.overrides if not word.startswith("resume=")]
+        sys.stdout.write(group_help(words, args.config_dir) if words else usage(args.config_dir))
         return 0
     if args.version:
         say_version("fedfuse")

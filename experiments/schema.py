@@ -97,6 +97,17 @@ class EvaluationConfig:
 
 
 @dataclass
+class MethodConfig:
+    """What tables, folders and the arm of the federation are called."""
+
+    # Folders and the wire's headers bear it: what is allowed there (fedfuse.messages) is here.
+    name: str = _rule(
+        "a plain word of letters, digits, spaces and . _ ( ) + = , - (folders are named after it)",
+        lambda value: re.fullmatch(r"\w[\w .()+=,-]{0,99}", value) is not None,
+    )
+
+
+@dataclass
 class ExperimentConfig:
     """Everything ``fedfuse`` can be told."""
 
@@ -141,7 +152,7 @@ class ExperimentConfig:
     codec: Any = MISSING
     engine: Any = MISSING
     reporter: Any = MISSING
-    method: Any = MISSING
+    method: MethodConfig = field(default_factory=MethodConfig)
 
 
 def key_type(key: str) -> type | None:

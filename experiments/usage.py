@@ -21,6 +21,8 @@ TAIL = """
   -m, --multirun     run every combination of values written as a,b,c
   --config-dir DIR   also look for options in DIR/GROUP/OPTION.yaml
   --cfg job          print the configuration with all its keys, and stop
+  --help WORD        print what a group, an option or a key means: --help scorer,
+                     --help method=knfu, --help client, --help experiment
   --version          print the version, and stop
 
 examples:
@@ -30,6 +32,7 @@ examples:
   fedfuse method=knfu neighbours=top_k sharpen=era
   fedfuse -m experiment=k4
   fedfuse partitioner._target_=my_module.my_partitioner
+  fedfuse scorer._target_=my_module.score name=mine
   fedfuse resume=RUN_FOLDER
 """
 
@@ -41,7 +44,9 @@ def usage(config_dir: Path | None = None) -> str:
     lines = []
     for group in defaults:
         found = {file.stem for folder in folders for file in folder.glob(f"{group}/*.yaml")}
-        shown = (f"{word}*" if word == defaults[group] else word for word in sorted(found))
+        shown = (
+            f"{word}*" if word == defaults[group] else word for word in sorted(found, key=natural)
+        )
         lines += textwrap.wrap(
             ", ".join(shown),
             width=80,
@@ -50,6 +55,16 @@ def usage(config_dir: Path | None = None) -> str:
             break_long_words=False,
         )
     return HEAD + "\n".join(lines) + "\n" + TAIL
+
+
+def natural(word: str) -> list[tuple[int, str]]:
+    """Return the key that sorts k2 before k10.
+
+    >>> sorted(["k10", "guard", "k2"], key=natural)
+    ['guard', 'k2', 'k10']
+    """
+    parts = re.findall(r"\d+|\D+", word)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _read(file: Path) -> str:

@@ -63,7 +63,8 @@ class FromFlower:
         """Return one index array per client.
 
         Raises:
-            ConfigError: If flwr-datasets is not installed, or has no such class.
+            ConfigError: If flwr-datasets is not installed, has no such class, or the class needs
+                an option that is not given.
             ParameterError: If the class has no such option.
             PartitionError: If the partitioner refuses the data, or breaks a promise.
         """
@@ -118,6 +119,18 @@ class FromFlower:
         }
         arguments = {name: value for name, value in filled.items() if name in known}
         arguments |= {name: _plain(name, value) for name, value in self.options.items()}
+        needed = [
+            name
+            for name, parameter in inspect.signature(kind).parameters.items()
+            if parameter.default is parameter.empty and name not in arguments
+        ]
+        if needed:
+            raise ConfigError(
+                f"Flower's {kind.__name__} needs the option{'s' * (len(needed) > 1)} "
+                f"{', '.join(needed)}",
+                got=f"options {dict(self.options)}",
+                next_step=f"Set partitioner.options.{needed[0]}=VALUE.",
+            )
         return kind(**arguments)
 
 
