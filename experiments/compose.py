@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments import overrides as typed
 from experiments.instantiate import instantiate
+from experiments.keys import check_keys_are_read
 from experiments.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
 from experiments.usage import CONF
 from fedfuse.errors import ConfigError
@@ -179,6 +180,7 @@ def _check_one(
         OmegaConf.resolve(tree)
     except OmegaConfBaseException as error:
         raise _translate(error, parsed) from error
+    check_keys_are_read(tree)
     validate(tree)
     return cfg
 

@@ -1,17 +1,23 @@
-"""``fedfuse resume=FOLDER``: go on with a run, or a sweep, that was broken off."""
+"""``fedfuse resume=FOLDER``: go on with a run that was broken off."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments import compose
-from experiments.trusted import check_targets, read_config, targets
+from experiments import overrides as typed
+from experiments.identity import May, declared, identity, legacy_identity
+from experiments.keys import check_keys_are_read, engine_options
+from experiments.schema import ExperimentConfig, validate
+from experiments.trusted import MALFORMED, check_reach, check_targets, read_config
 from fedfuse.errors import ConfigError
 from server.checkpoint import Checkpoints
 
@@ -19,18 +25,10 @@ KEY = "resume"
 CHECKPOINTS = "checkpoint"
 """The folder of a run's checkpoints, within the run folder."""
 
-FREE = frozenset({"engine", "checkpoint", "server", "reporter"})
-"""Top-level keys that results do not depend on."""
-
-
-def identity(cfg: DictConfig, data_fingerprint: str) -> str:
-    """Return a hash of everything that results depend on."""
-    values: Any = OmegaConf.to_container(cfg, resolve=True)
-    kept = {name: value for name, value in values.items() if name not in FREE}
-    for name in ("device", "state"):
-        kept["client"].pop(name)
-    text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+ALLOWED = (
+    "engine, engine.*, checkpoint.*, reporter, reporter.*, client.state, server.fail_fast, and "
+    "where the same data lies now (dataset.path, ...)"
+)
 
 
 def checkpoints(cfg: DictConfig, folder: Path, data_fingerprint: str) -> Checkpoints | None:
@@ -38,100 +36,140 @@ def checkpoints(cfg: DictConfig, folder: Path, data_fingerprint: str) -> Checkpo
     if cfg.checkpoint.every == 0:
         return None
     return Checkpoints(
-        (folder / CHECKPOINTS).resolve(),
+        folder.resolve() / CHECKPOINTS,
         every=cfg.checkpoint.every,
         keep=cfg.checkpoint.keep,
         identity=identity(cfg, data_fingerprint),
+        legacy=legacy_identity(cfg, data_fingerprint),
     )
 
 
-def configuration(folder: Path, lines: list[str], hydra: Hydra) -> DictConfig:
+def configuration(
+    folder: Path, record: Mapping[str, Any], lines: list[str], hydra: Hydra
+) -> DictConfig:
     """Return the configuration that a run was begun with, on the engine that is asked for now.
 
     Args:
-        folder: The run folder.
-        lines: The command line: ``resume=FOLDER``, and where to run it.
+        folder: The run folder, which this process holds.
+        record: Its ``run.json``, read since it is held.
+        lines: The command line: ``resume=FOLDER``, where to run it, and what of a stranger's
+            folder is trusted.
         hydra: Composes the engine's options.
 
     Raises:
-        ConfigError: If this is no run that can go on, or the command line changes what it is.
+        ConfigError: If this is no run that can go on, the command line changes what it is, or its
+            configuration names what is not allowed unasked.
     """
-    status = _status(folder)
-    if status == "finished":
+    if record["status"] == "finished":
         raise ConfigError(f"the run in '{folder}' has finished; there is nothing to resume.")
+    if not (folder / "config.yaml").exists():
+        raise ConfigError(
+            f"'{folder}' was broken off before its configuration was written.",
+            next_step="Start it anew in another folder.",
+        )
+    config, source = read_config(folder), folder / "config.yaml"
     others = [line for line in lines if not line.startswith(f"{KEY}=")]
-    cfg = OmegaConf.create(trusted_config(folder, others))
-    others = [line for line in others if not is_target(line)]
-    for line in others:
-        key = line.lstrip("+~").split("=", 1)[0]
-        if key.split(".")[0] not in ("engine", "checkpoint") and key != "client.state":
+    given = typed.parse(others, hydra.config_loader, multirun=False)
+    changes = [item for item in given if _at(config, item.key_or_group) != item.value()]
+    for item in changes:
+        if item.is_delete() or not _may_change(typed.name(item)):
             raise ConfigError(
-                f"a resumed run keeps its configuration, so '{line}' cannot be set",
-                allowed="engine, engine.*, checkpoint.* and client.state",
+                f"a resumed run keeps its configuration, so '{item.input_line}' cannot be set",
+                allowed=ALLOWED,
                 next_step="Start a new run for another configuration.",
             )
-    _, configs = compose.check(hydra, others, multirun=False)
-    now = configs[0]
-    missing = sorted({str(key) for key in now} - {"hydra"} - {str(key) for key in cfg})
-    if not isinstance(cfg, DictConfig) or missing:
-        raise ConfigError(
-            f"the run in '{folder}' was begun with another version of fedfuse",
-            got=f"a configuration without {', '.join(missing)}",
-            next_step="Resume it with that version (run.json names it).",
-        )
-    keys = {line.lstrip("+~").split("=", 1)[0] for line in others}
-    if any(key.split(".")[0] == "engine" for key in keys):
-        cfg.engine = now.engine
-    for key in keys:
-        if key.split(".")[0] != "engine":
-            OmegaConf.update(cfg, key, OmegaConf.select(now, key))
+    named = {typed.name(item): item for item in given}
+    own = [str(item.value()) for key, item in named.items() if key.endswith("._target_")]
+    check_targets(config, source, own)
+    try:
+        changed = _changed(config, changes, hydra)
+        check_reach(changed, source, named)
+    except MALFORMED as error:
+        raise _other_version(folder, f"{type(error).__name__}: {error}") from error
+    cfg = typed_config(changed, folder)
     if cfg.checkpoint.every == 0 and not (folder / CHECKPOINTS).is_dir():
         raise ConfigError(
             f"the run in '{folder}' wrote no checkpoints (checkpoint.every=0).",
             next_step="Start it anew.",
         )
+    compose.check_parts(cfg)
     return cfg
 
 
-def trusted_config(folder: Path, lines: list[str]) -> dict[str, Any]:
-    """Return the configuration in a run folder, whoever wrote it.
+def _may_change(key: str) -> bool:
+    """Tell whether the command line may say something new about a key."""
+    return key == "engine" or declared(key) in (May.CHANGE, May.MOVE)
 
-    Raises:
-        ConfigError: If it cannot be read, or names code that neither fedfuse ships nor the
-            command line names again (``GROUP._target_=module.function``).
-    """
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise ConfigError(
-            f"'{folder}' was broken off before its configuration was written.",
-            next_step="Start it anew in another folder.",
-        )
-    config = read_config(path)
-    named = dict(line.lstrip("+").split("=", 1) for line in lines if is_target(line))
-    here = {f"{where}._target_": target for where, target in targets(config)}
-    for key, target in named.items():
-        if here.get(key) != target:
-            raise ConfigError(
-                f"a resumed run keeps its configuration, so '{key}={target}' cannot be set",
-                got=f"{key}={here.get(key)} in {path}",
-            )
-    check_targets(config, path, own=named.values())
+
+def _at(config: Any, key: str) -> Any:
+    """Return the value of a dotted key; an object equal to nothing if there is none."""
+    for word in key.split("."):
+        if isinstance(config, list) and word.isdigit() and int(word) < len(config):
+            config = config[int(word)]
+        elif isinstance(config, Mapping) and word in config:
+            config = config[word]
+        else:
+            return object()
     return config
 
 
-def is_target(line: str) -> bool:
-    """Tell whether an override names code."""
-    return line.split("=", 1)[0].endswith("._target_")
+def _changed(config: Mapping[str, Any], changes: Sequence[Override], hydra: Hydra) -> Any:
+    """Return a configuration with what the command line changes, all as plain values."""
+    result: Any = deepcopy(config)
+    keys = {typed.name(item): item for item in changes}
+    moved = {key for key in keys if declared(key) is May.MOVE}
+    tops = {key.split(".")[0] for key in keys}
+    before = dict(result["engine"])
+    lines = [str(item.input_line) for key, item in keys.items() if key not in moved]
+    if "engine" in tops and "engine" not in keys and before.get("name") in engine_options():
+        lines.append(f"engine={before['name']}")
+    _, [composed] = compose.check(hydra, lines, multirun=False)
+    now: Any = OmegaConf.to_container(
+        OmegaConf.masked_copy(composed, ["engine", "reporter", "checkpoint", "client", "server"]),
+        resolve=True,
+    )
+    if "engine" in tops:
+        same = now["engine"]["name"] == before.get("name")
+        kept = {key: value for key, value in before.items() if f"engine.{key}" not in keys}
+        result["engine"] = {**now["engine"], **(kept if same else {})}
+    else:  # keys that are newer than the run
+        result["engine"] = {**engine_options().get(str(before.get("name")), {}), **before}
+    if "reporter" in tops:
+        result["reporter"] = now["reporter"]
+    for key, item in keys.items():
+        if key.split(".")[0] not in ("engine", "reporter"):
+            *owner, last = key.split(".")
+            value = item.value() if key in moved else _at(now, key)
+            _at(result, ".".join(owner))[last] = value
+    return result
 
 
-def _status(folder: Path) -> str:
-    if not folder.is_dir():
-        raise ConfigError(f"there is no run folder '{folder}'.")
+def typed_config(config: Mapping[str, Any], folder: Path) -> DictConfig:
+    """Return plain values as a run's configuration, every key known and of its type.
+
+    Raises:
+        ConfigError: If a key is missing, unknown or out of its range.
+    """
+    missing = sorted(set(ExperimentConfig.__dataclass_fields__) - set(config))
+    if missing:
+        raise _other_version(folder, f"a configuration without {', '.join(missing)}")
+    check_keys_are_read(config)
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return str(record["status"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"'{folder}' is not the folder of a run that can go on.",
-            next_step="Name the folder that the run printed; it holds a run.json.",
-        ) from error
+        cfg = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), dict(config))
+        missing = sorted(OmegaConf.missing_keys(cfg))
+    except OmegaConfBaseException as error:
+        words = str(error).splitlines()[0]
+        raise ConfigError(f"the configuration in '{folder}' is not valid", got=words) from error
+    if missing:
+        raise _other_version(folder, f"a configuration without {', '.join(missing)}")
+    assert isinstance(cfg, DictConfig)
+    validate(cfg)
+    return cfg
+
+
+def _other_version(folder: Path, got: str) -> ConfigError:
+    return ConfigError(
+        f"the run in '{folder}' was begun with another version of fedfuse",
+        got=got,
+        next_step="Resume it with that version (run.json names it).",
+    )

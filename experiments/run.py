@@ -156,11 +156,17 @@ def go_on(path: Path, lines: list[str], hydra: Any) -> int:
     from experiments.resume import configuration
     from server.reporters.folder import RunFolder
 
-    cfg = configuration(path, lines, hydra)
     folder = RunFolder(path)
-    folder.reopen()
+    record = folder.take()
+    try:
+        cfg = configuration(path, record, lines, hydra)
+        folder.reopen()
+    except BaseException:
+        folder.release()
+        raise
     shared = path.resolve().parent / ".baselines"
-    begun = Job(cfg, folder, shared if shared.is_dir() else None, folder.overrides())
+    here = shared.is_dir() and not shared.is_symlink()
+    begun = Job(cfg, folder, shared if here else None, folder.overrides())
     return _watched(begun, _perform)
 
 

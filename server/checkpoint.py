@@ -3,9 +3,10 @@
 A checkpoint is a folder that appears whole or not at all: it is written under another name, every
 file is forced to disk, a manifest with the hash of each file is the last of them, and only then is
 the folder renamed. The rounds' records lie beside the checkpoints, one file a round, because they
-never change; the manifest holds their hashes too. Random numbers need no saving: every stream is
-derived from seed, client, purpose and round. Everything is safetensors or JSON; nothing that is
-read can run code.
+never change; the manifest holds their hashes too. Hashes tell damage, not who wrote it, so nothing
+outside of the run folder is opened, whatever links are in it (:mod:`fedfuse.inside`). Random
+numbers need no saving: every stream is derived from seed, client, purpose and round. Everything is
+safetensors or JSON; nothing that is read can run code.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from fedfuse import inside
 from fedfuse.errors import FedfuseError
 from fedfuse.types import RoundRecord
 from server import records
@@ -65,13 +67,16 @@ class Checkpoints:
         folder: Where they lie.
         every: Rounds from one to the next.
         keep: How many are kept; two, so that there is one left if the last is damaged.
-        identity: Hash of everything that results depend on; a checkpoint of another is refused.
+        identity: Everything that results depend on, by its dotted key; a checkpoint of another
+            is refused by naming the keys.
+        legacy: The one hash of it that older checkpoints hold instead.
     """
 
     folder: Path
     every: int
     keep: int
-    identity: str
+    identity: Mapping[str, str]
+    legacy: str = ""
 
     def due(self, round_: int, last: int) -> bool:
         """Tell whether a checkpoint follows a round."""
@@ -83,10 +88,9 @@ class Checkpoints:
         Raises:
             FedfuseError: If the disk is full, or refuses.
         """
-        path = self._round(arm, record.round)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, records.dump(record))
+            with self._opened(ROUNDS) as rounds:
+                _write(rounds, f"{arm}-{record.round:06d}.safetensors", records.dump(record))
         except OSError as error:
             raise self._unwritten(error) from error
 
@@ -104,38 +108,36 @@ class Checkpoints:
         Raises:
             FedfuseError: If the disk is full, or refuses; the last checkpoint is as it was.
         """
-        new = self.folder / NEW
         try:
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(parents=True)
-            files = {}
-            for number, content in enumerate(clients):
-                name = f"clients-{number}.safetensors"
-                files[name] = _write(new / name, content)
-            flat = {name: value.cpu().contiguous().clone() for name, value in memory.items()}
-            files[SERVER] = _write(new / SERVER, save(flat))
-            kept = sorted((self.folder / ROUNDS).glob("*.safetensors"))
-            rounds = {path.name: _digest(path.read_bytes()) for path in kept}
-            manifest = {
-                "format": FORMAT,
-                "identity": self.identity,
-                "arm": arm,
-                "round": round_,
-                "files": files,
-                "rounds": rounds,
-            }
-            manifest["digest"] = _digest(json.dumps(manifest, sort_keys=True).encode())
-            _write(new / MANIFEST, json.dumps(manifest, indent=1).encode())
-            _sync(new)
-            _sync(self.folder / ROUNDS)
-            numbers = self._numbers()
-            new.rename(self.folder / f"{(numbers[-1] if numbers else 0) + 1:06d}")
-            _sync(self.folder)
+            self._remove(NEW)
+            with self._opened() as folder, self._opened(NEW) as new, self._opened(ROUNDS) as rounds:
+                files = {}
+                for number, content in enumerate(clients):
+                    name = f"clients-{number}.safetensors"
+                    files[name] = _write(new, name, content)
+                flat = {name: value.cpu().contiguous().clone() for name, value in memory.items()}
+                files[SERVER] = _write(new, SERVER, save(flat))
+                manifest = {
+                    "format": FORMAT,
+                    "identity": dict(self.identity),
+                    "arm": arm,
+                    "round": round_,
+                    "files": files,
+                    "rounds": {name: _digest(self._read(ROUNDS, name)) for name in self._kept()},
+                }
+                manifest["digest"] = _digest(json.dumps(manifest, sort_keys=True).encode())
+                _write(new, MANIFEST, json.dumps(manifest, indent=1).encode())
+                os.fsync(new)
+                os.fsync(rounds)
+                numbers = self._numbers()
+                number = (numbers[-1] if numbers else 0) + 1
+                os.rename(NEW, f"{number:06d}", src_dir_fd=folder, dst_dir_fd=folder)
+                os.fsync(folder)
         except OSError as error:
-            shutil.rmtree(new, ignore_errors=True)
+            self._remove(NEW)
             raise self._unwritten(error) from error
         for number in self._numbers()[: -self.keep]:
-            shutil.rmtree(self.folder / f"{number:06d}", ignore_errors=True)
+            self._remove(f"{number:06d}")
 
     def latest(self) -> Saved | None:
         """Return the last checkpoint that is whole; None if no round was ever finished.
@@ -149,15 +151,15 @@ class Checkpoints:
         numbers = self._numbers()
         why = ""
         for number in reversed(numbers):
-            path = self.folder / f"{number:06d}"
+            name = f"{number:06d}"
             try:
-                return self._read(path)
+                return self._saved(name)
             except (TornError, OSError, *_MALFORMED) as error:
-                why = f"{path.name}: {error}"
+                why = f"{name}: {error}"
                 if number != numbers[0]:
-                    shutil.rmtree(path, ignore_errors=True)
+                    self._remove(name)
         if not numbers:
-            shutil.rmtree(self.folder / ROUNDS, ignore_errors=True)
+            self._remove(ROUNDS)
             return None
         raise FedfuseError(
             f"No checkpoint in '{self.folder}' is whole",
@@ -167,22 +169,17 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all of them; the run has finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
 
-    def _read(self, path: Path) -> Saved:
-        manifest = _manifest(path / MANIFEST)
-        if manifest["identity"] != self.identity:
-            raise FedfuseError(
-                f"The checkpoint in '{self.folder}' belongs to another run",
-                got="another configuration, or other data",
-                next_step="Resume with the data and the config.yaml that the run began with.",
-            )
+    def _saved(self, number: str) -> Saved:
+        manifest = _manifest(self._read(number, MANIFEST), self.folder / number)
+        self._check_identity(manifest["identity"])
         contents = {
-            name: _checked(path / name, digest) for name, digest in manifest["files"].items()
+            name: self._checked(digest, number, name) for name, digest in manifest["files"].items()
         }
         loaded: dict[str, list[RoundRecord]] = {}
         for name, digest in sorted(manifest["rounds"].items()):
-            content = _checked(self.folder / ROUNDS / name, digest)
+            content = self._checked(digest, ROUNDS, name)
             loaded.setdefault(name.rsplit("-", 1)[0], []).append(records.load(content))
         memory = load(contents.pop(SERVER))
         clients: dict[int, dict[str, Tensor]] = {}
@@ -191,18 +188,54 @@ class Checkpoints:
                 client_id, _, rest = name.partition("/")
                 clients.setdefault(int(client_id), {})[rest] = value
         # Only now is it known to be whole.
-        for path in (self.folder / ROUNDS).iterdir():
-            if path.name not in manifest["rounds"]:  # of a round that was not saved any more
-                path.unlink()
+        for name in self._kept():
+            if name not in manifest["rounds"]:  # of a round that was not saved any more
+                self._remove(ROUNDS, name)
         return Saved(manifest["arm"], manifest["round"], loaded, clients, memory)
 
-    def _numbers(self) -> list[int]:
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+    def _check_identity(self, saved: str | dict[str, str]) -> None:
+        """Raise unless what results depend on is as it was."""
+        if isinstance(saved, str):  # written before the keys had names in it
+            changed = [] if saved == self.legacy else ["something that results depend on"]
+        else:
+            keys = sorted(saved.keys() | self.identity.keys())
+            changed = [key for key in keys if saved.get(key) != self.identity.get(key)]
+        if not changed:
+            return
+        names = ", ".join(_line(key) for key in changed[:5]) + (", ..." if changed[5:] else "")
+        before = {} if isinstance(saved, str) else {"allowed": _value(saved, changed[0])}
+        raise FedfuseError(
+            f"The checkpoint in '{self.folder}' belongs to another run: {names} changed since, "
+            "and results depend on it",
+            got=_value(self.identity, changed[0]) if before else None,
+            **before,
+            next_step="Resume with the data and the config.yaml that the run began with.",
+        )
 
-    def _round(self, arm: str, round_: int) -> Path:
-        return self.folder / ROUNDS / f"{arm}-{round_:06d}.safetensors"
+    def _opened(self, *names: str) -> AbstractContextManager[int]:
+        return inside.opened(self.folder.parent, self.folder.name, *names, make=True)
+
+    def _read(self, *names: str) -> bytes:
+        return inside.read(self.folder.parent, self.folder.name, *names)
+
+    def _checked(self, digest: str, *names: str) -> bytes:
+        content = self._read(*names)
+        if _digest(content) != digest:
+            raise TornError(f"{names[-1]} has another hash than the manifest says")
+        return content
+
+    def _remove(self, *names: str) -> None:
+        with suppress(OSError):
+            inside.remove(self.folder.parent, self.folder.name, *names)
+
+    def _kept(self) -> list[str]:
+        """Return the files of rounds."""
+        found = inside.listed(self.folder.parent, self.folder.name, ROUNDS)
+        return [name for name in found if name.endswith(".safetensors")]
+
+    def _numbers(self) -> list[int]:
+        found = inside.listed(self.folder.parent, self.folder.name)
+        return sorted(int(name) for name in found if re.fullmatch(r"[0-9]{6,18}", name))
 
     def _unwritten(self, error: OSError) -> FedfuseError:
         return FedfuseError(
@@ -213,10 +246,10 @@ class Checkpoints:
         )
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(content: bytes, folder: Path) -> dict[str, Any]:
     """Return a manifest that is whole."""
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(content)
         digest = manifest.pop("digest")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise TornError(f"{MANIFEST} cannot be read") from error
@@ -226,7 +259,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise TornError(f"{MANIFEST} has no format")
     if manifest["format"] > FORMAT:
         raise FedfuseError(
-            f"The checkpoint '{path.parent}' was written by a newer version of fedfuse",
+            f"The checkpoint '{folder}' was written by a newer version of fedfuse",
             got=f"format {manifest['format']}",
             allowed=f"at most {FORMAT}",
             next_step="Resume with that version.",
@@ -237,10 +270,13 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 def _check_shape(manifest: dict[str, Any]) -> None:
     """Raise unless a manifest has the right fields; its hash says nothing about who wrote it."""
-    kinds = {"identity": str, "arm": str, "round": int, "files": dict, "rounds": dict}
+    kinds = {"arm": str, "round": int, "files": dict, "rounds": dict}
     for name, kind in kinds.items():
         if type(manifest.get(name)) is not kind:
             raise TornError(f"{MANIFEST} has no '{name}' that could be used")
+    identity = manifest.get("identity")
+    if not isinstance(identity, str | dict):
+        raise TornError(f"{MANIFEST} has no 'identity' that could be used")
     for name in (*manifest["files"], *manifest["rounds"]):
         # A name with a folder in it could lead anywhere, /dev/zero included.
         if not _PLAIN.fullmatch(name):
@@ -256,30 +292,24 @@ _MALFORMED = (
 """What reading something else than a checkpoint raises, if its hashes are right."""
 
 
-def _checked(path: Path, digest: str) -> bytes:
-    content = path.read_bytes()
-    if _digest(content) != digest:
-        raise TornError(f"{path.name} has another hash than the manifest says")
-    return content
-
-
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _write(path: Path, content: bytes) -> str:
-    """Write a file, force it to disk, and return its hash."""
-    with path.open("wb") as file:
+def _write(folder: int, name: str, content: bytes) -> str:
+    """Write a file into an open folder, force it to disk, and return its hash."""
+    with os.fdopen(inside.create(folder, name), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     return _digest(content)
 
 
-def _sync(folder: Path) -> None:
-    """Force a folder's entries to disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _value(values: Mapping[str, str], key: str) -> str:
+    """Return a key and its value for a message."""
+    return f"{_line(key)}={_line(values.get(key, '(not there)'))}"
+
+
+def _line(text: object) -> str:
+    """Return what somebody wrote as one short line that moves no terminal."""
+    return "".join(char if char.isprintable() else "?" for char in str(text)[:200])

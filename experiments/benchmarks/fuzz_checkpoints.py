@@ -24,7 +24,7 @@ from fedfuse.errors import FedfuseError
 from fedfuse.types import MetricRow, RoundRecord
 from server.checkpoint import MANIFEST, ROUNDS, SERVER, Checkpoints, _digest
 
-IDENTITY = "me"
+IDENTITY = {"seed": "0"}
 ROUNDS_DONE = 3
 STRANGERS = ("model/x", "x", "optimizer/main/99/exp_avg", "optimizer/main/x/step", "optimizer/a/0")
 optimiser = partial(torch.optim.Adam, lr=0.1, fused=True)

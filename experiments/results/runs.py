@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.results.arms import Arm, Array, read_arm
+from experiments.trusted import MALFORMED, read_config
 from fedfuse.errors import ConfigError
-from server.reporters.folder import FORMAT
+from server.reporters.folder import FORMAT, read_json
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,14 @@ def read_run(path: Path) -> Run:
     Raises:
         ConfigError: If it is no run folder, was written by a newer fedfuse, or is damaged.
     """
-    import yaml
-
+    for name in ("run.json", "config.yaml"):
+        if not (path / name).is_file():
+            raise ConfigError(
+                f"'{path}' is no run folder: {name} is missing",
+                next_step="Name the folder that fedfuse printed at the end of a run or of a sweep.",
+            )
     try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        record = read_json(path, "run.json")
         version = record.get("format", 1)
         if not isinstance(version, int) or version > FORMAT:
             raise ConfigError(
@@ -138,21 +142,15 @@ def read_run(path: Path) -> Run:
                 allowed=f"format {FORMAT} or older",
                 next_step="Read it with the version that run.json names, or update fedfuse.",
             )
-        text = (path / "config.yaml").read_text(encoding="utf-8")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        config = yaml.load(text, loader)  # noqa: S506 - a safe loader, the one written in C
+        config = read_config(path)
         summary_file = path / "summary.json"
-        summary = (
-            json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.exists() else {}
-        )
-        int(record["seed"]), config["method"]["name"]
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"'{path}' is no run folder: {Path(str(error.filename)).name} is missing",
-            next_step="Name the folder that fedfuse printed at the end of a run or of a sweep.",
-        ) from None
-    except (ValueError, KeyError, TypeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"the run folder '{path}' is damaged", got=f"{type(error).__name__}: {error}"
-        ) from error
+        summary = read_json(path, "summary.json") if summary_file.exists() else {}
+        int(record["seed"]), str(config["method"]["name"])
+    except (OSError, *MALFORMED) as error:
+        raise _damaged(path, error) from error
     return Run(path, record, config, summary)
+
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return ConfigError(f"the run folder '{path}' is damaged", got=words)

@@ -174,6 +174,7 @@ class _Weights:
         self._shape = shape
         self._rounds: list[int] = []
         self._spool = folder.path / ".weights.f32"
+        self._spool.unlink(missing_ok=True)  # of a run that was broken off
         self._file: BinaryIO = self._spool.open("wb")
 
     def add(self, round_: int, weights: np.ndarray[Any, np.dtype[np.float32]]) -> None:

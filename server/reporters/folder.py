@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedfuse import inside
 from fedfuse.errors import FedfuseError
 from fedfuse.types import FederatedData
 
 FORMAT = 1
 """The layout of a run folder; a reader refuses a higher one."""
+
+LARGEST = 2**26
+"""Bytes of a JSON file in a run folder that are believed; a thousand clients come to some 2^22."""
 
 
 ROWS = (
@@ -78,36 +82,78 @@ class RunFolder:
             ) from error
         self._write_record()
 
-    def reopen(self) -> None:
-        """Go on with a run that was broken off; nothing that it wrote is lost.
+    def take(self) -> Mapping[str, Any]:
+        """Hold a run that was begun, and return its ``run.json`` as it is from now on.
+
+        Nothing is written. Only who holds the folder knows how the run stands: before, another
+        process may still bring it to its end.
 
         Raises:
-            FedfuseError: If it is still running, or cannot be read.
+            FedfuseError: If it is no run folder, its run is still running, or something in it
+                leads elsewhere.
+        """
+        if not self.path.is_dir():
+            raise FedfuseError(f"there is no run folder '{self.path}'.")
+        try:
+            self._lock()
+            inside.check_plain(self.path)
+            self._record = read_json(self.path, "run.json")
+            str(self._record["status"])
+        except (OSError, ValueError, KeyError) as error:
+            self.release()
+            raise FedfuseError(
+                f"'{self.path}' is not the folder of a run that can go on.",
+                next_step="Name the folder that the run printed; it holds a run.json.",
+            ) from error
+        except FedfuseError:
+            self.release()
+            raise
+        return self._record
+
+    def reopen(self) -> None:
+        """Go on with a run that was broken off and is held; nothing that it wrote is lost.
+
+        Raises:
+            FedfuseError: If the folder cannot be written.
         """
         self._begun = monotonic()
-        self._lock()
-        self._record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        before = self._record.get("resumed")
         self._record.pop("error", None)
         self._record["status"] = "running"
-        self._record["resumed"] = [*self._record.get("resumed", []), now()]
+        self._record["resumed"] = [*(before if isinstance(before, list) else []), now()]
         self.resumed = True
         events = self.path / "events.jsonl"
-        if events.exists() and not events.read_bytes().endswith(b"\n"):
-            with events.open("a", encoding="utf-8") as file:
-                file.write("\n")  # the last line was torn
-        self._write_record()
-        self.event("resume")
+        try:
+            if events.exists() and not events.read_bytes().endswith(b"\n"):
+                with events.open("a", encoding="utf-8") as file:
+                    file.write("\n")  # the last line was torn
+            self._write_record()
+            self.event("resume")
+        except OSError as error:
+            self.release()
+            raise FedfuseError(
+                f"the run folder '{self.path}' cannot be written: {error.strerror}.",
+                next_step="Make it writable, or copy it to where you may write.",
+            ) from error
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def overrides(self) -> list[str]:
         """Return the command line that began the run."""
-        return [str(line) for line in self._record.get("overrides", [])]
+        lines = self._record.get("overrides", [])
+        return [str(line) for line in lines] if isinstance(lines, list) else []
 
     def told(self) -> set[tuple[str, int]]:
         """Return the rounds, as arm and number, that the events tell of already."""
         told = set()
-        if self.resumed:
-            for line in (self.path / "events.jsonl").read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError, KeyError):
+        if self.resumed and (self.path / "events.jsonl").exists():
+            text = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace")
+            for line in text.splitlines():
+                with suppress(ValueError, KeyError, TypeError, RecursionError):
                     event = json.loads(line)
                     if event["event"] == "round":
                         told.add((event["arm"], event["round"]))
@@ -119,6 +165,7 @@ class RunFolder:
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self.release()
             raise FedfuseError(
                 f"the run in '{self.path}' is still running.",
                 next_step="Wait for it, or end it first.",
@@ -197,6 +244,7 @@ class RunFolder:
     def replacing(self, name: str) -> Iterator[Path]:
         """Yield a temporary path that becomes ``name`` when the block succeeds."""
         temporary = self.path / f".{name}.tmp"
+        temporary.unlink(missing_ok=True)  # what was left there may be a link
         try:
             yield temporary
             temporary.replace(self.path / name)
@@ -207,9 +255,7 @@ class RunFolder:
         seconds = round(monotonic() - self._begun, 3)
         self.record(status=status, seconds=seconds, **fields)
         self.event(status, seconds=seconds, **fields)
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        self.release()
 
     def _write_record(self) -> None:
         self._write_json("run.json", self._record)
@@ -222,6 +268,23 @@ class RunFolder:
 
 _ESCAPED = "backslashreplace"
 """A byte of a file name that is no UTF-8 becomes its escape in JSON, and is read back as it was."""
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Return a JSON file of a run folder that anybody may have written.
+
+    Raises:
+        ValueError: If it holds no JSON object, or is larger or deeper than any that was written.
+        FedfuseError: If a link leads to it.
+        OSError: If it cannot be read.
+    """
+    try:
+        found = json.loads(inside.read(folder, name, most=LARGEST))
+    except RecursionError as error:
+        raise ValueError(f"{name} is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} holds no object")
+    return found
 
 
 def partition_columns(data: FederatedData) -> dict[str, npt.NDArray[Any]]:

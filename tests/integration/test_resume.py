@@ -155,10 +155,10 @@ def test_a_full_disk_stops_a_run_whose_checkpoints_are_written_behind_it(
     folder = tmp_path / "run"
     real = checkpoint._write
 
-    def full(path: Path, content: bytes) -> str:
-        if path.name == checkpoint.SERVER and "000003" in str(list(folder.glob("checkpoint/*"))):
+    def full(where: int, name: str, content: bytes) -> str:
+        if name == checkpoint.SERVER and "000003" in str(list(folder.glob("checkpoint/*"))):
             raise OSError(28, "No space left on device")
-        return real(path, content)
+        return real(where, name, content)
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, "_write", full)

@@ -30,7 +30,7 @@ def made(round_: int) -> RoundRecord:
 
 @pytest.fixture
 def kept(tmp_path):
-    return Checkpoints(tmp_path / "checkpoint", every=1, keep=2, identity="me")
+    return Checkpoints(tmp_path / "checkpoint", every=1, keep=2, identity={"seed": "0"})
 
 
 def fill(kept: Checkpoints, rounds: int) -> None:
@@ -78,7 +78,7 @@ def test_a_damaged_one_is_skipped_for_the_one_before(kept, name, how):
     saved = kept.latest()
     assert saved.round == 2
     assert [record.round for record in saved.records["knfu"]] == [1, 2]
-    fill_on = Checkpoints(kept.folder, 1, 2, "me")
+    fill_on = Checkpoints(kept.folder, 1, 2, {"seed": "0"})
     fill_on.note("knfu", made(3))
     fill_on.save("knfu", 3, [], {})
     assert [record.round for record in fill_on.latest().records["knfu"]] == [1, 2, 3]
@@ -95,7 +95,7 @@ def test_if_none_is_whole_nothing_is_made_up(kept):
 def test_anothers_and_a_newer_one_are_refused(kept):
     fill(kept, 2)
     with pytest.raises(FedfuseError, match="another run"):
-        replace(kept, identity="you").latest()
+        replace(kept, identity={"seed": "1"}).latest()
     path = kept.folder / "000002" / "manifest.json"
     manifest = json.loads(path.read_bytes())
     manifest.pop("digest")

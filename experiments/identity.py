@@ -1,0 +1,138 @@
+"""Which keys of a run may change when it is resumed, declared one by one; every other is fixed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+FINGERPRINT = "(the data)"
+"""Where the hash of the data stands among the keys."""
+
+
+class May(StrEnum):
+    """What may become of a key when a run goes on."""
+
+    CHANGE = "change"
+    """Results do not depend on it."""
+    MOVE = "move"
+    """It says where data lies: free as long as the data there has the same hash."""
+    STAY = "stay"
+    """Results depend on it."""
+
+
+DECLARED: Mapping[str, May] = {
+    "engine.name": May.CHANGE,
+    "engine.num_nodes": May.CHANGE,
+    "engine.cpus_per_node": May.CHANGE,
+    "engine.gpus_per_node": May.CHANGE,  # the device that clients get by it is compared
+    "engine.address": May.CHANGE,
+    "engine.port": May.CHANGE,
+    "engine.credentials": May.CHANGE,
+    "engine.timeout": May.CHANGE,
+    "engine.pack": May.STAY,  # with trainer=auto it decides who takes the steps
+    "checkpoint.every": May.CHANGE,
+    "checkpoint.keep": May.CHANGE,
+    "reporter": May.CHANGE,
+    "server.fail_fast": May.CHANGE,  # whether a run goes on, not what comes of it
+    "server.device": May.STAY,
+    "server.student_epochs": May.STAY,
+    "server.student_teaches": May.STAY,
+    "client.state": May.CHANGE,
+    "dataset.path": May.MOVE,
+    "public.dataset.path": May.MOVE,
+    "sites.paths": May.MOVE,
+    "partitioner.path": May.MOVE,
+    **dict.fromkeys(
+        (
+            "seed", "num_clients", "num_rounds", "warmup_rounds", "temperature", "baseline",
+            "budget", "budget_bytes", "val_fraction", "test_fraction", "trainer",
+            "client.batch_size", "client.local_epochs", "client.distill_epochs",
+            "client.distill_batch_size", "client.private_weight", "client.init",
+            "client.optimizer_state", "client.threads", "client.device", "client.precision",
+            "client.guard", "client.share_class_distribution",
+            "evaluation.every", "evaluation.batch_size", "evaluation.test_samples",
+            "evaluation.own_test_samples", "evaluation.membership", "evaluation.shadow_models",
+            "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
+            "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
+            "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
+            "filter", "cache", "codec", "method",
+        ),
+        May.STAY,
+    ),
+}  # fmt: skip
+"""By dotted key, or by group for all keys of its options that are not named themselves."""
+
+
+def may(key: str) -> May:
+    """Return what may become of a dotted key; what nobody declared stays.
+
+    >>> may("scorer.beta"), may("dataset.path"), may("reporter.log_dir")
+    (<May.STAY: 'stay'>, <May.MOVE: 'move'>, <May.CHANGE: 'change'>)
+    """
+    return declared(key) or May.STAY
+
+
+def declared(key: str) -> May | None:
+    """Return what is declared of a key, or of the nearest group that it belongs to."""
+    while key:
+        if key in DECLARED:
+            return DECLARED[key]
+        key = key.rpartition(".")[0]
+    return None
+
+
+def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
+    """Return everything that results depend on, by its dotted key, as JSON."""
+    values: Any = OmegaConf.to_container(cfg, resolve=True)
+    kept = {
+        key: json.dumps(value, sort_keys=True, default=str)
+        for key, value in leaves(values)
+        if may(key) is May.STAY
+    }
+    kept["client.device"] = device(cfg.client.device, cfg.engine)
+    kept["server.device"] = device(cfg.server.device)
+    return {**kept, FINGERPRINT: data_fingerprint}
+
+
+def device(name: str, engine: Mapping[str, Any] | None = None) -> str:
+    """Return the kind of device that a key stands for here; the kind decides the last bits.
+
+    Args:
+        name: The key's value; ``auto`` takes a GPU where there is one.
+        engine: The engine, for what clients train on: Ray hands out GPUs by ``gpus_per_node``.
+    """
+    if name != "auto":
+        return name.partition(":")[0]
+    if engine is not None and engine["name"] == "ray":
+        return "cuda" if engine["gpus_per_node"] else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and their values; a list is one value.
+
+    >>> list(leaves({"a": {"b": 1, "c": {}}, "d": [2]}))
+    [('a.b', 1), ('a.c', {}), ('d', [2])]
+    """
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
+    """Return the hash that checkpoints held before their keys had names in them."""
+    values: Any = OmegaConf.to_container(cfg, resolve=True)
+    without = ("engine", "checkpoint", "server", "reporter")
+    kept = {name: value for name, value in values.items() if name not in without}
+    for name in ("device", "state"):
+        kept["client"].pop(name)
+    text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

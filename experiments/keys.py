@@ -1,0 +1,88 @@
+"""Refuse keys that nothing reads: an option that does not exist must not seem to have been used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from typing import Any, get_type_hints
+
+import yaml
+
+from experiments.hints import unknown_key, unknown_option, unknown_parameter
+from experiments.schema import ExperimentConfig
+from experiments.usage import CONF
+from fedfuse.errors import ConfigError
+
+METHOD = re.compile(r"\w[\w .()+=,-]{0,99}")
+"""What a method may be called: files and folders get its name."""
+
+
+def check_keys_are_read(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration with a key that nothing reads, wherever it came from.
+
+    The keys of a part are compared with what the part takes where it is built
+    (:func:`experiments.instantiate.instantiate`).
+
+    Args:
+        config: A whole configuration, resolved, without Hydra's own node.
+
+    Raises:
+        ConfigError: For the first of them, naming the key that may have been meant.
+    """
+    types = get_type_hints(ExperimentConfig)
+    known = [entry.name for entry in fields(ExperimentConfig)]
+    for key in map(str, config):
+        if key not in known:
+            raise unknown_key(key, known)
+    for name in known:
+        node = config[name]
+        if is_dataclass(types[name]):
+            _check(name, node, [entry.name for entry in fields(types[name])])
+        elif types[name] is Any:
+            _check_group(name, node)
+
+
+def _check_group(name: str, node: Any) -> None:
+    if not isinstance(node, Mapping):
+        raise ConfigError(
+            f"the group '{name}' holds several keys",
+            got=repr(node),
+            next_step=f"Set {name}=OPTION.",
+        )
+    if name == "method":
+        _check(name, node, ["name"])
+        if not (isinstance(node.get("name"), str) and METHOD.fullmatch(node["name"])):
+            raise ConfigError(
+                "method.name is not valid",
+                got=repr(node.get("name")),
+                allowed="a name of letters, digits and . ( ) + = , - _",
+            )
+    elif name == "engine":
+        engines = engine_options()
+        chosen = str(node.get("name"))
+        if chosen not in engines:
+            raise unknown_option("engine", chosen, engines)
+        _check(f"{name}={chosen}", node, list(engines[chosen]))
+    elif "_target_" not in node:
+        raise ConfigError(
+            f"the option of the group '{name}' names no part",
+            got=f"keys {', '.join(map(str, node)) or 'none'}",
+            next_step=f"Give it a _target_: {name}._target_=my_module.my_part.",
+        )
+    elif node["_target_"] is None:
+        _check(f"{name}=none", node, ["_target_"])
+
+
+def _check(owner: str, node: Mapping[str, Any], known: list[str]) -> None:
+    for key in map(str, node):
+        if key not in known:
+            raise unknown_parameter(owner, key, [name for name in known if name != "_target_"])
+
+
+@lru_cache(maxsize=1)
+def engine_options() -> dict[str, dict[str, Any]]:
+    """Return the engines, each with its keys and their defaults."""
+    files = sorted((CONF / "engine").glob("*.yaml"))
+    return {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
