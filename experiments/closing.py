@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich import box
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.plain import plain
 from experiments.results import (
     TESTS,
     Lineup,
@@ -18,7 +20,7 @@ from experiments.results import (
     load,
     share_undone,
 )
-from fedfuse.compare import Comparison, Interval, signed, verdict
+from fedfuse.compare import Comparison, Interval, ranking, signed, verdict
 from fedfuse.errors import ConfigError
 
 SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
@@ -28,7 +30,10 @@ LABELS = {"accuracy_own": "Own distribution", "accuracy_global": "Balanced test 
 def verdicts(folder: Path, console: Console) -> None:
     """Print the verdict of a finished run on both test protocols; nothing without a baseline."""
     for lineup in lineups(load(folder).runs):
-        _say(lineup, console)
+        tests = {test: comparisons(lineup, test) for test in TESTS}
+        if any(tests.values()):
+            console.print(plain(_ranking(tests)))
+        _say(tests, console)
 
 
 def table(folder: Path, console: Console) -> None:
@@ -41,28 +46,34 @@ def table(folder: Path, console: Console) -> None:
         results = load(folder)
         found = lineups(results.runs)
     except ConfigError as error:  # the runs are done and on disk: never a failure of the sweep
-        console.print(Text(f"\nno comparison: {error}"), soft_wrap=True)
+        console.print(plain(f"\nno comparison: {error}"), soft_wrap=True)
         return
     for lineup in found:
         tests = {test: comparisons(lineup, test) for test in TESTS}
         best = {test: comparisons(lineup, test, Moment.BEST_VALIDATION) for test in TESTS}
         if not any(tests.values()):
             continue
+        console.print()
+        console.print(plain(_ranking(tests)))
         console.print(Text("\ngain over local training, points", "bold"), end="")
-        console.print(Text(f"; {lineup.label}" if lineup.label else ""), soft_wrap=True)
+        console.print(plain(f"; {lineup.label}" if lineup.label else ""), soft_wrap=True)
         console.print(_gains(tests, best))
         if (changes := _changes(lineup, tests)) is not None:
             console.print()
             console.print(changes)
-        _say(lineup, console)
+        _say(tests, console)
     for note in results.notes():
-        console.print(Text(note), soft_wrap=True)
+        console.print(plain(note), soft_wrap=True)
 
 
-def _say(lineup: Lineup, console: Console) -> None:
+def _ranking(tests: Mapping[str, Mapping[str, Comparison]]) -> str:
+    return ranking({words: tests[test] for test, words in TESTS.items()})
+
+
+def _say(tests: Mapping[str, Mapping[str, Comparison]], console: Console) -> None:
     for test, label in LABELS.items():
-        for method, found in comparisons(lineup, test).items():
-            console.print(Text(f"{label}: {verdict(found, method)}"))
+        for method, found in tests[test].items():
+            console.print(plain(f"{label}: {verdict(found, method)}"))
 
 
 def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Comparison]]) -> Table:
@@ -80,7 +91,7 @@ def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Com
             if method in found:
                 line = found[method]
                 shown.add_row(
-                    method,
+                    plain(method),
                     SHORT[test],
                     str(len(line.seeds)),
                     _gain(line),
@@ -128,7 +139,7 @@ def _changes(lineup: Lineup, last: dict[str, dict[str, Comparison]]) -> Table | 
     if guarded:
         shown.add_column("guard\nundid", justify="right")
     for cells in lines:
-        shown.add_row(*(cells if guarded else cells[:-1]))
+        shown.add_row(*map(plain, cells if guarded else cells[:-1]))
     return shown
 
 

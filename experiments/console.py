@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from experiments.characters import any_character
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
+from fedfuse.visible import visible
 
 INTERRUPTED = 130
 
@@ -69,5 +70,5 @@ def say_version(prog: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line beside the output."""
-    sys.stderr.write(f"{line}\n")
+    """Print a line beside the output; what it quotes from data or configuration cannot act."""
+    sys.stderr.write(f"{visible(line, None, lines=True)}\n")

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.plain import plain
 from fedfuse.messages import Failure
 from fedfuse.types import RoundRecord
 from server.loop import ClientFailedError
@@ -100,6 +101,6 @@ class Absences:
             table.add_column(name, no_wrap=True)
         table.add_column("why")
         for arm, failure in self.rows:
-            who = (arm, str(failure.round), failure.phase, str(failure.client_id))
-            table.add_row(*who, failure.error)
+            words = (arm, str(failure.round), failure.phase, str(failure.client_id), failure.error)
+            table.add_row(*map(plain, words))
         console.print(table)

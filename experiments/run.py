@@ -18,6 +18,7 @@ from experiments.job import Job
 from experiments.siblings import check_siblings
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.paths import expand
+from fedfuse.visible import visible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -134,7 +135,7 @@ def _open(cfg: DictConfig, total: int | None) -> Job:
     hydra = HydraConfig.get()
     if total is not None:
         chosen = " ".join(hydra.overrides.task)
-        sys.stdout.write(f"\nrun {hydra.job.num + 1} of {total}: {chosen}\n")
+        sys.stdout.write(f"\nrun {hydra.job.num + 1} of {total}: {visible(chosen, None)}\n")
         sys.stdout.flush()
     path = Path(os.path.relpath(hydra.runtime.output_dir))
     folder = RunFolder(path.resolve() if path.parts[0] == ".." else path)

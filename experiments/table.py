@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.arm_rows import TESTS
+from experiments.plain import plain
 from experiments.summary import ClientLine, Figures, Moment, Summary, closing
+from fedfuse.visible import visible
 from server.reporters.figures import percent, points
 
 __all__ = ["Summary", "closing", "render"]
@@ -19,6 +21,12 @@ MOST_CLIENTS = 20
 """With more clients than this their lines are left out; ``metrics.parquet`` has them all."""
 
 NAMES = {"accuracy_own": "own distribution", "accuracy_global": "balanced global"}
+SPREAD = (
+    "own: tests with the client's own mix of classes; balanced: one test set for all\n"
+    "mean, worst (lowest) and std are over the clients"
+)
+LEGEND = f"{SPREAD}; helped/harmed: clients whose\ngain or loss is larger than their test's error"
+"""What the columns and rows of the table are."""
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -29,11 +37,12 @@ def render(summary: Summary, console: Console, folder: Path | None = None) -> No
         console.print("The run ended before its first evaluation.")
     else:
         console.print(_arms(summary))
+        console.print(Text(LEGEND if summary.baseline else SPREAD, style="dim"))
         console.print(_costs(summary))
         if summary.num_clients <= MOST_CLIENTS:
             console.print(_clients(summary, console))
     if folder is not None:
-        console.print(Text(f"run folder: {folder}"), soft_wrap=True)
+        console.print(plain(f"run folder: {folder}"), soft_wrap=True)
 
 
 def _table(*, title: str) -> Table:
@@ -41,7 +50,7 @@ def _table(*, title: str) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
-        title=title,
+        title=plain(title),
         title_justify="left",
         title_style="bold",
     )
@@ -50,16 +59,17 @@ def _table(*, title: str) -> Table:
 def _arms(summary: Summary) -> Table:
     against = f" against {summary.baseline}" if summary.baseline else ""
     about = f"{summary.dataset} · {summary.partitioner} · {summary.num_clients} clients"
-    title = f"{summary.method}{against}: test accuracy in %\n{about} · {summary.model}"
+    about = visible(f"{about} · {summary.model}")
+    title = f"{visible(summary.method)}{against}: test accuracy in %\n{about}"
     table = _table(title=title)
     table.add_column("test set", no_wrap=True)
     other = f"\n({_short(summary.baseline)})" if summary.baseline else ""
-    table.add_column(f"round{other}", justify="right", no_wrap=True)
+    table.add_column(plain(f"round{other}"), justify="right", no_wrap=True)
     if summary.baseline:
-        table.add_column(f"{_short(summary.baseline)}\nmean", justify="right")
+        table.add_column(plain(f"{_short(summary.baseline)}\nmean"), justify="right")
     for name in ("mean", "worst", "std"):
         first = _short(summary.method) if name == "mean" else ""
-        table.add_column(f"{first}\n{name}", justify="right")
+        table.add_column(plain(f"{first}\n{name}"), justify="right")
     if summary.baseline:
         table.add_column("\ngain", justify="right")
         table.add_column("helped\n/harmed", justify="right")
@@ -127,7 +137,7 @@ def _costs(summary: Summary) -> Text:
         lines.append(told)
     if summary.membership is not None:
         lines += summary.membership.lines()
-    return Text("\n".join(lines))
+    return plain("\n".join(lines))
 
 
 def _clients(summary: Summary, console: Console) -> Table:
@@ -139,9 +149,10 @@ def _clients(summary: Summary, console: Console) -> Table:
     table.add_column("samples", justify="right")
     table.add_column("classes", justify="right")
     for name in ("own", "global"):
-        table.add_column(f"{name}\n{_short(summary.baseline or summary.method)}", justify="right")
+        first = plain(f"{name}\n{_short(summary.baseline or summary.method)}")
+        table.add_column(first, justify="right")
         if summary.baseline:
-            table.add_column(f"\n{_short(summary.method)}", justify="right")
+            table.add_column(plain(f"\n{_short(summary.method)}"), justify="right")
             table.add_column("\ngain", justify="right")
     for client in summary.clients:
         table.add_row(*_client(client, bars=bars, baseline=summary.baseline is not None))
@@ -174,6 +185,7 @@ def _gain(value: float | None) -> Text:
 
 
 def _short(name: str) -> str:
+    name = visible(name)
     return name if len(name) <= 7 else f"{name[:6]}…"
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from experiments.plain import plain
 from experiments.results import TESTS
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL
 from fedfuse.advise.score import POLICIES, Estimate, Score
@@ -40,7 +40,7 @@ def render(entry: Mapping[str, Any], scores: Mapping[tuple[str, str], Score]) ->
         else "each seed forecast by what was fitted on the others"
     )
     console.print(
-        Text(
+        plain(
             f"\n{entry['dataset']}: {entry['runs']} runs of {entry['federations']} federations, "
             f"{unseen}",
             "bold",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from experiments.console import exit_code, say_version
+from experiments.plain import plain
 from fedfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -154,11 +155,11 @@ def _draw(
     workers = min(len(configs) if together else wanted, len(todo) or 1)
     console = Console(highlight=False)
     how = f"in {workers} process{'es' if workers > 1 else ''}"
-    console.print(
+    told = (
         f"map of {len(configs)} cells in {folder}: {len(runs)} are done, {len(todo)} to run "
-        f"{'together' if together else how}",
-        soft_wrap=True,
+        f"{'together' if together else how}"
     )
+    console.print(plain(told), soft_wrap=True)
     log, job = folder / "map.log", lambda c: as_job(folder, c, configs[c], overrides)
     pool: Pool | Together = Together(log, job) if together else Pool(workers, log, job)
     failed = 0

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from experiments.map.grid import LOCAL, Cell
 from experiments.map.pool import Event
+from fedfuse.visible import visible
 from server.reporters.figures import clock
 
 
@@ -149,6 +150,7 @@ class Watch(AbstractContextManager["Watch"]):
         return text if left is None else f"{text}, about {clock(left)} left"
 
     def _say(self, line: str) -> None:
+        line = visible(line, None, lines=True)
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.console import Parser, exit_code, say_version
 from fedfuse.errors import ConfigError
+from fedfuse.visible import visible
 
 USAGE = """\
 fedfuse-report: what a run, a sweep or a map of fedfuse found, as one page.
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     parser = Parser("fedfuse-report")
-    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("folders", nargs="*", type=Path)
     formats = ("html", "png", "svg", "csv", "latex")
     parser.add_argument("--format", "-f", choices=formats, default="html")
     parser.add_argument("--figure", action="append", default=[])
@@ -59,7 +60,7 @@ def _run(argv: list[str]) -> int:
     if args.version:
         say_version("fedfuse-report")
         return 0
-    if args.folder is None:
+    if not args.folders:
         raise ConfigError(
             "fedfuse-report needs the folder of a run, a sweep or a map.",
             next_step="Runs are in outputs/, sweeps in multirun/; see fedfuse-report --help.",
@@ -70,23 +71,24 @@ def _run(argv: list[str]) -> int:
             got="--format html",
             allowed="--format png, svg, csv or latex",
         )
-    for file in _written(args.folder, args.format, args.figure, args.output):
-        sys.stdout.write(f"{file}\n")
+    for file in _written(args.folders, args.format, args.figure, args.output):
+        sys.stdout.write(f"{visible(str(file), None)}\n")
     return 0
 
 
-def _written(folder: Path, kind: str, figures: list[str], output: Path | None) -> list[Path]:
-    """Read the folder, write what was asked for, and return the files."""
+def _written(folders: list[Path], kind: str, figures: list[str], output: Path | None) -> list[Path]:
+    """Read the folders, write what was asked for, and return the files."""
     from experiments.report import export
     from experiments.report.story import tell
     from experiments.results import load
 
+    beside = folders[0] if len(folders) == 1 else Path()
     if kind == "html":
         from experiments.report.page import render, save
 
-        target = output or folder / "report.html"
+        target = output or beside / "report.html"
         if target.is_dir():
             target /= "report.html"
-        return [save(target, lambda: render(tell(load(folder))))]
-    report = tell(load(folder))
-    return export.write(export.parts(report, kind, figures), kind, output or folder / "figures")
+        return [save(target, lambda: render(tell(load(*folders))))]
+    report = tell(load(*folders))
+    return export.write(export.parts(report, kind, figures), kind, output or beside / "figures")

@@ -11,8 +11,10 @@ from experiments.report.figure import Numbers
 from experiments.report.page import Verdict
 from experiments.report.table import Cell, Column, Table
 from experiments.results import TESTS, Lineup, Moment, comparisons, share_undone
-from fedfuse.compare import Comparison, verdict
+from fedfuse.compare import Comparison, ranking, ranking_over, verdict
 from fedfuse.compare.interval import Interval
+
+BEST = "which method is best"
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,10 @@ def compared(lineup: Lineup, moment: Moment = Moment.LAST) -> list[Compared]:
 
 
 def sentences(done: Sequence[Compared]) -> tuple[Verdict, ...]:
-    """Return a sentence per comparison."""
-    return tuple(
+    """Return which method is best on which test, then a sentence per comparison."""
+    if not done:
+        return ()
+    return Verdict(ranking(_by_test(done)), BEST), *(
         Verdict(
             verdict(item.found, item.method),
             f"{item.method} · tested on: {TESTS[item.test]}",
@@ -62,8 +66,12 @@ def overall(done: Sequence[Compared]) -> tuple[Verdict, ...]:
 
     It only counts what the single comparisons show; they stand with their federations.
     """
+    if not done:
+        return ()
+    federations = dict.fromkeys(item.federation for item in done)
+    each = [_by_test([i for i in done if i.federation == label]) for label in federations]
     kinds = dict.fromkeys((item.method, item.test) for item in done)
-    told = []
+    told = [Verdict(ranking_over(each), BEST)]
     for method, test in kinds:
         found = [item.found for item in done if (item.method, item.test) == (method, test)]
         won = sum(one.significant and one.mean > 0 for one in found)
@@ -84,6 +92,13 @@ def overall(done: Sequence[Compared]) -> tuple[Verdict, ...]:
         tone = "gain" if won and not lost else "loss" if lost and not won else ""
         told.append(Verdict(text, f"{method} · tested on: {TESTS[test]}", tone))
     return tuple(told)
+
+
+def _by_test(done: Sequence[Compared]) -> dict[str, dict[str, Comparison]]:
+    found: dict[str, dict[str, Comparison]] = {}
+    for test, words in TESTS.items():
+        found[words] = {item.method: item.found for item in done if item.test == test}
+    return found
 
 
 def _tone(found: Comparison) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.baselines import FUSION_ONLY, FUSION_ONLY_CLIENT
 from experiments.results.runs import Run
 from fedfuse.errors import ConfigError
+from fedfuse.visible import visible
 
 
 @dataclass(frozen=True)
@@ -40,35 +41,41 @@ def lineups(runs: Sequence[Run]) -> list[Lineup]:
         ConfigError: If runs of one federation and seed hold different data, or one method is
             there twice with one seed.
     """
-    everybody = _seedless([flatten(run.config) for run in runs])
+    everybody = _seedless([settings_of(run) for run in runs])
     flat = {run.path: config for run, config in zip(runs, everybody, strict=True)}
-    shared = [key for key in varying(everybody) if not _is_fusion(key)]
-    federations: dict[str, list[Run]] = {}
+    federations = _Namer(everybody, [key for key in varying(everybody) if not _is_fusion(key)])
+    members: dict[Identity, list[Run]] = {}
     for run in runs:
-        label = _label(flat[run.path], shared, everybody)
-        federations.setdefault(label, []).append(run)
+        members.setdefault(federations.identity(flat[run.path]), []).append(run)
     # What tells two settings of one method apart, a sweep over beta for instance.
-    alike = {
-        method: [flat[run.path] for run in runs if run.method == method]
-        for method in dict.fromkeys(run.method for run in runs)
-    }
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        alike.setdefault(run.method, []).append(flat[run.path])
     variants = {
-        method: [key for key in varying(configs) if _is_fusion(key)]
+        method: _Namer(configs, [key for key in varying(configs) if _is_fusion(key)])
         for method, configs in alike.items()
     }
     found = []
-    for label, members in federations.items():
-        _check_same_data(members)
+    for own in members.values():
+        _check_same_data(own)
         methods: dict[str, list[Run]] = {}
-        for run in members:
-            variant = _label(flat[run.path], variants[run.method], alike[run.method])
+        for run in own:
+            variant = variants[run.method].label(flat[run.path])
             name = f"{run.method} ({variant})" if variant else run.method
             methods.setdefault(name, []).append(run)
-        for name, own in methods.items():
-            _check_once(name, own)
+        for name, same in methods.items():
+            _check_once(name, same)
         ordered = {name: tuple(sorted(own, key=lambda r: r.seed)) for name, own in methods.items()}
-        found.append(Lineup(label, ordered))
+        found.append(Lineup(federations.label(flat[own[0].path]), ordered))
     return found
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Return a run's configuration by dotted keys, without what local training cannot notice."""
+    flat = flatten(run.config)
+    if run.method != LOCAL:
+        return flat
+    return {key: value for key, value in flat.items() if not _is_fusion(key)}
 
 
 def _seedless(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -143,41 +150,86 @@ def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     ['b', 'c']
     """
     keys = dict.fromkeys(key for config in configs for key in config)
-    absent = object()
-    return [key for key in keys if len({text(config.get(key, absent)) for config in configs}) > 1]
+    return [key for key in keys if len({_value(config, key) for config in configs}) > 1]
 
 
+LOCAL = "local"
 TARGET = "_target_"
+WORDS = 120
+"""Characters of a label, about: it is a heading and a legend's entry."""
+
+Identity = tuple[tuple[str, str], ...]
+"""The keys that tell a configuration from others, and their values."""
 
 
-def _label(
-    config: Mapping[str, Any], keys: Sequence[str], others: Sequence[Mapping[str, Any]]
-) -> str:
-    """Return what tells a configuration from others, in a few words.
+class _Namer:
+    """What tells configurations from each other, in full and in a few words.
 
     Where two parts differ, their names tell them apart; a part's own settings are told only where
     the same part comes with several.
+
+    Args:
+        configs: All of them.
+        keys: The keys in which they differ.
     """
-    told = []
-    for key in keys:
-        group, _, end = key.rpartition(".")
-        part = f"{group}.{TARGET}"
-        if end != TARGET and part in keys:
-            same = [other for other in others if other.get(part) == config.get(part)]
-            if not varying([{key: other.get(key)} for other in same]):
-                continue
-        if key in config:
-            told.append(key)
-    # partitioner.alpha is alpha to a reader, unless another key ends alike.
-    last = [key.rsplit(".", 1)[-1] for key in told]
-    words = []
-    for key, end in zip(told, last, strict=True):
-        if end == TARGET:
-            name = str(config[key] or "none").rsplit(".", 1)[-1].lower()
-            words.append(f"{key.rpartition('.')[0]} {name}")
-        else:
-            words.append(f"{end if last.count(end) == 1 else key} {text(config[key])}")
-    return ", ".join(words)
+
+    def __init__(self, configs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
+        self._keys, there = keys, set(keys)
+        self._parts = {
+            key: part for key in keys if not key.endswith(TARGET) and (part := _part(key)) in there
+        }
+        values: dict[tuple[str, str], set[str]] = {}
+        for config in configs:
+            for key, part in self._parts.items():
+                values.setdefault((key, _value(config, part)), set()).add(_value(config, key))
+        self._open = {setting for setting, found in values.items() if len(found) > 1}
+        self._labels: dict[str, Identity] = {}
+        self._named: dict[Identity, str] = {}
+        for config in configs:
+            self._name(self.identity(config))
+
+    def identity(self, config: Mapping[str, Any]) -> Identity:
+        """Return the keys that tell a configuration from others, with their values in full."""
+        return tuple(
+            (key, text(config[key]))
+            for key in self._keys
+            if key in config
+            and (key not in self._parts or (key, _value(config, self._parts[key])) in self._open)
+        )
+
+    def label(self, config: Mapping[str, Any]) -> str:
+        """Return the same in a few words; two that differ never have one label."""
+        return self._named[self.identity(config)]
+
+    def _name(self, identity: Identity) -> None:
+        if identity in self._named:
+            return
+        # partitioner.alpha is alpha to a reader, unless another key ends alike.
+        last = [key.rsplit(".", 1)[-1] for key, _ in identity]
+        words = []
+        for (key, value), end in zip(identity, last, strict=True):
+            if end == TARGET:
+                name = "none" if value in ("null", "") else value.rsplit(".", 1)[-1].lower()
+                words.append(f"{key.rpartition('.')[0]} {name}")
+            else:
+                words.append(f"{end if last.count(end) == 1 else key} {value}")
+        label = unique = visible(", ".join(words), WORDS)
+        number = 1
+        while self._labels.setdefault(unique, identity) != identity:
+            number += 1
+            unique = f"{label} ({number})"
+        self._named[identity] = unique
+
+
+def _part(key: str) -> str:
+    return f"{key.rpartition('.')[0]}.{TARGET}"
+
+
+def _value(config: Mapping[str, Any], key: str) -> str:
+    return text(config.get(key, ABSENT))
+
+
+ABSENT = object()
 
 
 def text(value: Any) -> str:

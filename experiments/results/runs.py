@@ -15,6 +15,10 @@ from experiments.results.arms import Arm, Array, read_arm
 from experiments.trusted import MALFORMED, read_config
 from fedfuse.errors import ConfigError
 from server.reporters.folder import FORMAT, read_json
+from fedfuse.visible import visible
+
+NAME = 80
+"""Characters of a method's name that are kept."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class Run:
 
     @property
     def method(self) -> str:
-        """Return the method's name."""
-        return str(self.summary.get("method") or self.config["method"]["name"])
+        """Return the method's name, safe to show."""
+        return visible(str(self.summary.get("method") or self.config["method"]["name"]), NAME)
 
     @property
     def seed(self) -> int:

@@ -6,6 +6,7 @@ from fedfuse.compare.flips import Flips, flips
 from fedfuse.compare.interval import Interval, bootstrap
 from fedfuse.compare.outcomes import HARMED, HELPED, UNDECIDED, outcomes
 from fedfuse.compare.points import rounded, signed, unsigned
+from fedfuse.compare.ranking import ranking, ranking_over
 from fedfuse.compare.verdict import verdict
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "compare",
     "flips",
     "outcomes",
+    "ranking",
+    "ranking_over",
     "rounded",
     "signed",
     "unsigned",

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TextIO
 
 from fedfuse.types import RoundRecord
+from fedfuse.visible import visible
 from server.reporters.figures import clock, mean, named, percent, points
 from server.reporters.protocol import RunInfo
 
@@ -71,7 +72,7 @@ class Lines:
 
     def _print(self, line: str) -> None:
         stream = self._stream or sys.stdout
-        stream.write(f"{line}\n")
+        stream.write(f"{visible(line, None, lines=True)}\n")
         stream.flush()
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedfuse.types import RoundRecord
+from fedfuse.visible import visible
 from server.reporters.figures import clock, mean, named, percent, points
 from server.reporters.protocol import RunInfo
 
@@ -42,7 +43,12 @@ class Panel:
         """Print who holds what, and show the panel below it."""
         self._info = info
         if info.preview:
-            self._console.print(info.preview, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(
+                visible(info.preview, None, lines=True),
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
         self._begun = monotonic()
         self._finished = dict.fromkeys(info.arms, 0)
         self._live = Live(
@@ -90,12 +96,12 @@ class Panel:
         about = f"{info.dataset} · {info.partitioner} · {info.num_clients} clients · {info.model}"
         return Frame(
             Group(
-                Text(about, style="dim", overflow="ellipsis", no_wrap=True),
+                Text(visible(about), style="dim", overflow="ellipsis", no_wrap=True),
                 self._arms(info),
                 self._status(info),
                 *self._silence(),
             ),
-            title=Text(f"fedfuse · {info.method}{against}", style="bold"),
+            title=Text(visible(f"fedfuse · {info.method}{against}"), style="bold"),
             title_align="left",
             box=box.ROUNDED,
             # Room for the ^C that a terminal echoes behind the last line; wrapped, it would move
@@ -117,7 +123,7 @@ class Panel:
             if arm == info.arms[0]:
                 before = (None, None)
             grid.add_row(
-                arm,
+                Text(visible(arm)),
                 ProgressBar(total=info.num_rounds, completed=self._finished[arm]),
                 f"{self._finished[arm]}/{info.num_rounds}",
                 percent(own),
@@ -141,7 +147,7 @@ class Panel:
             spent = self._last - self._begun
             left = spent * (total - done) / done - (monotonic() - self._last)
             times += f", about {clock(max(0.0, left))} left"
-        return Text(f"{phase} · {times}", overflow="ellipsis", no_wrap=True)
+        return Text(visible(f"{phase} · {times}"), overflow="ellipsis", no_wrap=True)
 
     def _silence(self) -> list[Text]:
         # Copied, because the server's thread may change it meanwhile.

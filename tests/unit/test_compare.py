@@ -18,6 +18,8 @@ from fedfuse.compare import (
     compare,
     flips,
     outcomes,
+    ranking,
+    ranking_over,
     verdict,
 )
 from fedfuse.compare.comparison import worst_decile
@@ -224,3 +226,31 @@ def test_unknown_test_sizes_say_nothing_of_clients():
     assert not found.judged
     assert "not on record" in verdict(found, "knfu")
     assert "None of" not in verdict(found, "knfu")
+
+
+def test_the_ranking_names_the_best_and_says_whether_that_is_certain():
+    local = np.full((3, 4), 0.5)
+    noise = np.array([[0.0], [0.001], [-0.001]])
+
+    def found(*gains):
+        return {
+            name: compare(local + gain + sign * noise, local, seeds=(0, 1, 2))
+            for name, gain, sign in zip("abc", gains, (1, -1, 1), strict=False)
+        }
+
+    words = ranking({"own set": found(0.02, 0.05), "other set": found(-0.03, -0.04)})
+    assert words == (
+        "On the own set b is best, +5.0 points over local training and +3.0 over a, both certain; "
+        "on the other set no method is above local training: a, the nearest, is 3.0 points below, "
+        "which is certain."
+    )
+    # The lead over the next is 0 with an error, the gain over local training is certain.
+    assert ranking({"x": found(0.05, 0.05)}).endswith("over b, the first alone certain.")
+    one = {"x": {"a": compare(local[:1] + 0.1, local[:1], seeds=(0,))}}
+    assert ranking(one).endswith("over local training, but one seed makes nothing certain.")
+    assert ranking({"x": {}}) == ""
+    over = ranking_over([{"x": found(0.05, 0.01)}, {"x": found(0.05, -0.03)}])
+    assert over == (
+        "On the x a does best: for certain it beats local training in 2 of 2 federations and loses "
+        "in 0 (+5.0 points in the mean)."
+    )

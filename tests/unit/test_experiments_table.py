@@ -42,6 +42,28 @@ def shown(
     return stream.getvalue()
 
 
+def test_the_columns_are_explained() -> None:
+    text = shown()
+    for word in ("own:", "balanced:", "worst (lowest)", "std", "helped/harmed:"):
+        assert word in text
+
+
+def test_names_of_strangers_are_text_and_nothing_else() -> None:
+    """Markup would colour or link (or crash the table); an escape would reach the terminal."""
+    name = "[red]x[/] [link=http://h]y\x1b[2J\u202e"
+    info = RunInfo(name, ("[/b]", name), 1, 1, name, name, name)
+    rows = [MetricRow(1, 0, "fused", "accuracy_own", 0.5)]
+    stream = io.StringIO()
+    console = Console(file=stream, width=200, force_terminal=True, color_system="standard")
+    render(closing(rows, rows, info), console)
+    text = stream.getvalue()
+    assert "[red]x[/] [link=http://h]y\\x1b[2J\\u202e" in text
+    assert "\x1b]8" not in text
+    assert "\x1b[2J" not in text
+    assert "\u202e" not in text
+    assert "\x1b[31m" not in text
+
+
 def lines_with(text: str, word: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if word in line]
 
@@ -80,7 +102,7 @@ def test_many_clients_are_not_listed() -> None:
 def test_without_a_baseline_there_is_no_gain_column() -> None:
     text = shown(baseline=False)
     assert "gain" not in text
-    assert "gained" not in text
+    assert "helped" not in text
     assert "knfu: test accuracy" in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,29 @@ def test_damaged_or_hostile_folders_are_one_message(
     (path / file).write_text(content)
     with pytest.raises(ConfigError, match=r"damaged|newer"):
         read_run(path)
+
+
+def test_several_folders_are_read_together_and_a_repeated_run_counts_once(tmp_path):
+    for sweep, seed in (("one", 0), ("two", 1)):
+        write(tmp_path / sweep / "local", method="local")
+        write(tmp_path / sweep / "knfu", method="knfu", seed=seed)
+    results = load(tmp_path / "one", tmp_path / "two", tmp_path / "one" / "knfu")
+    assert [(run.method, run.seed) for run in results.runs] == [
+        *(("knfu", 0), ("local", 0), ("knfu", 1))
+    ]
+    (note,) = results.notes()
+    assert re.fullmatch(r".*two/local repeats .*one/local to the last number; .* once\.", note)
+    (lineup,) = lineups(results.runs)
+    assert {name: len(runs) for name, runs in lineup.methods.items()} == {"knfu": 2, "local": 1}
+
+
+def test_labels_that_would_look_alike_keep_their_federations_apart(tmp_path):
+    long = "x" * 500
+    for i, tail in enumerate("ab"):
+        write(tmp_path / str(i), method="knfu")
+        text = (tmp_path / str(i) / "config.yaml").read_text()
+        (tmp_path / str(i) / "config.yaml").write_text(f"{text}\nnote: {long}{tail}\n")
+    found = lineups(load(tmp_path).runs)
+    assert len(found) == 2
+    assert len({lineup.label for lineup in found}) == 2
+    assert max(len(lineup.label) for lineup in found) < 200
