@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.plain import plain
+from experiments.literal import literal
 from experiments.results import (
     TESTS,
     Lineup,
@@ -32,7 +32,7 @@ def verdicts(folder: Path, console: Console) -> None:
     for lineup in lineups(load(folder).runs):
         tests = {test: comparisons(lineup, test) for test in TESTS}
         if any(tests.values()):
-            console.print(plain(_ranking(tests)))
+            console.print(literal(_ranking(tests)))
         _say(tests, console)
 
 
@@ -46,7 +46,7 @@ def table(folder: Path, console: Console) -> None:
         results = load(folder)
         found = lineups(results.runs)
     except ConfigError as error:  # the runs are done and on disk: never a failure of the sweep
-        console.print(plain(f"\nno comparison: {error}"), soft_wrap=True)
+        console.print(literal(f"\nno comparison: {error}"), soft_wrap=True)
         return
     for lineup in found:
         tests = {test: comparisons(lineup, test) for test in TESTS}
@@ -54,16 +54,16 @@ def table(folder: Path, console: Console) -> None:
         if not any(tests.values()):
             continue
         console.print()
-        console.print(plain(_ranking(tests)))
+        console.print(literal(_ranking(tests)))
         console.print(Text("\ngain over local training, points", "bold"), end="")
-        console.print(plain(f"; {lineup.label}" if lineup.label else ""), soft_wrap=True)
+        console.print(literal(f"; {lineup.label}" if lineup.label else ""), soft_wrap=True)
         console.print(_gains(tests, best))
         if (changes := _changes(lineup, tests)) is not None:
             console.print()
             console.print(changes)
         _say(tests, console)
     for note in results.notes():
-        console.print(plain(note), soft_wrap=True)
+        console.print(literal(note), soft_wrap=True)
 
 
 def _ranking(tests: Mapping[str, Mapping[str, Comparison]]) -> str:
@@ -73,7 +73,7 @@ def _ranking(tests: Mapping[str, Mapping[str, Comparison]]) -> str:
 def _say(tests: Mapping[str, Mapping[str, Comparison]], console: Console) -> None:
     for test, label in LABELS.items():
         for method, found in tests[test].items():
-            console.print(plain(f"{label}: {verdict(found, method)}"))
+            console.print(literal(f"{label}: {verdict(found, method)}"))
 
 
 def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Comparison]]) -> Table:
@@ -91,7 +91,7 @@ def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Com
             if method in found:
                 line = found[method]
                 shown.add_row(
-                    plain(method),
+                    literal(method),
                     SHORT[test],
                     str(len(line.seeds)),
                     _gain(line),
@@ -139,7 +139,7 @@ def _changes(lineup: Lineup, last: dict[str, dict[str, Comparison]]) -> Table | 
     if guarded:
         shown.add_column("guard\nundid", justify="right")
     for cells in lines:
-        shown.add_row(*map(plain, cells if guarded else cells[:-1]))
+        shown.add_row(*map(literal, cells if guarded else cells[:-1]))
     return shown
 
 

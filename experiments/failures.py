@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.plain import plain
+from experiments.literal import literal
 from fedfuse.messages import Failure
 from fedfuse.types import RoundRecord
 from server.loop import ClientFailedError
@@ -102,5 +102,5 @@ class Absences:
         table.add_column("why")
         for arm, failure in self.rows:
             words = (arm, str(failure.round), failure.phase, str(failure.client_id), failure.error)
-            table.add_row(*map(plain, words))
+            table.add_row(*map(literal, words))
         console.print(table)

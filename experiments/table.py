@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.arm_rows import TESTS
-from experiments.plain import plain
+from experiments.literal import literal
 from experiments.summary import ClientLine, Figures, Moment, Summary, closing
 from fedfuse.visible import visible
 from server.reporters.figures import percent, points
@@ -42,7 +42,7 @@ def render(summary: Summary, console: Console, folder: Path | None = None) -> No
         if summary.num_clients <= MOST_CLIENTS:
             console.print(_clients(summary, console))
     if folder is not None:
-        console.print(plain(f"run folder: {folder}"), soft_wrap=True)
+        console.print(literal(f"run folder: {folder}"), soft_wrap=True)
 
 
 def _table(*, title: str) -> Table:
@@ -50,7 +50,7 @@ def _table(*, title: str) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
-        title=plain(title),
+        title=literal(title),
         title_justify="left",
         title_style="bold",
     )
@@ -64,12 +64,12 @@ def _arms(summary: Summary) -> Table:
     table = _table(title=title)
     table.add_column("test set", no_wrap=True)
     other = f"\n({_short(summary.baseline)})" if summary.baseline else ""
-    table.add_column(plain(f"round{other}"), justify="right", no_wrap=True)
+    table.add_column(literal(f"round{other}"), justify="right", no_wrap=True)
     if summary.baseline:
-        table.add_column(plain(f"{_short(summary.baseline)}\nmean"), justify="right")
+        table.add_column(literal(f"{_short(summary.baseline)}\nmean"), justify="right")
     for name in ("mean", "worst", "std"):
         first = _short(summary.method) if name == "mean" else ""
-        table.add_column(plain(f"{first}\n{name}"), justify="right")
+        table.add_column(literal(f"{first}\n{name}"), justify="right")
     if summary.baseline:
         table.add_column("\ngain", justify="right")
         table.add_column("helped\n/harmed", justify="right")
@@ -137,7 +137,7 @@ def _costs(summary: Summary) -> Text:
         lines.append(told)
     if summary.membership is not None:
         lines += summary.membership.lines()
-    return plain("\n".join(lines))
+    return literal("\n".join(lines))
 
 
 def _clients(summary: Summary, console: Console) -> Table:
@@ -149,10 +149,10 @@ def _clients(summary: Summary, console: Console) -> Table:
     table.add_column("samples", justify="right")
     table.add_column("classes", justify="right")
     for name in ("own", "global"):
-        first = plain(f"{name}\n{_short(summary.baseline or summary.method)}")
+        first = literal(f"{name}\n{_short(summary.baseline or summary.method)}")
         table.add_column(first, justify="right")
         if summary.baseline:
-            table.add_column(plain(f"\n{_short(summary.method)}"), justify="right")
+            table.add_column(literal(f"\n{_short(summary.method)}"), justify="right")
             table.add_column("\ngain", justify="right")
     for client in summary.clients:
         table.add_row(*_client(client, bars=bars, baseline=summary.baseline is not None))

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.plain import plain
+from experiments.literal import literal
 from experiments.results import TESTS
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL
 from fedfuse.advise.score import POLICIES, Estimate, Score
@@ -40,7 +40,7 @@ def render(entry: Mapping[str, Any], scores: Mapping[tuple[str, str], Score]) ->
         else "each seed forecast by what was fitted on the others"
     )
     console.print(
-        plain(
+        literal(
             f"\n{entry['dataset']}: {entry['runs']} runs of {entry['federations']} federations, "
             f"{unseen}",
             "bold",

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.plain import plain
+from experiments.literal import literal
 from experiments.results import TESTS, Run
 from fedfuse.advise.advisor import Advisor
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL, OUTCOMES, Advice, Forecast
@@ -29,7 +29,7 @@ def render(run: Run, probe: Probe, advisor: Advisor) -> None:
     console = Console(highlight=False)
     where = f"{run.summary.get('dataset') or _dataset(run)} · {probe.num_clients} clients"
     which = f"round 1 to {probe.rounds}" if probe.rounds > 1 else "the first round"
-    console.print(plain(f"{probe.method} or training alone? {where} · probe: {which}", "bold"))
+    console.print(literal(f"{probe.method} or training alone? {where} · probe: {which}", "bold"))
     for test, name in TESTS.items():
         found = advisor.federation(probe, test)
         console.print()
@@ -44,7 +44,7 @@ def render(run: Run, probe: Probe, advisor: Advisor) -> None:
     console.print(f"gain: expected, in points; its {LEVEL:.0%} interval is ± the second number\n")
     for line in worth(run, probe, advisor):
         deep = " " * (len(line) - len(line.lstrip()))
-        console.print(plain(textwrap.fill(line, 80, subsequent_indent=f"{deep}  ")))
+        console.print(literal(textwrap.fill(line, 80, subsequent_indent=f"{deep}  ")))
 
 
 def _sentence(found: Forecast) -> Text:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.literal import literal
 from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
-from experiments.plain import plain
 from experiments.results import TESTS, Run, lineups
 from fedfuse.compare import signed
 
@@ -45,13 +45,13 @@ def close(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) 
         _save(figure, folder)
     for test in TESTS:
         for method in findings.methods:
-            console.print(plain(f"\n{method}, {TESTS[test]}: gain over local in points", "bold"))
+            console.print(literal(f"\n{method}, {TESTS[test]}: gain over local in points", "bold"))
             console.print(_gains(findings, test, method))
     several = len(axes.seeds) > 1
     console.print("* the 95% interval excludes 0\n" if several else "one seed: no interval\n")
-    console.print(plain(words(findings)))
+    console.print(literal(words(findings)))
     for name in (*PICTURES, "map.parquet"):
-        console.print(plain(f"{folder / name}"), soft_wrap=True)
+        console.print(literal(f"{folder / name}"), soft_wrap=True)
 
 
 def _save(figure: Figure, folder: Path) -> None:

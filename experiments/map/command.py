@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from experiments.console import exit_code, say_version
-from experiments.plain import plain
+from experiments.literal import literal
 from fedfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _draw(
         f"map of {len(configs)} cells in {folder}: {len(runs)} are done, {len(todo)} to run "
         f"{'together' if together else how}"
     )
-    console.print(plain(told), soft_wrap=True)
+    console.print(literal(told), soft_wrap=True)
     log, job = folder / "map.log", lambda c: as_job(folder, c, configs[c], overrides)
     pool: Pool | Together = Together(log, job) if together else Pool(workers, log, job)
     failed = 0

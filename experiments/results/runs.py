@@ -14,8 +14,8 @@ import numpy.typing as npt
 from experiments.results.arms import Arm, Array, read_arm
 from experiments.trusted import MALFORMED, read_config
 from fedfuse.errors import ConfigError
-from server.reporters.folder import FORMAT, read_json
 from fedfuse.visible import visible
+from server.reporters.folder import FORMAT, read_json
 
 NAME = 80
 """Characters of a method's name that are kept."""

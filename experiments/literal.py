@@ -7,10 +7,10 @@ from rich.text import Text
 from fedfuse.visible import visible
 
 
-def plain(text: str, style: str = "") -> Text:
+def literal(text: str, style: str = "") -> Text:
     r"""Return a text as rich prints it: ``[red]`` is five characters, an escape is written out.
 
-    >>> str(plain("[red]\x1b[2J"))
+    >>> str(literal("[red]\x1b[2J"))
     '[red]\\x1b[2J'
     """
     return Text(visible(text, None, lines=True), style)
