@@ -94,6 +94,7 @@ def run(
         folder.write_preview(setup.info.preview)
     folder.record(
         data_fingerprint=parts.data.fingerprint,
+        class_names=parts.data.class_names,
         test_samples=len(parts.data.test),
         public_set=parts.data.public.source,
         samples_moved_by_partitioner=parts.data.repaired,

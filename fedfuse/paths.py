@@ -20,6 +20,8 @@ def expand(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
+        if Path(path).exists():  # a folder in this one whose name begins so
+            return Path(path)
         raise FedfuseError(
             "There is no home folder for the '~' in a path",
             got=str(path),

@@ -134,6 +134,7 @@ class FederatedData:
             where the data set has no test split; None if they are the same.
         common: Hash of what every host must share, where sites bring their own data; empty where
             all of it is shared.
+        class_names: C names in the order of the class ids; empty where nobody gave any.
     """
 
     name: str
@@ -151,6 +152,7 @@ class FederatedData:
     train_rows: IntArray | None = None
     own_test_rows: IntArray | None = None
     common: str = ""
+    class_names: tuple[str, ...] = ()
 
     @property
     def num_clients(self) -> int:

@@ -24,7 +24,7 @@ from fedfuse.data.raw import Decoded, RawDataset, describe
 from fedfuse.errors import DataError
 from fedfuse.types import Samples
 
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 """Raised whenever decoding changes its result."""
 
 

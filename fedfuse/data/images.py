@@ -27,6 +27,14 @@ MOST_PIXELS = 2**26
 """Pixels of one image, 8192x8192; what announces more is taken for an attack."""
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, the weights with which Pillow turns RGB to grey as well."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded, all of it within this process. Left to itself Pillow goes by a file's first
+bytes, whatever it is called, and starts the program Ghostscript on what looks like EPS."""
+
+
+ORIENTATION = 0x0112
+"""The EXIF tag that says how a camera was held."""
+ALPHA = frozenset({"LA", "RGBA"})
 
 
 class _ColourFoundError(Exception):
@@ -41,7 +49,8 @@ def decode_images(
 ) -> npt.NDArray[np.uint8]:
     """Return the decoded images, uint8 [count, channels, height, width].
 
-    One channel if every image is grey, else three; transparency is dropped.
+    One channel if every image is grey, else three; transparency is dropped, of an animation the
+    first frame is taken, and a picture is turned as its EXIF orientation says.
 
     Args:
         count: Number of images, at least 1.
@@ -115,6 +124,14 @@ def _decode(
     from PIL.Image import Resampling
 
     width, height = (image_size, image_size) if image_size else first.size
+    size, memory = count * channels * height * width, machine_memory()
+    if size > memory:
+        raise DataError(
+            "The images are larger than this machine's memory once they are decoded",
+            got=f"{count} of {height}x{width}, {size} bytes",
+            allowed=f"{memory} bytes",
+            next_step="Set dataset.image_size to a smaller size.",
+        )
     out = np.empty((count, channels, height, width), dtype=np.uint8)
     mode = "L" if channels == 1 else "RGB"
 
@@ -143,15 +160,28 @@ def _decode(
     return out
 
 
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _load(data: bytes, where: str) -> Image:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        image: Image.Image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         # A header of a few bytes may announce a picture of gigabytes; nothing is decoded yet.
         if image.size[0] * image.size[1] > MOST_PIXELS:
             raise ValueError(f"{image.size[0]}x{image.size[1]} pixels, more than {MOST_PIXELS}")
         image.load()
+        image = _upright(image)
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"An image cannot be decoded ({where})",
+            got=f"a file that begins with {data[:8]!r}" if data else "no bytes",
+            allowed=", ".join(FORMATS),
+            next_step="Convert it to PNG, or remove it.",
+        ) from error
     # Pillow's decoders raise all kinds of errors on damaged data.
     except Exception as error:
         raise DataError(
@@ -162,5 +192,31 @@ def _load(data: bytes, where: str) -> Image:
             f"An image is not of 8 bits a channel ({where})",
             got=f"mode {image.mode}",
             allowed="grey or colour with values 0 to 255",
+            next_step="Convert the images to 8 bits a channel, all of them by the same scale.",
         )
+    _refuse_shape_in_alpha(image, where)
     return image
+
+
+def _upright(image: Image) -> Image:
+    """Return the picture turned and mirrored as its EXIF orientation says."""
+    from PIL import ImageOps
+
+    try:
+        if image.getexif().get(ORIENTATION, 1) == 1:
+            return image
+    except Exception:  # damaged metadata of a picture that is whole
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def _refuse_shape_in_alpha(image: Image, where: str) -> None:
+    """Refuse a picture of which nothing would be left without its transparency."""
+    if image.mode not in ALPHA:
+        return
+    *colours, alpha = [band.getextrema() for band in image.split()]
+    if alpha[0] != alpha[1] and all(low == high for low, high in colours):
+        raise DataError(
+            f"An image has its shape in its transparency alone, which is dropped ({where})",
+            next_step="Paste the images onto a background first (Image.alpha_composite).",
+        )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedfuse.data.cache import cached
+from fedfuse.data.classes import check_classes
 from fedfuse.data.owned import Share, Testable, check_batches, check_count, own, shift_of
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import Decoded, RawDataset
@@ -135,6 +136,7 @@ def federate_sites(
         PartitionError: If the partitioner breaks its promise.
     """
     check_count("num_clients", num_clients)
+    check_classes(raw, all_present=False)
     use, streams = Share(val_fraction, own_test_size, batch_size), Streams(seed)
     common = share(raw, public, streams, test_fraction, max_test_samples)
     for site in sites:
@@ -176,6 +178,7 @@ def federate_sites(
         train_rows=(file_rows := _file_rows(sites)),
         own_test_rows=file_rows,
         common=common.fingerprint(raw),
+        class_names=raw.class_names,
     )
     if sites:
         warn_of_copies(data)

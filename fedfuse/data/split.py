@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from fedfuse.data.classes import check_classes
 from fedfuse.data.duplicates import count_duplicates
 from fedfuse.data.owned import (
     Share,
@@ -73,6 +74,7 @@ def federate(
         PartitionError: If the partitioner breaks its promise.
     """
     check_count("num_clients", num_clients)
+    check_classes(raw)
     use, streams = Share(val_fraction, own_test_size, batch_size), Streams(seed)
     common = share(raw, public, streams, test_fraction, max_test_samples)
     private = common.private
@@ -115,6 +117,7 @@ def federate(
         own_test=common.pool if cut else None,
         kept=common.kept if cut else None,
         own_test_rows=common.held if raw.test is None else None,
+        class_names=raw.class_names,
     )
     _check_disjoint(data, common)
     warn_of_copies(data)

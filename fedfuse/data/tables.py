@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fedfuse.data.classes import CONVERT, unite
 from fedfuse.data.images import decode_images
 from fedfuse.data.raw import Decoded
 from fedfuse.errors import DataError
@@ -16,6 +17,9 @@ from fedfuse.types import IntArray, Samples
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label", "labels")
+MOST_ENCODED = 2**30
+"""Bytes of one image file beside a table."""
+_NONE: IntArray = np.empty(0, dtype=np.int64)
 
 
 def find_columns(
@@ -45,7 +49,7 @@ def find_columns(
 
 
 def decode_tables(
-    tables: Mapping[str, Any],
+    tables: Mapping[str, Mapping[str, Any]],
     columns: tuple[str, str],
     where: str,
     image_size: int | None = None,
@@ -54,7 +58,8 @@ def decode_tables(
     """Return the decoded pools.
 
     Args:
-        tables: ``pyarrow.Table`` by pool, ``train`` and perhaps ``test``.
+        tables: By pool, ``train`` and perhaps ``test``: the ``pyarrow.Table`` of each file, by the
+            file's name in words.
         columns: Names of the image and the label column.
         where: The data set in words, for messages.
         image_size: As in :func:`fedfuse.data.images.decode_images`.
@@ -67,20 +72,28 @@ def decode_tables(
     blobs: list[bytes] = []
     sources: list[str] = []
     labels: list[IntArray] = []
-    for pool, table in tables.items():
-        found = _blobs(table, image, f"the {pool} split of {where}", read_files)
-        blobs.extend(found)
-        sources.extend(f"row {row} of the {pool} split of {where}" for row in range(len(found)))
-        labels.append(_labels(table, label, f"the {pool} split of {where}"))
+    for pool, files in tables.items():
+        split = f"the {pool} split of {where}"
+        begin = len(blobs)
+        for table in files.values():
+            blobs.extend(_blobs(table, image, split, read_files))
+            labels.append(_labels(table, label, split))
+        if len(blobs) == begin:
+            raise DataError(f"No rows in {split}")
+        sources.extend(f"row {row} of {split}" for row in range(len(blobs) - begin))
     # All pools at once: whether the set is grey or colour is decided over the whole of it.
     pixels = decode_images(len(blobs), blobs.__getitem__, sources.__getitem__, image_size)
-    split = len(labels[0])
-    names = _class_names(tables["train"].schema, label)
-    largest = max(int(part.max()) for part in labels)
+    flat = {place: table for files in tables.values() for place, table in files.items()}
+    names = [_class_names(table.schema, label) for table in flat.values()]
+    num_train = len(tables["train"])
+    united, classes = unite(labels, names, list(flat), num_train)
+    train, test = (
+        np.concatenate([_NONE, *part]) for part in (united[:num_train], united[num_train:])
+    )
     return Decoded(
-        train=Samples(pixels[:split], labels[0]),
-        test=Samples(pixels[split:], labels[1]) if len(labels) > 1 else None,
-        class_names=names or tuple(str(c) for c in range(largest + 1)),
+        train=Samples(pixels[: len(train)], train),
+        test=Samples(pixels[len(train) :], test) if len(test) else None,
+        class_names=classes,
     )
 
 
@@ -150,11 +163,10 @@ def _blobs(table: Any, column: str, where: str, read_files: bool) -> list[bytes]
     for row, blob in enumerate(blobs):
         if blob is None:
             path = paths[row]
-            if path is None or not Path(path).is_file():
+            beside = path is not None and Path(path).is_file()
+            if not beside or Path(str(path)).stat().st_size > MOST_ENCODED:
                 raise DataError(f"Row {row} of column '{column}' of {where} holds no image bytes")
-            blobs[row] = Path(path).read_bytes()
-    if not blobs:
-        raise DataError(f"No rows in {where}")
+            blobs[row] = Path(str(path)).read_bytes()
     return blobs
 
 
@@ -168,6 +180,7 @@ def _labels(table: Any, column: str, where: str) -> IntArray:
             f"Column '{column}' of {where} does not hold integer class ids",
             got=got,
             allowed="integers from 0, none empty",
-            next_step="Name another column in dataset.label_column.",
+            next_step="Name another column in dataset.label_column, or convert this one: "
+            f"{CONVERT}.",
         )
     return np.asarray(values.to_numpy(), dtype=np.int64)

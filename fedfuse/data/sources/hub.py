@@ -60,7 +60,11 @@ def hub(
 
     def decode() -> Decoded:
         tables = {
-            split: part.select_columns(list(columns)).with_format("arrow")[:]
+            split: {
+                f"the {split} split of {where}": part.select_columns(list(columns)).with_format(
+                    "arrow"
+                )[:]
+            }
             for split, part in splits.items()
         }
         return decode_tables(tables, columns, where, image_size, read_files=True)

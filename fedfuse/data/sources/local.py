@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedfuse.data.files import place
 from fedfuse.data.raw import RawDataset
 from fedfuse.data.sources.image_folder import image_folder
 from fedfuse.data.sources.npz import npz
-from fedfuse.data.sources.parquet import parquet
+from fedfuse.data.sources.parquet import parquet, parquet_files
 from fedfuse.errors import DataError
-from fedfuse.paths import expand
 
 
 def local(path: str | Path, image_size: int | None = None) -> RawDataset:
@@ -22,14 +22,12 @@ def local(path: str | Path, image_size: int | None = None) -> RawDataset:
     Raises:
         DataError: If there is nothing, or from the reader of its kind.
     """
-    place = expand(path)
-    if place.is_file():
-        return npz(place)
-    if not place.is_dir():
-        raise DataError(
-            f"There is no data at {place}",
-            allowed="an .npz file, a folder of parquet files, or a folder of class folders",
-        )
-    if next(place.rglob("*.parquet"), None) is not None:
-        return parquet(place, image_size=image_size)
-    return image_folder(place, image_size=image_size)
+    kinds = "an .npz file, a folder of parquet files, or a folder of class folders"
+    found = place(path, kinds)
+    if found.is_file():
+        return npz(found)
+    if not found.is_dir():
+        raise DataError(f"There is no data at {found}", allowed=kinds)
+    if parquet_files(found):
+        return parquet(found, image_size=image_size)
+    return image_folder(found, image_size=image_size)

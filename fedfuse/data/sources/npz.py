@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fedfuse.data.archive import names_in, read_npz
 from fedfuse.data.cache import cache_key, cached
+from fedfuse.data.classes import CONVERT, numbered, tidy
+from fedfuse.data.files import place
+from fedfuse.data.limits import MOST_UNPACKED
 from fedfuse.data.raw import Decoded, RawDataset
+from fedfuse.data.values import finite_float32
 from fedfuse.errors import DataError
-from fedfuse.paths import expand
 from fedfuse.types import IntArray, Samples
 
 TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"), ("x", "y"))
 TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
-MOST_UNPACKED, MOST_RATIO = 4 * 2**30, 100
-"""An archive may unpack to so many bytes, or to so many times what it stores."""
+NAMES = "class_names"
+CHANNELS = (1, 3)
 
 
 def npz(path: str | Path, name: str | None = None) -> RawDataset:
@@ -29,8 +31,9 @@ def npz(path: str | Path, name: str | None = None) -> RawDataset:
     ``train_images``, ``train_labels``, ``test_images``, ``test_labels``; or ``x``, ``y``. Inputs
     are uint8 images [N, height, width], [N, height, width, channels] or [N, channels, height,
     width] with 1 or 3 channels (channels last if both could be meant), or features of any float
-    type [N, ...], used as they are. Labels are integers [N] or [N, 1]. An array ``class_names``
-    of strings may come with them. Pickled objects are refused, never loaded.
+    type [N, ...], used as they are; four-dimensional ones with 1 or 3 channels last become
+    channels first. Labels are integers [N] or [N, 1]. An array ``class_names`` of strings may come
+    with them. Pickled objects are refused, never loaded.
 
     Args:
         path: The file.
@@ -39,56 +42,32 @@ def npz(path: str | Path, name: str | None = None) -> RawDataset:
     Raises:
         DataError: If the file is missing, damaged or holds something else.
     """
-    file = expand(path)
+    file = place(path, "an .npz file")
     if not file.is_file():
-        raise DataError(f"No file {file}", next_step="Set dataset.path to an .npz file.")
+        what = f"{file} is a folder, and no .npz file" if file.is_dir() else f"No file {file}"
+        raise DataError(what, next_step="Set dataset.path to an .npz file.")
     key = cache_key("npz", {}, {file.name: file})
     return cached(name or file.stem, key, lambda: _decode(file))
 
 
 def _decode(file: Path) -> Decoded:
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise DataError(f"{file} is not an .npz file", got="a single array")
-        with loaded:
-            _check_size(loaded.zip, file)
-            arrays = {key: loaded[key] for key in loaded.files}
-    except _DAMAGE as error:
-        raise DataError(
-            f"{file} cannot be read",
-            got=str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__,
-            allowed="an .npz file of plain arrays; pickled objects are refused",
-        ) from error
-    train = _find(arrays, TRAIN)
+    arrays = read_npz(file, (*(n for pair in (*TRAIN, *TEST) for n in pair), NAMES), MOST_UNPACKED)
+    train, test = _find(arrays, TRAIN), _find(arrays, TEST)
     if train is None:
         raise DataError(
             f"{file} holds no training arrays",
-            got=f"arrays {', '.join(arrays)}",
+            got=f"arrays {', '.join(names_in(file))}",
             allowed=" or ".join(" and ".join(pair) for pair in TRAIN),
+            next_step="Write it with numpy.savez(path, x_train=x, y_train=y).",
         )
     samples = _samples(arrays, train, file)
-    test = _find(arrays, TEST)
     held = None if test is None else _samples(arrays, test, file)
-    largest = max(int(part.labels.max(initial=0)) for part in (samples, held) if part is not None)
-    names = [str(entry) for entry in arrays.get("class_names", np.arange(largest + 1)).ravel()]
-    return Decoded(samples, held, tuple(names))
-
-
-# MemoryError: a header may announce an array of any size.
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
-
-
-def _check_size(archive: zipfile.ZipFile | None, file: Path) -> None:
-    """Refuse an archive that would unpack to far more than it is (a zip bomb)."""
-    members = [] if archive is None else archive.infolist()
-    unpacked, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
-    if unpacked > max(MOST_UNPACKED, MOST_RATIO * packed):
-        raise DataError(
-            f"{file} is not unpacked",
-            got=f"{unpacked} bytes out of {packed}",
-            allowed=f"{MOST_UNPACKED} bytes, or {MOST_RATIO} times as many as are stored",
-        )
+    labels = [part.labels for part in (samples, held) if part is not None]
+    if NAMES in arrays:
+        names = tidy(arrays[NAMES].ravel().tolist(), str(file))
+    else:
+        names = numbered(labels, str(file))
+    return Decoded(samples, held, names)
 
 
 def _find(
@@ -103,29 +82,38 @@ def _samples(arrays: dict[str, npt.NDArray[Any]], pair: tuple[str, str], file: P
 
 
 def _inputs(array: npt.NDArray[Any], name: str, file: Path) -> npt.NDArray[Any]:
+    last = array.ndim == 4 and array.shape[3] in CHANNELS
     if np.issubdtype(array.dtype, np.floating) and array.ndim >= 2:
-        if not np.isfinite(array).all():
-            raise DataError(f"Array '{name}' of {file} holds values that are not finite")
-        return np.asarray(array, dtype=np.float32)
+        features = finite_float32(array, f"Array '{name}' of {file}")
+        return features.transpose(0, 3, 1, 2) if last else features
     if array.dtype == np.uint8 and array.ndim == 3:
         return array[:, None]
-    if array.dtype == np.uint8 and array.ndim == 4 and array.shape[3] in (1, 3):
+    if array.dtype == np.uint8 and last:
         return array.transpose(0, 3, 1, 2)
-    if array.dtype == np.uint8 and array.ndim == 4 and array.shape[1] in (1, 3):
+    if array.dtype == np.uint8 and array.ndim == 4 and array.shape[1] in CHANNELS:
         return array
     raise DataError(
         f"Array '{name}' of {file} is neither images nor features",
         got=f"{array.dtype.name} {list(array.shape)}",
         allowed="uint8 images with 1 or 3 channels, or floats [N, ...]",
+        next_step="Convert it: x.astype('uint8') for pixels from 0 to 255, x.astype('float32') "
+        "for features.",
     )
 
 
 def _labels(array: npt.NDArray[Any], name: str, file: Path) -> IntArray:
     flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if not np.issubdtype(flat.dtype, np.integer) or flat.ndim != 1:
+        onehot = array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf"
+        text = array.dtype.kind in "US"
         raise DataError(
             f"Array '{name}' of {file} does not hold integer class ids",
             got=f"{array.dtype.name} {list(array.shape)}",
             allowed="integers [N] or [N, 1]",
+            next_step="Convert them: y = y.argmax(axis=1)."
+            if onehot
+            else f"Convert them: {CONVERT}{'; save names as class_names' if text else ''}.",
         )
+    if len(flat) and flat.max() > np.iinfo(np.int64).max:
+        raise DataError(f"Array '{name}' of {file} does not hold class ids", got=str(flat.max()))
     return np.asarray(flat, dtype=np.int64)

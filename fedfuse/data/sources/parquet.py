@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from fedfuse.data.cache import cache_key, cached
+from fedfuse.data.files import begins_with_role, entries, place, role, walk
+from fedfuse.data.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.tables import decode_tables, find_columns
 from fedfuse.errors import DataError
-from fedfuse.paths import expand
 
-SPLITS = {"train": "train", "test": "test", "validation": "val", "valid": "val", "val": "val"}
-_SPLIT = re.compile(rf"({'|'.join(SPLITS)})(?:[-_.].*)?", re.IGNORECASE)
+_ROW, _AT_ONCE = 8, 256
+"""Bytes that a row comes to at least (its label), and rows unpacked before they are counted."""
 
 
 def parquet(
@@ -25,9 +25,10 @@ def parquet(
 ) -> RawDataset:
     """Return the images of a folder of parquet files.
 
-    Files belong to the split that their name or folder begins with: ``train.parquet``,
-    ``data/train-00000-of-00002.parquet``, ``test/0000.parquet``. Without a test split the
-    validation split is the test pool; beside one it is not used.
+    Files belong to the split that their name or folder names: ``train.parquet``,
+    ``data/train-00000-of-00002.parquet``, ``test/0000.parquet``, ``Testing.parquet``. Without a
+    test split the validation split is the test pool; beside one it is not used. Files may number
+    their classes differently, as long as the hub's metadata in them names the classes.
 
     Args:
         path: The folder.
@@ -39,7 +40,7 @@ def parquet(
     Raises:
         DataError: If the folder, its files or their columns are not as described.
     """
-    root = expand(path)
+    root = place(path, "a folder with train*.parquet and test*.parquet")
     splits = find_splits(root)
     where = str(root)
     columns = find_columns(_schema(splits["train"][0]), where, image_column, label_column)
@@ -47,7 +48,10 @@ def parquet(
     parameters = {"columns": columns, "image_size": image_size}
 
     def decode() -> Decoded:
-        tables = {split: _read(files, columns, where) for split, files in splits.items()}
+        tables = {
+            split: {str(file): _read(file, columns) for file in part}
+            for split, part in splits.items()
+        }
         return decode_tables(tables, columns, where, image_size)
 
     key = cache_key("parquet", parameters, files)
@@ -61,7 +65,8 @@ def find_splits(root: Path) -> dict[str, list[Path]]:
         root: The folder to search.
 
     Raises:
-        DataError: If there is no such folder, no training file, or more than one data set.
+        DataError: If there is no such folder, no training file, more than one data set, or a file
+            whose split is not clear.
     """
     if not root.is_dir():
         raise DataError(
@@ -69,18 +74,17 @@ def find_splits(root: Path) -> dict[str, list[Path]]:
             allowed="a folder with train*.parquet and test*.parquet",
             next_step="Set dataset.path to one.",
         )
+    files = parquet_files(root)
     found: dict[str, dict[str, list[Path]]] = {}
-    names = []
-    for file in sorted(root.rglob("*.parquet")):
-        parts = file.relative_to(root).parts
-        if any(part.startswith(".") for part in parts):
-            continue
-        names.append("/".join(parts))
-        for depth, part in enumerate((*parts[:-1], file.stem)):
-            if match := _SPLIT.fullmatch(part):
-                split = SPLITS[match[1].lower()]
-                found.setdefault("/".join(parts[:depth]), {}).setdefault(split, []).append(file)
-                break
+    unknown = []
+    for file in files:
+        parts = (*file.relative_to(root).parts[:-1], file.stem)
+        depth = _where_split(parts)
+        if depth is None:
+            unknown.append(file.relative_to(root).as_posix())
+        else:
+            splits = found.setdefault("/".join(parts[:depth]), {})
+            splits.setdefault(str(role(parts[depth])), []).append(file)
     if len(found) > 1:
         raise DataError(
             f"{root} holds more than one data set",
@@ -88,15 +92,42 @@ def find_splits(root: Path) -> dict[str, list[Path]]:
             next_step="Set dataset.path to the folder of one of them.",
         )
     splits = next(iter(found.values()), {})
-    if "train" not in splits:
-        raise DataError(
-            f"No train*.parquet in {root}",
-            got=", ".join(names[:5]) or "no parquet file",
-            allowed="train*.parquet and test*.parquet, or folders train/ and test/",
-            next_step="Set dataset.path to a folder that has them.",
-        )
     test = splits.get("test") or splits.get("val")
+    if "train" not in splits or (unknown and not test):
+        names = [file.relative_to(root).as_posix() for file in files]
+        raise DataError(
+            f"The split of {unknown[0]} in {root} is not clear"
+            if "train" in splits
+            else f"No train*.parquet in {root}",
+            got=", ".join(names[:5]) or _instead(root),
+            allowed="train*.parquet and test*.parquet, or folders train/ and test/",
+            next_step="Rename it or move it away."
+            if "train" in splits
+            else "Set dataset.path to a folder that has them.",
+        )
     return {"train": splits["train"]} | ({"test": test} if test else {})
+
+
+def parquet_files(root: Path) -> list[Path]:
+    """Return all parquet files under a folder, sorted; those of no ordinary kind are refused."""
+    files = [file for file in walk(root) if file.suffix.lower() == ".parquet"]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file} is not a readable parquet file", got="no ordinary file")
+    return files
+
+
+def _where_split(parts: tuple[str, ...]) -> int | None:
+    """Return which part of a path says the split: the first that begins with it or has it."""
+    known = [depth for depth, part in enumerate(parts) if role(part) is not None]
+    first = [depth for depth in known if begins_with_role(parts[depth])]
+    return next(iter([*first, *reversed(known)]), None)
+
+
+def _instead(root: Path) -> str:
+    """Say what a folder without parquet files holds."""
+    names = [entry.name for entry in entries(root)]
+    return f"no parquet file, but {', '.join(names[:5])}" if names else "no parquet file"
 
 
 def _schema(file: Path) -> Any:
@@ -109,25 +140,28 @@ def _schema(file: Path) -> Any:
         raise _damaged(file, error) from error
 
 
-def _read(files: list[Path], columns: tuple[str, str], where: str) -> Any:
+def _read(file: Path, columns: tuple[str, str]) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = []
-    for file in files:
-        try:
-            # Not pq.read_table, which takes folder names like "a=b" for columns.
-            with pq.ParquetFile(file) as opened:
-                find_columns(opened.schema_arrow, f"{where}/{file.name}", *columns)
-                tables.append(opened.read(columns=list(columns)))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise _damaged(file, error) from error
     try:
-        return pa.concat_tables(tables)
-    except pa.ArrowException as error:
-        raise DataError(
-            f"The parquet files of {where} have different columns", got=_first_line(error)
-        ) from error
+        # Not pq.read_table, which takes folder names like "a=b" for columns.
+        with pq.ParquetFile(file) as opened:
+            find_columns(opened.schema_arrow, str(file), *columns)
+            limit = max(MOST_UNPACKED, MOST_RATIO * file.stat().st_size)
+            batches, size = [], 0
+            if opened.metadata.num_rows * _ROW > limit:
+                raise unpacked(file, opened.metadata.num_rows * _ROW, limit)
+            for batch in opened.iter_batches(_AT_ONCE, columns=list(columns)):
+                size += batch.nbytes
+                if size > limit:
+                    raise unpacked(file, size, limit)
+                batches.append(batch)
+            return pa.Table.from_batches(
+                batches, opened.schema_arrow.empty_table().select(list(columns)).schema
+            )
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise _damaged(file, error) from error
 
 
 def _damaged(file: Path, error: Exception) -> DataError:

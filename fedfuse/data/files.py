@@ -1,0 +1,147 @@
+"""Look into a user's folder: what counts as a part of a data set there, and what does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedfuse.errors import DataError
+from fedfuse.paths import expand
+
+_LEFT_BEHIND = frozenset(
+    {
+        "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir",
+        "$recycle.bin", "system volume information", "lost+found", "icon\r",
+    }
+)  # fmt: skip
+"""What operating systems and programs leave in folders, beside names that begin with a dot."""
+
+_ROLES = {
+    "train": "train", "training": "train", "trn": "train",
+    "test": "test", "testing": "test", "tst": "test", "holdout": "test", "heldout": "test",
+    "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val",
+    "eval": "val", "evaluation": "val", "devel": "val", "development": "val",
+}  # fmt: skip
+_GENERIC = frozenset(
+    {"set", "data", "dataset", "image", "images", "img", "imgs", "split", "sample", "samples",
+     "file", "files", "folder", "of"}
+)  # fmt: skip
+
+
+def place(path: object, wanted: str) -> Path:
+    """Return the path that a user wrote, with a leading ``~`` or ``~user`` filled in.
+
+    Args:
+        path: What was written.
+        wanted: What should be there, for messages.
+
+    Raises:
+        DataError: If it is no text, or empty.
+        FedfuseError: If nobody knows the home folder that it names.
+    """
+    if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
+        raise DataError(
+            "A path to data must be text",
+            got=repr(path),
+            allowed=wanted,
+            next_step="Write it in quotes: path: '2024'." if path is not None else None,
+        )
+    return expand(path)
+
+
+def is_left_behind(name: str) -> bool:
+    """Tell whether an entry of a folder is hidden, or a system's and no part of the data.
+
+    >>> [is_left_behind(name) for name in (".ipynb_checkpoints", "__MACOSX", "cat")]
+    [True, True, False]
+    """
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted by name, without what is hidden.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        return sorted(entry for entry in folder.iterdir() if not is_left_behind(entry.name))
+    except OSError as error:
+        raise DataError(
+            f"The folder {folder} cannot be read", got=error.strerror or str(error)
+        ) from error
+
+
+def walk(folder: Path, root: Path | None = None) -> Iterator[Path]:
+    """Yield every entry under a folder that is not itself a folder, sorted, nothing hidden.
+
+    Links are followed. No folder is entered twice, nor one that ``root`` lies in, so a link that
+    leads back up ends there.
+
+    Args:
+        folder: Where to begin.
+        root: The data set that it belongs to; ``folder`` itself if None.
+    """
+    top = (root or folder).resolve()
+    above = [top, *top.parents] if folder.resolve() != top else top.parents
+    yield from _walk(folder, {_identity(parent) for parent in above})
+
+
+def role(name: str) -> str | None:
+    """Return the split that a folder or file name stands for: train, test, val, or None.
+
+    Case, separators and numbers do not matter: ``Train``, ``TEST``, ``seg_train``, ``dev-set``,
+    ``trainingData``, ``test-00000-of-00001``.
+
+    >>> [role(name) for name in ("Training", "seg_test", "valid", "train-00001-of-2", "trains")]
+    ['train', 'test', 'val', 'train', None]
+    """
+    found = {_ROLES[word] for word in _words(name) if word in _ROLES}
+    return found.pop() if len(found) == 1 else None
+
+
+def begins_with_role(name: str) -> bool:
+    """Tell whether the first word of a name is that of a split."""
+    words = _words(name)
+    return bool(words) and words[0] in _ROLES
+
+
+def only_a_role(name: str) -> bool:
+    """Tell whether a name says nothing but which split it is.
+
+    >>> [only_a_role(name) for name in ("Test", "test_set2", "test tube")]
+    [True, True, False]
+    """
+    return role(name) is not None and all(w in _ROLES or w in _GENERIC for w in _words(name))
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name in lower case, ``trainingData`` and ``testset`` taken apart."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = []
+    for word in re.findall(r"[^\W\d_]+", spaced.lower()):
+        parts = [(word[: -len(end)], end) for end in _GENERIC if word.endswith(end)]
+        words += next((list(pair) for pair in parts if pair[0] in _ROLES), [word])
+    return words
+
+
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    if (identity := _identity(folder)) in seen:
+        return
+    seen.add(identity)
+    for entry in entries(folder):
+        if entry.is_dir():
+            yield from _walk(entry, seen)
+        else:
+            yield entry
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise DataError(
+            f"The folder {folder} cannot be read", got=error.strerror or str(error)
+        ) from error
+    return found.st_dev, found.st_ino

@@ -1,0 +1,39 @@
+"""Features as float32, refused where that is not a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedfuse.data.raw import CHUNK
+from fedfuse.errors import DataError
+
+
+def finite_float32(array: npt.NDArray[Any], where: str) -> npt.NDArray[np.float32]:
+    """Return the values as float32 [N, ...].
+
+    Args:
+        array: Floats of any width [N, ...].
+        where: The array in words, for messages.
+
+    Raises:
+        DataError: Naming the first row and column whose value is not finite, or too large.
+    """
+    with np.errstate(over="ignore"):
+        values = np.asarray(array, dtype=np.float32)
+    for start in range(0, len(values), CHUNK):
+        wrong = ~np.isfinite(values[start : start + CHUNK])
+        if wrong.any():
+            row, *column = (int(i) for i in np.argwhere(wrong)[0])
+            row += start
+            place = f"row {row}" + (f", column {', '.join(map(str, column))}" if column else "")
+            value = array[(row, *column)]
+            raise DataError(
+                f"{where} holds values that are not finite numbers in float32",
+                got=f"{value} in {place}, counted from 0",
+                allowed=f"finite numbers up to {np.finfo(np.float32).max:.3g}",
+                next_step="Replace or remove them, or scale the column down.",
+            )
+    return values
