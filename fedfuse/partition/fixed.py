@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +11,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedfuse.errors import PartitionError, require
+from fedfuse.data.archive import read_npz
+from fedfuse.data.limits import MOST_RATIO, MOST_UNPACKED, unpacked
+from fedfuse.errors import DataError, PartitionError, require
 from fedfuse.partition.check import validate_partition
 from fedfuse.paths import expand
 from fedfuse.types import IntArray
 
+_ROW = 8
+"""Bytes of a number in a table."""
 _FORMS = "a list with one list of indices per client, or an object from client id to such a list"
 
 
@@ -65,22 +67,29 @@ class Fixed:
 def read_partition(path: Path) -> list[object]:
     """Return the parts in the file in order of the client id, not yet checked."""
     path = expand(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise PartitionError(f"The partition file {path} cannot be read", got="no ordinary file")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return _by_client({name: archive[name] for name in archive.files}, path)
+            return _by_client(read_npz(path, most=MOST_UNPACKED), path)
         if path.suffix == ".parquet":
             return _by_client(_columns(path), path)
         content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return _by_client(content, path)
+    except DataError as error:
+        step = "Write it with numpy.savez(path, *parts), one array of integers per client."
+        got = f"{error.what} ({error.got})" if error.got else error.what
+        raise PartitionError(
+            f"The partition file {path} is malformed", got=got, next_step=step
+        ) from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise PartitionError(f"The partition file {path} cannot be read", got=reason) from None
-    except (ValueError, EOFError, MemoryError, RecursionError, *_ZIP) as error:
+    except (ValueError, MemoryError, RecursionError) as error:
         raise PartitionError(f"The partition file {path} is malformed", got=str(error)) from None
     if isinstance(content, list):
         return content
-    if isinstance(content, dict):
-        return _by_client(content, path)
     kind = type(content).__name__
     raise PartitionError(f"The partition file {path} is malformed", got=kind, allowed=_FORMS)
 
@@ -94,16 +103,17 @@ def _columns(path: Path) -> dict[str, object]:
     path.stat()  # says what is wrong with it in the system's words
     try:
         with pq.ParquetFile(path) as file:
-            table = file.read()
+            size = 3 * _ROW * file.metadata.num_rows
+            if size > (limit := max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)):
+                raise unpacked(path, size, limit)
+            known = set(file.schema_arrow.names)
+            table = file.read([name for name in ("client_id", "index", "split") if name in known])
         if "split" in table.column_names:
             table = table.filter(pc.is_in(table["split"], pa.array(["train", "val"])))
         owner, rows = (np.asarray(table[name]) for name in ("client_id", "index"))
     except (pa.ArrowException, KeyError) as error:
         raise ValueError(str(error).splitlines()[0]) from None
     return {str(client): rows[owner == client] for client in np.unique(owner)}
-
-
-_ZIP = (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError)
 
 
 def _by_client(parts: Mapping[str, object], path: Path) -> list[object]:

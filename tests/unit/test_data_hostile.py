@@ -135,7 +135,9 @@ def test_a_table_that_unpacks_to_far_more_than_it_is(tmp_path, monkeypatch):
     read = []
     batches = pq.ParquetFile.iter_batches
     monkeypatch.setattr(
-        pq.ParquetFile, "iter_batches", lambda *a, **k: (read.append(b) or b for b in batches(*a, **k))
+        pq.ParquetFile,
+        "iter_batches",
+        lambda *a, **k: (read.append(b) or b for b in batches(*a, **k)),
     )
     with pytest.raises(DataError, match="is not unpacked"):
         parquet(tmp_path)
@@ -155,8 +157,8 @@ def test_a_partition_that_unpacks_to_far_more_than_it_is(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 100_000, '{"0": ' * 100_000, '{"' + "1" * 5000 + '": [0]}', "1" * 5000, "\ud800", "", "3",
-     "null", '"a"', "[1, 2]", '[["a"]]', "[[NaN]]", "[[1e400]]"],
+    ["[" * 100_000, '{"0": ' * 100_000, '{"' + "1" * 5000 + '": [0]}', "1" * 5000, "\ud800", "",
+     "3", "null", '"a"', "[1, 2]", '[["a"]]', "[[NaN]]", "[[1e400]]"],
 )  # fmt: skip
 def test_a_partition_file_of_nonsense_is_one_message(text, tmp_path):
     from fedfuse.partition.fixed import Fixed
