@@ -10,6 +10,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from clients import handover
 from clients.places import StatePlan
 from clients.steps import Node
 from fedfuse.codec import Parcel
@@ -26,6 +27,7 @@ from fedfuse.messages import (
     LOAD,
     LOCATE,
     METRICS,
+    PREPARE,
     REQUEST,
     RESTARTED,
     SAVE,
@@ -144,11 +146,17 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
             metrics, failures = node.test(header, _read_ids(message, node))
         return _reply(message, None, metrics, failures)
 
+    @app.query(PREPARE.split(".")[1])
+    def prepare(message: Message, context: Context) -> Message:
+        with at_work(message, context) as (node, header):
+            handover.prepare(node, header, _read_ids(message, node))
+        return Message(RecordDict(), reply_to=message)
+
     @app.query(SAVE.split(".")[1])
     def save(message: Message, context: Context) -> Message:
         with at_work(message, context) as (node, header):
-            content = np.frombuffer(node.save(header, _read_ids(message, node)), dtype=np.uint8)
-        states = ArrayRecord({STATES: Array(content)})
+            packed = handover.save(node, header, _read_ids(message, node))
+        states = ArrayRecord({STATES: Array(np.frombuffer(packed, dtype=np.uint8))})
         return Message(RecordDict({STATES: states}), reply_to=message)
 
     @app.query(LOCATE.split(".")[1])
@@ -163,7 +171,7 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
         with at_work(message, context) as (node, header):
             record = take(message.content.array_records, STATES, "The request")
             content = read_arrays(record, "The request")[STATES].tobytes()
-            node.load(header, _read_ids(message, node), content)
+            handover.load(node, header, _read_ids(message, node), content)
         return Message(RecordDict(), reply_to=message)
 
     return app

@@ -18,6 +18,7 @@ from clients.phases import cross_entropy
 from clients.state import OptimizerFactory
 from fedfuse.occasion import Occasion
 from fedfuse.privacy.membership import Attack, Shadow, features, judge, loss_scores
+from fedfuse.privacy.stage import SECRET
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work, schedule, steps_per_epoch
@@ -132,9 +133,10 @@ class _Ask:
             counts = tools.inputs.class_counts([self.client_id])
             bank = KnowledgeBank(torch.tensor([self.client_id]), logits, counts.sum(dim=1))
             index = torch.arange(len(labels))
-            # Noise of its own, and nothing for the mechanism to remember.
+            # Noise of its own, from the client's secret, and nothing else to remember.
             streams = Streams(self.streams.entropy(name))
-            memory: dict[int, dict[str, Tensor]] = {self.client_id: {}}
+            kept = tools.memory(self.client_id)
+            memory = {self.client_id: {SECRET: kept[SECRET]} if SECRET in kept else {}}
             occasion = Occasion(tools.arm, self.round, index, counts, memory, streams)
             for stage in stages:
                 bank = stage(bank, occasion)

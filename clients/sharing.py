@@ -15,6 +15,7 @@ from fedfuse.attack.stage import RECEIVED, AttackStage
 from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.occasion import Occasion
+from fedfuse.privacy.stage import PrivacyStage
 from fedfuse.protocols import SharingStage
 from fedfuse.types import KnowledgeBank, Teachers
 
@@ -50,6 +51,11 @@ class Sharing:
                 )
             bank = made
         return bank
+
+    def begin(self, memory: dict[str, Tensor]) -> None:
+        """Let a client make up what it must remember before it ever shares: its secret."""
+        if isinstance(self.privacy, PrivacyStage):
+            self.privacy.begin(memory)
 
     def note(self, received: Teachers, memory: Mapping[int, dict[str, Tensor]]) -> None:
         """Let adversaries remember what they were sent."""

@@ -22,7 +22,6 @@ from clients.phases import Phases, honest, rows_of
 from clients.plan import ClientPlan
 from clients.pretrain import STEPS, Beginning, Pretraining
 from clients.samples import ModelInputs
-from clients.saved import packed, unpacked
 from clients.sharing import Sharing
 from clients.state import ClientState, ClientStates, OptimizerFactory
 from clients.trust import Trust
@@ -61,6 +60,7 @@ class Node:
         shadows: Shadow models per client that it trains.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
+        hands_over: Whether a server may have all that the clients remember, and replace it.
         isolates: Whether a cohort in which a client fails is tried again client by client.
         on_client_done: Called with the id of each client that has finished a phase.
     """
@@ -82,6 +82,7 @@ class Node:
     shadows: int = 0
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    hands_over: bool = True
     isolates: bool = False
     on_client_done: Callable[[int], None] = lambda _: None
     states: ClientStates = field(default_factory=ClientStates)
@@ -134,12 +135,12 @@ class Node:
         Returns:
             The knowledge and the metrics of the clients that finished, and the failures.
         """
-        way, tools, round_ = self._way(header), self._tools(header), header.round
+        way, tools, round_ = self.way(header), self.tools(header), header.round
         shared: list[Upload | Parcel] = []
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
-            held = [self._student(way, tools, client_id) for client_id in cohort]
+            held = [self.student(way, tools, client_id) for client_id in cohort]
             take_steps(
                 self.trainer, way.train(held, tools, round_, exchanging=header.share), round_
             )
@@ -175,11 +176,11 @@ class Node:
         takes (or as many samples: ``budget``), so that a method that fuses and one that does not
         spend the same.
         """
-        way, tools, round_ = self._way(header), self._tools(header), header.round
+        way, tools, round_ = self.way(header), self.tools(header), header.round
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
-            held = [self._student(way, tools, client_id) for client_id in cohort]
+            held = [self.student(way, tools, client_id) for client_id in cohort]
             judged = partial(way.judged, held, tools, Phase.FUSED)
             guarded = received is not None and self.plan.guard == "validation"
             memory = self.guard.before(held, judged) if guarded else None
@@ -211,35 +212,17 @@ class Node:
         self, header: Header, client_ids: Sequence[int]
     ) -> tuple[ClientMetrics | None, list[Failure]]:
         """Evaluate clients that rest in this round, as they are."""
-        way, tools = self._way(header), self._tools(header)
+        way, tools = self.way(header), self.tools(header)
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
-            held = [self._student(way, tools, client_id) for client_id in cohort]
+            held = [self.student(way, tools, client_id) for client_id in cohort]
             table.update(
                 zip(cohort, self.evaluate(way.judged(held, tools, Phase.FUSED)), strict=True)
             )
 
         failures = self._each(client_ids, header, "test", step)
         return _stack(table, header), failures
-
-    def save(self, header: Header, client_ids: Sequence[int]) -> bytes:
-        """Return all that clients remember, as safetensors under ``ID/NAME``.
-
-        A client that has not done anything yet has nothing to remember.
-        """
-        return packed({i: self.states.saved(header.arm, i) for i in client_ids})
-
-    def load(self, header: Header, client_ids: Sequence[int], content: bytes) -> None:
-        """Let clients remember what :meth:`save` returned, also if it was another node's.
-
-        Raises:
-            FedfuseError: If it does not hold what these clients can remember.
-        """
-        way, tools = self._way(header), self._tools(header)
-        for client_id, tensors in unpacked(content, client_ids).items():
-            self._student(way, tools, client_id, begins=False)
-            self.states.restore(client_id, tensors, self.make_optimizer)
 
     def restart(self, arm: str, client_ids: Sequence[int]) -> None:
         """Let clients forget all that they have learnt, as a machine does that lost its disk."""
@@ -248,11 +231,12 @@ class Node:
 
     # -- one cohort ----------------------------------------------------------------------------
 
-    def _way(self, header: Header) -> Exchange:
+    def way(self, header: Header) -> Exchange:
         """Return the arm's way to exchange; clients that learn alone hold nothing but models."""
         return self.exchange if header.exchange else Predictions()
 
-    def _tools(self, header: Header) -> Tools:
+    def tools(self, header: Header) -> Tools:
+        """Return what an exchange works with in the header's arm."""
         # Whoever attacks does so where knowledge is exchanged; alone, all clients are honest.
         attack = self.sharing.attack if header.exchange else None
         relabel = attack.relabel if isinstance(attack, Relabels) else honest
@@ -294,7 +278,7 @@ class Node:
                 self.on_client_done(client_id)
         return failures
 
-    def _student(
+    def student(
         self, way: Exchange, tools: Tools, client_id: int, *, begins: bool = True
     ) -> Student:
         """Return the client; a new one pre-trains, unless its state is replaced next."""

@@ -18,6 +18,7 @@ from experiments.build import (
 )
 from experiments.channel import build_cache, check_confidence
 from experiments.instantiate import instantiate
+from experiments.private import draws_from_secrets
 from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import Combine
@@ -97,6 +98,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
         reporter=reporter,
         kind=parts.exchange.kind(parts.models, data),
         faults=instantiate(cfg.faults, "faults"),
+        secrets=draws_from_secrets(cfg),
     )
 
 

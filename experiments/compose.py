@@ -229,9 +229,11 @@ def as_job(cfg: DictConfig, number: int, sweep: Path) -> DictConfig:
 
 def check_parts(cfg: DictConfig) -> None:
     """Build every part once, so that a wrong target or parameter shows before any run."""
+    from experiments.private import build_mechanism
+
     for key in cfg:
         if key != "hydra" and isinstance(cfg[key], DictConfig) and "_target_" in cfg[key]:
-            instantiate(cfg[key], str(key))
+            build_mechanism(cfg[key]) if key == "privacy" else instantiate(cfg[key], str(key))
 
 
 def _compose(hydra: Hydra, lines: list[str]) -> DictConfig:

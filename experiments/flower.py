@@ -24,6 +24,7 @@ from clients.app import make_client_app
 from clients.places import StatePlan
 from clients.steps import Node
 from experiments.engines.hosting import NodeRecipe
+from experiments.private import draws_from_secrets
 from fedfuse.errors import ConfigError
 from server.patience import Patience
 
@@ -82,7 +83,18 @@ def node(context: Context) -> Node:
             "This SuperNode does not know where its own data is",
             next_step="Add data-path to its --node-config.",
         )
-    return NodeRecipe.of(cfg)(context)
+    made = NodeRecipe.of(cfg)(context)
+    made.hands_over = bool(given.get("hands-over", not withheld(cfg)))
+    return made
+
+
+def withheld(cfg: DictConfig) -> bool:
+    """Tell whether clients keep to themselves what they remember: models, and secrets.
+
+    Noise on their predictions protects nothing from whoever holds either, and of hosts that bring
+    their own data only predictions may leave.
+    """
+    return draws_from_secrets(cfg) or cfg.sites._target_ is not None
 
 
 def states(context: Context) -> StatePlan:
@@ -133,6 +145,8 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
 
     def engine(parts: Parts, setup: ServerSetup, _: RunFolder) -> None:  # noqa: ARG001
         there = replace(setup, num_nodes=None, patience=patience, counts_clients=True)
+        if withheld(cfg):
+            there = replace(there, checkpoints=None)
         make_server_app(lambda _: there)(grid, context)
 
     try:

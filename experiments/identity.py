@@ -69,6 +69,10 @@ DECLARED: Mapping[str, May] = {
 """By dotted key, or by group for all keys of its options that are not named themselves."""
 
 
+_AS_BEFORE = ("privacy.seed", "simulated")
+"""What older runs did, whose configurations say nothing of it."""
+
+
 def may(key: str) -> May:
     """Return what may become of a dotted key; what nobody declared stays.
 
@@ -93,7 +97,7 @@ def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
     kept = {
         key: json.dumps(value, sort_keys=True, default=str)
         for key, value in leaves(values)
-        if may(key) is May.STAY
+        if may(key) is May.STAY and (key, value) != _AS_BEFORE
     }
     kept["client.device"] = device(cfg.client.device, cfg.engine)
     kept["server.device"] = device(cfg.server.device)
@@ -134,5 +138,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     kept = {name: value for name, value in values.items() if name not in without}
     for name in ("device", "state"):
         kept["client"].pop(name)
+    if kept["privacy"].get("seed") == _AS_BEFORE[1]:
+        del kept["privacy"]["seed"]
     text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

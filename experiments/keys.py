@@ -72,7 +72,7 @@ def _check_group(name: str, node: Any) -> None:
             next_step=f"Give it a _target_: {name}._target_=my_module.my_part.",
         )
     elif node["_target_"] is None:
-        _check(f"{name}=none", node, ["_target_"])
+        _check(f"{name}=none", node, ["_target_", "seed"] if name == "privacy" else ["_target_"])
 
 
 def _check(owner: str, node: Mapping[str, Any], known: list[str]) -> None:

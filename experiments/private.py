@@ -5,11 +5,47 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.instantiate import instantiate
-from fedfuse.privacy import Calibrated, Guarantee, Privacy, PrivacyStage
+from fedfuse.errors import ConfigError
+from fedfuse.privacy import (
+    Calibrated,
+    Guarantee,
+    LabelOnly,
+    Privacy,
+    PrivacyStage,
+    Temperature,
+    TopK,
+)
 from fedfuse.select import PublicRounds
+
+SECRET, SIMULATED = "secret", "simulated"
+"""What ``privacy.seed`` may be: noise from secrets of the clients, or from the public seed."""
+
+
+def draws_from_secrets(cfg: DictConfig) -> bool:
+    """Tell whether the clients' noise comes from secrets of theirs."""
+    return cfg.privacy._target_ is not None and cfg.privacy.get("seed", SECRET) != SIMULATED
+
+
+def build_mechanism(node: DictConfig) -> Privacy | None:
+    """Return the mechanism that the configuration names; None for none.
+
+    Raises:
+        ConfigError: If it cannot be built, or ``privacy.seed`` is something else than it may be.
+    """
+    seed = node.get("seed", SECRET)
+    if seed not in (SECRET, SIMULATED):
+        raise ConfigError(
+            "privacy.seed says where a mechanism's noise comes from",
+            got=repr(seed),
+            allowed=f"{SECRET} (of each client) or {SIMULATED} (from the run's seed, no promise)",
+            next_step="Set seed=NUMBER for another run.",
+        )
+    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "seed"])
+    mechanism: Privacy | None = instantiate(own, "privacy")
+    return mechanism
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +57,7 @@ class Disclosure:
         guarantee: The promise; None where there is none.
         label_histograms: Whether the clients' label histograms left them.
         rounds: Rounds in which predictions were shared.
+        simulated: Whether whoever knows the run's seed can take noise off again.
         uncovered: What else left that depends on private data and that no mechanism protects.
     """
 
@@ -29,6 +66,7 @@ class Disclosure:
     label_histograms: bool
     rounds: int
     uncovered: tuple[str, ...] = ()
+    simulated: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the disclosure as ``summary.json`` keeps it."""
@@ -42,6 +80,12 @@ class Disclosure:
             return told if self.label_histograms else None
         if self.rounds == 0:
             return f"privacy {self.mechanism}: nothing was shared; {told}"
+        if self.simulated:
+            return (
+                f"privacy {self.mechanism}: no epsilon, because the noise comes from the run's\n"
+                "  public seed (privacy.seed=simulated), and who knows that takes it off;\n"
+                f"  {told}"
+            )
         if self.guarantee is None:
             return f"privacy {self.mechanism}: no guarantee; {told}"
         promise = self.guarantee
@@ -62,13 +106,14 @@ def queries(cfg: DictConfig, rounds: PublicRounds) -> list[int]:
 
 def build_privacy(cfg: DictConfig, rounds: PublicRounds) -> PrivacyStage | None:
     """Return the mechanism, its noise calibrated to the whole run; None for none."""
-    mechanism: Privacy | None = instantiate(cfg.privacy, "privacy")
+    mechanism = build_mechanism(cfg.privacy)
     if mechanism is None:
         return None
     asked = queries(cfg, rounds)
     if isinstance(mechanism, Calibrated) and asked:
         mechanism = mechanism.for_queries(sum(asked))
-    return PrivacyStage(mechanism)
+    covered = range(cfg.warmup_rounds + 1, cfg.num_rounds + 1)
+    return PrivacyStage(mechanism, not draws_from_secrets(cfg), covered)
 
 
 def disclosure(cfg: DictConfig, rounds: PublicRounds, *, shares: bool) -> Disclosure:
@@ -79,14 +124,20 @@ def disclosure(cfg: DictConfig, rounds: PublicRounds, *, shares: bool) -> Disclo
         rounds: The public samples of its rounds.
         shares: Whether its clients share at all.
     """
-    mechanism: Privacy | None = instantiate(cfg.privacy, "privacy")
+    mechanism = build_mechanism(cfg.privacy)
     asked = queries(cfg, rounds) if shares else []
     guarantee = None
-    if isinstance(mechanism, Calibrated) and asked:
+    simulated = mechanism is not None and not draws_from_secrets(cfg) and _is_noisy(mechanism)
+    if isinstance(mechanism, Calibrated) and asked and not simulated:
         guarantee = mechanism.spent(asked)
     name = "none" if mechanism is None else str(cfg.privacy._target_).rsplit(".", 1)[-1]
     histograms = bool(cfg.client.share_class_distribution) and bool(asked)
     uncovered = ["numbers of samples"]
     uncovered += ["label histograms"] * histograms
     uncovered += ["confidences"] * (cfg.get("familiarity", {}).get("_target_") is not None)
-    return Disclosure(name.lower(), guarantee, histograms, len(asked), tuple(uncovered))
+    return Disclosure(name.lower(), guarantee, histograms, len(asked), tuple(uncovered), simulated)
+
+
+def _is_noisy(mechanism: Privacy) -> bool:
+    """Tell whether a mechanism draws anything, as far as anybody can tell."""
+    return not isinstance(mechanism, LabelOnly | TopK | Temperature)

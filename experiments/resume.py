@@ -9,13 +9,14 @@ from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import compose
 from experiments import overrides as typed
 from experiments.identity import May, declared, identity, legacy_identity
 from experiments.keys import check_keys_are_read, engine_options
+from experiments.private import SIMULATED
 from experiments.schema import ExperimentConfig, validate
 from experiments.trusted import MALFORMED, check_reach, check_targets, read_config
 from fedfuse.errors import ConfigError
@@ -87,6 +88,8 @@ def configuration(
     except MALFORMED as error:
         raise _other_version(folder, f"{type(error).__name__}: {error}") from error
     cfg = typed_config(changed, folder)
+    with open_dict(cfg.privacy):  # an older version drew noise from the run's seed
+        cfg.privacy.setdefault("seed", SIMULATED)
     if cfg.checkpoint.every == 0 and not (folder / CHECKPOINTS).is_dir():
         raise ConfigError(
             f"the run in '{folder}' wrote no checkpoints (checkpoint.every=0).",

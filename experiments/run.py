@@ -127,7 +127,7 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
 def _open(cfg: DictConfig, total: int | None) -> Job:
     """Open the folder that Hydra has named for a run."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, open_dict
 
     from experiments.facts import facts
     from server.reporters.folder import RunFolder
@@ -139,6 +139,8 @@ def _open(cfg: DictConfig, total: int | None) -> Job:
         sys.stdout.flush()
     path = Path(os.path.relpath(hydra.runtime.output_dir))
     folder = RunFolder(path.resolve() if path.parts[0] == ".." else path)
+    with open_dict(cfg.privacy):  # an option of one's own may not know the key; a resumed run must
+        cfg.privacy.setdefault("seed", "secret")
     folder.open(overrides=list(hydra.overrides.task), seed=cfg.seed, **facts())
     folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
     shared = None if total is None else folder.path.parent / ".baselines"

@@ -45,6 +45,7 @@ class ServerSetup:
         checkpoints: Where the run is saved after its rounds; None if it is not.
         known: Arms whose rounds are known already; they are reported and not run again.
         states: Folder in which clients' states wait as files, if the server reaches it.
+        secrets: Whether clients make up secrets, which no resumed run may make up anew.
     """
 
     info: RunInfo
@@ -60,6 +61,7 @@ class ServerSetup:
     checkpoints: Checkpoints | None = None
     known: Mapping[str, Sequence[RoundRecord]] = field(default_factory=dict)
     states: Path | None = None
+    secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,19 @@ class Keeper:
     clients: Clients
     arm: str
     behind: Behind
+
+    def begin(self) -> None:
+        """Save the clients' secrets before anything is shared that is drawn from them.
+
+        A run that is broken off before its first checkpoint would otherwise begin anew with other
+        secrets, and give every answer a second time with other noise.
+        """
+        checkpoints, exchanges = self.setup.checkpoints, self.setup.combines[self.arm] is not None
+        if checkpoints is None or not (self.setup.secrets and exchanges):
+            return
+        states = self.federation.states
+        states.prepare(self._header(0))
+        checkpoints.save(self.arm, 0, states.save(self._header(0)), collect(self._roots()))
 
     def keep(self, arm: str, record: RoundRecord) -> None:
         """Save the arm, if it is time; the end of the last one needs no saving."""
@@ -109,7 +124,7 @@ class Keeper:
 
     def _header(self, round_: int) -> Header:
         exchanges = self.setup.combines[self.arm] is not None
-        return Header(self.arm, round_, share=False, evaluate=False, exchange=exchanges)
+        return Header(self.arm, max(round_, 1), share=False, evaluate=False, exchange=exchanges)
 
     def _roots(self) -> dict[str, object]:
         return {
@@ -152,8 +167,10 @@ def run_arms(
             continue
         clients = luck(setup, federation)
         keeper = Keeper(setup, federation, clients, arm, behind)
-        if known and saved is not None:
+        if saved is not None and saved.arm == arm:
             keeper.restore(saved)
+        else:
+            keeper.begin()
         run_arm(
             arm,
             clients,

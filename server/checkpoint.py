@@ -111,6 +111,7 @@ class Checkpoints:
         try:
             self._remove(NEW)
             with self._opened() as folder, self._opened(NEW) as new, self._opened(ROUNDS) as rounds:
+                os.fchmod(new, 0o700)  # clients' secrets are in it
                 files = {}
                 for number, content in enumerate(clients):
                     name = f"clients-{number}.safetensors"

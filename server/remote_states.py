@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError, KnowledgeError
-from fedfuse.messages import LOAD, LOCATE, SAVE, STATES, TOKENS, Header
+from fedfuse.messages import LOAD, LOCATE, PREPARE, SAVE, STATES, TOKENS, Header
 from fedfuse.records import read_arrays, take
 from fedfuse.statefile import merged, state_path
 from server.patience import Patience
@@ -51,6 +51,15 @@ class RemoteStates:
     def apart(self) -> bool:
         """Whether what :meth:`save` returns may be read while the clients go on."""
         return self.folder is not None
+
+    def prepare(self, header: Header) -> None:
+        """Let all clients begin, so that there is something to save before the first round.
+
+        Raises:
+            FedfuseError: If a node does not answer.
+        """
+        for _ in self._ask(_about(self.hosts, PREPARE, header, at_once=sys.maxsize)):
+            pass
 
     def save(self, header: Header) -> Iterator[bytes]:
         """Return all that the clients remember, some clients at a time, as safetensors.

@@ -154,7 +154,8 @@ def supernode(
     port: int, keys: Path, index: int, num_nodes: int, data: str | None = None
 ) -> list[str]:
     """Return the command that starts a SuperNode, which alone learns where its own data is."""
-    config = f"partition-id={index} num-partitions={num_nodes}"
+    # Server and nodes have one owner here, so checkpoints may hold all that clients remember.
+    config = f"partition-id={index} num-partitions={num_nodes} hands-over=true"
     if data is not None:
         config += f' data-path="{expand(data).resolve()}"'
     return [

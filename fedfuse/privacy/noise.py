@@ -13,7 +13,7 @@ from fedfuse.errors import require
 from fedfuse.hyperparameters import require_number
 from fedfuse.privacy import accountant
 from fedfuse.privacy.bound import centre, clip_l1, clip_l2
-from fedfuse.privacy.draw import draw_laplace
+from fedfuse.privacy.draw import draw_laplace, draw_normal
 from fedfuse.privacy.protocol import Guarantee
 from fedfuse.shapes import Float
 
@@ -61,7 +61,7 @@ class Gaussian:
     ) -> Float[Tensor, "m C"]:
         """Return the clipped and perturbed logits."""
         scale = _calibrated("Gaussian", self.noise_multiplier) * 2 * self.clip
-        noise = scale * torch.randn(logits.shape, generator=generator, dtype=torch.float64)
+        noise = scale * draw_normal(logits.shape, generator)
         return (clip_l2(centre(logits), self.clip) + noise).to(logits.dtype)
 
 

@@ -2,41 +2,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from fedfuse.errors import FedfuseError
 from fedfuse.occasion import Occasion
 from fedfuse.privacy.protocol import Privacy
+from fedfuse.privacy.secret import new_secret, secret_generator
 from fedfuse.types import KnowledgeBank
+
+SECRET, ROUND, SENT = "privacy/secret", "privacy/round", "privacy/sent"
+"""What a client remembers: what its noise is drawn from, and what it released last."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrivacyStage:
     """Let a mechanism change every client's logits with the client's own random numbers.
 
+    They come from a secret that the client makes up and remembers. A round's answer is released
+    once: who asks for it again gets the same one, because the mean of two noisy copies is less
+    noisy, and the difference of two answers under one noise is bare.
+
     Args:
         mechanism: What changes them.
+        simulated: Draw from the run's public seed instead, so that a run repeats; whoever knows the
+            seed then takes the noise off again.
+        rounds: The rounds that a budget was computed for, and the only ones that are answered;
+            None for any.
     """
 
     mechanism: Privacy
+    simulated: bool = False
+    rounds: Container[int] | None = field(default=None, compare=False)
+
+    def begin(self, memory: dict[str, Tensor]) -> None:
+        """Let a client make up its secret, if it needs one and has none."""
+        if not self.simulated and SECRET not in memory:
+            memory[SECRET] = new_secret()
 
     def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank:
         """Return the bank with protected logits [k, m, C]; nothing else in it changes.
 
         Raises:
-            FedfuseError: If the mechanism returns something else than finite logits.
+            FedfuseError: If the mechanism returns something else than finite logits, or a round is
+                asked about that is over, or that no budget was computed for.
         """
+        if self.rounds is not None and occasion.round not in self.rounds:
+            raise FedfuseError(
+                "A round was asked about that the privacy budget does not cover",
+                got=f"round {occasion.round}",
+                next_step="Start a new run with as many rounds as there shall be.",
+            )
         protected = torch.empty_like(bank.logits)
         for row, client_id in enumerate(bank.client_ids.tolist()):
             logits = bank.logits[row]
-            sent = self.mechanism(logits, occasion.generator(client_id, "privacy"))
-            if sent.shape != logits.shape or not bool(torch.isfinite(sent).all()):
-                raise FedfuseError(
-                    f"The privacy mechanism broke its promise for client {client_id}",
-                    got=f"{list(sent.shape)}, {int((~torch.isfinite(sent)).sum())} not finite",
-                    allowed=f"finite logits {list(logits.shape)}",
-                )
-            protected[row] = sent
+            if self.simulated:
+                generator = occasion.generator(client_id, "privacy")
+                protected[row] = self._released(logits, generator, client_id)
+            else:
+                memory = occasion.memory[client_id]
+                protected[row] = self._once(logits, memory, occasion, client_id)
         return replace(bank, logits=protected)
+
+    def _once(
+        self, logits: Tensor, memory: dict[str, Tensor], occasion: Occasion, client_id: int
+    ) -> Tensor:
+        """Return the round's answer, which is made once."""
+        last = int(memory[ROUND]) if ROUND in memory else 0
+        if occasion.round < last or (occasion.round == last and memory[SENT].shape != logits.shape):
+            raise FedfuseError(
+                f"Client {client_id} was asked again about a round that is over",
+                got=f"round {occasion.round}",
+                allowed=f"a round after {last}",
+                next_step="Two noisy copies of an answer would say more than one.",
+            )
+        if occasion.round == last:
+            return memory[SENT]
+        self.begin(memory)
+        name = ("privacy", occasion.streams.seed, occasion.arm, client_id, occasion.round)
+        sent = self._released(logits, secret_generator(memory[SECRET], *name), client_id)
+        memory[ROUND], memory[SENT] = torch.tensor(occasion.round), sent.clone()
+        return sent
+
+    def _released(self, logits: Tensor, generator: torch.Generator, client_id: int) -> Tensor:
+        """Return what the mechanism makes of one client's logits [m, C], checked."""
+        sent = self.mechanism(logits, generator)
+        if sent.shape != logits.shape or not bool(torch.isfinite(sent).all()):
+            raise FedfuseError(
+                f"The privacy mechanism broke its promise for client {client_id}",
+                got=f"{list(sent.shape)}, {int((~torch.isfinite(sent)).sum())} not finite",
+                allowed=f"finite logits {list(logits.shape)}",
+            )
+        return sent

@@ -1,13 +1,19 @@
 """The mechanism within the chain, and what a run says about it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from experiments.private import build_privacy, disclosure
-from fedfuse.errors import FedfuseError
+from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.occasion import Occasion
-from fedfuse.privacy import Gaussian, PrivacyStage
+from fedfuse.privacy import Gaussian, Laplace, PrivacyStage, Swing
+from fedfuse.privacy.bound import centre, clip_l2
+from fedfuse.privacy.draw import draw_laplace, draw_normal
+from fedfuse.privacy.secret import SecretGenerator, new_secret, secret_generator
+from fedfuse.privacy.stage import SECRET
 from fedfuse.rng import Streams
 from fedfuse.testing.fusion import example_bank
 
@@ -17,9 +23,11 @@ class TenSamples:
         return 10
 
 
-def occasion(bank, round_=3):
+def occasion(bank, round_=3, memory=None):
     counts = torch.ones(bank.num_clients, bank.num_classes, dtype=torch.int64)
-    return Occasion("method", round_, torch.arange(bank.logits.shape[1]), counts, {}, Streams(0))
+    index = torch.arange(bank.logits.shape[1])
+    memory = {i: {} for i in bank.client_ids.tolist()} if memory is None else memory
+    return Occasion("method", round_, index, counts, memory, Streams(0))
 
 
 def configuration(**privacy):
@@ -36,14 +44,90 @@ def configuration(**privacy):
 GAUSSIAN = {"_target_": "fedfuse.privacy.Gaussian", "epsilon": 8.0, "clip": 2.0}
 
 
-def test_noise_belongs_to_client_and_round_and_not_to_the_cohort():
-    stage = PrivacyStage(Gaussian(epsilon=None, noise_multiplier=1.0))
+@pytest.mark.parametrize("simulated", [True, False])
+def test_noise_belongs_to_client_and_round_and_not_to_the_cohort(simulated):
+    stage = PrivacyStage(Gaussian(epsilon=None, noise_multiplier=1.0), simulated)
     bank = example_bank(4, 5, 3)
-    together = stage(bank, occasion(bank))
+    memory = {i: {SECRET: new_secret()} for i in bank.client_ids.tolist()}
+    again = {i: dict(kept) for i, kept in memory.items()}
+    together = stage(bank, occasion(bank, memory=memory))
     alone = bank.rows(slice(2, 3))
-    assert torch.equal(stage(alone, occasion(alone)).logits[0], together.logits[2])
-    assert not torch.equal(stage(bank, occasion(bank, 4)).logits, together.logits)
+    assert torch.equal(stage(alone, occasion(alone, memory=again)).logits[0], together.logits[2])
+    assert not torch.equal(stage(bank, occasion(bank, 4, memory)).logits, together.logits)
     assert together.num_examples is bank.num_examples
+
+
+NOISY = [
+    Gaussian(epsilon=None, noise_multiplier=1.0),
+    Laplace(epsilon=None, noise_multiplier=1.0),
+    Swing(noise=0.5),
+    lambda logits, generator: logits + torch.randn(logits.shape, generator=generator),
+]
+
+
+@pytest.mark.parametrize("mechanism", NOISY)
+def test_whoever_knows_the_run_and_its_seed_cannot_draw_a_clients_noise(mechanism):
+    bank = example_bank(2, 5, 3)
+    known = PrivacyStage(mechanism, simulated=True)(bank, occasion(bank))
+    one, other = (PrivacyStage(mechanism)(bank, occasion(bank)) for _ in range(2))
+    for sent in (one, other):
+        assert float((sent.logits - known.logits).abs().max()) > 1e-2
+    assert float((one.logits - other.logits).abs().max()) > 1e-2
+
+
+def test_the_simulated_noise_comes_off_and_the_secret_noise_does_not():
+    mechanism = Gaussian(epsilon=None, noise_multiplier=40.0)
+    bank = example_bank(1, 50, 10)
+    clean = clip_l2(centre(bank.logits[0]), 5.0)
+    generator = Streams(0).torch("client", 0, "privacy", 3)
+    noise = 400 * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+    for simulated, error in ((True, 1e-4), (False, torch.inf)):
+        sent = PrivacyStage(mechanism, simulated)(bank, occasion(bank)).logits[0]
+        off = float((sent - noise - clean).abs().max())
+        assert off <= error
+        assert simulated or off > 100
+
+
+def test_a_round_is_answered_once():
+    stage = PrivacyStage(Gaussian(epsilon=None, noise_multiplier=1.0), rounds=range(2, 6))
+    bank = example_bank(2, 5, 3)
+    other = replace(bank, logits=bank.logits.flip(1))
+    memory = {i: {} for i in bank.client_ids.tolist()}
+    sent = stage(bank, occasion(bank, 3, memory)).logits
+    assert torch.equal(stage(bank, occasion(bank, 3, memory)).logits, sent)
+    # Under one noise the difference of two answers would be bare.
+    assert torch.equal(stage(other, occasion(other, 3, memory)).logits, sent)
+    with pytest.raises(FedfuseError, match="a round that is over"):
+        stage(bank, occasion(bank, 2, memory))
+    with pytest.raises(FedfuseError, match="does not cover: got round 6"):
+        stage(bank, occasion(bank, 6, memory))
+
+
+def test_secret_numbers_are_reproducible_and_have_their_distributions():
+    secret, size = new_secret(), [100_000]
+    assert not torch.equal(secret, new_secret())
+    for draw in (draw_normal, draw_laplace):
+        one = draw(size, secret_generator(secret, "a", 1))
+        assert torch.equal(one, draw(size, secret_generator(secret, "a", 1)))
+        assert not torch.equal(one, draw(size, secret_generator(secret, "a", 2)))
+        twice = secret_generator(secret, "a", 1)
+        assert not torch.equal(draw(size, twice), draw(size, twice))
+    fixed = torch.arange(32, dtype=torch.uint8)
+    normal = draw_normal(size, secret_generator(fixed, "normal")).sort().values
+    expected = torch.distributions.Normal(0.0, 1.0).cdf(normal)
+    steps = torch.arange(1, size[0] + 1) / size[0]
+    assert float((expected - steps).abs().max()) < 1.63 / size[0] ** 0.5  # Kolmogorov, 1 %
+    laplace = draw_laplace(size, secret_generator(fixed, "laplace")).sort().values
+    expected = torch.distributions.Laplace(0.0, 1.0).cdf(laplace)
+    assert float((expected - steps).abs().max()) < 1.63 / size[0] ** 0.5
+
+
+def test_a_secret_is_longer_than_what_torch_keeps_of_a_seed():
+    # torch's own generators repeat after 2**32 seeds, which are tried in no time.
+    plain = [torch.Generator().manual_seed(seed) for seed in (5, 5 + 2**32)]
+    assert torch.equal(*(torch.rand(4, generator=generator) for generator in plain))
+    keys = [bytes([5, 0, 0, 0, top, *[0] * 27]) for top in (0, 1)]
+    assert not torch.equal(*(torch.rand(4, generator=SecretGenerator(key)) for key in keys))
 
 
 @pytest.mark.parametrize("wrong", [lambda z, _: z[:-1], lambda z, _: z / 0])
@@ -69,6 +153,23 @@ def test_the_summary_says_what_was_spent_and_on_what():
     assert "not covered: numbers of samples" in line
     assert max(map(len, line.splitlines())) <= 80
     assert told.as_dict()["guarantee"]["num_queries"] == 40
+
+
+def test_noise_from_the_public_seed_promises_nothing_and_says_why():
+    told = disclosure(configuration(**GAUSSIAN, seed="simulated"), TenSamples(), shares=True)
+    assert told.guarantee is None
+    line = told.line()
+    assert "no epsilon" in line
+    assert "privacy.seed=simulated" in line
+    assert "epsilon 8" not in line
+    label_only = configuration(_target_="fedfuse.privacy.LabelOnly", seed="simulated")
+    assert "no guarantee" in disclosure(label_only, TenSamples(), shares=True).line()
+
+
+@pytest.mark.parametrize("seed", [0, None, "public", True])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(ConfigError, match=r"privacy\.seed"):
+        build_privacy(configuration(**GAUSSIAN, seed=seed), TenSamples())
 
 
 def test_the_summary_says_where_nothing_is_promised_or_shared():
