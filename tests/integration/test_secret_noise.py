@@ -89,7 +89,7 @@ def test_a_resumed_run_gives_the_same_answers_again(tmp_path, monkeypatch, sent,
 
 def test_two_runs_with_one_seed_draw_other_noise(tmp_path, sent):
     for name in "ab":
-        assert main([*QUICK, "num_rounds=1", f"hydra.run.dir={tmp_path / name}"]) == 0
+        assert main([*QUICK, f"hydra.run.dir={tmp_path / name}"]) == 0
     one, other = sent[0, 1]  # the models are the same in the first round, to the bit
     assert float((one - other).abs().mean()) > 1
 
