@@ -10,12 +10,15 @@ from torch import Tensor
 
 from clients.samples import ModelInputs
 from fedfuse.declarations import declared, part_name
-from fedfuse.density import Familiarity
+from fedfuse.density import Familiarity, Scored
 from fedfuse.errors import FedfuseError
 from fedfuse.models.features import WithFeatures
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.types import KnowledgeBank
+
+_Answer = dict[str, Tensor]
+"""A client's ``mask`` or ``confidence``, or both, [P]."""
 
 
 @dataclass(slots=True)
@@ -26,7 +29,8 @@ class Trust:
     process, for the whole public set; on the features of a model that learns, in every round.
 
     Args:
-        measure: Private samples and public ones to bool (a mask) or float32 (a confidence), [P].
+        measure: Private samples and public ones to bool (a mask) or float32 (a confidence), [P],
+            or both.
         inputs: The clients' samples.
         trainer: Who asks the models for features.
         batch_size: Samples per forward pass.
@@ -38,7 +42,7 @@ class Trust:
     trainer: Trainer
     batch_size: int
     streams: Streams
-    _once: dict[int, Tensor] = field(default_factory=dict)
+    _once: dict[int, _Answer] = field(default_factory=dict)
 
     def __call__(self, bank: KnowledgeBank, held: Sequence[Student], round_: int) -> KnowledgeBank:
         """Return the bank with the clients' masks or confidences on the round's samples.
@@ -50,12 +54,11 @@ class Trust:
             rows = [self._on_features(student, round_) for student in held]
         else:
             index = self.inputs.rounds.index(round_)
-            rows = [self._on_inputs(student.client_id)[index] for student in held]
-        stacked = torch.stack(rows)
-        kind = "mask" if stacked.dtype == torch.bool else "confidence"
-        return replace(bank, **{kind: stacked})
+            whole = [self._on_inputs(student.client_id) for student in held]
+            rows = [{name: part[index] for name, part in answer.items()} for answer in whole]
+        return replace(bank, **{name: torch.stack([row[name] for row in rows]) for name in rows[0]})
 
-    def _on_inputs(self, client_id: int) -> Tensor:
+    def _on_inputs(self, client_id: int) -> _Answer:
         if client_id not in self._once:
             private, labels = self._private(client_id)
             public = self.inputs.whole_public()
@@ -63,7 +66,7 @@ class Trust:
             self._once[client_id] = self._asked(client_id, private, labels, public, generator)
         return self._once[client_id]
 
-    def _on_features(self, student: Student, round_: int) -> Tensor:
+    def _on_features(self, student: Student, round_: int) -> _Answer:
         client_id, classes = student.client_id, self.inputs.data.num_classes
         private, labels = self._private(client_id)
         asked = replace(student, model=WithFeatures(student.model, classes))
@@ -85,19 +88,23 @@ class Trust:
         labels: Tensor,
         public: Tensor,
         generator: torch.Generator,
-    ) -> Tensor:
+    ) -> _Answer:
         """Return the measure's answer on the CPU, checked."""
         own, shared = private.flatten(1).cpu(), public.flatten(1).cpu()
-        answer = self.measure(own, labels, shared, generator)
-        right = isinstance(answer, Tensor) and answer.shape == shared.shape[:1]
-        if not (right and answer.dtype in (torch.bool, torch.float32)):
-            raise FedfuseError(
-                f"The familiarity {part_name(self.measure)} of client {client_id} is neither a mask"
-                " nor a confidence",
-                got=f"{list(answer.shape)} of {answer.dtype}" if right else type(answer).__name__,
-                allowed=f"bool or float32 of shape [{len(shared)}]",
-            )
-        if not bool(answer.isfinite().all()):
+        given = self.measure(own, labels, shared, generator)
+        parts = given if isinstance(given, Scored) else (given,)
+        answer: _Answer = {}
+        for part in parts:
+            right = isinstance(part, Tensor) and part.shape == shared.shape[:1]
+            if not (right and part.dtype in (torch.bool, torch.float32)):
+                raise FedfuseError(
+                    f"The familiarity {part_name(self.measure)} of client {client_id} is neither a"
+                    " mask nor a confidence",
+                    got=f"{list(part.shape)} of {part.dtype}" if right else type(part).__name__,
+                    allowed=f"bool or float32 of shape [{len(shared)}]",
+                )
+            answer["mask" if part.dtype == torch.bool else "confidence"] = part
+        if not all(bool(part.isfinite().all()) for part in answer.values()):
             raise FedfuseError(
                 f"The confidence of client {client_id} is not finite",
                 next_step="If its training diverged, lower optimizer.lr.",

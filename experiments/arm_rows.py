@@ -26,12 +26,10 @@ class ArmRows:
 
     def __init__(self, rows: Iterable[MetricRow], left_out: frozenset[int]) -> None:
         self._clients: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
-        self._totals: dict[str, float] = {}
-        self._latest: dict[str, float] = {}
+        self._federation: dict[str, dict[int, float]] = {}
         for row in rows:
             if row.client_id == FEDERATION:
-                self._totals[row.metric] = self._totals.get(row.metric, 0.0) + row.value
-                self._latest[row.metric] = row.value
+                self._federation.setdefault(row.metric, {})[row.round] = row.value
             elif math.isfinite(row.value) and row.client_id not in left_out:
                 by_round = self._clients.setdefault((row.phase, row.metric), {})
                 by_round.setdefault(row.round, {})[row.client_id] = row.value
@@ -63,8 +61,13 @@ class ArmRows:
 
     def of_federation(self, metric: str) -> float | None:
         """Return the last value of a metric of the federation."""
-        return self._latest.get(metric)
+        by_round = self.by_round(metric)
+        return by_round[max(by_round)] if by_round else None
+
+    def by_round(self, metric: str) -> dict[int, float]:
+        """Return the values of a metric of the federation."""
+        return self._federation.get(metric, {})
 
     def total(self, metric: str) -> int:
         """Return the sum over the rounds of a metric of the federation."""
-        return int(self._totals.get(metric, 0))
+        return int(sum(self.by_round(metric).values()))

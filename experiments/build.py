@@ -113,6 +113,7 @@ def build_pipeline(cfg: DictConfig) -> Pipeline | None:
         rule=rule,
         sharpen=instantiate(cfg.sharpen, "sharpen"),
         filter=instantiate(cfg.filter, "filter"),
+        temperature=cfg.temperature,
     )
 
 

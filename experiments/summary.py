@@ -15,6 +15,7 @@ from experiments.attacked import Attacked
 from experiments.break_even import BreakEven
 from experiments.faulted import Faulted
 from experiments.guarded import Guarded, change_of, guarded
+from experiments.left_out import LeftOut, left_out
 from experiments.membership import Leak, leak
 from experiments.pretrained import Pretrained, pretrained
 from experiments.private import Disclosure
@@ -112,6 +113,8 @@ class Summary:
         pretrained: What came before the first round; None if nothing did.
         server: Accuracy of the server's own model on the balanced test set, at its last
             evaluation; None if it has none.
+        server_steps: Optimiser steps of the server in all rounds; None if it learns nothing.
+        left_out: Public samples that nobody learnt from; None if there were none.
     """
 
     method: str
@@ -137,6 +140,8 @@ class Summary:
     break_even: BreakEven | None = None
     pretrained: Pretrained | None = None
     server: float | None = None
+    server_steps: int | None = None
+    left_out: LeftOut | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -174,9 +179,9 @@ def closing(
             are unknown is missing.
     """
     sizes = test_sizes or {}
-    left_out = frozenset(() if attack is None else attack.adversaries)
-    arm = ArmRows(rows, left_out)
-    twin = ArmRows(baseline_rows, left_out) if baseline_rows is not None else None
+    attackers = frozenset(() if attack is None else attack.adversaries)
+    arm = ArmRows(rows, attackers)
+    twin = ArmRows(baseline_rows, attackers) if baseline_rows is not None else None
     last = arm.last_round()
     best, best_twin = arm.best_round(), twin.best_round() if twin else None
     return Summary(
@@ -204,6 +209,8 @@ def closing(
             twin.at("pretrain_steps", twin.last_round(), Phase.LOCAL) if twin else None,
         ),
         server=arm.of_federation("accuracy_server"),
+        server_steps=arm.total("server_steps") if arm.by_round("server_steps") else None,
+        left_out=left_out(arm.by_round),
         membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
         guard=guarded(
             arm.at,

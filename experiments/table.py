@@ -108,6 +108,8 @@ def _costs(summary: Summary) -> Text:
     if summary.server is not None:
         accuracy = percent(summary.server).strip()
         lines.append(f"the server's own model: {accuracy}% on the balanced test set")
+    if summary.server_steps is not None:
+        lines.append(f"server steps: {summary.server_steps:,} in all rounds, beside the clients'")
     if summary.pretrained is not None:
         lines.append(summary.pretrained.line())
     sent = f"sent up {_size(summary.bytes_up)}, down {_size(summary.bytes_down)}"
@@ -129,6 +131,8 @@ def _costs(summary: Summary) -> Text:
         lines.append(summary.faults.line())
     if summary.break_even is not None:
         lines.append(summary.break_even.line())
+    if summary.left_out is not None:
+        lines += summary.left_out.lines()
     if summary.guard is not None:
         lines.append(summary.guard.line())
     if summary.attack is not None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedfuse.errors import DataError, ParameterError
-from fedfuse.shapes import Float, Int
+from fedfuse.shapes import Bool, Float, Int
 
 Values = Tensor | npt.NDArray[np.floating] | Sequence[float]
 """One number per client, [K]."""
@@ -84,13 +84,17 @@ def negative_flips(
     return _flips(before, after, labels)
 
 
-def pairwise_disagreement(logits: Float[Tensor, "K P C"]) -> float:
+def pairwise_disagreement(
+    logits: Float[Tensor, "K P C"], mask: Bool[Tensor, "K P"] | None = None
+) -> float:
     """Return how often two of the clients name different classes, mean over pairs and samples.
 
     How far models have drifted apart, seen from what they say; 0 if all say the same.
 
     Args:
         logits: Predictions of at least two clients.
+        mask: Which of them were given. Only pairs of answers count, each the same, and without one
+            the result is NaN; None for all.
 
     >>> answers = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 1.0]]])
     >>> round(pairwise_disagreement(answers), 4)  # two of three pairs
@@ -105,9 +109,11 @@ def pairwise_disagreement(logits: Float[Tensor, "K P C"]) -> float:
         )
     named = logits.argmax(dim=2)  # [K, P]
     votes = torch.zeros(num_samples, num_classes, dtype=torch.float64, device=logits.device)
-    votes.scatter_add_(1, named.T, torch.ones_like(named.T, dtype=torch.float64))
-    alike = (votes * (votes - 1)).sum() / (num_clients * (num_clients - 1) * num_samples)
-    return 1 - float(alike)
+    counted = torch.ones_like(named) if mask is None else mask
+    votes.scatter_add_(1, named.T, counted.T.double())
+    answers = votes.sum(dim=1)
+    pairs = float((answers * (answers - 1)).sum())
+    return 1 - float((votes * (votes - 1)).sum()) / pairs if pairs else math.nan
 
 
 def evaluate_logits(

@@ -186,7 +186,8 @@ class Rule(Protocol):
 class TargetFilter(Protocol):
     """Say which fused targets are worth learning from: probabilities [K, P, C] to weights [K, P].
 
-    Asked before sharpening; 0 leaves a sample out of that receiver's distillation.
+    Asked before sharpening, about probabilities at temperature 1 whatever that of the distillation;
+    0 leaves a sample out of that receiver's distillation.
     """
 
     def __call__(self, probs: Tensor) -> Tensor: ...

@@ -8,6 +8,7 @@ import torch
 
 from fedfuse.declarations import declared
 from fedfuse.fusion.blocks import fits
+from fedfuse.fusion.filters import share_left_out
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.weights import distances
 from fedfuse.select import PublicRounds
@@ -40,9 +41,15 @@ class FusePredictions:
         fusion = self.pipeline(knowledge.to(home), labels, self.device, round_)
         weights = None if fusion.weights is None else fusion.weights.cpu()
         teachers = fusion.teachers.to("cpu")
+        metrics = dict(fusion.metrics)
+        if knowledge.mask is not None:
+            asked = ... if self.cache is None else self.cache.request(round_)
+            missing = ~knowledge.mask[:, asked]
+            metrics["left_out_by_masks"] = int(missing.sum()) / max(missing.numel(), 1)
         if self.cache is not None and isinstance(teachers, Teachers):
             teachers = self.cache.complete(teachers, round_)
-        metrics = dict(fusion.metrics)
+            assert teachers.sample_weight is not None
+            metrics["left_out"] = share_left_out(teachers.sample_weight)
         if weights is not None and not weights.is_sparse and self._learns():
             metrics |= distances(weights)
         return Fusion(teachers, weights, metrics)

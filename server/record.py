@@ -69,8 +69,9 @@ def record(
     rows += exchanged(round_, local.knowledge, fusion)
     shared = local.knowledge
     if isinstance(shared, KnowledgeBank) and len(shared.client_ids) > 1:
-        apart = pairwise_disagreement(shared.logits)
-        rows.append(MetricRow(round_, -1, Phase.FUSE, DISAGREEMENT, apart))
+        apart = pairwise_disagreement(shared.logits, shared.mask)
+        if apart == apart:  # nobody is apart on samples that no two answered
+            rows.append(MetricRow(round_, -1, Phase.FUSE, DISAGREEMENT, apart))
     if adversaries and weights is not None:
         benign = [i for i in ids.tolist() if i not in adversaries]
         given = weights[benign][:, list(adversaries)].sum(dim=1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedfuse.data.tensors import to_inputs
+from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import diverged
 from fedfuse.exchange.kind import Combine
@@ -58,20 +59,18 @@ class ServerModel:
     def __post_init__(self) -> None:
         self.optimizer = self.make_optimizer(self.model.parameters())
 
-    def learn(self, teachers: Teachers, round_: int) -> None:
+    def learn(self, teachers: Teachers, round_: int) -> int:
         """Take the steps of one round towards what all clients are told on average.
 
         Without personal teachers that is what each of them is told.
 
+        Returns:
+            How many steps.
+
         Raises:
             FedfuseError: If its loss is no finite number any more.
         """
-        weight = teachers.sample_weight
-        common = Teachers(
-            client_ids=teachers.client_ids[:1],
-            targets=teachers.targets.mean(dim=0, keepdim=True).to(self.device),
-            space=teachers.space,
-        )
+        common = in_common(teachers).to(self.device)
         inputs = self._inputs(round_)
         steps = self.epochs * steps_per_epoch(len(inputs), self.batch_size)
         generator = self.streams.torch("server", "student", round_)
@@ -80,7 +79,7 @@ class ServerModel:
             targets=as_targets(common, self.loss)[0],
             loss=self.loss,
             schedule=schedule(len(inputs), self.batch_size, steps, generator),
-            sample_weight=None if weight is None else weight.mean(dim=0).to(self.device),
+            sample_weight=None if common.sample_weight is None else common.sample_weight[0],
             entropy=self.streams.entropy("server", "student", round_, "layers"),
         )
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
@@ -89,6 +88,7 @@ class ServerModel:
             raise diverged(
                 f"Training of the server's model diverged in round {round_}", f"loss {loss}"
             )
+        return steps
 
     def metrics(self) -> dict[str, float]:
         """Return accuracy and loss on the balanced test pool."""
@@ -103,10 +103,15 @@ class ServerModel:
         }
 
     def teach(self, client_ids: Tensor, round_: int) -> Teachers:
-        """Return the model's own predictions on the round's public samples, for each client."""
+        """Return the model's own predictions on the round's public samples, for each client.
+
+        They are in the space of the clients' loss and at its temperature.
+        """
         logits = predict(self.model, self._inputs(round_), self.batch_size).cpu()
-        targets = logits.softmax(dim=1).expand(len(client_ids), *logits.shape).contiguous()
-        return Teachers(client_ids, targets, Space.PROBABILITIES)
+        said = Teachers(client_ids[:1], logits.unsqueeze(0), Space.LOGITS)
+        targets = as_targets(said, self.loss).repeat(len(client_ids), 1, 1)
+        space = Space(declared(self.loss, "space", Space.PROBABILITIES))
+        return Teachers(client_ids, targets, space)
 
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of the model's state, on the CPU."""
@@ -152,6 +157,28 @@ class ServerModel:
         return self._public[self.rounds.index(round_).to(self.device)]
 
 
+def in_common(teachers: Teachers) -> Teachers:
+    """Return what all clients are told on average, as the teacher of the first.
+
+    A target counts as much as its sample does for its client: what stands where nobody answered
+    is no knowledge. A sample's weight is the mean over the clients.
+    """
+    targets, weight = teachers.targets, teachers.sample_weight
+    if weight is None:
+        return replace(
+            teachers, client_ids=teachers.client_ids[:1], targets=targets.mean(dim=0, keepdim=True)
+        )
+    mass = weight.sum(dim=0, keepdim=True)
+    # A sample that counts for nobody keeps the mean of what stands there, and weighs nothing.
+    shares = torch.where(mass > 0, weight / mass, 1 / len(weight))
+    return Teachers(
+        client_ids=teachers.client_ids[:1],
+        targets=(shares.unsqueeze(-1) * targets).sum(dim=0, keepdim=True),
+        space=teachers.space,
+        sample_weight=weight.mean(dim=0, keepdim=True),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class AlsoTeach:
     """Fuse, then let the server's model learn from what was fused.
@@ -171,10 +198,10 @@ class AlsoTeach:
         """Return the fusion with the server's model and how good it is."""
         fusion = self.combine(knowledge, round_)
         assert isinstance(fusion.teachers, Teachers)
-        self.student.learn(fusion.teachers, round_)
+        steps = self.student.learn(fusion.teachers, round_)
         if self.relays:
             fusion = replace(
                 fusion, teachers=self.student.teach(fusion.teachers.client_ids, round_)
             )
-        metrics = {**fusion.metrics, **self.student.metrics()}
+        metrics = {**fusion.metrics, **self.student.metrics(), "server_steps": float(steps)}
         return replace(fusion, metrics=metrics, model=self.student.weights())

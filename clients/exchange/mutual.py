@@ -17,7 +17,7 @@ from clients.exchange.models import Twins, as_personal, bank_of, models_kind, ta
 from clients.exchange.protocol import Task, Tools
 from clients.phases import cross_entropy
 from clients.plan import BUDGETS
-from fedfuse.distill.losses import kl_forward
+from fedfuse.distill.losses import KL
 from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
@@ -41,6 +41,7 @@ class Mutual:
         beta: The same for the small model's loss.
         budget: ``optimiser_steps`` takes distillation's steps too; ``rounds`` the local epochs.
         buffers: ``average`` them too, or leave each client its ``own`` (batch norm statistics).
+        temperature: Of both softmaxes of the KL terms, which are multiplied by its square.
     """
 
     model: object
@@ -48,11 +49,13 @@ class Mutual:
     beta: float = 0.5
     budget: str = "optimiser_steps"
     buffers: str = "average"
+    temperature: float = 1.0
     batchable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_number("Mutual", "alpha", self.alpha, at_least=0, at_most=1)
         require_number("Mutual", "beta", self.beta, at_least=0, at_most=1)
+        require_number("Mutual", "temperature", self.temperature, above=0)
         require_one_of("Mutual", "budget", self.budget, BUDGETS)
         require_one_of("Mutual", "buffers", self.buffers, ("average", "own"))
         object.__setattr__(self, "model", as_plan(self.model))
@@ -86,7 +89,7 @@ class Mutual:
         if self.budget != "rounds":
             spare = phases.spare_steps(client_ids, round_)
             steps = [n + s for n, s in zip(steps, spare, strict=True)]
-        loss = MutualLoss(self.alpha, self.beta)
+        loss = MutualLoss(self.alpha, self.beta, self.temperature)
         return [
             (replace(student, model=SideBySide(student.model)), replace(work, loss=loss))
             for student, work in zip(
@@ -137,19 +140,25 @@ class SideBySide(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class MutualLoss:
-    """``a CE(y, p) + (1 - a) KL(s || p)`` plus ``b CE(y, s) + (1 - b) KL(p || s)``.
+    """``a CE(y, p) + (1 - a) T^2 KL(s || p)`` plus ``b CE(y, s) + (1 - b) T^2 KL(p || s)``.
 
-    p and s are the private and the small model; each is a fixed teacher to the other.
+    p and s are the private and the small model; each is a fixed teacher to the other, and KL
+    compares them at the temperature T.
     """
 
     alpha: float
     beta: float
+    temperature: float = 1.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return one loss per sample from the logits side by side, [B]."""
         private, small = logits.chunk(2, dim=1)
+        match = KL(self.temperature)
+
+        def taught(teacher: Tensor) -> Tensor:
+            return (teacher.detach() / self.temperature).softmax(dim=1)
+
         own = self.alpha * cross_entropy(private, labels)
-        own = own + (1 - self.alpha) * kl_forward(private, small.detach().softmax(dim=1))
+        own = own + (1 - self.alpha) * match(private, taught(small))
         travelling = self.beta * cross_entropy(small, labels)
-        towards = kl_forward(small, private.detach().softmax(dim=1))
-        return own + travelling + (1 - self.beta) * towards
+        return own + travelling + (1 - self.beta) * match(small, taught(private))

@@ -47,7 +47,9 @@ def shown(bank: KnowledgeBank, teachers: Teachers) -> Values:
         other = (back.argmax(dim=2) != logits.argmax(dim=2)).double()
         columns["disagreement"].append(_mean(other, counted))
     epd = torch.cat(epds)
-    away = (epd - epd.mean(dim=0)).abs().sum(dim=1) / 2
+    if bank.mask is not None:  # the distribution of a client that answered nothing is a guess
+        epd[~bank.mask.cpu().any(dim=1)] = torch.nan
+    away = (epd - epd.nanmean(dim=0)).abs().sum(dim=1) / 2
     classes = _entropy(epd).exp()
     return {
         "epd_classes": classes,

@@ -161,8 +161,21 @@ class Imitate(_Honest):
 
 @dataclass(frozen=True, slots=True)
 class FreeRider(_Honest):
-    """Contribute nothing: send back what the server sent last; before that, nothing certain."""
+    """Contribute nothing: send back what the server sent last; before that, nothing certain.
+
+    Args:
+        fraction: Share of the clients that are adversaries.
+        temperature: At which the server reads predictions.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _Honest.__post_init__(self)
+        require_number("FreeRider", "temperature", self.temperature, above=0)
 
     def predictions(self, logits: Tensor, scene: Scene) -> Tensor:
         """Return the last targets as logits, or zeros."""
-        return torch.zeros_like(logits) if scene.received is None else as_logits(scene.received)
+        if scene.received is None:
+            return torch.zeros_like(logits)
+        return as_logits(scene.received, self.temperature)

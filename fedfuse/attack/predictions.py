@@ -70,10 +70,17 @@ def imitate(
     return margin * torch.nn.functional.one_hot(classes, len(shares)).to(logits.dtype)
 
 
-def as_logits(targets: Float[Tensor, "m C"]) -> Float[Tensor, "m C"]:
+def as_logits(targets: Float[Tensor, "m C"], temperature: float = 1.0) -> Float[Tensor, "m C"]:
     """Return received targets as something that passes for predictions.
 
-    Probabilities become their logarithms, of which the softmax gives them back.
+    Probabilities become ``T log p``, of which the softmax at the federation's temperature gives
+    them back; logits, and the zeros of a sample that was not sent, stay as they are.
+
+    >>> as_logits(torch.tensor([[0.5, 0.5], [0.0, 0.0], [3.0, -1.0]]), temperature=2.0)
+    tensor([[-1.3863, -1.3863],
+            [ 0.0000,  0.0000],
+            [ 3.0000, -1.0000]])
     """
-    is_simplex = bool((targets >= 0).all()) and bool(((targets.sum(dim=1) - 1).abs() < 1e-3).all())
-    return targets.clamp_min(1e-8).log() if is_simplex else targets
+    sums = targets.sum(dim=1, keepdim=True)
+    is_simplex = (targets >= 0).all(dim=1, keepdim=True) & ((sums - 1).abs() < 1e-3)
+    return torch.where(is_simplex, temperature * targets.clamp_min(1e-8).log(), targets)

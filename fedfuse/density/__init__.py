@@ -4,6 +4,13 @@ from fedfuse.density.client_selector import KuLSIFSelector
 from fedfuse.density.gaussian import GaussianDensity
 from fedfuse.density.kulsif import kulsif_ratio
 from fedfuse.density.logistic import AuxiliaryScore
-from fedfuse.density.protocol import Familiarity
+from fedfuse.density.protocol import Familiarity, Scored
 
-__all__ = ["AuxiliaryScore", "Familiarity", "GaussianDensity", "KuLSIFSelector", "kulsif_ratio"]
+__all__ = [
+    "AuxiliaryScore",
+    "Familiarity",
+    "GaussianDensity",
+    "KuLSIFSelector",
+    "Scored",
+    "kulsif_ratio",
+]

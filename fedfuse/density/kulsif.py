@@ -40,7 +40,7 @@ def rbf(
 
 
 def median_width(samples: Float[Tensor, "n d"]) -> float:
-    """Return the median distance between different samples, the usual kernel width.
+    """Return the median distance between different samples, a scale for kernel widths.
 
     From the first 1,000 of them; 1 if all are the same.
 

@@ -30,7 +30,7 @@ def kl_forward(
     tensor([0.6931])
     """
     log_student = (student_logits / temperature).log_softmax(dim=-1)
-    return (torch.xlogy(targets, targets) - targets * log_student).sum(dim=-1)
+    return _from_0((torch.xlogy(targets, targets) - targets * log_student).sum(dim=-1))
 
 
 def kl_reverse(
@@ -42,7 +42,7 @@ def kl_reverse(
     """
     log_student = (student_logits / temperature).log_softmax(dim=-1)
     log_targets = targets.clamp_min(EPS).log()
-    return (log_student.exp() * (log_student - log_targets)).sum(dim=-1)
+    return _from_0((log_student.exp() * (log_student - log_targets)).sum(dim=-1))
 
 
 def soft_cross_entropy(
@@ -65,6 +65,11 @@ def mae_logits(
 ) -> Float[Tensor, " B"]:
     """Return the absolute difference of logits, averaged over the classes."""
     return (student_logits - targets).abs().mean(dim=-1)
+
+
+def _from_0(divergence: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Return divergences that rounding has left below 0 as 0, with the gradients they had."""
+    return divergence - divergence.detach().clamp_max(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
@@ -16,15 +17,17 @@ def as_targets(teachers: Teachers, loss: DistillLoss) -> Float[Tensor, "K P C"]:
 
     A loss on probabilities always gets them: logits go through a softmax at the loss's own
     ``temperature`` (1 if it has none). A plain function without a ``space`` is taken to want
-    probabilities.
+    probabilities. Targets in half precision become float32, and probabilities sum to 1 again.
 
     Raises:
         FedfuseError: If the loss wants logits and the teachers hold probabilities, from which
             logits cannot be recovered.
     """
     wanted = Space(declared(loss, "space", Space.PROBABILITIES))
+    targets = teachers.targets.to(torch.promote_types(teachers.targets.dtype, torch.float32))
     if wanted is teachers.space:
-        return teachers.targets
+        rounded = targets is not teachers.targets and wanted is Space.PROBABILITIES
+        return targets / targets.sum(dim=-1, keepdim=True) if rounded else targets
     if wanted is Space.LOGITS:
         raise FedfuseError(
             f"The distillation loss {part_name(loss)} compares logits, "
@@ -32,4 +35,4 @@ def as_targets(teachers: Teachers, loss: DistillLoss) -> Float[Tensor, "K P C"]:
             next_step="Choose rule=mean_logits sharpen=none, or distill=kl.",
         )
     temperature = float(declared(loss, "temperature", 1.0))
-    return (teachers.targets / temperature).softmax(dim=-1)
+    return (targets / temperature).softmax(dim=-1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
 from fedfuse.hyperparameters import require_number
-from fedfuse.shapes import Float
+from fedfuse.protocols import Fused
+from fedfuse.shapes import Bool, Float
+from fedfuse.types import KnowledgeBank, Space
 
 
 def ambiguity(probs: Float[Tensor, "K P C"]) -> Float[Tensor, "K P"]:
@@ -31,6 +35,50 @@ def unambiguous(probs: Float[Tensor, "K P C"], theta: float) -> Float[Tensor, "K
     return (ambiguity(probs) < theta).to(probs.dtype)
 
 
+def untempered(
+    rule: Any,
+    bank: KnowledgeBank,
+    weights: Float[Tensor, "K J"],
+    targets: Float[Tensor, "K P C"],
+    space: Space,
+) -> Float[Tensor, "K P C"]:
+    """Return what a rule fused as probabilities at temperature 1.
+
+    A threshold means the same whatever the temperature of the distillation only if it is asked
+    there: at T = 4 not even certain answers are far from flat. So a rule with a ``temperature``
+    fuses once more without it.
+
+    Args:
+        rule: What fused; one without a ``temperature`` of its own has none to take back.
+        bank: What it fused.
+        weights: With which.
+        targets: To what.
+        space: Whether those are logits.
+    """
+    if space is Space.LOGITS:
+        return targets.softmax(dim=-1)
+    if isinstance(rule, functools.partial):
+        tempered = rule.keywords.get("temperature", 1.0)
+        plain: Any = functools.partial(rule, temperature=1.0)
+    else:
+        tempered = getattr(rule, "temperature", 1.0) if is_dataclass(rule) else 1.0
+        plain = rule if tempered == 1 else replace(rule, temperature=1.0)
+    if tempered == 1:
+        return targets
+    made = plain(bank, weights)
+    return made.targets if isinstance(made, Fused) else made
+
+
+def share_left_out(counts: Float[Tensor, "K P"] | Bool[Tensor, "K P"]) -> float:
+    """Return which share of the samples does not count, for the receiver with the fewest.
+
+    >>> import torch
+    >>> share_left_out(torch.tensor([[1.0, 0.0, 0.5, 0.2], [1.0, 0.0, 0.0, 0.0]]))
+    0.75
+    """
+    return float((counts == 0).double().mean(dim=1).max())
+
+
 @dataclass(frozen=True, slots=True)
 class AmbiguityFilter:
     """The server's filter of Selective-FD (Shao et al. 2024), as a public port of it has it.
@@ -49,7 +97,7 @@ class AmbiguityFilter:
         require_number("AmbiguityFilter", "theta", self.theta, above=0, at_most=1.999)
 
     def __call__(self, probs: Float[Tensor, "K P C"]) -> Float[Tensor, "K P"]:
-        """Return sample weights for fused (not sharpened) probabilities."""
+        """Return sample weights for fused probabilities, neither tempered nor sharpened."""
         num_classes = probs.shape[-1]
         largest = 2 * (1 - 1 / num_classes)
         if self.theta > largest:

@@ -74,9 +74,7 @@ class KTpFL:
         log_probs = (bank.logits / self.temperature).log_softmax(dim=-1)
         for _ in range(self.steps):
             if self.variant == "faithful":
-                logs = faithful_step(
-                    log_probs, logs, bank.num_examples, self.rho, self.learning_rate, bank.mask
-                )
+                logs = faithful_step(log_probs, logs, self.rho, self.learning_rate, bank.mask)
             else:
                 weights = published_step(log_probs.exp(), logs.exp(), self.rho, bank.mask)
                 logs = weights.clamp_min(torch.finfo(weights.dtype).tiny).log()

@@ -2,8 +2,9 @@
 
 Zhang et al., NeurIPS 2021. The published code was read: its step is :func:`published_step`. The
 paper's objective is known from a third party's re-implementation only: data shares, KL, and a
-squared distance to uniform weights, in the form of :func:`objective`. Which way round its KL goes
-and how it is minimised are our reading.
+squared distance to uniform weights, in the form of :func:`objective`. Which way round its KL goes,
+that the data shares weigh a client's distance as they do its fit, and how both are minimised are
+our reading.
 
 Both want to be watched (:func:`distance_from_uniform`, :func:`distance_from_identity`): the fit
 alone is best at c = I, each client its own teacher, which only ``rho`` prevents; and the published
@@ -31,22 +32,22 @@ def objective(
     rho: float,
     mask: Bool[Tensor, "K P"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Return ``sum_k n_k/n mean_x KL(s_k(x) || p_k(x)) + rho sum_kj (c_kj - 1/K)^2``.
+    """Return ``sum_k n_k/n (mean_x KL(s_k(x) || p_k(x)) + rho sum_j (c_kj - 1/K)^2)``.
 
     ``s_k = sum_j c_kj p_j`` is client k's teacher. With a mask the sum runs over those who
-    answered, renormalised, and the mean over the samples that k answered.
+    answered, renormalised, and the mean over the samples that k answered. The data shares weigh
+    both terms: beside a fit that has them, a distance without them counts K times as much.
     """
     weights = log_weights.softmax(dim=1)
     _, mixture, gap, share = _fit(log_probs, weights, mask)
     fit = (share * (mixture * gap).sum(dim=-1)).sum(dim=1)
-    penalty = (weights - 1 / len(weights)).square().sum()
-    return (_data_shares(num_examples, fit) * fit).sum() + rho * penalty
+    distance = (weights - 1 / len(weights)).square().sum(dim=1)
+    return (_data_shares(num_examples, fit) * (fit + rho * distance)).sum()
 
 
 def faithful_step(
     log_probs: Float[Tensor, "K P C"],
     log_weights: Float[Tensor, "K K"],
-    num_examples: Int[Tensor, " K"],
     rho: float,
     learning_rate: float = 1.0,
     mask: Bool[Tensor, "K P"] | None = None,
@@ -55,9 +56,10 @@ def faithful_step(
 
     The weights are ``c = softmax(theta)`` and ``theta`` moves against the gradient by c, a natural
     gradient: a step's size does not shrink with K, as that of a plain gradient by theta does.
-    Row k moves by ``learning_rate / (n_k/n + 2 rho)`` times its gradient: relative to entropy the
-    row's objective is smooth with that constant (a mixture contracts KL), so that with a learning
-    rate of at most 1 and without a mask the objective never rises.
+    A row moves by ``learning_rate / (1 + 2 rho)`` times its gradient: relative to entropy the row's
+    objective is smooth with that constant (a mixture contracts KL), so that with a learning rate of
+    at most 1 and without a mask the objective never rises. Data shares scale a row's objective and
+    that constant alike, so that no step depends on them.
     """
     weights = log_weights.softmax(dim=1)
     num_clients = len(weights)
@@ -68,9 +70,8 @@ def faithful_step(
     # d s_k / d c_kj = m_j (p_j - s_k) / M_k; the 1 of d (s log s) is the same for every j.
     fit = (pull.unsqueeze(-1) * gap).flatten(1) @ known.flatten(1).T
     fit = fit - (pull * (mixture * gap).sum(dim=-1)) @ present.T
-    shares = _data_shares(num_examples, weights).unsqueeze(1)
-    gradient = shares * fit + 2 * rho * (weights - 1 / num_clients)
-    moved = log_weights - learning_rate / (shares + 2 * rho) * gradient
+    gradient = fit + 2 * rho * (weights - 1 / num_clients)
+    moved = log_weights - learning_rate / (1 + 2 * rho) * gradient
     return moved.log_softmax(dim=1).clamp_min(_LEAST)
 
 

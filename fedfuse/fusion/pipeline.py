@@ -11,12 +11,13 @@ from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import KnowledgeError, require
+from fedfuse.fusion.filters import share_left_out, untempered
 from fedfuse.fusion.gather import gather_is_cheaper
 from fedfuse.fusion.neighbours import TopK
 from fedfuse.fusion.rules import answered
-from fedfuse.fusion.streaming import Streams, fuse_streaming
+from fedfuse.fusion.streaming import Streams, at_least_float32, fuse_streaming
 from fedfuse.fusion.weights import masked_softmax, square
-from fedfuse.hyperparameters import require_count, require_flag
+from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.protocols import (
     DrawsAnew,
     Fused,
@@ -56,13 +57,16 @@ class Pipeline:
         rule: Bank and weights to targets [K, P, C]. A plain function without a ``space`` is taken
             to return probabilities.
         sharpen: Probabilities to probabilities, or None. With one, fused logits become
-            probabilities (softmax at temperature 1) first.
-        filter: Fused probabilities, before sharpening, to the weight of each sample in
-            distillation [K, P]; None counts all that somebody answered.
+            probabilities first, by a softmax at ``temperature``.
+        filter: Fused probabilities, untempered and before sharpening, to the weight of each sample
+            in distillation [K, P]; None counts all that somebody answered.
         dense_bytes: Largest matrix [K, K] of float32 weights that is held whole; 256 MiB is
             K = 8,192. Above it top-k neighbours are found block by block and the weights of the
             result are a sparse tensor.
-        float32_targets: Whether teachers are float32 even where the bank is in half precision.
+        temperature: At which clients match what was fused; rules and losses have it themselves.
+
+    Targets are in the bank's precision, but never in less than float32: rounded to half of it,
+    probabilities miss a sum of 1 by up to 1%.
 
     With top-k neighbours and parts that can do it (all that are shipped), the fusion is a gather
     instead of a product wherever that is cheaper, and memory is bounded: the bank, the teachers
@@ -76,7 +80,7 @@ class Pipeline:
     sharpen: Sharpen | None = None
     filter: TargetFilter | None = None
     dense_bytes: int = 2**28
-    float32_targets: bool = False
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("scorer", "neighbours", "rule"):
@@ -87,7 +91,7 @@ class Pipeline:
             ok = part is None or callable(part)
             require(ok, "Pipeline", name, part, "None or something that can be called")
         require_count("Pipeline", "dense_bytes", self.dense_bytes, at_least=0)
-        require_flag("Pipeline", "float32_targets", self.float32_targets)
+        require_number("Pipeline", "temperature", self.temperature, above=0)
 
     @torch.no_grad()
     def __call__(
@@ -150,13 +154,13 @@ class Pipeline:
             weights,
             rule,
             finish=self._finished,
-            dtype=torch.float32 if self.float32_targets else None,
         )
         space = rule.space if self.sharpen is None else Space.PROBABILITIES
         home = bank.logits.device
         sparse = 4 * bank.num_clients**2 > self.dense_bytes
         record = square(index.to(home), weights.to(home), sparse)
-        return Fusion(Teachers(bank.client_ids, targets, space, counts), record)
+        missing = {} if counts is None else {"left_out": share_left_out(counts)}
+        return Fusion(Teachers(bank.client_ids, targets, space, counts), record, missing)
 
     def _finished(self, fused: Float[Tensor, "R p C"]) -> Float[Tensor, "R p C"]:
         """Return a block of targets, sharpened, after the checks that whole ones get."""
@@ -165,16 +169,14 @@ class Pipeline:
             return fused
         space = Space(declared(self.rule, "space", Space.PROBABILITIES))
         return self._sharpened(
-            self.sharpen, fused.softmax(dim=-1) if space is Space.LOGITS else fused
+            self.sharpen, self._probabilities(fused) if space is Space.LOGITS else fused
         )
 
     def _dense(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, scorer: Scorer
     ) -> Fusion:
         """Return the round's fusion over all pairs of clients."""
-        stored = bank.logits.dtype
-        if stored in (torch.float16, torch.bfloat16):
-            bank = replace(bank, logits=bank.logits.float())
+        bank = replace(bank, logits=bank.logits.to(at_least_float32(bank.logits.dtype)))
         scores = self._scores(bank, labels, scorer)
         near = self._neighbours(scores)
         weights = masked_softmax(scores, near)
@@ -183,23 +185,28 @@ class Pipeline:
         targets, own = made if isinstance(made, Fused) else (made, None)
         self._check_targets(targets, bank)
         filtered = None
-        if self.sharpen is not None or self.filter is not None:
-            probs = targets.softmax(dim=-1) if space is Space.LOGITS else targets
-            if self.filter is not None:
-                filtered = self.filter(probs)
-            if self.sharpen is not None:
-                targets, space = self._sharpened(self.sharpen, probs), Space.PROBABILITIES
+        if self.filter is not None:
+            filtered = self.filter(untempered(self.rule, bank, weights, targets, space))
+        if self.sharpen is not None:
+            probs = self._probabilities(targets) if space is Space.LOGITS else targets
+            targets, space = self._sharpened(self.sharpen, probs), Space.PROBABILITIES
         known = None if bank.mask is None else answered(weights, bank.mask).float()
-        counts = self._counts(bank, known, own, filtered)
-        if not self.float32_targets:
-            targets = targets.to(stored)
-        return Fusion(Teachers(bank.client_ids, targets, space, counts), weights)
+        counts, missing = self._counts(bank, known, own, filtered)
+        return Fusion(Teachers(bank.client_ids, targets, space, counts), weights, missing)
+
+    def _probabilities(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return fused logits as the clients' loss would read them."""
+        return (logits / self.temperature).softmax(dim=-1)
 
     def _counts(
         self, bank: KnowledgeBank, *factors: Float[Tensor, "K P"] | None
-    ) -> Float[Tensor, "K P"] | None:
-        """Return how much each target counts: the product of what is known of it."""
-        counts = None
+    ) -> tuple[Float[Tensor, "K P"] | None, dict[str, float]]:
+        """Return how much each target counts, the product of what is known of it, and what is lost.
+
+        The latter by name: the share of a round's samples that does not count, of the receiver
+        that has the fewest.
+        """
+        counts, missing = None, {}
         for name, factor in zip(("mask", "rule", "filter"), factors, strict=True):
             if factor is None:
                 continue
@@ -207,8 +214,13 @@ class Pipeline:
             _check(factor, what, tuple(bank.logits.shape[:2]), floating=True)
             if not bool((factor.isfinite() & (factor >= 0)).all()):
                 raise KnowledgeError(what, got="impossible ones", allowed="finite ones from 0")
+            before = torch.ones_like(factor) if counts is None else counts
             counts = factor.float() if counts is None else counts * factor.float()
-        return counts
+            if name != "mask":
+                missing[f"left_out_by_{name}"] = share_left_out((before == 0) | (counts > 0))
+        if counts is not None:
+            missing["left_out"] = share_left_out(counts)
+        return counts, missing
 
     def _scores(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, scorer: Scorer

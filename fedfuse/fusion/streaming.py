@@ -1,7 +1,7 @@
 """Fuse a bank of any size from few sources per receiver, a block of public samples at a time.
 
 Only a block's values exist in float32: logits become probabilities as they pass, in whatever
-precision the bank is stored, sums are float32, and each target is rounded once. The work is
+precision the bank is stored, and sums and targets are float32. The work is
 ``k`` reads and one write per target, so memory bandwidth is what limits it.
 """
 
@@ -37,6 +37,15 @@ class Streams(Protocol):
         ...
 
 
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Return the precision of the targets that a bank of this one is fused to.
+
+    >>> at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
+    (torch.float32, torch.float64)
+    """
+    return torch.promote_types(dtype, torch.float32)
+
+
 def fuse_streaming(
     bank: KnowledgeBank,
     index: Int[Tensor, "K k"],
@@ -44,7 +53,6 @@ def fuse_streaming(
     rule: Streams,
     *,
     finish: Callable[[Tensor], Tensor] = torch.clone,
-    dtype: torch.dtype | None = None,
     samples: int | None = None,
     receivers: int | None = None,
 ) -> tuple[Float[Tensor, "K P C"], Float[Tensor, "K P"] | None]:
@@ -56,13 +64,13 @@ def fuse_streaming(
         weights: Their weights, rows summing to 1.
         rule: What is averaged.
         finish: Last step on a block of float32 targets [R, p, C], such as sharpening.
-        dtype: Of the targets; None for the bank's.
         samples: Public samples at a time; None for a fortieth of the bank.
         receivers: Receivers at a time; None for what suits the device.
     """
     num_clients, num_samples, num_classes = bank.logits.shape
     device, home = index.device, bank.logits.device
-    targets = torch.empty(bank.logits.shape, dtype=dtype or bank.logits.dtype, device=home)
+    precision = at_least_float32(bank.logits.dtype)
+    targets = torch.empty(bank.logits.shape, dtype=precision, device=home)
     counts = None if bank.mask is None else torch.empty(num_clients, num_samples, device=home)
     parts = spans(num_samples, samples or samples_per_block(bank.logits))
     for part, block in zip(parts, stream(bank.logits, parts, device), strict=True):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.declarations import part_name
-from fedfuse.density import Familiarity
+from fedfuse.density import Familiarity, Scored
 from fedfuse.occasion import Occasion
 from fedfuse.protocols import Extract, SharingStage, TargetFilter
 from fedfuse.rng import Streams
@@ -55,8 +55,8 @@ def check_select(select: Select, num_public: int = 2000) -> None:
 def check_familiarity(measure: Familiarity) -> None:
     """Raise unless the measure keeps the promises of :class:`fedfuse.density.Familiarity`.
 
-    A bool mask or a finite float32 confidence [P], also for few private samples and for constant
-    features; the same for the same generator; inputs stay as they are.
+    A bool mask or a finite float32 confidence [P], or both, also for few private samples and for
+    constant features; the same for the same generator; inputs stay as they are.
 
     Raises:
         CheckFailed: Naming the broken promise.
@@ -70,7 +70,12 @@ def check_familiarity(measure: Familiarity) -> None:
         labels = torch.arange(num_private) % 3
 
         def ask(private: Tensor, labels: Tensor, public: Tensor) -> Tensor:
-            return measure(private, labels, public, torch.Generator().manual_seed(1))
+            given = measure(private, labels, public, torch.Generator().manual_seed(1))
+            if not isinstance(given, Scored):
+                return given
+            expect_tensor(name, given.mask, (len(public),), torch.bool)
+            expect_tensor(name, given.confidence, (len(public),), torch.float32)
+            return torch.where(given.mask, given.confidence, 0)
 
         with global_randomness_untouched(name, f"{num_private} private samples"):
             answer = call_twice(name, ask, private, labels, public)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,6 +18,7 @@ from experiments.build_server import build_student
 from experiments.run import main
 from experiments.server_model import load_server_model
 from fedfuse.data.tensors import to_inputs
+from fedfuse.distill import KL, MAELogits, SoftCrossEntropy, as_targets
 from fedfuse.distill.losses import kl_forward
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.combine import AverageModels
@@ -27,6 +30,7 @@ from fedfuse.models.mlp import mlp
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds
 from fedfuse.types import Space, Teachers
+from server.student import in_common
 
 QUICK = (
     "num_clients=3",
@@ -168,3 +172,89 @@ def test_each_average_moves_towards_the_ensemble():
             Layout.of(model).load(model, vector)
             gaps.append(float(kl_forward(model(distil.inputs), teacher).mean().detach()))
         assert gaps[1] < 0.6 * gaps[0]
+
+
+def budgeted(**options: object) -> tuple[DistilledAverage, ModelBank]:
+    """Return FedDF with its own budget: the label is the sign of the one feature."""
+    distil, bank = feddf(1)
+    inputs = torch.linspace(-1, 1, 20).unsqueeze(1)
+    own = {"labels": (inputs[:, 0] < 0).long(), "epochs": None, "validate_every": 5, **options}
+    return replace(distil, inputs=inputs, batch_size=20, **own), bank
+
+
+def test_the_server_stops_when_validation_is_not_better_any_more():
+    # 'a' has everything right at the first validation and 'b' everything wrong for long: both are
+    # at their best after 5 steps, and over 10 steps later. What they were then is what is kept.
+    stopped, bank = budgeted(steps=500, patience=10, learning_rate=1e-4)
+    fusion = stopped(bank, 1)
+    assert fusion.metrics["server_steps"] == 2 * 15
+    five, _ = budgeted(steps=500, patience=5, validate_every=5, learning_rate=1e-4)
+    assert torch.equal(fusion.teachers.values, five(bank, 1).teachers.values)
+    assert budgeted(steps=7, patience=10)[0](bank, 1).metrics["server_steps"] == 2 * 7
+
+
+def test_without_labels_the_loss_on_held_out_samples_decides():
+    distil, bank = budgeted(steps=60, patience=10, labels=None, learning_rate=0.005)
+    assert distil(bank, 1).metrics["server_steps"] == 2 * 60  # it falls all the way
+
+
+def test_the_rate_falls_like_a_cosine_and_gradients_are_clipped():
+    distil, bank = budgeted(steps=4, val_fraction=0.0, learning_rate=0.1)
+    learnt = distil(bank, 1).teachers.vectors()[2]
+    teacher, model = distil.ensemble(bank), linear(-1.0)
+    optimizer = torch.optim.Adam(model.parameters())
+    for step in range(4):
+        optimizer.param_groups[0]["lr"] = 0.1 / 2 * (1 + math.cos(math.pi * step / 4))
+        optimizer.zero_grad()
+        kl_forward(model(distil.inputs), teacher).mean().backward()
+        assert float(nn.utils.clip_grad_norm_(model.parameters(), 5.0)) < 5
+        optimizer.step()
+    torch.testing.assert_close(learnt, Layout.of(model).flatten(model))
+
+
+# -- the server's student: what it learns, and what it says ------------------------------------
+
+
+def test_a_target_that_nobody_gave_is_not_learnt():
+    # One of four receivers has an answer, 0.9975; at the others stands what stands for none.
+    targets = torch.full((4, 2, 2), 0.5)
+    targets[0] = torch.tensor([0.9975, 0.0025])
+    weight = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    common = in_common(Teachers(torch.arange(4), targets, Space.PROBABILITIES, weight))
+    torch.testing.assert_close(common.targets[0, 0], torch.tensor([0.9975, 0.0025]))
+    assert common.sample_weight.tolist() == [[0.25, 0.0]]
+    assert common.targets.isfinite().all()
+    half = torch.tensor([[1.0, 1.0], [0.5, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    common = in_common(Teachers(torch.arange(4), targets, Space.PROBABILITIES, half))
+    # (0.9975 + 0.5 * 0.5) / 1.5, and the plain mean where all count
+    torch.testing.assert_close(common.targets[0, 0, 0], torch.tensor(1.2475 / 1.5))
+    torch.testing.assert_close(common.targets[0, 1], targets[:, 1].mean(dim=0))
+
+
+@pytest.mark.parametrize("loss", [KL(4.0), SoftCrossEntropy(4.0), MAELogits()], ids=repr)
+def test_the_server_s_model_teaches_as_its_clients_match(finished, loss):
+    """At their temperature, or as logits: a student that agrees with it has nothing to learn."""
+    parts = build_parts(OmegaConf.load(finished / "config.yaml"))
+    rounds = PublicRounds(All(), parts.data.public, Streams(0))
+    student = build_student(parts, Same(mlp), rounds, torch.device("cpu"))
+    student.loss = loss
+    told = student.teach(torch.tensor([3, 5]), 1)
+    inputs = to_inputs(parts.data.public.inputs, parts.data.mean, parts.data.std)
+    with torch.no_grad():
+        logits = student.model(inputs)
+    logits.requires_grad_()
+    for row in as_targets(told, loss):
+        (gradient,) = torch.autograd.grad(loss(logits, row).sum(), logits)
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-5)
+    assert told.client_ids.tolist() == [3, 5]
+
+
+def test_a_method_that_matches_logits_can_be_taught_by_the_server_s_model(tmp_path):
+    options = ("method=fedmd", "student=mlp", "server.student_teaches=true")
+    assert run(tmp_path / "run", *options) == 0
+
+
+def test_the_server_s_steps_are_counted(finished):
+    assert measured(finished, "server_steps") == [8 * 2] * 2  # 8 passes of 120 samples in 64s
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["server_steps"] == 32

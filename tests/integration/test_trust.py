@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,9 +14,17 @@ import torch
 from experiments.run import main
 from fedfuse.errors import KnowledgeError
 from fedfuse.fusion import All as Everyone
-from fedfuse.fusion import MeanProbabilities, Pipeline, Uniform
+from fedfuse.fusion import (
+    GeometricMean,
+    MeanLogits,
+    MeanProbabilities,
+    Pipeline,
+    Power,
+    Uniform,
+)
 from fedfuse.fusion.controls import Random, Shuffled
 from fedfuse.fusion.filters import AmbiguityFilter
+from fedfuse.fusion.robust import CoordinateMedian
 from fedfuse.protocols import Fused
 from fedfuse.testing.fusion import check_rule, example_bank
 
@@ -35,6 +46,11 @@ def nobody(private, labels, public, generator):
 def one_silent(private, labels, public, generator):
     """Answer for the first ten samples, unless there are fewer than 430 private ones."""
     return (torch.arange(len(public)) < 10) & (len(private) >= 430)
+
+
+def drop_all(probs):
+    """A filter that nothing passes."""
+    return torch.zeros(probs.shape[:2])
 
 
 def crooked(private, labels, public, generator):
@@ -126,3 +142,73 @@ def test_controls_draw_anew_in_every_round_and_alike_when_asked_again(scorer):
     first, again, second = (pipeline(bank, round_=r).weights for r in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.allclose(first, second)
+
+
+def test_theta_means_the_same_at_every_temperature():
+    """At T = 4 even predictions that are nearly certain look ambiguous."""
+    bank = example_bank(4, 12, 10)
+    sure = replace(bank, logits=bank.logits + 2 * bank.logits[:1])  # clients that agree
+    for rule in (MeanProbabilities, GeometricMean, CoordinateMedian):
+        kept = [
+            Pipeline(Uniform(), Everyone(), rule(t), filter=AmbiguityFilter(1.0), temperature=t)(
+                sure
+            ).teachers.sample_weight
+            for t in (1.0, 4.0, 0.5)
+        ]
+        assert 0 < int(kept[0].sum()) < kept[0].numel()
+        assert all(torch.equal(other, kept[0]) for other in kept[1:])
+
+
+def test_a_rule_of_ones_own_is_asked_without_its_temperature_too():
+    def rule(bank, weights, temperature=1.0):
+        return MeanProbabilities(temperature)(bank, weights)
+
+    seen = []
+
+    def filter_(probs):
+        seen.append(probs)
+        return torch.ones(probs.shape[:2])
+
+    bank = example_bank(3, 4, 5)
+    Pipeline(Uniform(), Everyone(), partial(rule, temperature=4.0), filter=filter_)(bank)
+    expected = bank.logits.softmax(2).mean(dim=0, keepdim=True).expand(3, -1, -1)
+    torch.testing.assert_close(seen[0], expected)
+
+
+def test_fused_logits_are_sharpened_at_the_temperature_at_which_they_are_matched():
+    bank = example_bank(3, 4, 5)
+    fused = Pipeline(Uniform(), Everyone(), MeanLogits(), Power(2.0), temperature=4.0)(bank)
+    plain = (bank.logits.mean(dim=0) / 4).softmax(1).square()
+    expected = plain / plain.sum(1, keepdim=True)
+    torch.testing.assert_close(fused.teachers.targets[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (["method=mean", "filter._target_=trust_parts.drop_all"], "the filter left out 100%"),
+        (["familiarity._target_=trust_parts.nobody"], "the clients' masks left out 100%"),
+        (
+            ["method=scarlet", "select.size=40", "familiarity._target_=trust_parts.nobody"],
+            "the clients' masks left out 100%",
+        ),
+    ],
+    ids=["filter", "mask", "cache"],
+)
+def test_hardly_any_sample_left_is_a_warning_in_the_table(tmp_path, capsys, cause, words):
+    run(tmp_path / "run", *cause)
+    assert f"warning: {words}" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert max(summary["left_out"]["largest"].values()) == 1
+    assert max(summary["left_out"]["rounds"].values()) == summary["left_out"]["num_rounds"] == 1
+
+
+def test_samples_that_are_cached_are_not_left_out(tmp_path, capsys):
+    """In the second fused round nothing is asked for any more, and everything is learnt from."""
+    options = ["method=scarlet", "select=all", "warmup_rounds=0"]
+    table = run(tmp_path / "run", *options)
+    assert table[-1, "left_out"] == 0
+    assert table[-1, "left_out_by_masks"] == 0
+    assert table[0, "samples_answered"] == 0
+    assert "warning" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["left_out"] is None

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedfuse.density import AuxiliaryScore, Familiarity, GaussianDensity, KuLSIFSelector
+from fedfuse.density import (
+    AuxiliaryScore,
+    Familiarity,
+    GaussianDensity,
+    KuLSIFSelector,
+    Scored,
+)
 from fedfuse.density.gaussian import fit, log_density
 from fedfuse.density.logistic import EPS, fit_logistic, private_probability
 from fedfuse.errors import KnowledgeError, ParameterError
@@ -80,6 +86,16 @@ def test_fewer_samples_than_features_and_constant_ones_are_no_obstacle() -> None
     assert log_density(same, torch.zeros(1, 2)).isfinite().all()
 
 
+def _said(
+    part: Familiarity, private: Tensor, labels: Tensor, public: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what a familiarity says, and of which samples."""
+    given = part(private, labels, public, _generator())
+    if isinstance(given, Scored):
+        return given.confidence, given.mask
+    return given, torch.ones(len(public), dtype=torch.bool)
+
+
 PARTS = [
     GaussianDensity(),
     GaussianDensity("rank"),
@@ -92,52 +108,92 @@ PARTS = [
 @pytest.mark.parametrize("part", PARTS, ids=repr)
 def test_near_samples_are_more_familiar_and_the_call_repeats(part: Familiarity) -> None:
     private, labels, public = _task()
-    confidence = part(private, labels, public, _generator())
+    confidence, known = _said(part, private, labels, public)
     assert confidence.shape == (100,)
     assert confidence.dtype in (torch.float32, torch.bool)
     numbers = confidence.double()
     assert numbers.isfinite().all()
-    assert numbers[:50].mean() > numbers[50:].mean()
-    assert torch.equal(confidence, part(private, labels, public, _generator()))
+    assert numbers[:50][known[:50]].mean() > numbers[50:][known[50:]].mean()
+    assert torch.equal(confidence, _said(part, private, labels, public)[0])
 
 
 @pytest.mark.parametrize("part", PARTS[:4], ids=repr)
 def test_confidences_do_not_depend_on_the_scale_of_the_features(part: Familiarity) -> None:
     private, labels, public = _task()
-    one = part(private, labels, public, _generator()).float()
-    other = part(64 * private, labels, 64 * public, _generator()).float()
+    one = _said(part, private, labels, public)[0].float()
+    other = _said(part, 64 * private, labels, 64 * public)[0].float()
     torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4)
 
 
 def test_the_regression_by_hand() -> None:
-    # One feature +-1: log(1 + e^-w) + lam w^2 / 2 is least where lam w = 1 / (1 + e^w): w = 2
+    # One feature +-1: 2 log(1 + e^-w) + lam w^2 / 2 is least where lam w = 2 / (1 + e^w): w = 2
     x, signs = torch.tensor([[1.0], [-1.0]]), torch.tensor([1.0, -1.0])
-    w = fit_logistic(x, signs, lam=1 / (2 * (1 + math.e**2)))
+    w, b = fit_logistic(x, signs, lam=1 / (1 + math.e**2))
     assert w.item() == pytest.approx(2, abs=1e-8)
+    assert b.item() == pytest.approx(0, abs=1e-8)
+
+
+def test_the_intercept_is_free() -> None:
+    # Samples that say nothing: P(private) is their share, 3 of 4, whatever the regularisation.
+    signs = torch.tensor([1.0, 1.0, 1.0, -1.0])
+    w, b = fit_logistic(torch.zeros(4, 2), signs, lam=1e6)
+    assert torch.sigmoid(b).item() == pytest.approx(0.75)
+    assert float(w.norm()) == 0
+
+
+@pytest.mark.parametrize("num_features", [3, 300])
+@pytest.mark.parametrize("lam", [1e-3, 0.01, 10.0])
+def test_the_regression_is_scikit_learns(num_features: int, lam: float) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    private, _, public = _task(num_features)
+    x = torch.cat([private, public]) / 60
+    signs = torch.cat([torch.ones(120), -torch.ones(100)])
+    theirs = linear_model.LogisticRegression(C=1 / lam, tol=1e-10, max_iter=10_000)
+    theirs.fit(x.double().numpy(), signs.numpy())
+    w, b = fit_logistic(x, signs, lam)
+    torch.testing.assert_close(w, torch.tensor(theirs.coef_[0]), rtol=1e-3, atol=1e-3)
+    assert float(b) == pytest.approx(float(theirs.intercept_[0]), rel=1e-3, abs=1e-3)
 
 
 def test_the_regression_is_at_the_minimum() -> None:
     private, _, public = _task()
     x = torch.cat([private, public]).double()
     signs = torch.cat([torch.ones(120), -torch.ones(100)]).double()
-    for lam in (1e-4, 0.01, 10.0):
-        w = fit_logistic(x, signs, lam)
+    for lam in (1e-3, 1.0, 1000.0):
+        w, b = fit_logistic(x, signs, lam)
 
         def loss(v: Tensor, lam: float = lam) -> Tensor:
-            margins = signs * (x @ v)
-            return torch.log1p((-margins).exp()).mean() + lam * v.square().sum() / 2
+            margins = signs * (x @ v[:-1] + v[-1])
+            return torch.log1p((-margins).exp()).sum() + lam * v[:-1].square().sum() / 2
 
-        assert float(torch.func.grad(loss)(w).norm()) < 1e-8
+        assert float(torch.func.grad(loss)(torch.cat([w, b.unsqueeze(0)])).norm()) < 1e-7
 
 
 def test_scores_are_probabilities() -> None:
     private, _, public = _task()
-    scores = private_probability(private, public, 0.01)
+    scores = private_probability(private, public[::2], public[1::2], 0.01)
     assert (scores > EPS / 2).all()
     assert (scores <= 1 + EPS).all()
     # Public samples that are the private ones: nothing to tell them apart by.
-    same = private_probability(private, private, 0.01)
+    same = private_probability(private, private, private, 0.01)
     torch.testing.assert_close(same, torch.full((120,), 0.5).double())
+
+
+def test_what_the_regression_has_seen_as_public_is_not_scored() -> None:
+    """A fifth, the same for all clients; beside the sum of the losses lam = 0.01 is little."""
+    private, labels, public = _task()
+    score = AuxiliaryScore()
+    given = score(private, labels, public, _generator())
+    assert int((~given.mask).sum()) == 20
+    assert torch.equal(given.mask, score(private[:9], labels[:9], public, _generator(3)).mask)
+    other = AuxiliaryScore(seed=1)(private, labels, public, _generator())
+    assert not torch.equal(given.mask, other.mask)
+    expected = private_probability(private, public[~given.mask], public[given.mask], 0.01)
+    torch.testing.assert_close(given.confidence[given.mask].double(), expected)
+    assert float(given.confidence[:50][given.mask[:50]].mean()) > 0.7
+    assert float(given.confidence[50:][given.mask[50:]].mean()) < 0.2
+    alone = score(private, labels, public[:1], _generator())
+    assert not alone.mask.any()  # nothing is left to be scored
 
 
 @pytest.mark.parametrize("part", [GaussianDensity(), AuxiliaryScore(), KuLSIFSelector()], ids=repr)

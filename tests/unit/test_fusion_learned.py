@@ -45,18 +45,30 @@ def test_objective_by_hand() -> None:
     # KL((1/2, 1/2) || (3/4, 1/4)) = -log(3)/2 + log 2 = 0.143841 for both; the penalty is 0.
     value = objective(PROBS.log(), UNIFORM.log(), SIZES, rho=0.5)
     assert float(value) == pytest.approx(0.143841, abs=1e-6)
-    # At c = I the fit is 0 and the penalty 0.5 * 4 * (1/2)^2.
+    # At c = I the fit is 0 and the distance of a row 2 * (1/2)^2, whatever its share of the data.
     own = torch.eye(2, dtype=torch.float64).clamp_min(1e-30).log()
-    assert float(objective(PROBS.log(), own, SIZES, rho=0.5)) == pytest.approx(0.5)
+    assert float(objective(PROBS.log(), own, SIZES, rho=0.5)) == pytest.approx(0.25)
+
+
+def test_rho_weighs_a_row_beside_its_own_fit() -> None:
+    """Ten clients that differ do not collapse to the mean, whatever their shares of the data."""
+    leaning = 3 * torch.eye(10).unsqueeze(1)
+    noise = torch.randn(10, 30, 10, generator=torch.Generator().manual_seed(0))
+    bank = KnowledgeBank(torch.arange(10), leaning + noise, torch.full((10,), 300))
+    weights = _learn(bank, 9)
+    assert float(distance_from_uniform(weights).mean()) > 0.3
+    assert float(distance_from_identity(weights).mean()) > 0.2
+    skewed = replace(bank, num_examples=torch.arange(10) * 1000)
+    torch.testing.assert_close(_learn(skewed, 9), weights)
 
 
 def test_faithful_step_by_hand() -> None:
     # Client 0: log s - log p_0 = (log 2/3, log 2), so its gradient for sources 0 and 1 differs by
-    # (3/4 - 1/4)(log 2/3 - log 2) = -log(3)/2, times n_0/n = 1/4. The step is 1 / (1/4 + 1), so
-    # theta_0 - theta_1 = log(3)/8 / 1.25 = log(3)/10; for client 1 log(3) 3/8 / 1.75 = log(3) 3/14.
-    new = faithful_step(PROBS.log(), UNIFORM.log(), SIZES, rho=0.5)
-    assert float(new[0, 0] - new[0, 1]) == pytest.approx(LOG3 / 10)
-    assert float(new[1, 1] - new[1, 0]) == pytest.approx(LOG3 * 3 / 14)
+    # (3/4 - 1/4)(log 2/3 - log 2) = -log(3)/2. The step is 1 / (1 + 1), so theta_0 - theta_1 =
+    # log(3)/4; for client 1 the same the other way round.
+    new = faithful_step(PROBS.log(), UNIFORM.log(), rho=0.5)
+    assert float(new[0, 0] - new[0, 1]) == pytest.approx(LOG3 / 4)
+    assert float(new[1, 1] - new[1, 0]) == pytest.approx(LOG3 / 4)
     torch.testing.assert_close(new.exp().sum(dim=1), torch.ones(2).double())
 
 
@@ -88,9 +100,9 @@ def test_the_analytic_gradient_is_autograds(seed: int, num_clients: int, masked:
     (by_theta,) = torch.autograd.grad(objective(log_probs, theta, sizes, 0.3, known), theta)
     # The step is natural: theta moves by -rate g with g the gradient by c, whose pull through the
     # softmax, c (g - <c, g>), is the gradient by theta.
-    moved = faithful_step(log_probs, logs, sizes, 0.3, 1e-3, known)
-    shares = sizes / sizes.sum()
-    by_c = (logs - moved) / 1e-3 * (shares + 0.6).unsqueeze(1)
+    moved = faithful_step(log_probs, logs, 0.3, 1e-3, known)
+    shares = (sizes / sizes.sum()).unsqueeze(1)  # of the objective; a row's step does not need it
+    by_c = shares * (logs - moved) / 1e-3 * (1 + 0.6)
     weights = logs.exp()
     pulled = weights * (by_c - (weights * by_c).sum(dim=1, keepdim=True))
     torch.testing.assert_close(pulled, by_theta, rtol=1e-6, atol=1e-9)
@@ -131,7 +143,7 @@ def test_the_faithful_objective_never_rises(seed: int, num_clients: int, rho: fl
     values = []
     for _ in range(8):
         values.append(float(objective(log_probs, logs, sizes, rho)))
-        logs = faithful_step(log_probs, logs, sizes, rho)
+        logs = faithful_step(log_probs, logs, rho)
     assert all(new <= old + 1e-12 for old, new in itertools.pairwise(values))
 
 
