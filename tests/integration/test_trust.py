@@ -147,7 +147,9 @@ def test_controls_draw_anew_in_every_round_and_alike_when_asked_again(scorer):
 def test_theta_means_the_same_at_every_temperature():
     """At T = 4 even predictions that are nearly certain look ambiguous."""
     bank = example_bank(4, 12, 10)
-    sure = replace(bank, logits=bank.logits + 2 * bank.logits[:1])  # clients that agree
+    # Clients that agree, more and more certainly from sample to sample.
+    certainty = torch.linspace(0, 2, 12).view(1, 12, 1)
+    sure = replace(bank, logits=certainty * bank.logits[:1] + 0.1 * bank.logits)
     for rule in (MeanProbabilities, GeometricMean, CoordinateMedian):
         kept = [
             Pipeline(Uniform(), Everyone(), rule(t), filter=AmbiguityFilter(1.0), temperature=t)(
