@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
@@ -14,9 +13,6 @@ from experiments.hints import unknown_key, unknown_option, unknown_parameter
 from experiments.schema import ExperimentConfig
 from experiments.usage import CONF
 from fedfuse.errors import ConfigError
-
-METHOD = re.compile(r"\w[\w .()+=,-]{0,99}")
-"""What a method may be called: files and folders get its name."""
 
 
 def check_keys_are_read(config: Mapping[str, Any]) -> None:
@@ -51,15 +47,7 @@ def _check_group(name: str, node: Any) -> None:
             got=repr(node),
             next_step=f"Set {name}=OPTION.",
         )
-    if name == "method":
-        _check(name, node, ["name"])
-        if not (isinstance(node.get("name"), str) and METHOD.fullmatch(node["name"])):
-            raise ConfigError(
-                "method.name is not valid",
-                got=repr(node.get("name")),
-                allowed="a name of letters, digits and . ( ) + = , - _",
-            )
-    elif name == "engine":
+    if name == "engine":
         engines = engine_options()
         chosen = str(node.get("name"))
         if chosen not in engines:
