@@ -12,11 +12,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from fedfuse import inside
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.memory import Memory
 
@@ -119,9 +120,14 @@ class Keeper(Memory):
 def load(folder: Path, name: str) -> tuple[RoundRecord, ...] | None:
     """Return the rounds of the baseline ``name``, or None if nobody has trained it yet."""
     try:
-        rounds = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        return _records(json.loads(inside.read(folder.parent, folder.name, f"{name}.json")))
     except FileNotFoundError:
         return None
+    except (ValueError, LookupError, TypeError, RecursionError):  # damaged: trained anew
+        return None
+
+
+def _records(rounds: Sequence[dict[str, Any]]) -> tuple[RoundRecord, ...]:
     return tuple(
         RoundRecord(
             item["round"],
@@ -148,7 +154,8 @@ def save(folder: Path, name: str, records: Sequence[RoundRecord]) -> None:
         }
         for record in records
     ]
-    folder.mkdir(exist_ok=True)
-    temporary = folder / f"{name}.{os.getpid()}.tmp"  # cells of a map save side by side
-    temporary.write_text(json.dumps(rounds), encoding="utf-8")
-    temporary.replace(folder / f"{name}.json")
+    temporary = f"{name}.{os.getpid()}.tmp"  # cells of a map save side by side
+    with inside.opened(folder.parent, folder.name, make=True) as handle:
+        with os.fdopen(inside.create(handle, temporary), "w", encoding="utf-8") as file:
+            json.dump(rounds, file)
+        os.replace(temporary, f"{name}.json", src_dir_fd=handle, dst_dir_fd=handle)

@@ -96,6 +96,8 @@ def configuration(
             next_step="Start it anew.",
         )
     compose.check_parts(cfg)
+    if kept := checkpoints(cfg, folder, str(record.get("data_fingerprint", ""))):
+        kept.check()
     return cfg
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+INTERRUPTED = "interrupted"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (:func:`experiments.console.exit_code`)."""
 
@@ -183,7 +186,7 @@ def _watched(job: Job, perform: Callable[[Job], None]) -> int:
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        _give_up(folder, "interrupted")
+        _give_up(folder, INTERRUPTED)
         raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -253,14 +256,15 @@ def _close_sweep(path: Path) -> None:
 
 def _give_up(folder: Any, reason: str) -> None:
     """Keep what a broken run measured; leave nothing of one that measured nothing."""
-    if folder.rounds or folder.resumed:
-        with suppress(OSError):  # the disk may be full
-            folder.fail(reason)
+    if not (folder.rounds or folder.resumed):
+        folder.discard()
+        return
+    with suppress(OSError):  # the disk may be full
+        folder.fail(reason)
+    if folder.rounds or reason == INTERRUPTED:  # a run that was refused stands where it stood
         say(f"what was done is in {folder.path}")
         if (folder.path / "checkpoint").is_dir():
             say(f"go on with: {_again(folder)}")
-    else:
-        folder.discard()
 
 
 def _again(folder: Any) -> str:

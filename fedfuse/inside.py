@@ -8,6 +8,7 @@ user's word and may be reached through a link.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -89,6 +90,39 @@ def create(handle: int, name: str) -> int:
     return os.open(name, flags, 0o666, dir_fd=handle)
 
 
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a new file beside ``target`` that takes its place when the block succeeds.
+
+    What has its name meanwhile is only unlinked, and a link at ``target`` itself makes way.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def hold(folder: Path, name: str) -> int:
+    """Return the descriptor of a file that is locked as long as this process lives.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+        StrayError: If a link has its name.
+        OSError: If it cannot be made.
+    """
+    with opened(folder) as handle:
+        file = _open(folder, name, handle, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
 def listed(root: Path, *names: str) -> list[str]:
     """Return what the folder ``root/names...`` holds, sorted; nothing if it is not there."""
     try:
@@ -107,6 +141,16 @@ def remove(root: Path, *names: str) -> None:
             shutil.rmtree(name, dir_fd=handle)
         else:
             os.unlink(name, dir_fd=handle)
+
+
+def check_folder(root: Path, name: str) -> None:
+    """Refuse a place that is no folder of its own; one that is not there yet is fine.
+
+    Raises:
+        StrayError: If a link has its name, or a file.
+    """
+    with suppress(FileNotFoundError), opened(root, name):
+        pass
 
 
 def check_plain(root: Path) -> None:
@@ -141,7 +185,7 @@ def _open(folder: Path, name: str, handle: int, flags: int) -> int:
     _check_name(name)
     path = folder / name
     try:
-        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=handle)
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666, dir_fd=handle)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             link = stat.S_ISLNK(os.lstat(name, dir_fd=handle).st_mode)

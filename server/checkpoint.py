@@ -29,6 +29,7 @@ from torch import Tensor
 from fedfuse import inside
 from fedfuse.errors import FedfuseError
 from fedfuse.types import RoundRecord
+from fedfuse.visible import visible
 from server import records
 
 FORMAT = 1
@@ -168,6 +169,22 @@ class Checkpoints:
             next_step="Start the run anew in another folder.",
         )
 
+    def check(self) -> None:
+        """Refuse what another run left, before anything is touched.
+
+        Raises:
+            FedfuseError: If the last checkpoint that can be read belongs to another run, or leads
+                out of the run folder.
+        """
+        for number in reversed(self._numbers()):
+            name = f"{number:06d}"
+            try:
+                manifest = _manifest(self._read(name, MANIFEST), self.folder / name)
+            except (TornError, OSError, *_MALFORMED):
+                continue
+            self._check_identity(manifest["identity"])
+            return
+
     def clear(self) -> None:
         """Remove all of them; the run has finished."""
         self._remove()
@@ -203,7 +220,8 @@ class Checkpoints:
             changed = [key for key in keys if saved.get(key) != self.identity.get(key)]
         if not changed:
             return
-        names = ", ".join(_line(key) for key in changed[:5]) + (", ..." if changed[5:] else "")
+        names = ", ".join(visible(key, 100) for key in changed[:5])
+        names += ", ..." if changed[5:] else ""
         before = {} if isinstance(saved, str) else {"allowed": _value(saved, changed[0])}
         raise FedfuseError(
             f"The checkpoint in '{self.folder}' belongs to another run: {names} changed since, "
@@ -308,9 +326,4 @@ def _write(folder: int, name: str, content: bytes) -> str:
 
 def _value(values: Mapping[str, str], key: str) -> str:
     """Return a key and its value for a message."""
-    return f"{_line(key)}={_line(values.get(key, '(not there)'))}"
-
-
-def _line(text: object) -> str:
-    """Return what somebody wrote as one short line that moves no terminal."""
-    return "".join(char if char.isprintable() else "?" for char in str(text)[:200])
+    return f"{visible(key, 100)}={visible(str(values.get(key, '(not there)')), 100)}"

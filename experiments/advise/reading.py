@@ -134,16 +134,13 @@ def _at(arm: Arm, metric: str, round_: int, phase: str, num_clients: int) -> Arr
 
 def _sizes(run: Run) -> tuple[Array, Array, int]:
     """Return training and validation samples per client, [K] each, and the number of classes."""
-    import pyarrow.parquet as pq
-
-    file = run.path / "partition.parquet"
-    if not file.is_file():
+    table = run.partition("client_id", "split", "label")
+    if table is None:
         raise ConfigError(
             f"the run '{run.path.name}' does not say how many samples its clients hold",
             got="no partition.parquet",
             next_step="Sites that keep their data to themselves cannot be advised on.",
         )
-    table = pq.read_table(file, columns=["client_id", "split", "label"])
     ids, split = table["client_id"].to_numpy(), np.asarray(table["split"])
     num_clients = int(ids.max()) + 1
     train, val = (

@@ -15,6 +15,7 @@ from experiments.literal import literal
 from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
 from experiments.results import TESTS, Run, lineups
+from fedfuse import inside
 from fedfuse.compare import signed
 
 if TYPE_CHECKING:
@@ -62,12 +63,11 @@ def _save(figure: Figure, folder: Path) -> None:
 
     drawing = sheet(figure)
     for name in PICTURES:
-        temporary = folder / f".{name}.tmp"
-        if name.endswith("png"):
-            write_png(drawing, temporary)
-        else:
-            temporary.write_text(standalone(drawing), encoding="utf-8")
-        temporary.replace(folder / name)
+        with inside.replacing(folder / name) as file:
+            if name.endswith("png"):
+                write_png(drawing, file)
+            else:
+                file.write_text(standalone(drawing), encoding="utf-8")
 
 
 def words(findings: Findings) -> str:

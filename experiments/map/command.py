@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from experiments.console import exit_code, say_version
 from experiments.literal import literal
+from fedfuse import inside
 from fedfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -113,25 +113,24 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
         if folder.is_dir() and any(folder.iterdir()) and not lock.exists():
             raise ConfigError(f"{strange}.", next_step="Choose another map.dir.")
         folder.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w", encoding="utf-8")
+        held = inside.hold(folder, lock.name)
+    except BlockingIOError:
+        raise ConfigError(
+            f"another fedfuse-map is at work in '{folder}'.", next_step="Wait for it."
+        ) from None
     except OSError as error:
         raise ConfigError(
             f"the folder '{folder}' cannot be made: {error.strerror}.",
             next_step="Choose another one with map.dir=FOLDER.",
         ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"another fedfuse-map is at work in '{folder}'.", next_step="Wait for it."
-            ) from None
-        try:
-            yield folder
-        finally:
-            if [entry.name for entry in folder.iterdir()] == [".lock"]:
-                lock.unlink()
-                folder.rmdir()
+    try:
+        inside.check_plain(folder)  # cells are removed and made anew, logs and pictures written
+        yield folder
+    finally:
+        if [entry.name for entry in folder.iterdir()] == [lock.name]:
+            lock.unlink()
+            folder.rmdir()
+        os.close(held)
 
 
 def _draw(

@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.map.grid import LOCAL, Cell
 from experiments.results import TESTS, Lineup, Moment, Run, comparisons
+from fedfuse import inside
 from fedfuse.compare import Comparison
 
 TABLE = "map.parquet"
@@ -91,9 +92,8 @@ def write_table(runs: Mapping[Cell, Run], folder: Path) -> Path:
             ("gain", pa.float64()),
         ]
     )
-    temporary = folder / f".{TABLE}.tmp"
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
-    temporary.replace(folder / TABLE)
+    with inside.replacing(folder / TABLE) as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), file, compression="zstd")
     return folder / TABLE
 
 

@@ -10,6 +10,9 @@ from experiments.console import Parser, exit_code, say_version
 from fedfuse.errors import ConfigError
 from fedfuse.visible import visible
 
+FIGURES = "figures"
+"""The folder of single files, beside the runs."""
+
 USAGE = """\
 fedfuse-report: what a run, a sweep or a map of fedfuse found, as one page.
 
@@ -81,6 +84,7 @@ def _written(folders: list[Path], kind: str, figures: list[str], output: Path | 
     from experiments.report import export
     from experiments.report.story import tell
     from experiments.results import load
+    from fedfuse.inside import check_folder
 
     beside = folders[0] if len(folders) == 1 else Path()
     if kind == "html":
@@ -91,4 +95,6 @@ def _written(folders: list[Path], kind: str, figures: list[str], output: Path | 
             target /= "report.html"
         return [save(target, lambda: render(tell(load(*folders))))]
     report = tell(load(*folders))
-    return export.write(export.parts(report, kind, figures), kind, output or beside / "figures")
+    if output is None:
+        check_folder(beside, FIGURES)
+    return export.write(export.parts(report, kind, figures), kind, output or beside / FIGURES)

@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.report.figure import Figure, sheet
 from experiments.report.page import Report, cannot_write
 from experiments.report.table import Table, to_csv, to_latex
+from fedfuse import inside
 from fedfuse.errors import FedfuseError, did_you_mean
 
 SUFFIXES = {"html": ".html", "png": ".png", "svg": ".svg", "csv": ".csv", "latex": ".tex"}
@@ -76,7 +77,8 @@ def write(parts: Sequence[Figure | Table], kind: str, target: Path) -> list[Path
             raise cannot_write(file.parent, error) from error
     for part, file in zip(parts, files, strict=True):
         try:
-            _write(part, kind, file)
+            with inside.replacing(file) as new:
+                _write(part, kind, new)
         except OSError as error:
             raise cannot_write(file, error) from error
     return files

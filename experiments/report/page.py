@@ -19,6 +19,7 @@ from experiments.report import svg, theme
 from experiments.report.drawing import Box, Drawing, Line
 from experiments.report.figure import Figure, Key
 from experiments.report.table import Table, to_html
+from fedfuse import inside
 from fedfuse.errors import FedfuseError
 
 MARK = '<meta name="generator" content="fedfuse-report">'
@@ -121,21 +122,25 @@ def save(target: Path, page: Callable[[], str]) -> Path:
         FedfuseError: If something else is there, or the place cannot be written.
     """
     try:
-        if target.exists():
-            with target.open(encoding="utf-8", errors="replace") as file:
-                if MARK not in file.read(4096):
-                    raise FedfuseError(
-                        f"'{target}' was not written by fedfuse-report, so it stays as it is.",
-                        next_step="Choose another place with --output.",
-                    )
+        if target.is_symlink() or (target.exists() and not _is_report(target)):
+            raise FedfuseError(
+                f"'{target}' was not written by fedfuse-report, so it stays as it is.",
+                next_step="Choose another place with --output.",
+            )
         text = page()
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
+        with inside.replacing(target) as file:
+            file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise cannot_write(target, error) from error
     return target
+
+
+def _is_report(file: Path) -> bool:
+    if not file.is_file():  # a pipe would not answer
+        return False
+    with file.open(encoding="utf-8", errors="replace") as content:
+        return MARK in content.read(4096)
 
 
 def cannot_write(path: Path, error: OSError) -> FedfuseError:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from fedfuse import inside
 
 Array = npt.NDArray[np.floating]
 
@@ -83,11 +86,34 @@ class Arm:
         return total
 
 
-def read_arm(file: Path) -> Arm:
-    """Read the tidy rows of a parquet file into arrays."""
+LARGEST, ROWS_PER_BYTE = 2**27, 1000
+"""Rows of a table, and numbers of an arm, that are believed; and how well a table is packed."""
+
+
+def read_table(file: Path, columns: Sequence[str] | None = None) -> Any:
+    """Return a parquet file of a run folder, whoever wrote it.
+
+    Raises:
+        ValueError: If it has more rows than a run leaves.
+        FedfuseError: If a link leads to it.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(file)
+    content = inside.read(file.parent, file.name)
+    table = pq.ParquetFile(pa.BufferReader(content))
+    if (rows := table.metadata.num_rows) > min(LARGEST, ROWS_PER_BYTE * len(content)):
+        raise ValueError(f"{file.name} announces {rows} rows in {len(content)} bytes")
+    return table.read(None if columns is None else list(columns))
+
+
+def read_arm(file: Path) -> Arm:
+    """Read the tidy rows of a parquet file into arrays.
+
+    Raises:
+        ValueError: If they would not be what a run measures, or more than fits anywhere.
+    """
+    table = read_table(file)
     client_ids = table["client_id"].to_numpy()
     values = table["value"].to_numpy()
     metrics = table["metric"].dictionary_encode().combine_chunks()
@@ -95,6 +121,8 @@ def read_arm(file: Path) -> Arm:
     kinds = metrics.indices.to_numpy() * len(phases.dictionary) + phases.indices.to_numpy()
     rounds, where = np.unique(table["round"].to_numpy(), return_inverse=True)
     num_clients = int(client_ids.max(initial=-1)) + 1
+    if len(rounds) * num_clients * len(np.unique(kinds)) > LARGEST:
+        raise ValueError(f"{len(rounds)} rounds of {num_clients} clients")
     clients: dict[str, Array] = {}
     federation: dict[str, Array] = {}
     for kind in np.unique(kinds):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.results.lineup import settings_of, text
 from experiments.results.runs import Run, read_run
+from fedfuse import inside
 from fedfuse.errors import ConfigError
 
 DEPTH = 3
@@ -103,7 +104,7 @@ def _repeats(run: Run, other: Run) -> bool:
 
 
 def _bytes(file: Path) -> bytes | None:
-    return file.read_bytes() if file.is_file() else None
+    return inside.read(file.parent, file.name) if file.is_file() else None
 
 
 _NEXT = "Name the folder that fedfuse printed at the end of a run, a sweep or a map."
@@ -115,10 +116,26 @@ def _run_folders(path: Path) -> Sequence[Path]:
     folders: list[Path] = []
     level = [path]
     for _ in range(DEPTH):
-        below = [child for folder in level for child in folder.iterdir() if child.is_dir()]
+        below = [child for folder in level for child in _folders(folder, path)]
         folders += [child for child in below if (child / "run.json").is_file()]
         level = [child for child in below if not (child / "run.json").is_file()]
     return sorted(folders, key=lambda folder: _natural(str(folder.relative_to(path))))
+
+
+def _folders(folder: Path, top: Path) -> list[Path]:
+    """Return the folders in a folder, and refuse one that is elsewhere."""
+    found = []
+    for child in folder.iterdir():
+        if child.is_symlink() and child.is_dir():
+            if not child.resolve().is_relative_to(top.resolve()):
+                raise ConfigError(
+                    f"'{child}' is a link, and nothing is followed out of a folder.",
+                    next_step="Name the folder that it leads to beside this one, or put the runs "
+                    "themselves there.",
+                )
+        elif child.is_dir():
+            found.append(child)
+    return found
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.results.arms import Arm, Array, read_arm
-from experiments.trusted import MALFORMED, read_config
-from fedfuse.errors import ConfigError
+from experiments.results.arms import Arm, Array, read_arm, read_table
+from experiments.results.shape import Content, check_shape
+from experiments.trusted import read_config
+from fedfuse import inside
+from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.visible import visible
 from server.reporters.folder import FORMAT, read_json
 
@@ -60,24 +63,44 @@ class Run:
     @cached_property
     def arm(self) -> Arm:
         """Return the method's metrics."""
-        return read_arm(self.path / "metrics.parquet")
+        with reading(self.path):
+            return read_arm(self.path / "metrics.parquet")
 
     @cached_property
     def baseline(self) -> Arm | None:
         """Return the baseline's metrics; None for a run without."""
         file = self.path / "baseline.parquet"
-        return read_arm(file) if file.exists() else None
+        with reading(self.path):
+            return read_arm(file) if file.exists() else None
 
     @cached_property
     def weights(self) -> tuple[npt.NDArray[np.integer], Array] | None:
         """Return the rounds [R] that fused and their weights [R, K, K]; None if none did."""
-        from safetensors.numpy import load_file
-
-        file = self.path / "weights.safetensors"
-        if not file.exists():
+        tensors = self._tensors("weights.safetensors")
+        if not tensors:
             return None
-        tensors = load_file(file)
-        return tensors["rounds"], tensors["weights"]
+        with reading(self.path):
+            rounds, weights = tensors["rounds"], tensors["weights"]
+            if rounds.ndim != 1 or weights.shape != (len(rounds), *2 * weights.shape[-1:]):
+                raise ValueError(f"weights of the shape {weights.shape}")
+            return rounds, weights
+
+    def _tensors(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """Return what a safetensors file holds; nothing if it is not there."""
+        from safetensors.numpy import load
+
+        if not (self.path / name).exists():
+            return {}
+        with reading(self.path):
+            tensors: dict[str, npt.NDArray[Any]] = load(inside.read(self.path, name))
+            return tensors
+
+    def partition(self, *columns: str) -> Any:
+        """Return columns of ``partition.parquet`` as a table; None if it is not there."""
+        if not (self.path / "partition.parquet").exists():
+            return None
+        with reading(self.path):
+            return read_table(self.path / "partition.parquet", columns)
 
     @cached_property
     def counts(self) -> npt.NDArray[np.integer]:
@@ -91,11 +114,8 @@ class Run:
         Per arm (``method``, ``baseline``) and test metric uint8 [K, bytes], a bit a sample; empty
         where they are not on record.
         """
-        from safetensors.numpy import load_file
-
         found: dict[str, dict[str, npt.NDArray[np.uint8]]] = {"method": {}, "baseline": {}}
-        file = self.path / "answers.safetensors"
-        for name, bits in (load_file(file) if file.exists() else {}).items():
+        for name, bits in self._tensors("answers.safetensors").items():
             arm, _, test = name.partition(".")
             found.setdefault(arm, {})[test] = bits
         return found
@@ -115,13 +135,14 @@ class Run:
         return self._own_test_sizes(num_clients)
 
     def _own_test_sizes(self, num_clients: int) -> npt.NDArray[np.integer] | None:
-        import pyarrow.parquet as pq
-
-        file = self.path / "partition.parquet"
-        if not file.exists():
+        table = self.partition("client_id", "split")
+        if table is None:
             return None
-        table = pq.read_table(file, columns=["client_id"], filters=[("split", "=", "test")])
-        return np.bincount(table["client_id"].to_numpy(), minlength=num_clients)
+        with reading(self.path):
+            owners = table["client_id"].to_numpy()[np.asarray(table["split"]) == "test"]
+            if owners.max(initial=0) >= num_clients:
+                raise ValueError("more owners of test samples than clients")
+            return np.bincount(owners, minlength=num_clients)
 
 
 def read_run(path: Path) -> Run:
@@ -136,7 +157,7 @@ def read_run(path: Path) -> Run:
                 f"'{path}' is no run folder: {name} is missing",
                 next_step="Name the folder that fedfuse printed at the end of a run or of a sweep.",
             )
-    try:
+    with reading(path):
         record = read_json(path, "run.json")
         version = record.get("format", 1)
         if not isinstance(version, int) or version > FORMAT:
@@ -149,12 +170,23 @@ def read_run(path: Path) -> Run:
         config = read_config(path)
         summary_file = path / "summary.json"
         summary = read_json(path, "summary.json") if summary_file.exists() else {}
-        int(record["seed"]), str(config["method"]["name"])
-    except (OSError, *MALFORMED) as error:
-        raise _damaged(path, error) from error
-    return Run(path, record, config, summary)
+        check_shape(record, config, summary)
+    files = {"run.json": record, "config.yaml": config, "summary.json": summary}
+    return Run(path, *(Content(path / name, values) for name, values in files.items()))
 
 
-def _damaged(path: Path, error: Exception) -> ConfigError:
-    words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return ConfigError(f"the run folder '{path}' is damaged", got=words)
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever is wrong with the files of a run folder into one message.
+
+    Raises:
+        ConfigError: If a file is damaged.
+    """
+    try:
+        yield
+    except FedfuseError:
+        raise
+    # Each of the formats fails in ways of its own.
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(f"the run folder '{path}' is damaged", got=words) from error

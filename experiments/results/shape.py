@@ -1,0 +1,82 @@
+"""Whether what a run folder says about its run has the form that a run writes, whoever wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedfuse.errors import ConfigError
+
+MOST_CLIENTS = 2**20
+"""Clients that are believed; tables are as large as they are many."""
+
+_KEYS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    "run.json": {"seed": int, "overrides": list, "test_samples": int, "seconds": (int, float)},
+    "config.yaml": {
+        "num_clients": int,
+        "num_rounds": int,
+        "warmup_rounds": int,
+        "method": dict,
+        **dict.fromkeys(("dataset", "partitioner", "exchange", "evaluation"), dict),
+        **dict.fromkeys(("neighbours", "scorer", "model", "client"), dict),
+    },
+    "summary.json": {
+        "num_clients": int,
+        "num_rounds": int,
+        "dataset": str,
+        "model": str,
+        "clients": list,
+        "guard": dict,
+    },
+}
+_NEEDED = {"run.json": ("seed",), "config.yaml": ("method",), "summary.json": ("num_clients",)}
+
+
+class Content(dict[str, Any]):
+    """What a file of a run folder says; asked for what it does not say, it names the file.
+
+    Args:
+        file: The file.
+        values: Its content.
+    """
+
+    def __init__(self, file: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._file = file
+
+    def __missing__(self, key: str) -> Any:
+        raise ConfigError(f"'{self._file}' does not say everything", got=f"no '{key}' in it")
+
+
+def check_shape(
+    record: Mapping[str, Any], config: Mapping[str, Any], summary: Mapping[str, Any]
+) -> None:
+    """Raise unless the values that readers rely on are of their types.
+
+    Args:
+        record: ``run.json``.
+        config: ``config.yaml``.
+        summary: ``summary.json``; empty for a run that has not finished.
+
+    Raises:
+        ValueError: Naming the first value that is something else.
+    """
+    files = {"run.json": record, "config.yaml": config, "summary.json": summary}
+    for name, content in files.items():
+        for key, kind in _KEYS[name].items():
+            value = content.get(key)
+            needed = key in _NEEDED[name] and content
+            if (value is not None or needed) and (
+                not isinstance(value, kind) or isinstance(value, bool)
+            ):
+                raise ValueError(f"{name} holds {type(value).__name__} as {key}")
+    if not isinstance(config["method"].get("name"), str):
+        raise ValueError("config.yaml names no method")
+    if summary:
+        clients = summary["num_clients"]
+        each = summary.get("clients") or []
+        if not 1 <= clients <= MOST_CLIENTS or len(each) not in (0, clients):
+            raise ValueError(f"summary.json tells of {clients} clients")
+        if not all(isinstance(client, dict) for client in each):
+            raise ValueError("summary.json holds something else than clients")
