@@ -86,8 +86,11 @@ class Arm:
         return total
 
 
-LARGEST, ROWS_PER_BYTE = 2**27, 1000
-"""Rows of a table, and numbers of an arm, that are believed; and how well a table is packed."""
+LARGEST = 2**27
+"""Rows of a table, and numbers of an arm, that are believed."""
+
+FEW, ROWS_PER_BYTE = 10_000, 100
+"""Rows of any table, and those that each of its bytes may stand for; of equal values it is some 10."""
 
 
 def read_table(file: Path, columns: Sequence[str] | None = None) -> Any:
@@ -102,7 +105,7 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> Any:
 
     content = inside.read(file.parent, file.name)
     table = pq.ParquetFile(pa.BufferReader(content))
-    if (rows := table.metadata.num_rows) > min(LARGEST, ROWS_PER_BYTE * len(content)):
+    if (rows := table.metadata.num_rows) > min(LARGEST, FEW + ROWS_PER_BYTE * len(content)):
         raise ValueError(f"{file.name} announces {rows} rows in {len(content)} bytes")
     return table.read(None if columns is None else list(columns))
 
