@@ -125,6 +125,10 @@ def _changed(config: Mapping[str, Any], changes: Sequence[Override], hydra: Hydr
     moved = {key for key in keys if declared(key) is May.MOVE}
     tops = {key.split(".")[0] for key in keys}
     before = dict(result["engine"])
+    # Keys that are newer than the run have their defaults.
+    result["engine"] = {**engine_options().get(str(before.get("name")), {}), **before}
+    if not changes:
+        return result
     lines = [str(item.input_line) for key, item in keys.items() if key not in moved]
     if "engine" in tops and "engine" not in keys and before.get("name") in engine_options():
         lines.append(f"engine={before['name']}")
@@ -137,8 +141,6 @@ def _changed(config: Mapping[str, Any], changes: Sequence[Override], hydra: Hydr
         same = now["engine"]["name"] == before.get("name")
         kept = {key: value for key, value in before.items() if f"engine.{key}" not in keys}
         result["engine"] = {**now["engine"], **(kept if same else {})}
-    else:  # keys that are newer than the run
-        result["engine"] = {**engine_options().get(str(before.get("name")), {}), **before}
     if "reporter" in tops:
         result["reporter"] = now["reporter"]
     for key, item in keys.items():

@@ -90,7 +90,7 @@ LARGEST = 2**27
 """Rows of a table, and numbers of an arm, that are believed."""
 
 FEW, ROWS_PER_BYTE = 10_000, 100
-"""Rows of any table, and those that each of its bytes may stand for; of equal values it is some 10."""
+"""Rows that any table may have, and more per byte: a table of nothing but ones has some 10."""
 
 
 def read_table(file: Path, columns: Sequence[str] | None = None) -> Any:
