@@ -54,7 +54,7 @@ class Evaluation:
         data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
         pool = self.trainer.predict(students, self.inputs.test(), self.batch_size).cpu()
         labels = torch.from_numpy(np.array(data.test.labels))
-        shared = [_shared(data, client) for client in clients]
+        shared = [in_test(data, client) for client in clients]
         others = [client.test[at < 0] for client, at in zip(clients, shared, strict=True)]
         asked = [row for row, rows in enumerate(others) if len(rows)]
         validated = [row for row, client in enumerate(clients) if len(client.val)]
@@ -75,6 +75,8 @@ class Evaluation:
         for row, at in enumerate(shared):
             mine = _joined((pool[row], labels), at, beside.get(row))
             metrics = client_metrics(pool[row], labels, at, own=mine)
+            if data.common:  # the server does not see how many samples a site tests on
+                metrics["test_samples_own"] = float(len(at))
             if row in held_back:
                 metrics["accuracy_val"] = accuracy(*held_back[row])
                 metrics["loss_val"] = cross_entropy(*held_back[row])
@@ -99,7 +101,7 @@ class Evaluation:
         return found
 
 
-def _shared(data: FederatedData, client: ClientData) -> IntArray:
+def in_test(data: FederatedData, client: ClientData) -> IntArray:
     """Return where the client's own test samples stand in the balanced test set, -1 if nowhere.
 
     Nowhere is also where a sample of that set that the client sees in its own way stands.

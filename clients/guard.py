@@ -18,6 +18,10 @@ KEPT = "kept"
 UNGUARDED = ("accuracy_own", "accuracy_global")
 """Metrics of what was learned, also where it was not kept; named with the suffix ``_unguarded``."""
 
+FEWEST = 4
+"""Validation samples below which a client keeps everything: were it a toss-up whether an answer
+turns wrong or right, all of three would turn wrong in one case of eight."""
+
 Judged = Callable[[], Sequence[Student]]
 """The models whose accuracy counts, read anew whenever it is called."""
 
@@ -27,9 +31,10 @@ class Guard:
     """Undo a distillation after which a client is right on fewer of its validation samples.
 
     Equal accuracy keeps what was learned: a teacher knows classes that the client's own
-    validation data hardly holds, and nothing speaks against it. A client without validation data
-    keeps everything. What a client is after a refused distillation is what it was before it:
-    model and optimiser; the next round's local training goes on from there.
+    validation data hardly holds, and nothing speaks against it. A client with fewer than
+    :data:`FEWEST` validation samples keeps everything. What a client is after a refused
+    distillation is what it was before it: model and optimiser; the next round's local training
+    goes on from there.
 
     What it cannot do. The decision is as noisy as the validation data are few: on n samples an
     accuracy p has a standard error of sqrt(p (1 - p) / n), and a harm smaller than that passes or
@@ -71,7 +76,10 @@ class Guard:
         lost = [
             index
             for index, (now, then) in enumerate(zip(learned, memory.validation, strict=True))
-            if now is not None and then is not None and now < then
+            if now is not None
+            and then is not None
+            and now < then
+            and self._validation_size(held[index]) >= FEWEST
         ]
         for index in lost:
             _restore(held[index], memory.states[index])
@@ -90,6 +98,9 @@ class Guard:
         for row, own in zip(tested, told, strict=True):
             row.metrics.update(own)
         return tested
+
+    def _validation_size(self, student: Student) -> int:
+        return len(self.evaluate.inputs.data.clients[student.client_id].val)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from experiments.results import (
     load,
     share_undone,
 )
-from fedfuse.compare import Comparison, Interval, ranking, signed, verdict
+from fedfuse.compare import ENOUGH, Comparison, Interval, ranking, signed, verdict
 from fedfuse.errors import ConfigError
 
 SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
@@ -148,6 +148,8 @@ def _gain(found: Comparison | None) -> Text:
     if found is None:
         return Text("-")
     text = signed(found.mean)
+    if not found.speaks:
+        return Text(f"{text} (tests < {ENOUGH})")
     if found.interval is not None:
         text += f" {bounds_of(found.interval)}"
     style = ("bold green" if found.mean > 0 else "bold red") if found.significant else ""

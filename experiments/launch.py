@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -130,7 +131,7 @@ def run(
         asked = sum(setup.plan.public.size(round_) for round_ in shared_in)
         even = break_even(parts.data, parts.models, sent, asked)
     folder.record(budget=spending(memory.rows(method), cfg.budget, cfg.budget_bytes or None))
-    sizes = _test_sizes(parts.data)
+    sizes = _test_sizes(parts.data, memory.rows(method))
     return closing(
         memory.rows(method),
         memory.rows(baseline) if baseline != method else None,
@@ -143,17 +144,24 @@ def run(
         even=even,
         flipped=_flipped(memory, method, baseline, sizes),
         test_sizes=sizes,
+        val_sizes=np.array([len(client.val) for client in parts.data.clients]),
     )
 
 
-def _test_sizes(data: FederatedData) -> dict[str, npt.NDArray[np.integer]]:
-    """Return the clients' test samples per protocol; empty where there are no clients' data."""
+def _test_sizes(
+    data: FederatedData, rows: Iterable[MetricRow]
+) -> dict[str, npt.NDArray[np.integer]]:
+    """Return the clients' test samples per protocol; empty where there are no clients' data.
+
+    Of sites whose data this process does not see the clients themselves have told.
+    """
     if not data.clients:
         return {}
-    return {
-        "accuracy_own": np.array([len(client.test) for client in data.clients]),
-        "accuracy_global": np.full(len(data.clients), len(data.test)),
-    }
+    own = np.array([len(client.test) for client in data.clients])
+    for row in rows:
+        if row.metric == "test_samples_own" and math.isfinite(row.value):
+            own[row.client_id] = int(row.value)
+    return {"accuracy_own": own, "accuracy_global": np.full(len(data.clients), len(data.test))}
 
 
 def _flipped(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from experiments.left_out import LeftOut, left_out
 from experiments.membership import Leak, leak
 from experiments.pretrained import Pretrained, pretrained
 from experiments.private import Disclosure
+from fedfuse.compare import ENOUGH
 from fedfuse.types import MetricRow, Phase
 from server.reporters.protocol import RunInfo
 
@@ -40,13 +41,18 @@ class Figures:
         baseline_mean: The same mean of the baseline, None without one.
         gain: Mean over the clients of accuracy minus the same client's baseline accuracy.
         helped: Clients whose accuracy is above their baseline's by more than the error of their
-            tests (:func:`fedfuse.compare.outcomes`); None where the sizes of tests are unknown.
+            tests (:func:`fedfuse.compare.outcomes`); None where the sizes of tests are unknown or
+            all are too small.
         harmed: Clients whose accuracy is below it by more than that.
         ece: Mean expected calibration error over the clients.
         baseline_ece: The same of the baseline.
         newly_right: Mean share of a client's test samples that are wrong with the baseline and
             right with the method; None at any round but the last.
         newly_wrong: The reverse.
+        smallest_test: Fewest test samples of a client; None where the sizes are unknown.
+        largest_test: Most test samples of a client.
+        too_small: Clients whose test holds fewer than :data:`fedfuse.compare.ENOUGH` samples: of
+            them nothing is said.
     """
 
     mean: float
@@ -60,6 +66,9 @@ class Figures:
     baseline_ece: float | None = None
     newly_right: float | None = None
     newly_wrong: float | None = None
+    smallest_test: int | None = None
+    largest_test: int | None = None
+    too_small: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +82,17 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class ClientLine:
-    """One client at the last round: accuracy, its baseline's and the gain, per test protocol."""
+    """One client at the last round: accuracy, its baseline's and the gain, per test protocol.
+
+    ``test_samples`` is how many samples stand behind each accuracy; empty where it is unknown.
+    """
 
     client_id: int
     class_counts: tuple[int, ...]
     accuracy: dict[str, float]
     baseline: dict[str, float]
     gain: dict[str, float]
+    test_samples: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,8 @@ class Summary:
         num_rounds: Rounds of each arm.
         last: The last evaluated round, the result of the run.
         best_validation: The round with the highest mean validation accuracy, chosen for each arm
-            on its own and never on test data; None without validation data.
+            on its own and never on test data; None without validation data, or with so little
+            that it chooses nothing (``validation_samples``).
         self_weight: Mean over the clients of the weight of their own knowledge, at the last
             fusion.
         effective_neighbours: Mean over the clients of exp(entropy of their weights), at the last
@@ -115,6 +129,7 @@ class Summary:
             evaluation; None if it has none.
         server_steps: Optimiser steps of the server in all rounds; None if it learns nothing.
         left_out: Public samples that nobody learnt from; None if there were none.
+        validation_samples: Samples that all clients hold back together; None where unknown.
     """
 
     method: str
@@ -142,6 +157,7 @@ class Summary:
     server: float | None = None
     server_steps: int | None = None
     left_out: LeftOut | None = None
+    validation_samples: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -161,6 +177,7 @@ def closing(
     even: BreakEven | None = None,
     flipped: Mapping[str, Rates] | None = None,
     test_sizes: Mapping[str, Sizes] | None = None,
+    val_sizes: Sizes | None = None,
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -176,14 +193,17 @@ def closing(
         even: Predictions against weights.
         flipped: Per test protocol the clients' flip rates at the last round.
         test_sizes: Per test protocol the test samples of each client, [K]; a protocol whose sizes
-            are unknown is missing.
+            are unknown is missing, or 0 for everybody.
+        val_sizes: Validation samples of each client, [K]; None where they are unknown.
     """
     sizes = test_sizes or {}
     attackers = frozenset(() if attack is None else attack.adversaries)
     arm = ArmRows(rows, attackers)
     twin = ArmRows(baseline_rows, attackers) if baseline_rows is not None else None
     last = arm.last_round()
-    best, best_twin = arm.best_round(), twin.best_round() if twin else None
+    held_back = None if val_sizes is None or not val_sizes.any() else int(val_sizes.sum())
+    chooses = held_back is None or held_back >= ENOUGH
+    best, best_twin = arm.best_round() if chooses else None, twin.best_round() if twin else None
     return Summary(
         method=info.method,
         baseline=info.arms[0] if twin is not None else None,
@@ -199,7 +219,7 @@ def closing(
         bytes_up=arm.total("bytes_up"),
         bytes_down=arm.total("bytes_down"),
         seconds=dict(seconds or {}),
-        clients=_clients(arm, twin, info.num_clients, class_counts),
+        clients=_clients(arm, twin, info.num_clients, class_counts, sizes),
         privacy=privacy,
         attack=attack,
         faults=faults,
@@ -217,7 +237,9 @@ def closing(
             arm.rounds("accuracy_own"),
             twin.at("accuracy_own", twin.last_round()) if twin else None,
             sizes.get("accuracy_own"),
+            val_sizes,
         ),
+        validation_samples=held_back,
     )
 
 
@@ -270,13 +292,22 @@ def _figures(
     """Return the figures of the clients that have a value, in both arms if there are two."""
     both = [client for client in values if client in before]
     array = np.array([values[client] for client in both or values])
-    figures = (float(array.mean()), float(array.min()), float(array.std()))
+    tested = {client: _size(sizes, client) for client in both or values}
+    known = [size for size in tested.values() if size]
+    figures = Figures(
+        float(array.mean()),
+        float(array.min()),
+        float(array.std()),
+        smallest_test=min(known, default=None),
+        largest_test=max(known, default=None),
+        too_small=tuple(client for client, size in tested.items() if 0 < size < ENOUGH),
+    )
     if not both:
-        return Figures(*figures)
+        return figures
     base = np.array([before[client] for client in both])
     helped, harmed = change_of(values, before, sizes)
-    return Figures(
-        *figures,
+    return replace(
+        figures,
         baseline_mean=float(base.mean()),
         gain=float((array - base).mean()),
         helped=helped,
@@ -284,8 +315,17 @@ def _figures(
     )
 
 
+def _size(sizes: Sizes | None, client: int) -> int:
+    """Return a client's test samples; 0 where they are unknown."""
+    return 0 if sizes is None or client >= len(sizes) else int(sizes[client])
+
+
 def _clients(
-    arm: ArmRows, twin: ArmRows | None, num_clients: int, counts: npt.NDArray[np.integer] | None
+    arm: ArmRows,
+    twin: ArmRows | None,
+    num_clients: int,
+    counts: npt.NDArray[np.integer] | None,
+    sizes: Mapping[str, Sizes],
 ) -> tuple[ClientLine, ...]:
     last, twin_last = arm.last_round(), twin.last_round() if twin else None
     lines = []
@@ -294,5 +334,6 @@ def _clients(
         before = {t: v[client] for t in TESTS if twin and client in (v := twin.at(t, twin_last))}
         gain = {t: after[t] - before[t] for t in after if t in before}
         row = tuple(int(n) for n in counts[client]) if counts is not None else ()
-        lines.append(ClientLine(client, row, after, before, gain))
+        tested = {t: size for t in after if (size := _size(sizes.get(t), client))}
+        lines.append(ClientLine(client, row, after, before, gain, tested))
     return tuple(lines)

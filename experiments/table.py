@@ -12,8 +12,9 @@ from rich.text import Text
 from experiments.arm_rows import TESTS
 from experiments.literal import literal
 from experiments.summary import ClientLine, Figures, Moment, Summary, closing
+from fedfuse.compare import ENOUGH
 from fedfuse.visible import visible
-from server.reporters.figures import percent, points
+from server.reporters.figures import named, percent, points
 
 __all__ = ["Summary", "closing", "render"]
 
@@ -63,6 +64,7 @@ def _arms(summary: Summary) -> Table:
     title = f"{visible(summary.method)}{against}: test accuracy in %\n{about}"
     table = _table(title=title)
     table.add_column("test set", no_wrap=True)
+    table.add_column("samples", justify="right", no_wrap=True)
     other = f"\n({_short(summary.baseline)})" if summary.baseline else ""
     table.add_column(literal(f"round{other}"), justify="right", no_wrap=True)
     if summary.baseline:
@@ -92,14 +94,51 @@ def _row(test: str, moment: Moment, baseline: bool) -> list[str | Text]:
         rounds = f"{moment.round} ({moment.baseline_round})"
     spread = [percent(figures.mean), percent(figures.worst), percent(figures.std)]
     if not baseline:
-        return [NAMES[test], rounds, *spread]
+        return [NAMES[test], _tested(figures), rounds, *spread]
     counts = "-" if figures.helped is None else f"{figures.helped}/{figures.harmed}"
-    gain = _gain(figures.gain)
-    return [NAMES[test], rounds, percent(figures.baseline_mean), *spread, gain, counts]
+    gain = _gain(figures.gain, judged=not figures.too_small)
+    return [
+        NAMES[test],
+        _tested(figures),
+        rounds,
+        percent(figures.baseline_mean),
+        *spread,
+        gain,
+        counts,
+    ]
+
+
+def _tested(figures: Figures) -> str:
+    """Return how many samples a client is tested on, from the fewest to the most."""
+    low, high = figures.smallest_test, figures.largest_test
+    return "-" if low is None else str(low) if low == high else f"{low}-{high}"
+
+
+def _warnings(summary: Summary) -> list[str]:
+    """Return what is not to be concluded, because too few samples stand behind it."""
+    lines = []
+    for test, label in NAMES.items():
+        found = summary.last.tests.get(test) if summary.last is not None else None
+        if found is not None and found.too_small:
+            sizes = [
+                client.test_samples[test]
+                for client in summary.clients
+                if client.client_id in found.too_small
+            ]
+            everybody = len(sizes) == summary.num_clients
+            who = "all clients" if everybody else named(found.too_small)
+            held = str(min(sizes)) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
+            lines.append(f"{label}: {who} tested on {held} samples, below {ENOUGH}: no verdict")
+    held_back = summary.validation_samples
+    if held_back is not None and held_back < ENOUGH:
+        lines.append(
+            f"no best validation round: all clients hold back {held_back} samples (below {ENOUGH})"
+        )
+    return lines
 
 
 def _costs(summary: Summary) -> Text:
-    lines = []
+    lines = _warnings(summary)
     if summary.self_weight is not None and summary.effective_neighbours is not None:
         lines.append(
             f"self-weight {summary.self_weight:.2f}, effective neighbours "
@@ -177,13 +216,16 @@ def _client(client: ClientLine, *, bars: bool, baseline: bool) -> list[str | Tex
             cells.append(percent(client.baseline.get(test)))
         cells.append(percent(client.accuracy.get(test)))
         if baseline:
-            cells.append(_gain(client.gain.get(test)))
+            enough = client.test_samples.get(test, ENOUGH) >= ENOUGH
+            cells.append(_gain(client.gain.get(test), judged=enough))
     return cells
 
 
-def _gain(value: float | None) -> Text:
-    """Return a gain whose sign says it and whose colour repeats it."""
+def _gain(value: float | None, *, judged: bool) -> Text:
+    """Return a gain whose sign says it and whose colour repeats it, if the test is large enough."""
     shown = points(value)
+    if not judged:
+        return Text(shown)
     style = {"+": "bold green", "-": "bold red"}.get(shown.strip()[0], "")
     return Text(shown, style=style if value is not None else "")
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from experiments.results import Arm, Run
 from fedfuse.advise.advisor import TESTS, Case
 from fedfuse.advise.probe import Probe
+from fedfuse.compare import ENOUGH
 from fedfuse.errors import ConfigError
 
 Array = npt.NDArray[Any]
@@ -113,8 +114,14 @@ def read_case(run: Run, rounds: int) -> Case:
     for test in TESTS:
         ours = _at(run.arm, test, last, "fused", probe.num_clients)
         gains[test] = ours - _at(run.baseline, test, last, "fused", probe.num_clients)
+        sizes = run.test_sizes(test)
+        if sizes is not None:  # what came of a client is not known from a handful of samples
+            gains[test][sizes < ENOUGH] = np.nan
         if not np.isfinite(gains[test]).any():
-            raise ConfigError(f"the run '{run.path.name}' was not tested in its last round.")
+            raise ConfigError(
+                f"the run '{run.path.name}' was not tested in its last round, or on fewer than "
+                f"{ENOUGH} samples a client.",
+            )
     return Case(probe, gains, group=f"{run.fingerprint}", fold=run.seed)
 
 

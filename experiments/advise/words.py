@@ -17,7 +17,7 @@ from experiments.results import TESTS, Run
 from fedfuse.advise.advisor import Advisor
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL, OUTCOMES, Advice, Forecast
 from fedfuse.advise.probe import FEATURES, Probe
-from fedfuse.compare import signed, unsigned
+from fedfuse.compare import ENOUGH, signed, unsigned
 
 STYLES = {Advice.HELP: "bold green", Advice.HARM: "bold red", Advice.NONE: "bold"}
 NAMED = 3
@@ -30,21 +30,36 @@ def render(run: Run, probe: Probe, advisor: Advisor) -> None:
     where = f"{run.summary.get('dataset') or _dataset(run)} · {probe.num_clients} clients"
     which = f"round 1 to {probe.rounds}" if probe.rounds > 1 else "the first round"
     console.print(literal(f"{probe.method} or training alone? {where} · probe: {which}", "bold"))
+    few = _too_few(probe)
     for test, name in TESTS.items():
         found = advisor.federation(probe, test)
         console.print()
+        if few is not None:
+            console.print(Text.assemble((f"{name}: ", "bold"), f"no advice can be given: {few}."))
+            continue
         console.print(Text.assemble((f"{name}: ", "bold"), _sentence(found)), soft_wrap=False)
         if not found.strange:
             console.print(_because(advisor, probe, test))
     console.print()
-    console.print(_clients(advisor, probe))
-    console.print(
-        f"help / harm: probability in % of more than {100 * DIFFERENCE:g} point either way"
-    )
-    console.print(f"gain: expected, in points; its {LEVEL:.0%} interval is ± the second number\n")
+    if few is None:
+        console.print(_clients(advisor, probe))
+        console.print(
+            f"help / harm: probability in % of more than {100 * DIFFERENCE:g} point either way"
+        )
+        console.print(
+            f"gain: expected, in points; its {LEVEL:.0%} interval is ± the second number\n"
+        )
     for line in worth(run, probe, advisor):
         deep = " " * (len(line) - len(line.lstrip()))
         console.print(literal(textwrap.fill(line, 80, subsequent_indent=f"{deep}  ")))
+
+
+def _too_few(probe: Probe) -> str | None:
+    """Return why the probe's validation says nothing; None if there is enough of it."""
+    held_back = int(probe.val_samples.sum())
+    if held_back >= ENOUGH:
+        return None
+    return f"the clients validate on {held_back} samples in all, fewer than {ENOUGH}"
 
 
 def _sentence(found: Forecast) -> Text:
@@ -148,6 +163,7 @@ def _record(score: Mapping[str, Any]) -> str:
 
 def as_json(run: Run, probe: Probe, advisor: Advisor) -> str:
     """Return the advice as JSON: gains as shares, probabilities in the order help, none, harm."""
+    few = _too_few(probe)
     content: dict[str, Any] = {
         "run": str(run.path),
         "method": probe.method,
@@ -156,11 +172,12 @@ def as_json(run: Run, probe: Probe, advisor: Advisor) -> str:
         "features": dict(zip(FEATURES, probe.federation().tolist(), strict=True)),
         "tests": {
             test: {
-                "federation": _plain(advisor.federation(probe, test)),
-                "clients": [f and _plain(f) for f in advisor.clients(probe, test)],
+                "federation": None if few else _plain(advisor.federation(probe, test)),
+                "clients": [None if few else f and _plain(f) for f in advisor.clients(probe, test)],
             }
             for test in TESTS
         },
+        "no_advice": few,
         "fitted": {k: v for k, v in advisor.fitted.items() if k != "fingerprints"},
         "evaluated": list(advisor.evaluated),
     }

@@ -29,6 +29,7 @@ class Result:
 class Client:
     """One client's tensors, prepared once, and the order in which each round uses them.
 
+    Its own test samples are the rows ``own_test`` of the common test set and those beside them.
     ``private_batches[round]`` and ``public_batches[round]`` are lists of index tensors.
     """
 
@@ -38,6 +39,8 @@ class Client:
     val_inputs: Tensor
     val_labels: Tensor
     own_test: Tensor
+    beside_inputs: Tensor
+    beside_labels: Tensor
     private_batches: list[list[Tensor]]
     public_batches: list[list[Tensor]]
 
@@ -127,9 +130,13 @@ def evaluate(client: Client, model: nn.Module, shared: Shared) -> float:
     """Compute accuracy and loss on three sets; return the accuracy on the whole test set."""
     pool = predict(model, shared.test_inputs, shared.eval_batch_size)
     val = predict(model, client.val_inputs, shared.eval_batch_size)
+    beside = predict(model, client.beside_inputs, shared.eval_batch_size)
     sets = (
         (pool, shared.test_labels),
-        (pool[client.own_test], shared.test_labels[client.own_test]),
+        (
+            torch.cat([pool[client.own_test], beside]),
+            torch.cat([shared.test_labels[client.own_test], client.beside_labels]),
+        ),
         (val, client.val_labels),
     )
     figures = [

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from clients.evaluation import in_test
 from experiments.benchmarks import bare, two_processes, workload
 from experiments.benchmarks.rows import Arguments, Row, row
 from experiments.benchmarks.stopwatch import Stopwatch, run
@@ -129,6 +130,10 @@ def bare_task(
     for client in data.clients:
         inputs, labels = gather(data.train, client.train, data.mean, data.std)
         val_inputs, val_labels = gather(data.train, client.val, data.mean, data.std)
+        at = in_test(data, client)
+        beside_inputs, beside_labels = gather(
+            data.own_pool, client.test[at < 0], data.mean, data.std
+        )
         entropy = streams.entropy("init", models.name(client.client_id))
         clients.append(
             bare.Client(
@@ -139,7 +144,9 @@ def bare_task(
                 labels=labels,
                 val_inputs=val_inputs,
                 val_labels=val_labels,
-                own_test=torch.from_numpy(np.array(client.test)),
+                own_test=torch.from_numpy(at[at >= 0]),
+                beside_inputs=beside_inputs,
+                beside_labels=beside_labels,
                 private_batches=[
                     _batches(
                         len(labels),

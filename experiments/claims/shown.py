@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.results import Lineup, Run, lineups, load
-from fedfuse.compare import Comparison, Interval, bootstrap, compare, rounded
+from fedfuse.compare import (
+    ENOUGH,
+    Comparison,
+    Interval,
+    bootstrap,
+    compare,
+    rounded,
+    signed,
+)
 
 Row = Sequence[str]
 Array = npt.NDArray[np.floating]
@@ -62,7 +70,14 @@ def against(ours: Sequence[Run], theirs: Sequence[Run], test: str) -> Comparison
     if not pairs:
         return None
     left, right = (np.stack([pair[i] for pair in pairs]) for i in (1, 2))
-    return compare(left, right, seeds=tuple(pair[0] for pair in pairs))
+    told = {run.seed: run.test_sizes(test) for run in ours}
+    sizes = [size.astype(float) for seed, *_ in pairs if (size := told[seed]) is not None]
+    return compare(
+        left,
+        right,
+        seeds=tuple(pair[0] for pair in pairs),
+        test_sizes=np.stack(sizes) if len(sizes) == len(pairs) else None,
+    )
 
 
 def gain(found: Comparison | None) -> str:
@@ -75,6 +90,8 @@ def gain(found: Comparison | None) -> str:
 
 def difference(found: Comparison | None) -> str:
     """Return a mean difference in points and its interval."""
+    if found is not None and not found.speaks:
+        return f"{signed(found.mean)} (tests < {ENOUGH})"
     return "-" if found is None else spread(found.mean, found.interval)
 
 

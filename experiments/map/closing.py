@@ -16,7 +16,7 @@ from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
 from experiments.results import TESTS, Run, lineups
 from fedfuse import inside
-from fedfuse.compare import signed
+from fedfuse.compare import ENOUGH, signed
 
 if TYPE_CHECKING:
     from experiments.report.figure import Figure
@@ -49,7 +49,10 @@ def close(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) 
             console.print(literal(f"\n{method}, {TESTS[test]}: gain over local in points", "bold"))
             console.print(_gains(findings, test, method))
     several = len(axes.seeds) > 1
-    console.print("* the 95% interval excludes 0\n" if several else "one seed: no interval\n")
+    console.print("* the 95% interval excludes 0" if several else "one seed: no interval")
+    if any(not cell.speaks for found in findings.gains.values() for cell in found.values()):
+        console.print(f"? tests of fewer than {ENOUGH} samples say nothing")
+    console.print()
     console.print(literal(words(findings)))
     for name in (*PICTURES, "map.parquet"):
         console.print(literal(f"{folder / name}"), soft_wrap=True)
@@ -78,7 +81,15 @@ def words(findings: Findings) -> str:
     lines = []
     for test, name in TESTS.items():
         for method in findings.methods:
-            cells = [c for (_, _, m), c in findings.gains[test].items() if m == method]
+            found = [c for (_, _, m), c in findings.gains[test].items() if m == method]
+            cells = [cell for cell in found if cell.speaks]
+            if silent := len(found) - len(cells):
+                lines.append(
+                    f"{name}: no verdict in {silent} of {len(found)} cells, whose tests hold fewer "
+                    f"than {ENOUGH} samples."
+                )
+            if not cells:
+                continue
             ahead = sum(cell.significant and cell.mean > 0 for cell in cells)
             behind = sum(cell.significant and cell.mean < 0 for cell in cells)
             if all(cell.interval is None for cell in cells):
@@ -108,7 +119,8 @@ def _gains(findings: Findings, test: str, method: str) -> Table:
                 row.append("-")
                 continue
             style = ("bold green" if cell.mean > 0 else "bold red") if cell.significant else ""
-            row.append(Text(f"{signed(cell.mean)}{'*' if cell.significant else ' '}", style))
+            mark = "*" if cell.significant else " " if cell.speaks else "?"
+            row.append(Text(f"{signed(cell.mean)}{mark}", style))
         table.add_row(*row)
     return table
 

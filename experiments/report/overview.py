@@ -10,6 +10,7 @@ from experiments.report.figure import Figure, Numbers
 from experiments.report.figures.gain_map import gain_map
 from experiments.report.verdicts import Compared
 from experiments.results import TESTS, Lineup, flatten, text, varying
+from fedfuse.compare import ENOUGH
 
 _NAMES = {"partitioner.alpha": "Dirichlet α", "partitioner.sizes": "samples per client"}
 
@@ -37,7 +38,15 @@ def map_figure(
     columns = _values([own[across] for own in flat])
     rows = _values([own[up] for own in flat]) if up else [""]
     strongest = {
-        test: max((abs(i.found.mean) for items in done for i in items if i.test == test), default=0)
+        test: max(
+            (
+                abs(i.found.mean)
+                for items in done
+                for i in items
+                if i.test == test and i.found.speaks
+            ),
+            default=0,
+        )
         for test in TESTS
     }
     panels, numbers = [], []
@@ -49,11 +58,13 @@ def map_figure(
             at = (rows.index(own[up]) if up else 0, columns.index(own[across]))
             for item in items:
                 if (item.method, item.test) == (method, test):
-                    gains[at], shown[at] = item.found.mean, item.found.significant
+                    shown[at] = item.found.significant
+                    if item.found.speaks:
+                        gains[at] = item.found.mean
                     if (interval := item.found.interval) is not None:
                         bounds[at] = interval.low, interval.high
                     place = (method, test, own[up] if up else None, own[across])
-                    numbers.append((*place, gains[at], *bounds[at], shown[at]))
+                    numbers.append((*place, item.found.mean, *bounds[at], shown[at]))
         panels.append(
             gain_map(
                 gains,
@@ -74,7 +85,8 @@ def map_figure(
         "A cell per federation, with the mean gain over local training in points and its 95% "
         "interval. Blue is a gain, "
         "orange a loss, the stronger the larger on its test set. In hatched cells no difference is "
-        "shown (the 95% interval holds zero, or there is one seed). The thick line is drawn around "
+        "shown (the 95% interval holds zero, or there is one seed); an empty cell's tests hold "
+        f"fewer than {ENOUGH} samples. The thick line is drawn around "
         "the cells in which local training has the higher mean.",
         tuple(panels),
         Numbers(

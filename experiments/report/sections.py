@@ -19,6 +19,7 @@ from experiments.report.lines import Array, Looks, band_words, keys_of, line_of,
 from experiments.report.theme import look
 from experiments.report.verdicts import Compared
 from experiments.results import TESTS, Arm, Lineup, Run
+from fedfuse.compare import ENOUGH
 
 LOCAL = "local"
 
@@ -95,6 +96,7 @@ def _curves(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) -> 
 
 
 def _gains(done: Sequence[Compared], suffix: str) -> Figure | None:
+    done = [item for item in done if item.found.speaks]
     if not done:
         return None
     found = {(item.method, item.test): (item.found.gains, item.found.seeds) for item in done}
@@ -114,12 +116,14 @@ def _gains(done: Sequence[Compared], suffix: str) -> Figure | None:
         for client in range(table.shape[1])
     ]
     several = any(len(table) > 1 for table, _ in found.values())
+    few = f" Clients that are tested on fewer than {ENOUGH} samples are left out."
     return Figure(
         f"gains{suffix}",
         "Who gained and who lost",
         "A stem per client, from local training (the zero line) to the method, in points of test "
         "accuracy at the last round; clients are ordered by it, so their order differs between "
         "panels. Blue is a gain, orange a loss."
+        + (few if any(item.found.too_small for item in done) else "")
         + (" Small dots are single seeds, the stem ends at their mean." if several else ""),
         tuple(panels),
         Numbers(("test", "method", "seed", "client", "gain"), tuple(rows)),

@@ -11,7 +11,7 @@ from experiments.report.figure import Numbers
 from experiments.report.page import Verdict
 from experiments.report.table import Cell, Column, Table
 from experiments.results import TESTS, Lineup, Moment, comparisons, share_undone
-from fedfuse.compare import Comparison, ranking, ranking_over, verdict
+from fedfuse.compare import ENOUGH, Comparison, ranking, ranking_over, verdict
 from fedfuse.compare.interval import Interval
 
 BEST = "which method is best"
@@ -74,6 +74,14 @@ def overall(done: Sequence[Compared]) -> tuple[Verdict, ...]:
     told = [Verdict(ranking_over(each), BEST)]
     for method, test in kinds:
         found = [item.found for item in done if (item.method, item.test) == (method, test)]
+        told_of = len(found)
+        found = [one for one in found if one.speaks]
+        silent = told_of - len(found)
+        where = f"{method} · tested on: {TESTS[test]}"
+        few = f"In {silent} of {told_of} federations the tests hold fewer than {ENOUGH} samples."
+        if not found:
+            told.append(Verdict(f"No verdict on {method}. {few}", where, ""))
+            continue
         won = sum(one.significant and one.mean > 0 for one in found)
         lost = sum(one.significant and one.mean < 0 for one in found)
         spread = sorted(one.mean for one in found)
@@ -90,7 +98,7 @@ def overall(done: Sequence[Compared]) -> tuple[Verdict, ...]:
                 f"{points(spread[-1])} points."
             )
         tone = "gain" if won and not lost else "loss" if lost and not won else ""
-        told.append(Verdict(text, f"{method} · tested on: {TESTS[test]}", tone))
+        told.append(Verdict(f"{text} {few}" if silent else text, where, tone))
     return tuple(told)
 
 
@@ -158,7 +166,7 @@ def _row(item: Compared) -> tuple[Cell, ...]:
         percent(found.baseline_mean),
         percent(found.method_mean),
         Cell(points(found.mean), found.mean, _tone(found)),
-        bounds(found.interval),
+        bounds(found.interval) if found.speaks else Cell(f"tests < {ENOUGH}", ""),
         _count(found.helped, found),
         _count(found.harmed, found),
         Cell("–") if item.undone is None else percent(item.undone),

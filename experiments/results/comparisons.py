@@ -12,7 +12,7 @@ import numpy.typing as npt
 from experiments.results.arms import Arm, Array
 from experiments.results.lineup import Lineup
 from experiments.results.runs import Run
-from fedfuse.compare import Change, Comparison, Flips, change, compare, flips
+from fedfuse.compare import ENOUGH, Change, Comparison, Flips, change, compare, flips
 
 LOCAL = "local"
 Mask = npt.NDArray[np.bool_]
@@ -52,6 +52,8 @@ def comparisons(
     for name, runs in lineup.methods.items():
         if name == LOCAL:
             continue
+        if moment is Moment.BEST_VALIDATION:
+            runs = tuple(run for run in runs if _can_choose(run))
         pairs = [
             pair
             for run in runs
@@ -74,6 +76,12 @@ def comparisons(
                 calibration=_calibration(pairs, test, there, draws),
             )
     return found
+
+
+def _can_choose(run: Run) -> bool:
+    """Tell whether a run has validation samples enough to choose a round by."""
+    held_back = run.validation_samples
+    return not held_back or held_back >= ENOUGH  # 0: written by a server that did not see them
 
 
 def share_undone(runs: Sequence[Run]) -> float | None:

@@ -132,16 +132,25 @@ class Run:
         if test == "accuracy_global":
             size = self.record.get("test_samples")
             return None if size is None else np.full(num_clients, int(size))
-        return self._own_test_sizes(num_clients)
+        told = self.arm.last("test_samples_own")
+        if told is not None:  # of sites that tell no more of their data
+            return np.nan_to_num(told).astype(np.int64)
+        return self._split_sizes("test", num_clients)
 
-    def _own_test_sizes(self, num_clients: int) -> npt.NDArray[np.integer] | None:
+    @property
+    def validation_samples(self) -> int | None:
+        """Return the samples that all clients hold back together; None if not on record."""
+        sizes = self._split_sizes("val", int(self.summary["num_clients"]))
+        return None if sizes is None else int(sizes.sum())
+
+    def _split_sizes(self, split: str, num_clients: int) -> npt.NDArray[np.integer] | None:
         table = self.partition("client_id", "split")
         if table is None:
             return None
         with reading(self.path):
-            owners = table["client_id"].to_numpy()[np.asarray(table["split"]) == "test"]
+            owners = table["client_id"].to_numpy()[np.asarray(table["split"]) == split]
             if owners.max(initial=0) >= num_clients:
-                raise ValueError("more owners of test samples than clients")
+                raise ValueError("more owners of samples than clients")
             return np.bincount(owners, minlength=num_clients)
 
 

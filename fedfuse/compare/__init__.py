@@ -4,12 +4,13 @@ from fedfuse.compare.change import Change, change
 from fedfuse.compare.comparison import Comparison, compare
 from fedfuse.compare.flips import Flips, flips
 from fedfuse.compare.interval import Interval, bootstrap
-from fedfuse.compare.outcomes import HARMED, HELPED, UNDECIDED, outcomes
+from fedfuse.compare.outcomes import ENOUGH, HARMED, HELPED, UNDECIDED, outcomes
 from fedfuse.compare.points import rounded, signed, unsigned
 from fedfuse.compare.ranking import ranking, ranking_over
 from fedfuse.compare.verdict import verdict
 
 __all__ = [
+    "ENOUGH",
     "HARMED",
     "HELPED",
     "UNDECIDED",

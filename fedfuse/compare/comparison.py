@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fedfuse.compare.change import Change
 from fedfuse.compare.flips import Flips
 from fedfuse.compare.interval import Interval, bootstrap
-from fedfuse.compare.outcomes import HARMED, HELPED, outcomes
+from fedfuse.compare.outcomes import ENOUGH, HARMED, HELPED, outcomes
 from fedfuse.errors import FedfuseError
 
 Array = npt.NDArray[Any]
@@ -24,12 +24,12 @@ class Comparison:
 
     Args:
         seeds: The S seeds, one row of every [S, K] array each.
-        gains: Method minus baseline [S, K], NaN where either is missing.
+        gains: Method minus baseline [S, K], NaN where either is missing or the test is too small.
         outcomes: int8 [S, K]: helped 1, harmed -1, undecided 0 (see :func:`outcomes`).
         method_mean: Mean accuracy of the method over seeds and clients that have a gain.
         baseline_mean: The same of the baseline.
         mean: Mean gain: the mean over seeds of each seed's mean over its clients.
-        interval: Of ``mean``; None with one seed.
+        interval: Of ``mean``; None with one seed, and where the tests are too small.
         worst: The lowest accuracy of a client with the method, mean over seeds.
         worst_decile: Mean accuracy of the tenth of clients (at least one) that are worst with
             the method, mean over seeds.
@@ -39,8 +39,11 @@ class Comparison:
         lowest_gain: The most that a client lost (or least that one gained), over all seeds.
         flips: Which test samples changed sides; None where single answers are not on record.
         calibration: The expected calibration error of both; None where it was not measured.
-        judged: Whether the sizes of the clients' tests are known; without them ``outcomes`` calls
-            nobody helped or harmed.
+        judged: Whether the sizes of the clients' tests are known and large enough; without that
+            ``outcomes`` calls nobody helped or harmed.
+        too_small: Sizes of the tests that hold fewer than :data:`ENOUGH` samples, ascending. The
+            clients behind them do not count, unless a seed has no others.
+        speaks: False where a seed has no others: then every client counts and nothing is shown.
     """
 
     seeds: tuple[int, ...]
@@ -59,6 +62,8 @@ class Comparison:
     flips: Flips | None = None
     calibration: Change | None = None
     judged: bool = True
+    too_small: tuple[int, ...] = ()
+    speaks: bool = True
 
     @property
     def num_clients(self) -> int:
@@ -105,7 +110,8 @@ def compare(
         method: Accuracies [S, K], NaN where a client was not tested.
         baseline: The same clients' accuracies in the baseline.
         seeds: Of the rows.
-        test_sizes: Test samples behind each accuracy [S, K], for decisions about single clients.
+        test_sizes: Test samples behind each accuracy [S, K], for decisions about single clients,
+            and for what counts at all; None where they are not known.
         level: Confidence of the interval and of each client's decision.
         draws: Bootstrap draws.
 
@@ -129,6 +135,12 @@ def compare(
             got=f"nobody in the seeds {missing}",
             next_step="Compare runs whose clients were evaluated in the same rounds.",
         )
+    few = np.zeros(there.shape, dtype=bool) if test_sizes is None else test_sizes < ENOUGH
+    speaks = bool((there & ~few).any(axis=1).all())
+    small = () if test_sizes is None else np.sort(np.asarray(test_sizes)[there & few])
+    if speaks:
+        there &= ~few
+        gains = np.where(there, gains, np.nan)
     ours, theirs = np.where(there, method, np.nan), np.where(there, baseline, np.nan)
     return Comparison(
         seeds=tuple(seeds),
@@ -137,14 +149,16 @@ def compare(
         method_mean=_over_seeds(ours, np.mean),
         baseline_mean=_over_seeds(theirs, np.mean),
         mean=_over_seeds(gains, np.mean),
-        interval=bootstrap(gains, level, draws),
+        interval=bootstrap(gains, level, draws) if speaks else None,
         worst=_over_seeds(ours, np.min),
         worst_decile=_over_seeds(ours, worst_decile),
         std=_over_seeds(ours, np.std),
         baseline_worst=_over_seeds(theirs, np.min),
         baseline_worst_decile=_over_seeds(theirs, worst_decile),
         lowest_gain=float(np.nanmin(gains)),
-        judged=test_sizes is not None,
+        judged=test_sizes is not None and speaks,
+        too_small=tuple(int(size) for size in small),
+        speaks=speaks,
     )
 
 

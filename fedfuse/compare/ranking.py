@@ -29,9 +29,10 @@ def ranking_over(federations: Sequence[Found], baseline: str = "local training")
     for test in dict.fromkeys(test for found in federations for test in found):
         of_method: dict[str, list[Comparison]] = {}
         for found in federations:
-            for method, one in found.get(test, {}).items():
+            for method, one in _speaking(found.get(test, {})).items():
                 of_method.setdefault(method, []).append(one)
         if not of_method:
+            clauses.append(f"on the {test} every test is too small to say")
             continue
         best = max(of_method, key=lambda name: _standing(of_method[name]))
         won, lost, mean = _standing(of_method[best])[1:]
@@ -41,6 +42,11 @@ def ranking_over(federations: Sequence[Found], baseline: str = "local training")
             f"federations and loses in {lost} ({signed(mean)} points in the mean)"
         )
     return _sentence(clauses)
+
+
+def _speaking(methods: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    """Return the comparisons whose tests are large enough to say anything."""
+    return {name: found for name, found in methods.items() if found.speaks}
 
 
 def _sentence(clauses: Sequence[str], end: str = "") -> str:
@@ -56,6 +62,9 @@ def _standing(found: Sequence[Comparison]) -> tuple[int, int, int, float]:
 
 
 def _clause(test: str, methods: Mapping[str, Comparison], baseline: str) -> str:
+    methods = _speaking(methods)
+    if not methods:
+        return f"on the {test} the tests are too small to say"
     order = sorted(methods, key=lambda name: -methods[name].mean)
     best, found = order[0], methods[order[0]]
     level = signed(found.mean) == "0.0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedfuse.compare.comparison import Comparison
+from fedfuse.compare.outcomes import ENOUGH
 from fedfuse.compare.points import signed, unsigned
 
 NAMED = 6
@@ -15,15 +16,20 @@ def verdict(comparison: Comparison, method: str, baseline: str = "local training
     """Return one or two sentences: the mean gain and its interval, who was helped, who harmed.
 
     "helps" and "harms" in the first sentence need an interval that excludes 0. Of single clients
-    it says so only beyond the sampling error of their test sets.
+    it says so only beyond the sampling error of their test sets. Tests of fewer than
+    :data:`ENOUGH` samples count for nothing.
     """
     found = comparison
+    if not found.speaks:
+        return (
+            f"No verdict between {method} and {baseline}: {_small(found)}. Use a larger test set."
+        )
     several = len(found.seeds) > 1
     where = f"{len(found.seeds)} seeds" if several else f"seed {found.seeds[0]}"
     if found.interval is None:
         first = (
             f"With one seed there is no interval: {method} is {_away(found.mean)} {baseline} "
-            f"on average over {found.num_clients} clients."
+            f"on average over {found.compared} clients."
         )
     else:
         bounds = f"[{signed(found.interval.low)}, {signed(found.interval.high)}]"
@@ -39,7 +45,16 @@ def verdict(comparison: Comparison, method: str, baseline: str = "local training
                 f"No difference is shown between {method} and {baseline}: {signed(found.mean)} "
                 f"points on average {bounds} ({level}, {where})."
             )
-    return f"{first} {_clients(found, several=several)}"
+    text = f"{first} {_clients(found, several=several)}"
+    return f"{text} Not counted: {_small(found)}." if found.too_small else text
+
+
+def _small(found: Comparison) -> str:
+    """Return how many tests are too small, and how small."""
+    sizes, count = found.too_small, len(found.too_small)
+    clients = "1 client is" if count == 1 else f"{count} clients are"
+    held = f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+    return f"{clients} tested on {held} samples, fewer than {ENOUGH}"
 
 
 def _away(gain: float) -> str:

@@ -21,7 +21,7 @@ from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.shared import Shared, add_array, draw_test, share
 from fedfuse.data.sources.local import local
-from fedfuse.data.split import warn_of_copies
+from fedfuse.data.split import warn_of_copies, warn_of_small_tests
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import DataError, require
 from fedfuse.partition.apply import deal_rows
@@ -182,6 +182,7 @@ def federate_sites(
     )
     if sites:
         warn_of_copies(data)
+        warn_of_small_tests(data)
     return data
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from fedfuse.compare.outcomes import ENOUGH
 from fedfuse.data.classes import check_classes
 from fedfuse.data.duplicates import count_duplicates
 from fedfuse.data.owned import (
@@ -121,6 +122,7 @@ def federate(
     )
     _check_disjoint(data, common)
     warn_of_copies(data)
+    warn_of_small_tests(data)
     return data
 
 
@@ -144,6 +146,32 @@ def warn_of_copies(data: FederatedData) -> None:
         words = ", ".join(f"{name.replace('_', ' ')}: {n}" for name, n in copies.items())
         warnings.warn(
             f"{data.name} has exact copies across its parts ({words}).", DataWarning, stacklevel=3
+        )
+
+
+def warn_of_small_tests(data: FederatedData) -> None:
+    """Warn about tests that hold too few samples for a verdict."""
+    told = []
+    if len(data.test) < ENOUGH:
+        classes = np.unique(data.test.labels)
+        told.append(
+            f"the balanced test set holds {len(data.test)} samples "
+            f"({len(data.test) // len(classes)} of each of {len(classes)} classes)"
+        )
+    sizes = {client.client_id: len(client.test) for client in data.clients if len(client.test)}
+    small = [client for client, size in sizes.items() if size < ENOUGH]
+    if small:
+        held = sorted(sizes[client] for client in small)
+        which = f"client {small[0]} has" if len(small) == 1 else f"{len(small)} clients have"
+        size = f"{held[0]}" if held[0] == held[-1] else f"{held[0]} to {held[-1]}"
+        told.append(f"{which} own tests of {size} samples")
+    if told:
+        warnings.warn(
+            f"{data.name}: {' and '.join(told)}. Fewer than {ENOUGH} say nothing: there will be "
+            "no verdict on them. Bring a larger test split, or raise test_fraction, "
+            "evaluation.test_samples or evaluation.own_test_samples.",
+            DataWarning,
+            stacklevel=3,
         )
 
 

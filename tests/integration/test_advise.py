@@ -19,6 +19,8 @@ BASE = [
     "model=mlp",
     "public.size=64",
     "evaluation.test_samples=100",
+    "val_fraction=0.65",  # 52 validation samples: advice needs 50
+    "client.batch_size=8",
     "checkpoint.every=0",
 ]
 PARTITION = ["partitioner=dirichlet_inner", "partitioner.sizes=40", "partitioner.min_samples=1"]
@@ -90,6 +92,28 @@ def test_advice_on_a_run_says_what_it_rests_on(made, fitted, capsys):
     assert "Learned from 6 runs of 6 federations" in told
     assert "regret" in told
     assert all(len(line.rstrip()) <= 80 for line in told.splitlines())
+
+
+def test_there_is_no_advice_on_a_handful_of_validation_samples(made, fitted, capsys, tmp_path):
+    import shutil
+
+    import pyarrow.parquet as pq
+
+    shutil.copytree(cell(made), copy := tmp_path / "copy")
+    table = pq.read_table(copy / "partition.parquet")
+    split = np.asarray(table["split"])
+    keep = (split != "val") | (np.cumsum(split == "val") <= 49)
+    pq.write_table(table.filter(keep), copy / "partition.parquet")
+    capsys.readouterr()
+    assert main([str(copy), "--fitted", str(fitted)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    why = "the clients validate on 49 samples in all, fewer than 50"
+    assert f"own distribution: no advice can be given: {why}." in told
+    assert "likely" not in told
+    found = advise(fitted, capsys, str(copy))
+    assert found["no_advice"] == why
+    assert found["tests"]["accuracy_own"] == {"federation": None, "clients": [None, None]}
+    assert advise(fitted, capsys, str(cell(made)))["no_advice"] is None
 
 
 def test_a_probe_run_now_gives_the_advice_of_the_whole_run(made, fitted, capsys, tmp_path):

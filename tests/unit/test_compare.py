@@ -221,6 +221,46 @@ def test_what_floats_leave_of_nothing_excludes_nothing():
     assert not compare(gains + 0.5, np.full((2, 3), 0.5), seeds=(0, 1)).significant
 
 
+def test_tests_below_fifty_samples_decide_nothing():
+    method, baseline = np.array([1.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
+    assert outcomes(method, baseline, np.array([49, 50, 50])).tolist() == [0, 1, -1]
+
+
+def test_clients_with_few_tests_are_not_counted_and_that_is_said():
+    method, baseline = np.array([[0.9, 0.9, 1.0]] * 2), np.array([[0.7, 0.8, 0.0]] * 2)
+    found = compare(
+        method, baseline, seeds=(0, 1), test_sizes=np.array([[900, 900, 2], [900, 900, 1]])
+    )
+    assert (found.mean, found.compared, found.num_clients) == (pytest.approx(0.15), 4, 3)
+    assert found.too_small == (1, 2)
+    words = verdict(found, "mean")
+    assert "mean beats local training by 15.0 points" in words
+    assert words.endswith("Not counted: 2 clients are tested on 1 to 2 samples, fewer than 50.")
+
+
+def test_there_is_no_verdict_where_a_seed_has_small_tests_only():
+    method, baseline = np.array([[0.9, 0.9]] * 2), np.array([[0.7, 0.7]] * 2)
+    found = compare(method, baseline, seeds=(0, 1), test_sizes=np.array([[900, 900], [6, 6]]))
+    assert (found.speaks, found.judged, found.significant) == (False, False, False)
+    assert found.interval is None
+    assert found.mean == pytest.approx(0.2), "the table still shows what was measured"
+    assert verdict(found, "mean") == (
+        "No verdict between mean and local training: 2 clients are tested on 6 samples, fewer "
+        "than 50. Use a larger test set."
+    )
+
+
+def test_no_method_is_best_on_tests_too_small():
+    small = compare(np.ones((1, 2)), np.zeros((1, 2)), seeds=(0,), test_sizes=np.full((1, 2), 9))
+    large = compare(
+        np.ones((1, 2)), np.full((1, 2), 0.9), seeds=(0,), test_sizes=np.full((1, 2), 90)
+    )
+    assert ranking({"own": {"mean": small}}).startswith("On the own the tests are too small to say")
+    assert "large is best, +10.0 points" in ranking({"own": {"mean": small, "large": large}})
+    assert "every test is too small" in ranking_over([{"own": {"mean": small}}] * 2)
+    assert "in 0 of 1 federations" in ranking_over([{"own": {"m": small}}, {"own": {"m": large}}])
+
+
 def test_unknown_test_sizes_say_nothing_of_clients():
     found = compare(np.array([[0.9, 0.1]]), np.array([[0.1, 0.9]]), seeds=(0,))
     assert not found.judged

@@ -14,7 +14,7 @@ from fedfuse.types import MetricRow
 from server.reporters.folder import plain
 from server.reporters.protocol import RunInfo
 
-SIZES = {"accuracy_own": np.array([40, 40, 40]), "accuracy_global": np.array([400, 400, 400])}
+SIZES = {"accuracy_own": np.array([60, 60, 60]), "accuracy_global": np.array([400, 400, 400])}
 INFO = RunInfo("knfu", ("local", "knfu"), 3, 3, "digits", "iid", "mlp")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from server.reporters.protocol import RunInfo
 
 
 def shown(
-    num_clients: int = 10, *, baseline: bool = True, color: bool = False, no_color: bool = False
-) -> str:
+    num_clients: int = 10, *, baseline: bool = True, color: bool = False, no_color: bool = False,
+    own_tests: Sequence[int] = (), held_back: int | None = None,
+) -> str:  # fmt: skip
     info = RunInfo(
         "knfu", ("local", "knfu"), num_clients, 10, "mnist5k", "dirichlet(alpha=0.1)", "lenet5"
     )
@@ -26,6 +28,8 @@ def shown(
             before.append(MetricRow(10, client, "fused", metric, 0.65))
         after.append(MetricRow(10, client, "fuse", "self_weight", 0.25))
         after.append(MetricRow(10, client, "fuse", "effective_neighbours", 4.0))
+    sizes = np.full(num_clients, 5000)
+    sizes[: len(own_tests)] = own_tests
     counts = np.arange(10)[None, :].repeat(num_clients, axis=0)
     stream = io.StringIO()
     console = Console(
@@ -34,7 +38,8 @@ def shown(
     )  # fmt: skip
     summary = closing(
         after, before if baseline else None, info, class_counts=counts, seconds={"train": 3.0},
-        test_sizes={"accuracy_own": np.full(num_clients, 5000)},
+        test_sizes={"accuracy_own": sizes},
+        val_sizes=None if held_back is None else np.full(num_clients, held_back),
     )  # fmt: skip
     from pathlib import Path
 
@@ -81,11 +86,44 @@ def test_the_numbers_are_there() -> None:
     # Clients 0.60 ... 0.69 against 0.65: mean 64.5, worst 60, std 2.87; on 5000 tests
     # 0.019 is certain: 3 above (0.67 to 0.69) and 4 below (0.60 to 0.63).
     [row, best] = lines_with(text, "own distribution")
-    assert row == ["own", "distribution", "10", "65.0", "64.5", "60.0", "2.9", "-0.5", "3/4"]
+    assert row == [
+        "own",
+        "distribution",
+        "5000",
+        "10",
+        "65.0",
+        "64.5",
+        "60.0",
+        "2.9",
+        "-0.5",
+        "3/4",
+    ]
     assert best == row
     assert "best validation" in text
     assert "self-weight 0.25, effective neighbours 4.0 of 10" in text
     assert "3.0 s (train 3.0)" in text
+
+
+def test_tests_too_small_for_a_verdict_are_named_and_decide_nothing() -> None:
+    # Clients 0 and 9, far below and far above, no longer count: 3/4 becomes 2/3.
+    text = shown(own_tests=[2, *[5000] * 8, 49])
+    [row, _] = lines_with(text, "own distribution ")
+    assert (row[2], row[-1]) == ("2-5000", "2/3")
+    assert "own distribution: clients 0, 9 tested on 2 to 49 samples, below 50: no verdict" in text
+    text = shown(own_tests=[6] * 10)
+    [row, _] = lines_with(text, "own distribution ")
+    assert (row[2], row[-1]) == ("6", "-")
+    assert "own distribution: all clients tested on 6 samples, below 50: no verdict" in text
+    assert "no verdict" not in shown(own_tests=[50] * 10)
+    coloured = shown(color=True, own_tests=[6] * 10)
+    assert "\x1b[1;3" not in coloured.split("balanced")[0].split("own distribution")[1]
+
+
+def test_a_handful_of_validation_samples_chooses_no_round() -> None:
+    text = shown(held_back=4)
+    assert "no best validation round: all clients hold back 40 samples (below 50)" in text
+    assert "best validation\n" not in text
+    assert "best validation" in shown(held_back=5)
 
 
 def test_each_client_has_its_line() -> None:
@@ -95,8 +133,8 @@ def test_each_client_has_its_line() -> None:
 
 def test_many_clients_are_not_listed() -> None:
     assert "clients  " in shown(20)
-    assert "samples" in shown(20)
-    assert "samples" not in shown(21)
+    assert "labels" in shown(20)
+    assert "labels" not in shown(21)
 
 
 def test_without_a_baseline_there_is_no_gain_column() -> None:

@@ -34,6 +34,8 @@ def write(
     alpha: float = 0.5,
     finished: bool = True,
     answers: bool = True,
+    tests: tuple[int, int] = (3, 5),
+    val: int = 0,
 ) -> Path:
     """Write a run folder as a run does, with known numbers: knfu is 0.1 above local."""
     folder = RunFolder(path)
@@ -51,8 +53,9 @@ def write(
             right = RIGHT[arm] if answers and round_ == 3 else None
             files.round_done(arm, RoundRecord(round_, rows, None, right=right))
     files.close()
-    ids, splits = np.array([0] * 3 + [1] * 5), np.array(["test"] * 8)
-    folder.write_partition(ids, splits, np.arange(8), np.zeros(8, dtype=np.int64))
+    ids = np.array([0] * tests[0] + [1] * tests[1] + [1] * val)
+    splits = np.array(["test"] * sum(tests) + ["val"] * val)
+    folder.write_partition(ids, splits, np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64))
     if finished:
         folder.finish({"method": method, "num_clients": 2, "clients": []})
     return path
@@ -97,7 +100,7 @@ def test_flips_of_runs_come_from_their_answers(tmp_path: Path) -> None:
 def test_sweep_is_compared_by_seed_and_client(tmp_path: Path) -> None:
     for seed in (0, 1):
         for method in GAIN:
-            write(tmp_path / f"{method}-{seed}", method=method, seed=seed)
+            write(tmp_path / f"{method}-{seed}", method=method, seed=seed, tests=(50, 90))
     write(tmp_path / "knfu-2", seed=2, finished=False)
     results = load(tmp_path)
     assert [run.path.name for run in results.runs] == ["knfu-0", "knfu-1", "local-0", "local-1"]
@@ -108,8 +111,43 @@ def test_sweep_is_compared_by_seed_and_client(tmp_path: Path) -> None:
         assert found.seeds == (0, 1)
         assert found.mean == pytest.approx(0.1)
         assert found.interval is not None
-    np.testing.assert_array_equal(results.runs[0].test_sizes("accuracy_own"), [3, 5])
+    np.testing.assert_array_equal(results.runs[0].test_sizes("accuracy_own"), [50, 90])
     np.testing.assert_array_equal(results.runs[0].test_sizes("accuracy_global"), [400, 400])
+
+
+def test_clients_with_too_small_a_test_do_not_count(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write(tmp_path / f"s{seed}", seed=seed, tests=(49, 50))
+    (lineup,) = lineups(load(tmp_path).runs)
+    found = comparisons(lineup, "accuracy_own")["knfu"]
+    assert (found.compared, found.too_small, found.speaks) == (2, (49, 49), True)
+    np.testing.assert_array_equal(np.isnan(found.gains), [[True, False]] * 2)
+    assert found.flips is not None
+    assert np.isnan(found.flips.positive[:, 0]).all()
+    assert comparisons(lineup, "accuracy_global")["knfu"].compared == 4
+
+
+def test_a_handful_of_validation_samples_chooses_no_round(tmp_path: Path) -> None:
+    write(tmp_path / "a", val=49)
+    write(tmp_path / "b", val=50, alpha=0.1)
+    found = [
+        comparisons(lineup, "accuracy_global", Moment.BEST_VALIDATION)
+        for lineup in lineups(load(tmp_path).runs)
+    ]
+    assert [list(one) for one in found] == [[], ["knfu"]]
+
+
+def test_sites_that_hide_their_data_tell_how_many_samples_they_test_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "a")
+    files = Files(folder := RunFolder(tmp_path / "b"))
+    folder.open(seed=0, overrides=[])
+    files.start(RunInfo("knfu", ("knfu",), 2, 1, "digits", "dirichlet", "mlp"))
+    rows = [MetricRow(1, k, "fused", "test_samples_own", 7.0 + k) for k in range(2)]
+    files.round_done("knfu", RoundRecord(1, tuple(rows), None))
+    files.close()
+    (folder.path / "metrics.parquet").rename(path / "metrics.parquet")
+    (path / "partition.parquet").unlink()
+    np.testing.assert_array_equal(read_run(path).test_sizes("accuracy_own"), [7, 8])
 
 
 def test_other_federations_are_kept_apart(tmp_path: Path) -> None:
