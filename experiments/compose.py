@@ -27,6 +27,7 @@ from experiments import overrides as typed
 from experiments.instantiate import instantiate
 from experiments.keys import check_keys_are_read
 from experiments.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
+from experiments.texts import check_texts, keep_texts
 from experiments.usage import CONF
 from fedfuse.errors import ConfigError
 
@@ -40,6 +41,7 @@ def open_hydra(config_dir: Path | None = None) -> Hydra:
     """Return Hydra with fedfuse's configuration, and the options of the user's own folder."""
     version.setbase("1.3")
     GlobalHydra.instance().clear()
+    keep_texts()
     ConfigStore.instance().store("schema", ExperimentConfig)
     path = create_automatic_config_search_path(None, None, "pkg://experiments.conf")
     if config_dir is not None:
@@ -165,6 +167,7 @@ def _check_one(
 ) -> DictConfig:
     """Compose one run's configuration; only a mistake or a new key costs a closer look."""
     parsed = typed.parse(lines, hydra.config_loader, multirun=False)
+    lines = [str(item.input_line) for item in parsed]
     try:
         cfg = hydra.compose_config(CONFIG, lines, run_mode=RunMode.RUN)
         if any(item.is_add() or item.is_force_add() for item in parsed):
@@ -180,6 +183,7 @@ def _check_one(
         OmegaConf.resolve(tree)
     except OmegaConfBaseException as error:
         raise _translate(error, parsed) from error
+    check_texts(tree)
     check_keys_are_read(tree)
     validate(tree)
     return cfg

@@ -64,6 +64,13 @@ def node(context: Context) -> Node:
     """
     cfg = config_of(context.run_config).copy()
     given = context.node_config
+    for key in ("data-path", "public-path"):
+        if not isinstance(given.get(key, ""), str):
+            raise ConfigError(
+                f"A SuperNode's {key} must be text",
+                got=repr(given[key]),
+                next_step=f"Write it in quotes: --node-config '{key}=\"2024\"'.",
+            )
     owns = cfg.sites._target_ is not None
     path = given.get("public-path", None if owns else given.get("data-path"))
     if path is not None:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from experiments.hints import unknown_key, unknown_option, unknown_parameter
 from experiments.schema import key_type
+from experiments.texts import as_text
 from fedfuse.errors import ConfigError
 
 CUSTOM = "custom"
@@ -30,18 +31,15 @@ def parse(lines: Iterable[str], loader: ConfigLoader, *, multirun: bool) -> list
     """
     parser = OverridesParser.create(config_loader=loader)
     parsed: dict[str, Override] = {}
-    for line in map(_spelt_out, lines):
+    for given in lines:
+        line = as_text(_spelt_out(given), multirun=multirun)
         try:
             override = parser.parse_override(line)
         except HydraException as error:
-            quoting = (
-                "Quote a value that holds any of , : = ( ) [ ] { } like this: "
-                "\"KEY='some, value'\"."
-            )
             raise ConfigError(
                 f"cannot read '{line}'",
                 allowed="KEY=VALUE",
-                next_step=quoting if "=" in line else None,
+                next_step=_quoting(line),
             ) from error
         key = name(override)
         if key in parsed:
@@ -63,6 +61,19 @@ def _spelt_out(line: str) -> str:
     """Return an override with the whole key of its alias."""
     key, equals, value = line.partition("=")
     return f"{ALIASES[key]}={value}" if equals and key in ALIASES else line
+
+
+def _quoting(line: str) -> str | None:
+    """Say how to quote the characters of a value that Hydra does not take as they are."""
+    key, equals, value = line.partition("=")
+    if not equals:
+        return None
+    plain = "_/-\\+.$%*@?| "
+    odd = " ".join(
+        dict.fromkeys(c for c in value if not (c.isascii() and c.isalnum()) and c not in plain)
+    )
+    why = f", which holds {odd}," if odd else ""
+    return f"Quote the value{why} like this: \"{key}='some, value'\"."
 
 
 def name(override: Override) -> str:

@@ -1,0 +1,130 @@
+"""A path is the text that the user wrote: on the command line, in sweeps and in YAML files."""
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from experiments import compose
+from experiments.texts import as_text
+from fedfuse.errors import ConfigError
+
+NAMES = [
+    "2024", "2024_05_01", "2024-05-01", "0x1f", "007", "1e3", ".5", "nan", "inf", "on", "off",
+    "yes", "true", "alpha=0.5", "data (1)", "[old]", "{a}", "a,b", "50%off", "it's", 'say "x"',
+    "back\\slash", "end\\", "a\\'b", "Zähler größe", "数据", "~x", "~", "a: b", "#1", "$x", "'half",
+    "C:\\data", "a\nb", "!", "&", "*", "a|b",
+]  # fmt: skip
+NPZ = ["dataset=npz", "dataset.path=x.npz"]
+
+
+def composed(lines, config_dir=None, multirun=False):
+    hydra = compose.open_hydra(config_dir)
+    return compose.check(hydra, compose.expand(hydra, lines, multirun=multirun), multirun=multirun)[
+        1
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_comes_through_as_it_is_and_may_be_read_again(name):
+    parser = OverridesParser.create()
+    for key in ("dataset.path", "public.dataset.path", "partitioner.path", "hydra.run.dir",
+                "engine.credentials", "reporter.reporters.0.log_dir"):  # fmt: skip
+        line = as_text(f"{key}={name}", multirun=False)
+        assert parser.parse_override(line).value() == name
+        assert as_text(line, multirun=False) == line
+    listed = as_text(f"sites.paths=[{as_quoted(name)},x]", multirun=False)
+    assert parser.parse_override(listed).value() == [name, "x"]
+
+
+def as_quoted(name):
+    return as_text(f"dataset.path={name}", multirun=False).partition("=")[2]
+
+
+def test_what_is_no_path_is_left_to_hydra():
+    for line in ("seed=1,2", "partitioner.alpha=1e3", "num_clients=2024", "~dataset.path",
+                 "dataset.path=null", "dataset.path='a, b'", 'dataset.path="2024"',
+                 "dataset=npz", "sites.paths=[]"):  # fmt: skip
+        assert as_text(line, multirun=False) == line
+
+
+def test_paths_reach_the_configuration_as_text():
+    (cfg,) = composed(["dataset=npz", "dataset.path=2024_05_01", "dataset.name=1e3"])
+    assert (cfg.dataset.path, cfg.dataset.name) == ("2024_05_01", "1e3")
+    (cfg,) = composed([*NPZ, "sites=own", "sites.paths=[2024, on ,null,'a,b',d (1).npz]"])
+    assert list(cfg.sites.paths) == ["2024", "on", None, "a,b", "d (1).npz"]
+    (cfg,) = composed(["hydra.run.dir=2024_05_01", "dataset=hub", "dataset.revision=12e5"])
+    assert (cfg.hydra.run.dir, cfg.dataset.revision) == ("2024_05_01", "12e5")
+    (cfg,) = composed(["dataset=npz", "dataset.path=${oc.env:HOME}/x"])
+    assert cfg.dataset.path.startswith("/")
+
+
+def test_the_yaml_of_a_run_reads_back_to_the_same_text():
+    import yaml
+
+    for name in NAMES:
+        text = OmegaConf.to_yaml(OmegaConf.create({"path": name}))
+        assert yaml.safe_load(text)["path"] == name
+
+
+def test_commas_separate_paths_in_a_sweep():
+    lines = ["dataset=npz", "dataset.path=2024,1e3,'a,b',data (1)", "seed=0,1"]
+    found = [(cfg.dataset.path, cfg.seed) for cfg in composed(lines, multirun=True)]
+    assert found == [(p, s) for p in ("2024", "1e3", "a,b", "data (1)") for s in (0, 1)]
+    swept = composed(["dataset=npz", "dataset.path=choice(2024,on)"], multirun=True)
+    assert [cfg.dataset.path for cfg in swept] == ["2024", "on"]
+    swept = composed([*NPZ, "sites=own", "sites.paths=[2024],[1e3,on]"], multirun=True)
+    assert [list(cfg.sites.paths) for cfg in swept] == [["2024"], ["1e3", "on"]]
+
+
+def test_a_forgotten_m_is_told_where_the_paths_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = ["dataset=npz", "dataset.path=a.npz,b.npz"]
+    assert composed(line)[0].dataset.path == "a.npz,b.npz"
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match="Add -m"):
+        composed(line)
+    (tmp_path / "a.npz,b.npz").touch()
+    assert composed(line)[0].dataset.path == "a.npz,b.npz"
+
+
+@pytest.mark.parametrize("name", ["2024", "2024_05_01", "1e3", "on", ".nan", "0o17", "12:30:45"])
+def test_paths_in_the_users_yaml_files_are_text(tmp_path, name):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text(
+        f"_target_: fedfuse.data.sources.npz.npz\npath: {name}\nname: {name}\n"
+    )
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "mine.yaml").write_text(
+        "_target_: fedfuse.data.sites.OwnData\n"
+        f"paths: [{name}, null]\nimage_size: 8\n"
+    )  # fmt: skip
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /dataset: npz\n"
+        f"hydra:\n  sweeper:\n    params:\n      dataset.path: {name}\n"
+    )
+    (cfg,) = composed(["dataset=mine", "sites=mine"], tmp_path)
+    assert (cfg.dataset.path, cfg.dataset.name) == (name, name)
+    assert list(cfg.sites.paths) == [name, None]
+    assert cfg.sites.image_size == 8
+    (cfg,) = composed(["experiment=mine"], tmp_path, multirun=True)
+    assert cfg.dataset.path == name
+
+
+def test_a_path_that_is_no_text_is_one_message():
+    with pytest.raises(ConfigError, match=r"public.dataset.path must be text: got 2024"):
+        composed(["public=external", "public.dataset={_target_: fedfuse.x, path: 2024}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("optimizer.note=größe", "which holds ö ß,"),
+        ("optimizer.note=a(b", "which holds (,"),
+    ],
+)
+def test_only_characters_that_are_there_are_blamed(line, words):
+    with pytest.raises(ConfigError, match="cannot read") as caught:
+        composed([line])
+    assert words in str(caught.value)
