@@ -8,12 +8,15 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from experiments.revisions import KEY, REVISION
+
 PACKAGES = ("fedfuse", "torch", "numpy", "flwr", "hydra-core")
 
 
 def facts() -> dict[str, Any]:
     """Return the versions and the kind of machine, for ``run.json``."""
     return {
+        KEY: REVISION,
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "machine": {
             "system": platform.system(),

@@ -17,6 +17,7 @@ from experiments import overrides as typed
 from experiments.identity import May, declared, identity, legacy_identity
 from experiments.keys import check_keys_are_read, engine_options
 from experiments.private import SIMULATED
+from experiments.revisions import check_meaning
 from experiments.schema import ExperimentConfig, validate
 from experiments.trusted import MALFORMED, check_reach, check_targets, read_config
 from fedfuse.errors import ConfigError
@@ -95,6 +96,7 @@ def configuration(
             f"the run in '{folder}' wrote no checkpoints (checkpoint.every=0).",
             next_step="Start it anew.",
         )
+    check_meaning(cfg, record, folder)
     compose.check_parts(cfg)
     if kept := checkpoints(cfg, folder, str(record.get("data_fingerprint", ""))):
         kept.check()
