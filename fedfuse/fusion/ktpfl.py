@@ -30,7 +30,9 @@ class KTpFL:
             the paper, see :mod:`fedfuse.fusion.learned`). ``published``: the step of the
             authors' code, ``softmax(5 c)`` and all, which for six or more clients stays close to
             the plain mean.
-        rho: Weight of the squared distance to uniform; the published default is 0.7.
+        rho: Weight, beside a row's fit, of its squared distance to uniform; 0.7 was chosen on
+            validation data (docs/methods.md) and happens to be the published code's default, where
+            it weighs a mean of squares beside another.
         steps: Per call; the published code takes 1.
         learning_rate: Of the faithful variant; at most 1 never overshoots.
         temperature: Of the softmax; the published default is 10.

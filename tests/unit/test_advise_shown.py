@@ -60,6 +60,17 @@ def test_only_answered_and_taught_samples_count():
     assert all(row.round == 3 and row.phase == "fuse" for row in rows)
 
 
+def test_a_client_that_answered_nothing_is_no_part_of_the_mean():
+    logits = certain([[0, 0], [0, 1], [3, 3]])
+    mask = torch.tensor([[True, True], [True, True], [False, False]])
+    teachers = Teachers(torch.arange(3), logits.softmax(2), Space.PROBABILITIES)
+    found = shown(bank(logits, mask), teachers)
+    # (1, 0) and (1/2, 1/2) are each a quarter from their mean (3/4, 1/4); the third is nowhere.
+    assert found["epd_distance"][:2].tolist() == pytest.approx([0.25, 0.25], abs=1e-4)
+    assert found["epd_distance"][2:].isnan().all()
+    assert found["epd_classes"][2:].isnan().all()
+
+
 def test_blocks_of_clients_change_nothing(monkeypatch):
     logits = torch.randn(7, 20, 5, generator=torch.Generator().manual_seed(0))
     teachers = Teachers(torch.arange(7), logits.roll(1, 0), Space.LOGITS)

@@ -101,6 +101,16 @@ def test_a_free_rider_echoes_what_it_was_sent():
     assert not other.any(), "what was about other samples is no answer"
 
 
+def test_what_a_free_rider_echoes_is_read_as_it_was_sent_at_any_temperature():
+    teacher = torch.rand(20, 3).softmax(dim=1)
+    teacher[4] = 0  # a sample that nobody answered is not sent
+    memory = {i: {RECEIVED: teacher} for i in range(4)}
+    stage = AttackStage(FreeRider(temperature=4.0), (1,), SHARES)
+    echoed = stage(bank(), occasion(memory=memory)).logits[1]
+    teacher[4] = 1 / 3
+    torch.testing.assert_close((echoed / 4).softmax(dim=1), teacher)
+
+
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, float("nan")])
 def test_a_fraction_that_leaves_nobody_is_refused(fraction):
     with pytest.raises(ParameterError, match="fraction"):

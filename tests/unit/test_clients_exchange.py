@@ -52,19 +52,21 @@ def test_the_nearest_prototype_decides_and_absent_classes_never_win():
     assert scores[0].tolist() == [-1, -3, -13]
 
 
-def test_mutual_learning_by_hand_and_each_model_moves_by_its_own_loss_only():
+@pytest.mark.parametrize("t", [1.0, 4.0])
+def test_mutual_learning_by_hand_and_each_model_moves_by_its_own_loss_only(t):
     logits = torch.tensor([[2.0, 0.0, 0.0, 0.0]], requires_grad=True)  # private, small
     label = torch.tensor([0])
-    loss = MutualLoss(0.25, 0.5)(logits, label)
-    p, s = torch.tensor([2.0, 0.0]).softmax(0), torch.tensor([0.5, 0.5])
-    kl_sp, kl_ps = (s * (s / p).log()).sum(), (p * (p / s).log()).sum()
+    loss = MutualLoss(0.25, 0.5, t)(logits, label)
+    q, s = (torch.tensor([2.0, 0.0]) / t).softmax(0), torch.tensor([0.5, 0.5])
+    p = torch.tensor([2.0, 0.0]).softmax(0)  # labels are matched at temperature 1
+    kl_sp, kl_ps = t**2 * (s * (s / q).log()).sum(), t**2 * (q * (q / s).log()).sum()
     ce_p, ce_s = -p[0].log(), -s[0].log()
     expected = 0.25 * ce_p + 0.75 * kl_sp + 0.5 * ce_s + 0.5 * kl_ps
     torch.testing.assert_close(loss[0], expected)
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
     onehot = torch.tensor([1.0, 0.0])
-    torch.testing.assert_close(gradient[0, :2], 0.25 * (p - onehot) + 0.75 * (p - s))
-    torch.testing.assert_close(gradient[0, 2:], 0.5 * (s - onehot) + 0.5 * (s - p))
+    torch.testing.assert_close(gradient[0, :2], 0.25 * (p - onehot) + 0.75 * t * (q - s))
+    torch.testing.assert_close(gradient[0, 2:], 0.5 * (s - onehot) + 0.5 * t * (s - q))
 
 
 def test_one_mutual_step_moves_both_models():

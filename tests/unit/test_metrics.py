@@ -211,3 +211,13 @@ def test_disagreement_is_the_share_of_pairs_that_differ():
     assert pairwise_disagreement(logits[:1].expand(4, -1, -1)) == 0
     with pytest.raises(DataError, match="two clients"):
         pairwise_disagreement(logits[:1])
+
+
+def test_an_answer_that_was_not_given_disagrees_with_nobody():
+    # Sample 0: three answers, two alike: 2 of 3 pairs differ. Sample 1: one answer, no pair.
+    named = torch.tensor([[0, 1], [0, 2], [1, 0], [2, 0]])
+    mask = torch.tensor([[True, False], [True, False], [True, True], [False, False]])
+    logits = torch.nn.functional.one_hot(named, 3).float()
+    logits[3] = torch.nan
+    assert pairwise_disagreement(logits, mask) == pytest.approx(2 / 3)
+    assert math.isnan(pairwise_disagreement(logits, torch.zeros_like(mask)))
