@@ -161,7 +161,8 @@ class Frame:
             y = self.y(tick)
             marks.append(Line(((left, y), (right, y)), "grid"))
             marks.append(Text(left - 8, y + 4, self.y_text(tick), anchor="end"))
-        marks.append(Line(((left, bottom), (right, bottom)), "axis"))
+        if self.x_ticks:
+            marks.append(Line(((left, bottom), (right, bottom)), "axis"))
         for tick in self.x_ticks:
             x = self.x(tick)
             marks.append(Line(((x, bottom), (x, bottom + 4)), "axis"))

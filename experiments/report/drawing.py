@@ -6,6 +6,7 @@ same drawing follows the reader's light or dark page.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -14,6 +15,9 @@ import numpy.typing as npt
 
 FONT_SIZE = 12.0
 """Of most text; a panel that is 480 pixels wide stays readable on a telephone."""
+
+HEADING = 13.5
+"""Of a panel's name."""
 
 Point: TypeAlias = tuple[float, float]
 
@@ -127,20 +131,46 @@ def moved(mark: Mark, x: float, y: float) -> Mark:
     return replace(mark, x=mark.x + x, y=mark.y + y)
 
 
+_EMS = {
+    **dict.fromkeys("ijl|'IJ .,:;/", 0.34),
+    **dict.fromkeys('frt()[]{}-!"', 0.42),
+    **dict.fromkeys("ABCDEFGHKLNOPQRSTUVXYZ&", 0.75),
+    **dict.fromkeys("+−=±×<>~", 0.84),
+    **dict.fromkeys("mwMW@%…—", 1.0),
+}
+"""Widths of letters that are not as wide as most, of DejaVu Sans: few faces are wider."""
+
+
 def text_width(text: str, size: float = FONT_SIZE) -> float:
     """Return about how wide a text is in a sans-serif face; a little generous."""
-    narrow = sum(letter in "iljtfI.,:;|'()[] " for letter in text)
-    return size * (0.34 * narrow + 0.6 * (len(text) - narrow))
+    return size * sum(map(_em, text))
+
+
+def _em(letter: str) -> float:
+    if letter <= "~":
+        return _EMS.get(letter, 0.64)
+    if unicodedata.combining(letter):
+        return 0.0
+    return 1.05 if unicodedata.east_asian_width(letter) in "WF" else _EMS.get(letter, 0.7)
+
+
+def heading(text: str, width: float) -> Text:
+    """Return a panel's name in bold at its top, cut to its width."""
+    return Text(0, 18, shortened(text, width / 1.12, HEADING), "ink", HEADING, bold=True)
 
 
 def shortened(text: str, width: float, size: float = FONT_SIZE) -> str:
     """Return the text, cut with an ellipsis where it would be wider than ``width``.
 
-    >>> shortened("a name that is far too long", 60)
+    >>> shortened("a name that is far too long", 68)
     'a name t…'
     """
-    if text_width(text, size) <= width:
-        return text
-    while text and text_width(text + "…", size) > width:
-        text = text[:-1]
-    return text + "…"
+    room, kept = width - text_width("…", size), len(text)
+    for i, letter in enumerate(text):
+        width -= _em(letter) * size
+        if width < 0:
+            return f"{text[:kept]}…"
+        room -= _em(letter) * size
+        if room < 0:
+            kept = min(kept, i)
+    return text

@@ -1,4 +1,4 @@
-"""Single figures and tables as files: PNG, SVG, CSV, LaTeX."""
+"""Single figures and tables as files: PNG, SVG, PDF, CSV, LaTeX."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.report.figure import Figure, sheet
+from experiments.report.layout import Layout
 from experiments.report.page import Report, cannot_write
 from experiments.report.table import Table, to_csv, to_latex
 from fedfuse import inside
 from fedfuse.errors import FedfuseError, did_you_mean
 
-SUFFIXES = {"html": ".html", "png": ".png", "svg": ".svg", "csv": ".csv", "latex": ".tex"}
+SUFFIXES = {
+    "html": ".html",
+    "png": ".png",
+    "svg": ".svg",
+    "pdf": ".pdf",
+    "csv": ".csv",
+    "latex": ".tex",
+}
 """What a file of each format ends in."""
 
 
@@ -20,7 +28,7 @@ def parts(report: Report, kind: str, wanted: Sequence[str]) -> list[Figure | Tab
 
     Args:
         report: The report.
-        kind: png and svg show figures, latex shows tables, csv both.
+        kind: png, svg and pdf show figures, latex shows tables, csv both.
         wanted: Names as on the page, with or without the number of their federation; all if empty.
 
     Raises:
@@ -28,7 +36,7 @@ def parts(report: Report, kind: str, wanted: Sequence[str]) -> list[Figure | Tab
     """
     tables: list[Figure | Table] = [*report.tables, *report.appendix]
     figures: list[Figure | Table] = [*report.figures()]
-    known = {"png": figures, "svg": figures, "latex": tables, "csv": [*tables, *figures]}[kind]
+    known = {"latex": tables, "csv": [*tables, *figures]}.get(kind, figures)
     if not wanted:
         # Configuration and environment are pages long: only for those who ask.
         return [part for part in known if part not in report.appendix]
@@ -50,7 +58,9 @@ def family(name: str) -> str:
     return name.split("-", 1)[0]
 
 
-def write(parts: Sequence[Figure | Table], kind: str, target: Path) -> list[Path]:
+def write(
+    parts: Sequence[Figure | Table], kind: str, target: Path, layout: Layout | None = None
+) -> list[Path]:
     """Write each part and return the files.
 
     Args:
@@ -58,6 +68,7 @@ def write(parts: Sequence[Figure | Table], kind: str, target: Path) -> list[Path
         kind: The format.
         target: A file if it ends in the format's suffix, which only one part fits; else a folder,
             where every part gets its name.
+        layout: How large figures are; as on the page if None.
     """
     if target.suffix == SUFFIXES[kind]:
         if len(parts) > 1:
@@ -78,13 +89,13 @@ def write(parts: Sequence[Figure | Table], kind: str, target: Path) -> list[Path
     for part, file in zip(parts, files, strict=True):
         try:
             with inside.replacing(file) as new:
-                _write(part, kind, new)
+                _write(part, kind, new, layout or Layout())
         except OSError as error:
             raise cannot_write(file, error) from error
     return files
 
 
-def _write(part: Figure | Table, kind: str, file: Path) -> None:
+def _write(part: Figure | Table, kind: str, file: Path, layout: Layout) -> None:
     if kind == "csv":
         file.write_text(to_csv(part.numbers), encoding="utf-8")
     elif kind == "latex":
@@ -92,14 +103,15 @@ def _write(part: Figure | Table, kind: str, file: Path) -> None:
         file.write_text(to_latex(part), encoding="utf-8")
     else:
         assert isinstance(part, Figure)
+        drawing = sheet(part, layout)
         if kind == "svg":
             from experiments.report.svg import standalone
 
-            file.write_text(standalone(sheet(part)), encoding="utf-8")
+            file.write_text(standalone(drawing, layout.scale), encoding="utf-8")
         else:
-            from experiments.report.raster import write_png
+            from experiments.report.raster import write_pdf, write_png
 
-            write_png(sheet(part), file)
+            (write_pdf if kind == "pdf" else write_png)(drawing, file, layout.scale)
 
 
 def _unknown(name: str, kind: str, known: Sequence[Figure | Table]) -> FedfuseError:

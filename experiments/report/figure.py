@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.report.drawing import Box, Drawing, Line, Mark, Text, moved, text_width
+from experiments.report.drawing import Box, Drawing, Line, Mark, Text, moved, shortened, text_width
+from experiments.report.layout import GAP, Layout
 
-GAP = 16.0
 TITLE_SIZE = 15.0
 
 
@@ -63,21 +63,36 @@ class Figure:
         return self.panels[number * each : (number + 1) * each]
 
 
-def sheet(figure: Figure) -> Drawing:
-    """Return the whole figure as one drawing, with its title and legend, for a file."""
-    columns = max(1, min(4 if figure.frames else figure.columns, len(figure.panels)))
+def sheet(figure: Figure, layout: Layout | None = None) -> Drawing:
+    """Return the whole figure as one drawing, with its title and legend, for a file.
+
+    Args:
+        figure: The figure; its panels were drawn for the same layout.
+        layout: Where panels go; as on the page if None.
+    """
+    layout = layout or Layout()
+    wanted = 4 if figure.frames else figure.columns
+    columns = max(1, min(wanted, len(figure.panels), layout.most or wanted))
     width = max(panel.width for panel in figure.panels)
-    total = GAP + columns * (width + GAP)
-    marks: list[Mark] = [Text(GAP, 30, figure.title, "ink", TITLE_SIZE, bold=True)]
-    legend, tall = _legend(figure.legend, total - 2 * GAP)
-    marks += (moved(mark, GAP, 40) for mark in legend)
-    top = 40 + tall + GAP
+    across = width * columns + GAP * (columns - 1)
+    if layout.most is not None:  # a paper's column is full, whatever its figure needs
+        across = max(across, layout.whole)
+    margin, top = layout.margin, layout.margin
+    marks: list[Mark] = []
+    if layout.heading:
+        title = shortened(figure.title, across / 1.12, TITLE_SIZE)
+        marks.append(Text(margin, 30, title, "ink", TITLE_SIZE, bold=True))
+        top = 40
+    legend, tall = _legend(figure.legend, across)
+    marks += (moved(mark, margin, top) for mark in legend)
+    top += tall + (GAP if layout.heading else 4)
     for start in range(0, len(figure.panels), columns):
         row = figure.panels[start : start + columns]
         for i, panel in enumerate(row):
-            marks += (moved(mark, GAP + i * (width + GAP), top) for mark in panel.marks)
+            marks += (moved(mark, margin + i * (width + GAP), top) for mark in panel.marks)
         top += max(panel.height for panel in row) + GAP
-    return Drawing(total, top, tuple(marks), figure.title, figure.caption)
+    height = top if layout.heading else top - GAP + margin
+    return Drawing(across + 2 * margin, height, tuple(marks), figure.title, figure.caption)
 
 
 def _legend(keys: Sequence[Key], width: float) -> tuple[list[Mark], float]:
@@ -85,14 +100,15 @@ def _legend(keys: Sequence[Key], width: float) -> tuple[list[Mark], float]:
     marks: list[Mark] = []
     x, y = 0.0, 14.0
     for key in keys:
-        needed = 30 + text_width(key.label) + 16
+        label = shortened(key.label, width - 30)
+        needed = 30 + text_width(label) + 16
         if x and x + needed > width:
             x, y = 0.0, y + 20
         if key.filled:
             marks.append(Box(x + 6, y - 10, 12, 12, key.colour, key.opacity))
         else:
             marks.append(Line(((x, y - 4), (x + 24, y - 4)), key.colour, 2.2, key.dash))
-        marks.append(Text(x + 30, y, key.label, "ink"))
+        marks.append(Text(x + 30, y, label, "ink"))
         x += needed
     return marks, y + 6 if keys else 0.0
 

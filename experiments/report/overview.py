@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.report.figure import Figure, Numbers
 from experiments.report.figures.gain_map import gain_map
+from experiments.report.layout import PANEL
 from experiments.report.verdicts import Compared
 from experiments.results import TESTS, Lineup, flatten, text, varying
 from fedfuse.compare import ENOUGH
@@ -20,6 +21,7 @@ def map_figure(
     done: Sequence[Sequence[Compared]],
     keys: Sequence[str] | None = None,
     title: str = "Where fusion wins",
+    width: float = PANEL,
 ) -> Figure | None:
     """Return the map; None if the federations differ in nothing, or in more than two things.
 
@@ -28,6 +30,7 @@ def map_figure(
         done: The comparisons of each.
         keys: What to draw upwards and across; what the federations differ in if None.
         title: Its heading.
+        width: Of a panel, in pixels.
     """
     flat = [flatten(next(iter(lineup.methods.values()))[0].config) for lineup in found]
     if keys is None:
@@ -77,6 +80,7 @@ def map_figure(
                 title=f"{method}: {TESTS[test]}",
                 strongest=strongest[test],
                 bounds=bounds,
+                width=width,
             )
         )
     return Figure(

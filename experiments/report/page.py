@@ -18,6 +18,7 @@ from pathlib import Path
 from experiments.report import svg, theme
 from experiments.report.drawing import Box, Drawing, Line
 from experiments.report.figure import Figure, Key
+from experiments.report.svg import words
 from experiments.report.table import Table, to_html
 from fedfuse import inside
 from fedfuse.errors import FedfuseError
@@ -37,7 +38,8 @@ class Verdict:
     Args:
         text: The sentence.
         where: Which comparison: the method, the test set, the federation.
-        tone: gain, loss, or empty where no difference is certain.
+        tone: gain, loss, best for the sentence that comes first, or empty where no difference is
+            certain.
     """
 
     text: str
@@ -63,6 +65,7 @@ class Report:
         about: What was run, in a line or two.
         notes: What a reader must know before the numbers: runs that were left out, and why.
         verdicts: The answers.
+        main: The figure that shows them.
         tables: The numbers of the answers.
         overview: Figures about all federations together: the map.
         groups: The figures of each federation.
@@ -74,6 +77,7 @@ class Report:
     about: tuple[str, ...]
     notes: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
+    main: tuple[Figure, ...]
     tables: tuple[Table, ...]
     overview: tuple[Figure, ...]
     groups: tuple[Group, ...]
@@ -82,7 +86,8 @@ class Report:
 
     def figures(self) -> list[Figure]:
         """Return every figure."""
-        return [*self.overview, *(figure for group in self.groups for figure in group.figures)]
+        groups = (figure for group in self.groups for figure in group.figures)
+        return [*self.main, *self.overview, *groups]
 
 
 def render(report: Report) -> str:
@@ -104,9 +109,9 @@ def render(report: Report) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"{MARK}\n<title>{escape(report.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f"{MARK}\n<title>{words(report.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         f"{_header(report)}<main>\n{_body(report)}</main>\n"
-        f"<footer><p>{escape(report.written)}</p></footer>\n"
+        f"<footer><p>{words(report.written)}</p></footer>\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
 
@@ -156,11 +161,11 @@ def _file(name: str) -> str:
 
 
 def _header(report: Report) -> str:
-    about = "".join(f'<p class="about">{escape(line)}</p>' for line in report.about)
+    about = "".join(f'<p class="about">{words(line)}</p>' for line in report.about)
     return (
         '<header><div class="kicker"><span>fedfuse report</span>'
         '<button class="theme" type="button" aria-live="polite">theme: auto</button></div>'
-        f"<h1>{escape(report.title)}</h1>{about}{_verdicts(report.verdicts)}{_notes(report)}"
+        f"<h1>{words(report.title)}</h1>{about}{_verdicts(report.verdicts)}{_notes(report)}"
         f"{_navigation(report)}</header>\n"
     )
 
@@ -169,8 +174,8 @@ def _verdicts(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return ""
     items = "".join(
-        f'<li class="{escape(v.tone)}"><span class="where">{escape(v.where)}</span>'
-        f"{escape(v.text)}</li>"
+        f'<li class="{words(v.tone)}"><span class="where">{words(v.where)}</span>'
+        f"{words(v.text)}</li>"
         for v in verdicts
     )
     return f'<ul class="verdicts">{items}</ul>'
@@ -179,24 +184,26 @@ def _verdicts(verdicts: Sequence[Verdict]) -> str:
 def _notes(report: Report) -> str:
     if not report.notes:
         return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    items = "".join(f"<li>{words(note)}</li>" for note in report.notes)
     return f'<div class="note" role="note">Before you read on:<ul>{items}</ul></div>'
 
 
 def _navigation(report: Report) -> str:
-    entries = [(f"table-{table.name}", table.title) for table in report.tables]
+    entries = [(figure.name, figure.title) for figure in report.main]
+    entries += [(f"table-{table.name}", table.title) for table in report.tables]
     entries += [(figure.name, figure.title) for figure in report.overview]
     if len(report.groups) == 1:
         entries += [(figure.name, figure.title) for figure in report.groups[0].figures]
     else:
         entries += [(f"federation-{i}", g.label) for i, g in enumerate(report.groups, 1)]
     entries += [(f"table-{table.name}", table.title) for table in report.appendix]
-    links = "".join(f'<a href="#{escape(at)}">{escape(text)}</a>' for at, text in entries)
+    links = "".join(f'<a href="#{words(at)}">{words(text)}</a>' for at, text in entries)
     return f'<nav aria-label="Contents">{links}</nav>'
 
 
 def _body(report: Report) -> str:
-    parts = [_table(table, fold=i > 0) for i, table in enumerate(report.tables)]
+    parts = [_figure(figure, "h2") for figure in report.main]
+    parts += [_table(table, fold=i > 0) for i, table in enumerate(report.tables)]
     parts += [_figure(figure, "h2") for figure in report.overview]
     if len(report.groups) == 1:
         parts += [_figure(figure, "h2") for figure in report.groups[0].figures]
@@ -205,7 +212,7 @@ def _body(report: Report) -> str:
             inside = "".join(_figure(figure, "h3") for figure in group.figures)
             is_open = " open" if i == 1 else ""
             parts.append(
-                f'<details id="federation-{i}"{is_open}><summary>{escape(group.label)}</summary>'
+                f'<details id="federation-{i}"{is_open}><summary>{words(group.label)}</summary>'
                 f"{_verdicts(group.verdicts)}{inside}</details>"
             )
     parts += [_table(table, fold=True) for table in report.appendix]
@@ -216,10 +223,10 @@ def _table(table: Table, *, fold: bool) -> str:
     """Return a table under its heading; a long one that is not the answer waits to be opened."""
     if fold and len(table.rows) > LONG:
         return (
-            f'<details class="long"><summary>{escape(table.title)} '
+            f'<details class="long"><summary>{words(table.title)} '
             f"<span>{len(table.rows)} rows</span></summary>{to_html(table)}</details>"
         )
-    return f"<h2>{escape(table.title)}</h2>{to_html(table)}"
+    return f"<h2>{words(table.title)}</h2>{to_html(table)}"
 
 
 def _figure(figure: Figure, heading: str) -> str:
@@ -234,20 +241,20 @@ def _figure(figure: Figure, heading: str) -> str:
     else:
         kind, inside = "", panels(figure.panels)
     return (
-        f'<figure id="{escape(figure.name)}"{kind}><{heading}>{escape(figure.title)}</{heading}>'
-        f"<figcaption>{escape(figure.caption)}</figcaption>{_legend(figure.legend)}{inside}</figure>"
+        f'<figure id="{words(figure.name)}"{kind}><{heading}>{words(figure.title)}</{heading}>'
+        f"<figcaption>{words(figure.caption)}</figcaption>{_legend(figure.legend)}{inside}</figure>"
     )
 
 
 def _moments(figure: Figure, panels: Callable[[Sequence[Drawing]], str]) -> str:
     last = len(figure.frames) - 1
     frames = "".join(
-        f'<div class="frame" data-name="{escape(name)}">{panels(figure.frame(i))}</div>'
+        f'<div class="frame" data-name="{words(name)}">{panels(figure.frame(i))}</div>'
         for i, name in enumerate(figure.frames)
     )
     slider = (
         f'<label class="slider"><span>round</span><input type="range" min="0" max="{last}" '
-        f'value="{last}" step="1" aria-label="{escape(figure.title)}: round">'
+        f'value="{last}" step="1" aria-label="{words(figure.title)}: round">'
         "<output></output></label>"
         if last
         else ""
@@ -258,7 +265,7 @@ def _moments(figure: Figure, panels: Callable[[Sequence[Drawing]], str]) -> str:
 def _legend(keys: Sequence[Key]) -> str:
     if not keys:
         return ""
-    items = "".join(f"<li>{_swatch(key)}{escape(key.label)}</li>" for key in keys)
+    items = "".join(f"<li>{_swatch(key)}{words(key.label)}</li>" for key in keys)
     return f'<ul class="legend">{items}</ul>'
 
 

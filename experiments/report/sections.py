@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from experiments.report import axes
+from experiments.report import axes, theme
 from experiments.report.figure import Figure, Numbers, chosen
 from experiments.report.figures.curves import Series, curves
 from experiments.report.figures.effectiveness import neighbour_graph, weight_matrix
-from experiments.report.figures.gains import gain_strip, span_of
 from experiments.report.figures.labels import label_map
 from experiments.report.figures.times import phase_keys, time_bars
+from experiments.report.gained import gains_figure
+from experiments.report.layout import Layout
 from experiments.report.lines import Array, Looks, band_words, keys_of, line_of, rows_of, stacked
 from experiments.report.theme import look
 from experiments.report.verdicts import Compared
 from experiments.results import TESTS, Arm, Lineup, Run
-from fedfuse.compare import ENOUGH
 
 LOCAL = "local"
 
@@ -27,11 +27,16 @@ LOCAL = "local"
 def looks(lineups: Sequence[Lineup]) -> dict[str, tuple[str, str]]:
     """Give every method a colour and a stroke; local training is grey and dashed."""
     names = dict.fromkeys(name for lineup in lineups for name in lineup.methods if name != LOCAL)
-    return {LOCAL: ("base", "5 4")} | {name: look(i) for i, name in enumerate(names)}
+    return {LOCAL: theme.LOCAL} | {name: look(i) for i, name in enumerate(names)}
 
 
 def figures(
-    lineup: Lineup, done: Sequence[Compared], number: int, style: Looks, most_frames: int
+    lineup: Lineup,
+    done: Sequence[Compared],
+    number: int,
+    style: Looks,
+    most_frames: int,
+    layout: Layout,
 ) -> Iterator[Figure]:
     """Yield the figures of a line-up.
 
@@ -41,21 +46,23 @@ def figures(
         number: Which line-up of the report it is, from 1; 0 if it is the only one.
         style: From :func:`looks`.
         most_frames: Rounds of which the weights are drawn, at most.
+        layout: How large panels are.
     """
+    width = layout.panel
     suffix = f"-{number}" if number else ""
     local = local_arms(lineup)
-    yield from _some(_curves(lineup, local, style, suffix))
-    yield from _some(_gains(done, suffix))
-    yield from _some(_labels(lineup, suffix))
+    yield from _some(_curves(lineup, local, style, suffix, width))
+    yield from _some(gains_figure(done, suffix, width))
+    yield from _some(_labels(lineup, suffix, layout.whole))
     taken: set[str] = set()
     for i, (name, runs) in enumerate(lineup.methods.items()):
         slug = re.sub(r"\W+", "_", name).strip("_")
         slug = f"m{i}" if slug in taken or not slug.isascii() or not slug else slug
         taken.add(slug)
-        yield from _some(_effectiveness(name, runs[0], most_frames, f"{suffix}-{slug}"))
-    yield from _some(_neighbours(lineup, style, suffix))
-    yield from _some(_traffic(lineup, local, style, suffix))
-    yield from _some(_time(lineup, suffix))
+        yield from _some(_effectiveness(name, runs[0], most_frames, f"{suffix}-{slug}", width))
+    yield from _some(_neighbours(lineup, style, suffix, width))
+    yield from _some(_traffic(lineup, local, style, suffix, width))
+    yield from _some(_time(lineup, suffix, layout.whole))
 
 
 def local_arms(lineup: Lineup) -> list[Arm]:
@@ -72,7 +79,9 @@ def _some(figure: Figure | None) -> tuple[Figure, ...]:
     return () if figure is None else (figure,)
 
 
-def _curves(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) -> Figure | None:
+def _curves(
+    lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str, width: float
+) -> Figure | None:
     arms = _named_arms(lineup, local)
     panels, rows = [], []
     for test, words in TESTS.items():
@@ -80,7 +89,9 @@ def _curves(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) -> 
         lines = [line for line in lines if np.isfinite(line.values).any()]
         if not lines:
             continue
-        panels.append(curves(lines, title=f"Tested on: {words}", y_label="mean accuracy, %"))
+        panels.append(
+            curves(lines, title=f"Tested on: {words}", y_label="mean accuracy, %", width=width)
+        )
         rows += rows_of(test, lines, 0.01)
     if not panels:
         return None
@@ -95,42 +106,7 @@ def _curves(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) -> 
     )
 
 
-def _gains(done: Sequence[Compared], suffix: str) -> Figure | None:
-    done = [item for item in done if item.found.speaks]
-    if not done:
-        return None
-    found = {(item.method, item.test): (item.found.gains, item.found.seeds) for item in done}
-    # One scale per test, so that methods can be compared by eye.
-    spans = {
-        test: span_of([table for (_, t), (table, _) in found.items() if t == test])
-        for test in TESTS
-    }
-    panels = [
-        gain_strip(table, range(table.shape[1]), title=f"{name}: {TESTS[test]}", span=spans[test])
-        for (name, test), (table, _) in found.items()
-    ]
-    rows = [
-        (test, name, seed, client, table[s, client])
-        for (name, test), (table, seeds) in found.items()
-        for s, seed in enumerate(seeds)
-        for client in range(table.shape[1])
-    ]
-    several = any(len(table) > 1 for table, _ in found.values())
-    few = f" Clients that are tested on fewer than {ENOUGH} samples are left out."
-    return Figure(
-        f"gains{suffix}",
-        "Who gained and who lost",
-        "A stem per client, from local training (the zero line) to the method, in points of test "
-        "accuracy at the last round; clients are ordered by it, so their order differs between "
-        "panels. Blue is a gain, orange a loss."
-        + (few if any(item.found.too_small for item in done) else "")
-        + (" Small dots are single seeds, the stem ends at their mean." if several else ""),
-        tuple(panels),
-        Numbers(("test", "method", "seed", "client", "gain"), tuple(rows)),
-    )
-
-
-def _labels(lineup: Lineup, suffix: str) -> Figure | None:
+def _labels(lineup: Lineup, suffix: str, width: float) -> Figure | None:
     run = next(iter(lineup.methods.values()))[0]
     counts = run.counts
     if not counts.any():  # hosts with their own data do not tell who holds what
@@ -140,15 +116,16 @@ def _labels(lineup: Lineup, suffix: str) -> Figure | None:
         f"labels{suffix}",
         "Who holds which classes",
         "A row per client, a column per class: the stronger the colour, the larger the class's "
-        "share of the client's training samples. The bar is how many samples it has. "
+        "share of the client's training samples, on one scale from 0 to 100%. The bar is how many "
+        "samples it has. "
         f"Seed {run.seed}; other seeds deal anew.",
-        (label_map(counts, title=f"Training samples, {len(counts)} clients"),),
+        (label_map(counts, title=f"Training samples, {len(counts)} clients", width=width),),
         Numbers(("client", "class", "samples"), tuple(rows)),
         columns=1,
     )
 
 
-def _effectiveness(name: str, run: Run, most: int, suffix: str) -> Figure | None:
+def _effectiveness(name: str, run: Run, most: int, suffix: str, width: float) -> Figure | None:
     if run.weights is None:
         return None
     rounds, weights = run.weights
@@ -159,8 +136,8 @@ def _effectiveness(name: str, run: Run, most: int, suffix: str) -> Figure | None
     panels, rows = [], []
     for i in shown:
         title = f"{name}, round {rounds[i]}"
-        panels.append(weight_matrix(weights[i], title=title, brightest=brightest))
-        panels.append(neighbour_graph(weights[i], title=title))
+        panels.append(weight_matrix(weights[i], title=title, brightest=brightest, width=width))
+        panels.append(neighbour_graph(weights[i], title=title, width=width))
         rows += [(int(rounds[i]), r, c, float(w)) for (r, c), w in np.ndenumerate(weights[i])]
     return Figure(
         f"effectiveness{suffix}",
@@ -182,7 +159,7 @@ def is_uniform(weights: Array) -> bool:
     return bool(np.allclose(weights, np.where(taking[..., None], shares, 0.0), atol=1e-5))
 
 
-def _neighbours(lineup: Lineup, style: Looks, suffix: str) -> Figure | None:
+def _neighbours(lineup: Lineup, style: Looks, suffix: str, width: float) -> Figure | None:
     measures = {
         "self_weight": ("Self-weight", "weight of one's own knowledge", 0.05),
         "effective_neighbours": (
@@ -197,7 +174,9 @@ def _neighbours(lineup: Lineup, style: Looks, suffix: str) -> Figure | None:
         lines = [line_of(name, own, metric, style, 1.0, "fuse") for name, own in arms.items()]
         lines = [line for line in lines if np.isfinite(line.values).any()]
         if lines:
-            panels.append(curves(lines, title=title, y_label=y_label, least=least, floor=0.0))
+            panels.append(
+                curves(lines, title=title, y_label=y_label, least=least, floor=0.0, width=width)
+            )
             rows += rows_of(metric, lines, 1.0)
             fused = [line.label for line in lines]
     if not panels:
@@ -215,7 +194,9 @@ def _neighbours(lineup: Lineup, style: Looks, suffix: str) -> Figure | None:
     )
 
 
-def _traffic(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) -> Figure | None:
+def _traffic(
+    lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str, width: float
+) -> Figure | None:
     talking = {
         name: [run.arm for run in runs]
         for name, runs in lineup.methods.items()
@@ -244,6 +225,7 @@ def _traffic(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) ->
                 x_label="sent in total, up and down",
                 x_text=axes.size,
                 whole=False,
+                width=width,
             )
             panels.append(panel)
             rows += rows_of(test, lines, 0.01)
@@ -263,7 +245,7 @@ def _traffic(lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str) ->
     )
 
 
-def _time(lineup: Lineup, suffix: str) -> Figure | None:
+def _time(lineup: Lineup, suffix: str, width: float) -> Figure | None:
     bars: dict[str, dict[str, float]] = {}
     for name, runs in lineup.methods.items():
         spent: list[Mapping[str, Any]] = [run.summary.get("seconds") or {} for run in runs]
@@ -278,7 +260,7 @@ def _time(lineup: Lineup, suffix: str) -> Figure | None:
         "Time by phase",
         "Wall time of the method's own rounds, a mean over its seeds, without start-up and "
         "without the baseline. It depends on the machine and on what else ran there.",
-        (time_bars(bars, title="Seconds of a run"),),
+        (time_bars(bars, title="Seconds of a run", width=width),),
         Numbers(("method", "phase", "seconds"), tuple(rows)),
         phase_keys(list(bars.values())),
         columns=1,

@@ -9,7 +9,10 @@ from typing import Any
 
 from experiments.report.axes import seconds
 from experiments.report.changes import changes_table
-from experiments.report.figure import Numbers
+from experiments.report.figure import Figure, Numbers
+from experiments.report.gained import forest_figure
+from experiments.report.layout import MOMENTS, Layout
+from experiments.report.lines import Looks
 from experiments.report.overview import map_figure
 from experiments.report.page import Group, Report
 from experiments.report.sections import LOCAL, figures, looks
@@ -21,42 +24,83 @@ from experiments.report.verdicts import (
     overall,
     sentences,
 )
-from experiments.results import Lineup, Moment, Results, Run, flatten, lineups, text, varying
+from experiments.results import TESTS, Lineup, Moment, Results, Run, flatten, lineups, text, varying
 from fedfuse import __version__
 
 DRAWN_MATRICES = 60
 """About how many rounds' weights a page draws in all; they are its heaviest part."""
 
+DRAWN_FEDERATIONS = 40
+"""So many federations have figures of their own; of more, the others have their verdicts."""
 
-def tell(results: Results) -> Report:
-    """Return the report on what a folder holds.
+ROWS = 30
+"""Gains that one forest plot shows at most, over all federations."""
+
+
+def tell(results: Results, layout: Layout | None = None) -> Report:
+    """Return the report on what folders hold.
+
+    Args:
+        results: Their runs.
+        layout: How large figures are; as on the page if None.
 
     Raises:
         ConfigError: If its runs cannot be compared.
     """
+    layout = layout or Layout()
     runs = results.runs
     found = lineups(runs)
     style = looks(found)
     talking = sum(len(lineup.methods) for lineup in found)
-    most = min(12, max(2, DRAWN_MATRICES // talking))
+    most = min(12, max(2, DRAWN_MATRICES // talking)) if layout.most is None else MOMENTS
     last = [compared(lineup) for lineup in found]
     best = [compared(lineup, Moment.BEST_VALIDATION) for lineup in found]
+    everything = [*chain(*last)]
     groups = []
     for i, (lineup, done) in enumerate(zip(found, last, strict=True), 1):
         number = i if len(found) > 1 else 0
-        drawn = tuple(figures(lineup, done, number, style, most))
-        groups.append(Group(lineup.label, sentences(done), drawn))
+        drawn: list[Figure] = []
+        if i <= DRAWN_FEDERATIONS:
+            if number:
+                drawn += _some(forest_figure(done, style, f"-{number}", layout.panel))
+            drawn += figures(lineup, done, number, style, most, layout)
+        groups.append(Group(lineup.label, sentences(done), tuple(drawn)))
+    notes = list(results.notes())
+    if len(found) > DRAWN_FEDERATIONS:
+        notes.append(
+            f"Of {len(found)} federations the first {DRAWN_FEDERATIONS} have figures of their own; "
+            "all count in the verdicts and tables."
+        )
     return Report(
         title=_title(found),
         about=_about(runs, found),
-        notes=tuple(results.notes()),
-        verdicts=sentences(last[0]) if len(found) == 1 else overall([*chain(*last)]),
-        tables=_tables([*chain(*last)], [*chain(*best)]),
-        overview=tuple(filter(None, [map_figure(found, last)])),
+        notes=tuple(notes),
+        verdicts=sentences(last[0]) if len(found) == 1 else overall(everything),
+        main=_main(found, everything, style, layout),
+        tables=_tables(everything, [*chain(*best)]),
+        overview=_some(map_figure(found, last, width=layout.panel)),
         groups=tuple(groups),
         appendix=(_configuration(runs), _environment(runs), _runs(runs)),
         written=f"Written by fedfuse-report {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
     )
+
+
+def _main(
+    found: Sequence[Lineup], done: Sequence[Compared], style: Looks, layout: Layout
+) -> tuple[Figure, ...]:
+    """Return the forest plot that the page begins with, unless it would have too many rows."""
+    if len(done) > ROWS * len(TESTS):
+        return ()
+    if len(found) == 1:
+        return _some(forest_figure(done, style, width=layout.panel))
+    named = forest_figure(
+        done, style, width=layout.panel, name=lambda item: f"{item.method}, {item.federation}"
+    )
+    return _some(named)
+
+
+def _some(figure: Figure | None) -> tuple[Figure, ...]:
+    return () if figure is None else (figure,)
 
 
 def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, ...]:

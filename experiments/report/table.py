@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from experiments.report.figure import Numbers
+from experiments.report.svg import LONGEST, words
+from fedfuse.visible import visible
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -29,7 +31,15 @@ _LATEX = {
     "β": r"$\beta$",
     "–": "--",
     "…": r"\ldots{}",
+    # After the end of a row these would be its arguments.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
 }
+
+
+FORMULA = ("=", "+", "-", "@", "|", "%")
+"""What a formula or a command of a spreadsheet begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +83,14 @@ class Table:
 def to_html(table: Table) -> str:
     """Return the table; with scripts its headings sort it."""
     heads = "".join(
-        f'<th scope="col"{_align(column)} title="{escape(column.about)}">{escape(column.name)}</th>'
+        f'<th scope="col"{_align(column)} title="{words(column.about)}">{words(column.name)}</th>'
         for column in table.columns
     )
     rows = "".join(f"<tr>{_row(table.columns, row)}</tr>" for row in table.rows)
-    name = escape(table.name)
+    name = words(table.name)
     return (
-        f'<p class="caption" id="about-{name}">{escape(table.caption)}</p>'
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.title)}">'
+        f'<p class="caption" id="about-{name}">{words(table.caption)}</p>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{words(table.title)}">'
         f'<table class="sortable" id="table-{name}" aria-describedby="about-{name}">'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
@@ -90,10 +100,10 @@ def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
     cells = []
     for i, (column, cell) in enumerate(zip(columns, row, strict=True)):
         tag = 'th scope="row"' if i == 0 else "td"
-        key = "" if cell.value is None else f' data-sort="{escape(str(cell.value))}"'
-        words = ("number" if column.numeric else "", "code" if column.code else "", cell.tone)
-        tone = f' class="{" ".join(filter(None, words))}"' if any(words) else ""
-        cells.append(f"<{tag}{tone}{key}>{escape(cell.text)}</{tag[:2]}>")
+        key = "" if cell.value is None else f' data-sort="{words(str(cell.value))}"'
+        kinds = ("number" if column.numeric else "", "code" if column.code else "", cell.tone)
+        tone = f' class="{" ".join(filter(None, kinds))}"' if any(kinds) else ""
+        cells.append(f"<{tag}{tone}{key}>{words(cell.text)}</{tag[:2]}>")
     return "".join(cells)
 
 
@@ -128,7 +138,7 @@ def latex(text: str) -> str:
     >>> latex("50% of a_b, −1.2")
     '50\\% of a\\_b, $-$1.2'
     """
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return "".join(_LATEX.get(letter, letter) for letter in visible(text, LONGEST))
 
 
 def to_csv(numbers: Numbers) -> str:
@@ -141,7 +151,7 @@ def to_csv(numbers: Numbers) -> str:
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(numbers.columns)
+    writer.writerow(map(_field, numbers.columns))
     writer.writerows([_field(value) for value in row] for row in numbers.rows)
     return file.getvalue()
 
@@ -150,6 +160,8 @@ def _field(value: Any) -> Any:
     """Return a field; a text that a spreadsheet would take for a formula is kept a text."""
     if value is None or value != value:
         return ""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    # Some programs strip what comes first, or fold wide forms, and then see a formula.
+    shown = visible(value, LONGEST)
+    return f"'{shown}" if unicodedata.normalize("NFKC", shown.lstrip())[:1] in FORMULA else shown

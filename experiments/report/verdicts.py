@@ -51,7 +51,7 @@ def sentences(done: Sequence[Compared]) -> tuple[Verdict, ...]:
     """Return which method is best on which test, then a sentence per comparison."""
     if not done:
         return ()
-    return Verdict(ranking(_by_test(done)), BEST), *(
+    return Verdict(ranking(_by_test(done)), BEST, "best"), *(
         Verdict(
             verdict(item.found, item.method),
             f"{item.method} · tested on: {TESTS[item.test]}",
@@ -71,7 +71,7 @@ def overall(done: Sequence[Compared]) -> tuple[Verdict, ...]:
     federations = dict.fromkeys(item.federation for item in done)
     each = [_by_test([i for i in done if i.federation == label]) for label in federations]
     kinds = dict.fromkeys((item.method, item.test) for item in done)
-    told = [Verdict(ranking_over(each), BEST)]
+    told = [Verdict(ranking_over(each), BEST, "best")]
     for method, test in kinds:
         found = [item.found for item in done if (item.method, item.test) == (method, test)]
         told_of = len(found)

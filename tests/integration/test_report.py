@@ -10,17 +10,20 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from experiments import run
 from experiments.report import command
 from experiments.report.page import MARK
-from experiments.results import Moment, comparisons, lineups, load
-from fedfuse.compare import verdict
+from experiments.results import TESTS, Moment, comparisons, lineups, load
+from fedfuse.compare import ranking, verdict
 
 COMMON = ["dataset=synthetic", "model=mlp", "num_clients=4", "partitioner.alpha=0.3"]
-FIGURES = ("curves", "gains", "labels", "effectiveness-knfu", "neighbours", "traffic", "time")
+FIGURES = (
+    "forest", "curves", "gains", "labels", "effectiveness-knfu", "neighbours", "traffic", "time",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +124,7 @@ def test_a_report_is_replaced_and_nothing_else_is(
     assert MARK in (tmp_path / "new" / "r.html").read_text()
 
 
-@pytest.mark.parametrize("kind", ["svg", "csv", "latex"])
+@pytest.mark.parametrize("kind", ["svg", "pdf", "csv", "latex"])
 def test_everything_becomes_files(made: Path, kind: str, tmp_path: Path) -> None:
     assert command.main([str(made / "sweep"), "--format", kind, "-o", str(tmp_path / "out")]) == 0
     names = {file.stem for file in (tmp_path / "out").iterdir()}
@@ -134,6 +137,29 @@ def test_one_figure_becomes_a_picture(made: Path, tmp_path: Path) -> None:
     line = [str(made / "one"), "--format", "png", "--figure", "gains", "-o", str(target)]
     assert command.main(line) == 0
     assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_best_method_comes_first_and_the_forest_with_it(made: Path) -> None:
+    page = report(made / "sweep").replace("&#x27;", "'")
+    (lineup,) = lineups(load(made / "sweep").runs)
+    found = {words: comparisons(lineup, test) for test, words in TESTS.items()}
+    first = page.split('<ul class="verdicts">')[1].split("</li>")[0]
+    assert ranking(found) in first
+    assert page.index('<figure id="forest"') < page.index('id="table-comparison"')
+
+
+def test_several_folders_make_one_report(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = sorted(path.parent for path in (made / "sweep").glob("*/run.json"))
+    assert command.main([str(path) for path in runs]) == 0
+    assert capsys.readouterr().out == "report.html\n"
+    text = (tmp_path / "report.html").read_text()
+    assert "(95%, 2 seeds)" in text
+    # The run is in the sweep as well: the same, so it counts once and says so.
+    assert command.main([str(made / "sweep"), str(made / "one")]) == 0
+    assert "to the last number; the two count once" in (tmp_path / "report.html").read_text()
 
 
 def test_numbers_are_tidy_and_unrounded(made: Path, tmp_path: Path) -> None:
@@ -180,6 +206,10 @@ def test_mistakes_cost_one_message(
     assert "no 'gain'" in told
     assert "Did you mean 'gains'?" in told
     assert "--figure chooses" in refused(capsys, one, "--figure", "gains")
+    assert "are of figures in files" in refused(capsys, one, "--width", "3.3")
+    assert "1 to 40 inches" in refused(capsys, one, "--format", "pdf", "--width", "nan")
+    assert "4 to 36 points" in refused(capsys, one, "--format", "svg", "--font-size", "x")
+    assert "too narrow" in refused(capsys, one, "--format", "pdf", "--width", "1.2")
     told = refused(capsys, one, "--format", "svg", "-o", tmp_path / "all.svg")
     assert "one file cannot hold" in told
     (tmp_path / "file").write_text("")
@@ -257,6 +287,60 @@ def hostile(one: Path, target: Path) -> Path:
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config + json.dumps(ATTACK) + ": " + json.dumps(ATTACK))
     return folder
+
+
+TERMS = (
+    "[red]x[/] [link=http://h]y[/link]",
+    "=cmd|'/c calc'!A1",
+    "\x1b[2J\x00\u202e",
+    "*",
+    "\ud800",
+)
+
+
+@pytest.fixture(scope="module")
+def named(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a sweep whose methods, data sets and keys have the names of TERMS."""
+    sweep = tmp_path_factory.mktemp("named")
+    for i, word in enumerate(TERMS):
+        folder = shutil.copytree(made / "one", sweep / str(i))
+        for name in ("summary.json", "run.json"):
+            content = json.loads((folder / name).read_text())
+            content |= {"seed": i} if name == "run.json" else {"method": word, "dataset": word}
+            (folder / name).write_text(json.dumps(content))
+        key = json.dumps(word.replace("\ud800", ""))  # YAML has no lone surrogates
+        config = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(f"{config}{key}: {key}\n")
+    return sweep
+
+
+@pytest.mark.parametrize("kind", ["html", "svg", "pdf", "csv", "latex"])
+def test_no_name_acts_in_any_format(
+    named: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {
+        "latex": ["comparison", "runs", "configuration"],
+        "csv": ["forest", "runs", "configuration"],
+    }.get(kind, [] if kind == "html" else ["forest", "time"])
+    line = [str(named), "--format", kind, "-o", str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    assert command.main(line + [w for name in names for w in ("--figure", name)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    for file in (tmp_path / "out").iterdir():
+        if kind == "pdf":
+            continue
+        text = file.read_text(encoding="utf-8")
+        assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", text)
+        if kind == "svg":
+            ElementTree.fromstring(text)
+        elif kind == "csv":
+            fields = [field for row in csv.reader(text.splitlines()) for field in row]
+            numbers = re.compile(r"[+-]?[\d.]+(e-?\d+)?|-inf")
+            formulas = [f for f in fields if f[:1] in tuple("=+-@") and not numbers.fullmatch(f)]
+            assert not formulas
+        elif kind == "latex":
+            starts = re.findall(r"(?:\\\\|rule)\s*(\S)", text.split("\\toprule")[1])
+            assert not {"[", "*"} & set(starts)
 
 
 def test_nothing_of_a_hostile_folder_becomes_markup(made: Path, tmp_path: Path) -> None:

@@ -16,13 +16,17 @@ from experiments.report.drawing import Area, Box, Dot, Drawing, Line, Pixels, Te
 from experiments.report.figure import Figure, Key, Numbers, sheet
 from experiments.report.figures.curves import Series, curves
 from experiments.report.figures.effectiveness import neighbour_graph, strongest, weight_matrix
+from experiments.report.figures.forest import Row, forest
 from experiments.report.figures.gain_map import gain_map
 from experiments.report.figures.gains import gain_strip
 from experiments.report.figures.labels import label_map
-from experiments.report.figures.times import time_bars
-from experiments.report.raster import write_png
+from experiments.report.figures.times import phase_colours, time_bars
+from experiments.report.layout import font_size, inches, paper
+from experiments.report.raster import write_pdf, write_png
 from experiments.report.sections import is_uniform
 from experiments.report.svg import inline, standalone
+from fedfuse.compare import HARMED, HELPED, UNDECIDED
+from fedfuse.errors import ConfigError
 
 RNG = np.random.default_rng(0)
 
@@ -103,27 +107,89 @@ def test_curves_of_any_range_stay_on_the_panel(values: list[list[float]]) -> Non
             assert 0 <= y <= panel.height
 
 
-def test_stems_end_at_the_mean_gain_in_order_and_say_whose_they_are() -> None:
-    gains = np.array([[0.02, -0.04, 0.0], [0.04, -0.02, 0.0]])
-    panel = gain_strip(gains, [7, 8, 9], title="t")
-    stems = [m for m in panel.marks if isinstance(m, Line) and m.label]
-    assert [stem.label for stem in stems] == [
-        "client 8: −3.0 points",
-        "client 9: 0.0 points",
-        "client 7: +3.0 points",
+def stems_of(panel: Drawing) -> list[Line]:
+    return [m for m in panel.marks if isinstance(m, Line) and m.label]
+
+
+def test_every_client_of_every_seed_has_a_stem_and_none_is_averaged() -> None:
+    """Client 0 of two seeds is two clients: +6 and -6 points must not become nothing."""
+    gains = np.array([[0.06, 0.01], [-0.06, np.nan]])
+    outcomes = np.array([[HELPED, UNDECIDED], [HARMED, UNDECIDED]])
+    panel = gain_strip(gains, outcomes, title="t", seeds=(3, 5))
+    assert [stem.label for stem in stems_of(panel)] == [
+        "client 0 of seed 5: −6.0 points",
+        "client 1 of seed 3: +1.0 points, within its test's error",
+        "client 0 of seed 3: +6.0 points",
     ]
-    assert [stem.colour for stem in stems] == ["loss", "base", "gain"]
+    assert [stem.colour for stem in stems_of(panel)] == ["loss", "base", "gain"]
     ends = [m for m in panel.marks if isinstance(m, Dot) and m.label]
-    assert [end.y for end in ends] == [stem.points[1][1] for stem in stems]
+    assert [end.y for end in ends] == [stem.points[1][1] for stem in stems_of(panel)]
     assert ends[0].y > ends[1].y > ends[2].y
-    assert "1 clients above zero, 1 below" in panel.description
+    assert "of 3 clients 1 gained and 1 lost beyond the error" in panel.description
 
 
-def test_a_client_that_one_seed_lacks_counts_with_the_others() -> None:
-    panel = gain_strip(np.array([[0.02, np.nan], [0.04, np.nan]]), [0, 1], title="t")
-    assert [m.label for m in panel.marks if isinstance(m, Line) and m.label] == [
-        "client 0: +3.0 points"
+def test_thousands_of_clients_make_a_bounded_picture() -> None:
+    gains = RNG.normal(size=(20, 1000)) / 50
+    panel = gain_strip(gains, np.zeros(gains.shape, int), title="t", seeds=range(20))
+    assert len(stems_of(panel)) == 400
+    assert "of 20000 clients" in panel.description
+
+
+def test_a_forest_shows_gains_with_their_intervals_and_which_are_certain() -> None:
+    rows = [
+        Row("low", "s0", "", -0.01, (-0.02, 0.0004), certain=False),
+        Row("high", "s1", "7 3", 0.05, (0.03, 0.07), certain=True),
+        Row("alone", "s2", "2 3", 0.02, None, certain=False),
     ]
+    panel = forest(rows, title="t", width=480)
+    texts = [m for m in panel.marks if isinstance(m, Text)]
+    order = [m.text for m in texts if m.text in ("low", "high", "alone")]
+    assert order == ["high", "alone", "low"]
+    written = {m.text: m.bold for m in texts}
+    assert written["+5.0 [+3.0, +7.0]"]
+    assert not written["−1.0 [−2.0, +0.04]"]
+    assert "+2.0 (one seed)" in written
+    whiskers = {m.colour: m for m in panel.marks if isinstance(m, Line) and m.label}
+    assert set(whiskers) == {"s0", "s1"}
+    assert whiskers["s1"].dash == "7 3"
+    hollow = [m for m in panel.marks if isinstance(m, Dot) and m.colour == "paper"]
+    assert len(hollow) == 2
+    # One scale: five points are as long above zero as the interval's four points are wide.
+    (zero,) = [m for m in panel.marks if isinstance(m, Line) and m.colour == "ink"]
+    dot = next(m for m in panel.marks if isinstance(m, Dot) and m.colour == "s1")
+    (low, _), (high, _) = whiskers["s1"].points
+    assert (dot.x - zero.points[0][0]) / 5 == pytest.approx((high - low) / 4)
+
+
+def test_labels_have_one_scale_everywhere() -> None:
+    """A client with a tenth of everything is pale, however pale its neighbours are."""
+    panel = label_map(np.full((3, 10), 7), title="t")
+    shares, scale = (m.values for m in panel.marks if isinstance(m, Pixels))
+    np.testing.assert_allclose(shares, 0.1)
+    assert (scale.min(), scale.max()) == (0, 1)
+    assert {"0%", "100% of a client's samples"} <= {
+        m.text for m in panel.marks if isinstance(m, Text)
+    }
+
+
+def test_phases_have_no_colour_of_a_method() -> None:
+    bars = {"knfu": dict.fromkeys(("train", "fuse", "distill", "odd", "odder"), 1.0)}
+    used = set(phase_colours(list(bars.values())).values())
+    assert len(used) == 5
+    for colours in (theme.LIGHT, theme.DARK):
+        methods = {colours[role] for role in (*theme.SERIES, "base")}
+        assert not {colours[role] for role in used} & methods
+
+
+def test_lines_differ_in_their_stroke_and_not_only_in_colour() -> None:
+    looks = [theme.LOCAL, *(theme.look(i) for i in range(6))]
+    assert len({dash for _, dash in looks}) == 7
+
+
+def test_phases_get_lighter_so_that_grey_print_tells_them() -> None:
+    for colours in (theme.LIGHT, theme.DARK):
+        against = [contrast(colours[f"p{i}"], colours["paper"]) for i in range(3)]
+        assert against[0] > 1.5 * against[1] > 1.5 * 1.5 * against[2]
 
 
 def test_a_graph_draws_only_what_is_above_an_equal_share() -> None:
@@ -153,7 +219,7 @@ def test_equal_weights_are_known_as_such() -> None:
 def test_labels_show_shares_and_sizes() -> None:
     counts = np.array([[30, 10, 0], [0, 0, 80]])
     panel = label_map(counts, title="t")
-    (pixels,) = [m for m in panel.marks if isinstance(m, Pixels)]
+    pixels = next(m for m in panel.marks if isinstance(m, Pixels))
     np.testing.assert_allclose(pixels.values, [[0.75, 0.25, 0], [0, 0, 1]])
     told = [m.label for m in panel.marks if isinstance(m, Box) and m.label]
     assert told == ["client 0: 40 samples of 2 classes", "client 1: 80 samples of 1 classes"]
@@ -198,7 +264,9 @@ def test_a_map_hatches_what_is_not_shown_and_outlines_where_local_wins() -> None
 
 PANELS = {
     "curves": curves([series([[1, 2], [3, 4]])], title="a", y_label="y"),
-    "gains": gain_strip(RNG.normal(size=(3, 200)) / 50, range(200), title="b"),
+    "gains": gain_strip(
+        RNG.normal(size=(3, 200)) / 50, np.zeros((3, 200)), title="b", seeds=(0, 1, 2)
+    ),
     "labels": label_map(RNG.integers(0, 50, size=(300, 100)), title="c"),
     "matrix": weight_matrix(RNG.dirichlet(np.ones(100), size=100), title="d"),
     "graph": neighbour_graph(RNG.dirichlet(np.ones(8), size=8), title="e"),
@@ -234,7 +302,7 @@ def test_a_sheet_becomes_files(tmp_path: Path) -> None:
         (
             *(PANELS[name] for name in ("curves", "graph", "time")),
             label_map(np.array([[3, 1], [0, 4]]), title="labels"),
-            gain_strip(np.array([[0.1]]), [0], title="$x$ & <y>"),
+            gain_strip(np.array([[0.1]]), np.array([[1]]), title="$x$ & <y>"),
         ),
         Numbers((), ()),
         (Key("a", "s0"), Key("b", "s1", "7 3"), Key("c", "s2", filled=True)),
@@ -245,5 +313,83 @@ def test_a_sheet_becomes_files(tmp_path: Path) -> None:
         assert picture.size == (round(2 * drawing.width), round(2 * drawing.height))
         colours = picture.convert("RGB").getcolors(maxcolors=1 << 24)
     assert len(colours) > 50, "the picture is empty"
-    root = ET.fromstring(standalone(drawing))
-    assert "prefers-color-scheme:dark" in root[0].text
+
+
+def test_an_svg_file_needs_no_style_sheet() -> None:
+    """Outside a browser var(--ink) is black: every colour is written out."""
+    for panel in PANELS.values():
+        text = standalone(panel, 0.5)
+        root = ET.fromstring(text)
+        assert "var(" not in text
+        assert "<style" not in text
+        assert root.get("width") == f"{panel.width / 2:.2f}pt"
+        painted = {
+            value
+            for element in root.iter()
+            for name, value in element.attrib.items()
+            if name in ("fill", "stroke") and value != "none"
+        }
+        assert painted <= set(theme.LIGHT.values())
+        assert len(painted) > 2
+
+
+@pytest.mark.parametrize(("width", "font", "most"), [(3.3, 8.0, 1), (6.9, 8.0, 2), (12.0, 8.0, 2)])
+def test_a_paper_gets_the_width_and_the_letters_it_asked_for(
+    width: float, font: float, most: int, tmp_path: Path
+) -> None:
+    layout = paper(width, font)
+    panels = tuple(
+        curves([series([[1, 2]])], title=name, y_label="y", width=layout.panel) for name in "ab"
+    )
+    figure = Figure("n", "A title", "c", panels, Numbers((), ()), (Key("k", "s0"),))
+    drawing = sheet(figure, layout)
+    assert layout.most == most
+    assert drawing.width * layout.scale == pytest.approx(72 * width, abs=2)
+    sizes = {m.size * layout.scale for m in drawing.marks if isinstance(m, Text) and not m.bold}
+    assert sizes == {font}
+    assert "A title" not in {m.text for m in drawing.marks if isinstance(m, Text)}
+    for mark in drawing.marks:
+        for x, y in mark.points if isinstance(mark, Line) else []:
+            assert 0 <= x <= drawing.width
+            assert 0 <= y <= drawing.height
+    write_pdf(drawing, tmp_path / "a.pdf", layout.scale)
+    write_pdf(drawing, tmp_path / "b.pdf", layout.scale)
+    pdf = (tmp_path / "a.pdf").read_bytes()
+    assert pdf == (tmp_path / "b.pdf").read_bytes()
+    box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", pdf)
+    assert float(box[1]) == pytest.approx(72 * width, abs=2)
+    assert b"/Type3" not in pdf
+
+
+@pytest.mark.parametrize("text", ["3.3", "3.3in", "8.382cm", "83.82mm", "237.6pt"])
+def test_a_width_may_have_a_unit(text: str) -> None:
+    assert inches(text) == pytest.approx(3.3)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-3", "nan", "inf", "1e9", "3,3", "wide", "3.3 furlongs"]
+)
+def test_a_width_that_no_page_has_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="1 to 40 inches"):
+        inches(text)
+
+
+def test_letters_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at least"):
+        paper(1.5, 12)
+    with pytest.raises(ConfigError, match="4 to 36 points"):
+        font_size("72")
+
+
+NASTY = "a\x00\x1b[31m\u202e\ud800\n]]>&amp;<![CDATA[$x^2$" + "y" * 2**20
+
+
+def test_any_name_can_be_drawn(tmp_path: Path) -> None:
+    marks = (Text(5, 20, NASTY), Dot(5, 5, 2, "ink", label=NASTY))
+    drawing = Drawing(90, 30, marks, NASTY, NASTY)
+    for text in (standalone(drawing), inline(drawing, "n")):
+        ET.fromstring(text)
+        assert len(text.encode()) < 50_000
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", text)
+    write_pdf(drawing, tmp_path / "n.pdf")
+    write_png(drawing, tmp_path / "n.png")

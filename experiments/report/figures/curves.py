@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.report.axes import Frame, Scale, padded, plain, ticks, whole_ticks
-from experiments.report.drawing import Area, Dot, Drawing, Line, Mark, Text, shortened
+from experiments.report.drawing import Area, Dot, Drawing, Line, Mark, heading
 from experiments.report.figure import Key
+from experiments.report.layout import PANEL
 
-WIDTH, HEIGHT = 480.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 56.0, 46.0
 
 
@@ -52,7 +52,7 @@ def curves(
     whole: bool = True,
     least: float = 1.0,
     floor: float | None = None,
-    size: tuple[float, float] = (WIDTH, HEIGHT),
+    width: float = PANEL,
 ) -> Drawing:
     """Return one panel of lines.
 
@@ -66,9 +66,9 @@ def curves(
         whole: Whether x comes in whole numbers.
         least: The least range of y, so that noise is not blown up to the panel's height.
         floor: The lowest y there is, which no padding goes below.
-        size: Width and height.
+        width: In pixels; the height follows.
     """
-    width, height = size
+    height = 60 + width / 2
     xs = np.concatenate([line.x for line in series])
     ys = np.concatenate([line.values.ravel() for line in series])
     low, high = padded(ys.tolist(), least=least)
@@ -81,14 +81,14 @@ def curves(
     marks = Frame(
         x,
         y,
-        (whole_ticks if whole else ticks)(first, last, 6 if whole else 4),
+        (whole_ticks if whole else ticks)(first, last, int(width / (80 if whole else 120))),
         ticks(low, high),
         x_label,
         y_label,
         x_text,
         y_text,
     ).marks()
-    marks.append(Text(0, 18, shortened(title, width - 8, 13.5), "ink", 13.5, bold=True))
+    marks.append(heading(title, width))
     for line in series:
         marks += _band(line, x, y)
     for line in series:

@@ -7,9 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from experiments.report.drawing import Area, Box, Dot, Drawing, Mark, Pixels, Text
+from experiments.report.drawing import Area, Box, Dot, Drawing, Mark, Pixels, Text, heading
 
-WIDTH, LEFT, TOP, SIDE = 400.0, 44.0, 62.0, 330.0
+LEFT, RIGHT, TOP = 44.0, 26.0, 62.0
+WIDEST = 400.0
+"""A matrix gains nothing by being larger."""
 NUMBERED = 12
 """Up to so many clients the matrix carries its numbers."""
 STRONGEST = 3
@@ -17,7 +19,11 @@ STRONGEST = 3
 
 
 def weight_matrix(
-    weights: npt.NDArray[np.floating], *, title: str, brightest: float = 1.0
+    weights: npt.NDArray[np.floating],
+    *,
+    title: str,
+    brightest: float = 1.0,
+    width: float = WIDEST,
 ) -> Drawing:
     """Return the matrix of one round.
 
@@ -27,24 +33,25 @@ def weight_matrix(
         title: The panel's name, with its round.
         brightest: The weight in full colour, to share between rounds: among a hundred clients
             none comes near 1.
+        width: In pixels.
     """
-    clients = len(weights)
-    step = SIDE / clients
+    clients, side = len(weights), min(width, WIDEST) - LEFT - RIGHT
+    step = side / clients
     scaled = np.sqrt(weights / brightest)  # small weights stay visible
     marks: list[Mark] = [
-        Text(0, 18, title, "ink", 13.5, bold=True),
+        heading(title, min(width, WIDEST)),
         Text(0, TOP - 22, "columns: whose knowledge"),
-        Box(LEFT, TOP, SIDE, SIDE, outline="grid"),
-        Pixels(LEFT, TOP, SIDE, SIDE, 0.72 * scaled, label="weights"),
+        Box(LEFT, TOP, side, side, outline="grid"),
+        Pixels(LEFT, TOP, side, side, 0.72 * scaled, label="weights"),
     ]
     every = max(1, math.ceil(18 / step))
     for client in range(0, clients, every):
         middle = step * (client + 0.5)
         marks.append(Text(LEFT + middle, TOP - 6, str(client), anchor="middle"))
         marks.append(Text(LEFT - 8, TOP + middle + 4, str(client), anchor="end"))
-    marks.append(Text(0, TOP + SIDE + 20, "rows: who learns from it"))
+    marks.append(Text(0, TOP + side + 20, "rows: who learns from it"))
     most = f"full colour: {brightest:.2g}"
-    marks.append(Text(LEFT + SIDE, TOP + SIDE + 20, most, anchor="end"))
+    marks.append(Text(LEFT + side, TOP + side + 20, most, anchor="end"))
     if clients <= NUMBERED:
         size = min(12.0, step * 0.38)
         for i, j in np.ndindex(weights.shape):
@@ -53,10 +60,12 @@ def weight_matrix(
             marks.append(Text(x, y, text, "ink", size, "middle"))
     own = float(np.diag(weights).mean())
     about = f"Weights of {clients} clients' knowledge for each other; mean self-weight {own:.2f}."
-    return Drawing(WIDTH, TOP + SIDE + 30, tuple(marks), title, about)
+    return Drawing(min(width, WIDEST), TOP + side + 30, tuple(marks), title, about)
 
 
-def neighbour_graph(weights: npt.NDArray[np.floating], *, title: str) -> Drawing:
+def neighbour_graph(
+    weights: npt.NDArray[np.floating], *, title: str, width: float = WIDEST
+) -> Drawing:
     """Return the same round as a graph: wedges run from a source to the point at its receiver.
 
     Only weights above an equal share of 1/K are drawn, each receiver's three largest, so that a
@@ -65,15 +74,16 @@ def neighbour_graph(weights: npt.NDArray[np.floating], *, title: str) -> Drawing
     Args:
         weights: As for :func:`weight_matrix`.
         title: The panel's name, with its round.
+        width: In pixels.
     """
-    clients = len(weights)
-    centre, ring = (LEFT + SIDE / 2, TOP + SIDE / 2), SIDE / 2 - 16
+    clients, side = len(weights), min(width, WIDEST) - LEFT - RIGHT
+    centre, ring = (LEFT + side / 2, TOP + side / 2), side / 2 - 16
     angles = 2 * np.pi * np.arange(clients) / clients - np.pi / 2
     places = np.stack(
         [centre[0] + ring * np.cos(angles), centre[1] + ring * np.sin(angles)], axis=1
     )
     radius = float(np.clip(ring * np.pi / clients * 0.55, 2.5, 14.0))
-    marks: list[Mark] = [Text(0, 18, title, "ink", 13.5, bold=True)]
+    marks: list[Mark] = [heading(title, min(width, WIDEST))]
     edges = strongest(weights)
     for i, j in edges:
         share = float(weights[i, j])
@@ -89,7 +99,7 @@ def neighbour_graph(weights: npt.NDArray[np.floating], *, title: str) -> Drawing
         x, y = centre
         marks.append(Text(x, y, "nobody above an equal share", anchor="middle"))
     about = f"{len(edges)} weights above an equal share among {clients} clients."
-    return Drawing(WIDTH, TOP + SIDE + 30, tuple(marks), title, about)
+    return Drawing(min(width, WIDEST), TOP + side + 30, tuple(marks), title, about)
 
 
 def strongest(weights: npt.NDArray[np.floating]) -> list[tuple[int, int]]:

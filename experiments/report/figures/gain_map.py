@@ -8,13 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.report.axes import points
-from experiments.report.drawing import Box, Drawing, Line, Mark, Text, shortened
+from experiments.report.drawing import (
+    Box,
+    Drawing,
+    Line,
+    Mark,
+    Text,
+    heading,
+    shortened,
+    text_width,
+)
+from experiments.report.layout import PANEL
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 480.0, 72.0, 8.0, 66.0, 46.0
+LEFT, RIGHT, TOP, BOTTOM = 72.0, 8.0, 66.0, 46.0
 TALLEST = 64.0
 STRIPES = 9.0
-WIDEST_BOUNDS = 78.0
-"""Cells narrower than the widest interval show the gain alone."""
+SMALLEST = 7.0
+"""Numbers that would be smaller are left to the colours."""
+ENDS = 9.5
+"""The size of intervals; cells narrower than the widest of them show the gain alone."""
 
 
 def gain_map(
@@ -26,6 +38,7 @@ def gain_map(
     title: str,
     strongest: float,
     bounds: npt.NDArray[np.floating] | None = None,
+    width: float = PANEL,
 ) -> Drawing:
     """Return one panel: a cell per federation.
 
@@ -38,14 +51,18 @@ def gain_map(
         strongest: The gain drawn in full colour, to share between panels.
         bounds: [Y, X, 2], the ends of each gain's interval, NaN where there is none; written below
             the gain where cells are wide enough.
+        width: In pixels.
     """
     tall, wide = gains.shape
-    step = (WIDTH - LEFT - RIGHT) / wide
+    step = (width - LEFT - RIGHT) / wide
     height = min(TALLEST, step)
     bottom = TOP + height * tall
+    written = [] if bounds is None else [_ends(bounds[place]) for place in np.ndindex(gains.shape)]
+    if max((text_width(text, ENDS) for text in written), default=0.0) > step - 4:
+        bounds = None
     marks: list[Mark] = [
-        Text(0, 18, shortened(title, WIDTH, 13.5), "ink", 13.5, bold=True),
-        Text(0, TOP - 14, shortened(rows[0], WIDTH)),
+        heading(title, width),
+        Text(0, TOP - 14, shortened(rows[0], width)),
     ]
     for y in range(tall):
         top = bottom - height * (y + 1)
@@ -53,18 +70,18 @@ def gain_map(
         marks.append(Text(LEFT - 8, top + height / 2 + 4, name, anchor="end"))
         for x in range(wide):
             box = (LEFT + step * x, top, step, height)
-            ends = "" if bounds is None or step < WIDEST_BOUNDS else _ends(bounds[y, x])
+            ends = "" if bounds is None else _ends(bounds[y, x])
             marks += _cell(box, float(gains[y, x]), bool(shown[y, x]), strongest, ends)
     marks += _outline(gains < 0, LEFT, bottom, step, height)
     for x in range(wide):
         middle = LEFT + step * (x + 0.5)
         marks.append(Text(middle, bottom + 18, shortened(columns[1][x], step), anchor="middle"))
-    marks.append(Text(WIDTH - RIGHT, bottom + 38, columns[0], anchor="end"))
+    marks.append(Text(width - RIGHT, bottom + 38, columns[0], anchor="end"))
     won, lost = int((shown & (gains > 0)).sum()), int((shown & (gains < 0)).sum())
     about = (
         f"Fusion wins in {won} and loses in {lost} of {int(np.isfinite(gains).sum())} federations."
     )
-    return Drawing(WIDTH, bottom + BOTTOM, tuple(marks), title, about)
+    return Drawing(width, bottom + BOTTOM, tuple(marks), title, about)
 
 
 def _ends(bounds: npt.NDArray[np.floating]) -> str:
@@ -86,13 +103,16 @@ def _cell(
     if not shown:
         marks += _hatching(box)
     middle = (x + width / 2, y + height / 2 + (-1 if ends else 5))
-    plate = max(12.0 + 7.5 * len(points(gain)), 6.0 + 5.2 * len(ends))
+    size = min(14.0, 14.0 * (width - 4) / text_width(points(gain), 14.0))
+    if size < SMALLEST:
+        return marks
+    plate = 6.0 + max(text_width(points(gain), size), text_width(ends, ENDS))
     if not shown:
         tall = 33 if ends else 19
         marks.append(Box(middle[0] - plate / 2, middle[1] - 14, plate, tall, "paper", 0.85))
-    marks.append(Text(*middle, points(gain), "ink", 14, "middle", bold=shown))
+    marks.append(Text(*middle, points(gain), "ink", size, "middle", bold=shown))
     if ends:
-        marks.append(Text(middle[0], middle[1] + 15, ends, "ink", 9.5, "middle"))
+        marks.append(Text(middle[0], middle[1] + 15, ends, "ink", ENDS, "middle"))
     return marks
 
 

@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from experiments.report.axes import Scale, seconds, ticks
-from experiments.report.drawing import Box, Drawing, Line, Mark, Text, shortened, text_width
+from experiments.report.drawing import (
+    Box,
+    Drawing,
+    Line,
+    Mark,
+    Text,
+    heading,
+    shortened,
+    text_width,
+)
 from experiments.report.figure import Key
+from experiments.report.layout import PANEL
+from experiments.report.theme import PHASES
 
-WIDTH, LEFT, RIGHT, TOP, STEP = 480.0, 110.0, 70.0, 40.0, 30.0
-PHASES = {"train": "s0", "fuse": "s1", "distill": "s2"}
-_SPARE = ("s3", "s4", "s5", "base")
+LEFT, RIGHT, TOP, STEP = 110.0, 70.0, 40.0, 30.0
+USUAL = ("train", "fuse", "distill")
 
 
 def phase_colours(bars: Sequence[Mapping[str, float]]) -> dict[str, str]:
     """Return the phases of all bars, the usual ones first, each with its colour."""
-    names = [name for name in PHASES if any(name in bar for bar in bars)]
-    others = sorted({name for bar in bars for name in bar} - set(PHASES))
-    spare = {name: _SPARE[i % len(_SPARE)] for i, name in enumerate(others)}
-    return {name: PHASES[name] for name in names} | spare
+    names = [*USUAL, *sorted({name for bar in bars for name in bar} - set(USUAL))]
+    colours = {name: PHASES[i % len(PHASES)] for i, name in enumerate(names)}
+    return {name: colours[name] for name in names if any(name in bar for bar in bars)}
 
 
 def phase_keys(bars: Sequence[Mapping[str, float]]) -> tuple[Key, ...]:
@@ -26,19 +35,22 @@ def phase_keys(bars: Sequence[Mapping[str, float]]) -> tuple[Key, ...]:
     return tuple(Key(name, role, filled=True) for name, role in phase_colours(bars).items())
 
 
-def time_bars(bars: Mapping[str, Mapping[str, float]], *, title: str) -> Drawing:
+def time_bars(
+    bars: Mapping[str, Mapping[str, float]], *, title: str, width: float = PANEL
+) -> Drawing:
     """Return one panel.
 
     Args:
         bars: Per method the seconds of each phase, a mean over its seeds.
         title: The panel's name.
+        width: In pixels.
     """
     colours = phase_colours(list(bars.values()))
     longest = max((sum(bar.values()) for bar in bars.values()), default=0.0) or 1.0
-    x = Scale(0, longest, LEFT, WIDTH - RIGHT)
+    x = Scale(0, longest, LEFT, width - RIGHT)
     bottom = TOP + STEP * len(bars)
-    marks: list[Mark] = [Text(0, 18, shortened(title, WIDTH - 8, 13.5), "ink", 13.5, bold=True)]
-    for tick in ticks(0, longest, 4):
+    marks: list[Mark] = [heading(title, width)]
+    for tick in ticks(0, longest, int(width / 120)):
         marks.append(Line(((x(tick), TOP), (x(tick), bottom)), "grid"))
         text = seconds(tick) if tick else "0"
         marks.append(Text(x(tick), bottom + 16, text, anchor="middle"))
@@ -47,11 +59,11 @@ def time_bars(bars: Mapping[str, Mapping[str, float]], *, title: str) -> Drawing
         marks.append(Text(0, y + 20, shortened(method, LEFT - 12), "ink"))
         for name, role in colours.items():
             spent = phases.get(name, 0.0)
-            width = x(start + spent) - x(start)
+            length = x(start + spent) - x(start)
             told = f"{method}, {name}: {seconds(spent)}"
-            marks.append(Box(x(start), y + 6, width, STEP - 12, role, label=told))
+            marks.append(Box(x(start), y + 6, length, STEP - 12, role, label=told))
             start += spent
         total = seconds(start)
-        marks.append(Text(min(x(start) + 8, WIDTH - text_width(total)), y + 20, total, "ink"))
+        marks.append(Text(min(x(start) + 8, width - text_width(total)), y + 20, total, "ink"))
     about = "; ".join(f"{name} {seconds(sum(bar.values()))}" for name, bar in bars.items())
-    return Drawing(WIDTH, bottom + 24, tuple(marks), title, f"Wall time: {about}.")
+    return Drawing(width, bottom + 24, tuple(marks), title, f"Wall time: {about}.")
