@@ -122,7 +122,8 @@ def gains_figure(done: Sequence[Compared], suffix: str = "", width: float = PANE
             if several
             else ""
         )
-        + (f" Tests of fewer than {ENOUGH} samples are left out." if _few(everything) else ""),
+        + (f" Tests of fewer than {ENOUGH} samples are left out." if _few(everything) else "")
+        + ("" if all(i.found.judged for i in done) else " Grey too: tests of unknown size."),
         tuple(panels),
         Numbers(("test", "method", "seed", "client", "gain", "outcome"), tuple(rows)),
         KEYS,
