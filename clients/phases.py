@@ -53,19 +53,11 @@ class Phases:
 
     def local(self, client_ids: Sequence[int], round_: int) -> list[Work]:
         """Return ``local_epochs`` passes of each client over its private data."""
-        return self.private(client_ids, "train", round_, self.local_steps(client_ids))
+        return self.private(client_ids, "train", round_, self.passes(client_ids))
 
     def untaught(self, client_ids: Sequence[int], round_: int) -> list[Work]:
         """Return as many steps as distillation takes, or as many samples, on private data."""
-        steps = self.spare_steps(client_ids, round_)
-        works = self.private(client_ids, "distill", round_, steps)
-        if self.plan.budget == "samples":  # the last batch ends where the samples do
-            totals = self.distill_samples(client_ids, round_)
-            works = [
-                replace(work, schedule=work.schedule.cut(total))
-                for work, total in zip(works, totals, strict=True)
-            ]
-        return works
+        return self.private(client_ids, "distill", round_, self.spare(client_ids, round_))
 
     def distillation(
         self, client_ids: Sequence[int], round_: int, teachers: Teachers
@@ -85,7 +77,7 @@ class Phases:
         targets, weights = as_targets(teachers, self.loss), teachers.sample_weight
         anchors: Sequence[Work | None] = [None] * len(client_ids)
         if private_weight > 0:
-            anchors = self.private(client_ids, "distill", round_, [steps] * len(client_ids))
+            anchors = self._steps(client_ids, "distill", round_, [steps] * len(client_ids))
         public = self.inputs.public(round_)
         works = []
         for row, client_id in enumerate(client_ids):
@@ -104,13 +96,63 @@ class Phases:
             )
         return works
 
-    def local_steps(self, client_ids: Sequence[int], epochs: int | None = None) -> list[int]:
-        """Return the steps of so many passes (``local_epochs`` if None) over the private data."""
+    def passes(self, client_ids: Sequence[int], epochs: int | None = None) -> list[int]:
+        """Return the cost of so many passes (``local_epochs`` if None) over the private data.
+
+        Costs are in what the arms of a comparison spend alike: samples with ``budget=samples``,
+        steps with any other.
+        """
         epochs = self.plan.local_epochs if epochs is None else epochs
-        sizes = [len(self.inputs.data.clients[i].train) for i in client_ids]
+        sizes = self._sizes(client_ids)
+        if self.plan.budget == "samples":
+            return [epochs * size for size in sizes]
         return [epochs * steps_per_epoch(size, self.plan.batch_size) for size in sizes]
 
+    def spare(self, client_ids: Sequence[int], round_: int) -> list[int]:
+        """Return what distillation costs each client in the round; see :meth:`passes`."""
+        if self.plan.budget == "samples":
+            return self.distill_samples(client_ids, round_)
+        return [self.distill_steps(round_)] * len(client_ids)
+
     def private(
+        self,
+        client_ids: Sequence[int],
+        phase: str,
+        round_: int,
+        costs: Sequence[int],
+        more: Sequence[tuple[Tensor, Tensor] | None] = (),
+    ) -> list[Work]:
+        """Return the steps of each client on its private data that cost so much.
+
+        Args:
+            client_ids: Whose steps.
+            phase: Names the stream that shuffles the samples.
+            round_: The round.
+            costs: Samples with ``budget=samples``, and the last batch ends where they do; steps
+                with any other budget.
+            more: Inputs and labels that each also learns from, or None for a client without.
+        """
+        if self.plan.budget != "samples":
+            return self._steps(client_ids, phase, round_, costs, more)
+        sizes = [
+            size + (0 if also is None else len(also[1]))
+            for size, also in zip_longest(self._sizes(client_ids), more)
+        ]
+        steps = [
+            steps_to_process(size, self.plan.batch_size, cost)
+            for size, cost in zip(sizes, costs, strict=True)
+        ]
+        return [
+            replace(work, schedule=work.schedule.cut(cost))
+            for work, cost in zip(
+                self._steps(client_ids, phase, round_, steps, more), costs, strict=True
+            )
+        ]
+
+    def _sizes(self, client_ids: Sequence[int]) -> list[int]:
+        return [len(self.inputs.data.clients[i].train) for i in client_ids]
+
+    def _steps(
         self,
         client_ids: Sequence[int],
         phase: str,
@@ -118,15 +160,7 @@ class Phases:
         num_steps: Sequence[int],
         more: Sequence[tuple[Tensor, Tensor] | None] = (),
     ) -> list[Work]:
-        """Return steps of each client on its private data.
-
-        Args:
-            client_ids: Whose steps.
-            phase: Names the stream that shuffles the samples.
-            round_: The round.
-            num_steps: How many steps each takes.
-            more: Inputs and labels that each also learns from, or None for a client without.
-        """
+        """Return so many steps of each client on its private data."""
         rows = self.inputs.private([self.inputs.data.clients[i] for i in client_ids])
         rows = [
             own if also is None else (torch.cat([own[0], also[0]]), torch.cat([own[1], also[1]]))
@@ -152,20 +186,6 @@ class Phases:
         per_epoch = steps_per_epoch(num_public, self.plan.distill_batch_size)
         return self.plan.distill_epochs * per_epoch
 
-    def spare_steps(self, client_ids: Sequence[int], round_: int) -> list[int]:
-        """Return the private steps of each client that cost what distillation does.
-
-        As many as distillation takes; with ``budget=samples`` as many as hold its samples, the
-        last batch perhaps more.
-        """
-        if self.plan.budget != "samples":
-            return [self.distill_steps(round_)] * len(client_ids)
-        sizes = [len(self.inputs.data.clients[i].train) for i in client_ids]
-        return [
-            steps_to_process(size, self.plan.batch_size, total)
-            for size, total in zip(sizes, self.distill_samples(client_ids, round_), strict=True)
-        ]
-
     def distill_samples(self, client_ids: Sequence[int], round_: int) -> list[int]:
         """Return the samples that each client processes in distillation.
 
@@ -175,8 +195,9 @@ class Phases:
         if self.plan.private_weight == 0:
             return [public] * len(client_ids)
         steps, batch_size = self.distill_steps(round_), self.plan.batch_size
-        sizes = [len(self.inputs.data.clients[i].train) for i in client_ids]
-        return [public + samples_processed(size, batch_size, steps) for size in sizes]
+        return [
+            public + samples_processed(size, batch_size, steps) for size in self._sizes(client_ids)
+        ]
 
     def _layers(self, client_id: int, phase: str, round_: int) -> int:
         """Return the seed of layers that draw random numbers, such as dropout."""

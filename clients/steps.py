@@ -198,6 +198,8 @@ class Node:
                     )
                     self._remember(remember)
                 tasks = way.learn(held, tools, round_, theirs)
+                # Who rests takes in an average; steps are for those whose twins take them too.
+                tasks = [task for task in tasks if tools.taught(task[0].client_id)]
             take_steps(self.trainer, tasks, round_)
             if memory is not None:
                 tested = self.guard.after(held, judged, memory, evaluate=header.evaluate)
@@ -253,6 +255,8 @@ class Node:
             memory=self.states.memory,
             pretrains=self.pretraining is not None
             and (header.exchange or self.pretraining.baseline),
+            taught=header.teaches,
+            present=header.present,
         )
 
     def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:

@@ -67,6 +67,11 @@ class Header:
         exchange: Whether the arm's clients exchange knowledge at all; False for an arm that
             learns alone.
         answers: Whether, with the metrics, it is wanted which test samples clients get right.
+        taught: The clients that are taught in this round and take distillation's steps, or those
+            in their place; the others that are asked take in what came, and no steps. None for
+            all that are asked.
+        present: The clients that train in this round, where one of them takes all their steps
+            (``centralised``); None for all.
     """
 
     arm: str
@@ -75,10 +80,20 @@ class Header:
     evaluate: bool
     exchange: bool = True
     answers: bool = False
+    taught: tuple[int, ...] | None = None
+    present: tuple[int, ...] | None = None
 
-    def fields(self) -> dict[str, str | int | bool]:
-        """Return the header as plain values."""
-        return asdict(self)
+    def teaches(self, client_id: int) -> bool:
+        """Tell whether a client that is asked is taught in this round."""
+        return self.taught is None or client_id in self.taught
+
+    def fields(self) -> dict[str, str | int | bool | list[int]]:
+        """Return the header as plain values; lists that are None are left out."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if value is not None
+        }
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Header:
@@ -89,6 +104,8 @@ class Header:
         """
         flags = dict.fromkeys(("share", "evaluate", "exchange", "answers"), bool)
         expected: dict[str, type] = {"arm": str, "round": int, **flags}
+        lists = {name: list for name in ("taught", "present") if name in values}
+        expected |= lists
         if set(values) != set(expected):
             raise KnowledgeError(
                 "A request's header has other fields than it should",
@@ -102,7 +119,10 @@ class Header:
                     got=type(values[name]).__name__,
                     allowed=kind.__name__,
                 )
-        header = cls(**values)  # type: ignore[arg-type]
+        ids = {name: tuple(values[name]) for name in lists}  # type: ignore[arg-type, var-annotated]
+        if any(type(i) is not int or i < 0 for listed in ids.values() for i in listed):
+            raise KnowledgeError("A request's header lists what cannot be clients")
+        header = cls(**{**values, **ids})  # type: ignore[arg-type]
         # Files are named after the arm.
         if not _ARM.fullmatch(header.arm) or header.round < 1:
             raise KnowledgeError(

@@ -23,6 +23,8 @@ class Answer:
         broadcast_bytes: The same, if what several clients get alike leaves the server once.
         asked_bytes: Size of what clients were told beside whom it concerns, to be able to answer.
         counts: Numbers of the phase for the federation as a whole, by name of the metric.
+        answered: Whose upload counts in this round, and who therefore is taught, in an arm that
+            exchanges and in one that does not; None for all that were asked and did not fail.
     """
 
     knowledge: Upload | None
@@ -32,6 +34,14 @@ class Answer:
     broadcast_bytes: int = 0
     asked_bytes: int = 0
     counts: Mapping[str, float] = field(default_factory=dict)
+    answered: tuple[int, ...] | None = None
+
+    def heard(self, asked: Sequence[int]) -> list[int]:
+        """Return whose upload counts, out of those that were asked (and those that came late)."""
+        if self.answered is not None:
+            return list(self.answered)
+        failed = {failure.client_id for failure in self.failures}
+        return [client_id for client_id in asked if client_id not in failed]
 
 
 class Clients(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from flwr.app import Context
@@ -22,6 +23,7 @@ from server.checkpoint import Checkpoints, Saved
 from server.faults import Faulty
 from server.loop import ServerPlan, run_arm
 from server.patience import Patience
+from server.pool import Pool, Shadow
 from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
 from server.transport import Federation
 
@@ -134,8 +136,16 @@ class Keeper:
         }
 
 
-def luck(setup: ServerSetup, federation: Federation) -> Clients:
+def luck(setup: ServerSetup, federation: Federation, arm: str) -> Clients:
     """Return the clients of one arm, with the faults that happen to them."""
+    if setup.kind.pooled and setup.combines[arm] is not None:
+        shadow = Shadow()
+        happens = _faulty(setup, cast("Federation", shadow))
+        return Pool(federation, shadow, happens, setup.plan.num_clients)
+    return _faulty(setup, federation)
+
+
+def _faulty(setup: ServerSetup, federation: Federation) -> Clients:
     if setup.faults is None:
         return federation
     plan = setup.plan
@@ -165,7 +175,7 @@ def run_arms(
             setup.reporter.round_done(arm, record)
         if len(known) == setup.plan.num_rounds:
             continue
-        clients = luck(setup, federation)
+        clients = luck(setup, federation, arm)
         keeper = Keeper(setup, federation, clients, arm, behind)
         if saved is not None and saved.arm == arm:
             keeper.restore(saved)

@@ -98,6 +98,7 @@ class Faulty:
         self._newest = torch.zeros(num_clients, dtype=torch.int64)
         """The round of the last upload of each client that counted."""
         self._answered: set[int] = set()
+        self._asked: set[int] = set()
 
     def train(self, header: Header, client_ids: Sequence[int]) -> Answer:
         """Let those who are there train; return what arrives in this round."""
@@ -117,29 +118,34 @@ class Faulty:
         counts["restarted"] = len(restarted)
         answer = Answer(None, None, (), 0)
         if asked:
-            answer = self._inner.train(header, asked, restarted)
+            taught = tuple(sorted({*self._due(round_), *filter(self._at_once(fates), asked)}))
+            answer = self._inner.train(replace(header, taught=taught), asked, restarted)
         failed = {failure.client_id for failure in answer.failures}
         arrived = self._post(answer, [i for i in asked if i not in failed], fates, round_, counts)
         rows = [letter.knowledge for letter in arrived if letter.knowledge is not None]
+        self._asked = set(client_ids)
         self._answered = {letter.client_id for letter in arrived}
         counts[PARTICIPANTS] = len(arrived)
         told = {name: float(n) for name, n in counts.items() if n or name == PARTICIPANTS}
         knowledge = self._kind.upload.stack(rows) if rows else None
-        return replace(answer, knowledge=knowledge, counts=told)
+        answered = tuple(sorted(self._answered))
+        return replace(answer, knowledge=knowledge, counts=told, answered=answered)
 
     def distil(
         self, header: Header, client_ids: Sequence[int], teachers: Download | None
     ) -> Answer:
-        """Teach those who answered and are still there."""
+        """Teach those who answered and are still there; tell those who rest what goes to all."""
         there = [i for i in client_ids if i in self._answered]
         taught = [i for i in there if not self._fate(i, header.round).gone_after]
         gone = len(there) - len(taught)
+        rest = [i for i in client_ids if i not in self._answered and self._rests(i, header.round)]
+        told = sorted([*taught, *(rest if teachers is not None else [])])
         answer = Answer(None, None, (), 0)
-        if taught:
+        if told:
             if teachers is not None:
-                position = torch.searchsorted(teachers.client_ids, torch.tensor(taught))
+                position = torch.searchsorted(teachers.client_ids, torch.tensor(told))
                 teachers = teachers.rows(position)
-            answer = self._inner.distil(header, taught, teachers)
+            answer = self._inner.distil(replace(header, taught=tuple(taught)), told, teachers)
         return replace(answer, counts={"dropped_after": float(gone)} if gone else {})
 
     def test(self, header: Header, client_ids: Sequence[int]) -> Answer:
@@ -184,6 +190,34 @@ class Faulty:
     def _fate(self, client_id: int, round_: int) -> Fate:
         return self._faults.fate(client_id, round_, self._num_rounds, self._streams)
 
+    def _rests(self, client_id: int, round_: int) -> bool:
+        """Tell whether a client was not asked in the round, and can be reached nevertheless."""
+        fate = self._fate(client_id, round_)
+        gone = fate.away or fate.gone_before or fate.gone_after
+        busy = any(letter.client_id == client_id for letter in self._letters if not letter.copy)
+        return client_id not in self._asked and not gone and not busy
+
+    @staticmethod
+    def _at_once(fates: Mapping[int, Fate]) -> Callable[[int], bool]:
+        """Return whether a client that trains now is taught in the same round."""
+
+        def at_once(client_id: int) -> bool:
+            fate = fates[client_id]
+            return not (fate.lost or fate.delay or fate.gone_after)
+
+        return at_once
+
+    def _due(self, round_: int) -> list[int]:
+        """Return whose late upload arrives in the round and counts, so that they are taught."""
+        return [
+            letter.client_id
+            for letter in self._letters
+            if letter.arrives <= round_
+            and letter.sent > int(self._newest[letter.client_id])
+            and not self._stale(letter, round_)
+            and not self._fate(letter.client_id, round_).gone_after
+        ]
+
     def _post(
         self,
         answer: Answer,
@@ -215,15 +249,20 @@ class Faulty:
 
     def _counts(self, letter: Letter, round_: int, counts: Counter[str]) -> bool:
         """Tell whether an upload that has arrived counts."""
-        age = round_ - letter.sent
         if letter.sent <= int(self._newest[letter.client_id]):
             counts["duplicates"] += 1
             return False
-        if age > 0:
-            old = age > self._faults.max_age or letter.sent <= self._warmup_rounds
-            if old or not self._same_samples(letter.sent, round_):
-                counts["stale"] += 1
-                return False
-            counts["late_used"] += 1
+        if self._stale(letter, round_):
+            counts["stale"] += 1
+            return False
+        counts["late_used"] += letter.sent < round_
         self._newest[letter.client_id] = letter.sent
         return True
+
+    def _stale(self, letter: Letter, round_: int) -> bool:
+        """Tell whether an upload is too old to count, or about other samples."""
+        age = round_ - letter.sent
+        if age == 0:
+            return False
+        old = age > self._faults.max_age or letter.sent <= self._warmup_rounds
+        return old or not self._same_samples(letter.sent, round_)

@@ -109,7 +109,7 @@ def run_arm(
         clock.lap("train")
 
         fusion = None
-        if combine is not None and local.knowledge is not None:
+        if combine is not None and shares and local.knowledge is not None:
             reporter.phase(arm, round_, "fuse")
             fusion = combine(local.knowledge, round_)
             clock.lap("fuse")
@@ -117,16 +117,21 @@ def run_arm(
         fused = replace(local, num_bytes=0, broadcast_bytes=0, asked_bytes=0)
         if fusion is not None or (fuses and not shares and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
+            # Whoever answered takes the steps of this phase, with a teacher or without; an
+            # average goes to others too, who take none.
+            taught = local.heard(asked)
             teachers = None if fusion is None else fusion.teachers
-            taught = asked if teachers is None else teachers.client_ids.tolist()
-            fused = federation.distil(replace(header, share=False), taught, teachers)
-            stop_on_failure(fused, len(taught), plan)
+            told = taught if teachers is None else teachers.client_ids.tolist()
+            header = replace(header, share=False, taught=None if told == taught else tuple(taught))
+            fused = federation.distil(header, told, teachers)
+            stop_on_failure(fused, len(told), plan)
             clock.lap("distill")
 
         plan.purse.book(local.num_bytes + local.asked_bytes + fused.num_bytes)
-        rest = (
-            federation.test(header, idle) if (idle := resting(header, local, fused, plan)) else None
-        )
+        rest = None
+        if idle := resting(header, local, fused, plan):
+            rest = federation.test(replace(header, share=False), idle)
+            stop_on_failure(rest, len(idle), plan)
         made = record(
             round_,
             local,

@@ -89,7 +89,8 @@ def record(
         counts.setdefault("participants", float(num_asked))
     for name, value in counts.items():
         rows.append(MetricRow(round_, -1, Phase.FUSE, name, value))
-    failures = {f.client_id: f for f in (*local.failures, *fused.failures)}
+    answers_of = [local, fused, *([] if rest is None else [rest])]
+    failures = {f.client_id: f for answer in answers_of for f in answer.failures}
     own = {} if fusion is None else fusion.metrics
     rows += [MetricRow(round_, -1, Phase.FUSE, name, value) for name, value in own.items()]
     model = None if fusion is None else fusion.model

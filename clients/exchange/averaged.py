@@ -1,7 +1,9 @@
 """FedAvg, FedProx and FedAvg with fine-tuning: models go up, their average comes back.
 
-With ``budget=optimiser_steps`` all steps that other methods spend on distillation are taken on
-private data before the models are sent, less those of fine-tuning, so that every arm takes as many.
+All steps that other methods spend on distillation are taken on private data before the models are
+sent, less those of fine-tuning, so that every arm takes as many (as many samples with
+``budget=samples``). Who rests gets the average and takes none; who is taught late, because its
+upload was, takes them then, from the average on.
 """
 
 from __future__ import annotations
@@ -113,14 +115,14 @@ class Averaged:
         """Return the steps before the average."""
         phases = tools.phases
         client_ids = [student.client_id for student in held]
-        steps = phases.local_steps(client_ids)
-        if exchanging and self.budget != "rounds":
-            tuning = phases.local_steps(client_ids, self.fine_tune_epochs)
-            spare = phases.spare_steps(client_ids, round_)
-            steps = [max(1, n + s - t) for n, s, t in zip(steps, spare, tuning, strict=True)]
-        students = [as_shared(student) for student in held]
+        costs = phases.passes(client_ids)
+        if exchanging:
+            ahead = tools.ahead(client_ids, round_, self.budget)
+            kept = self._tuning(client_ids, tools, round_)
+            costs = [n + s - (t if s else 0) for n, s, t in zip(costs, ahead, kept, strict=True)]
+        students = [as_shared(s) if exchanging else self._own(s, tools) for s in held]
         more = [self._public(student, tools, round_) for student in students]
-        works = phases.private(client_ids, "train", round_, steps, more)
+        works = phases.private(client_ids, "train", round_, costs, more)
         if self.mu > 0 and exchanging:
             works = [
                 replace(work, penalty=near(student.model, self.mu))
@@ -136,26 +138,49 @@ class Averaged:
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: ModelBank
     ) -> list[Task]:
-        """Take the average over; return the steps of fine-tuning."""
+        """Take the average over; return the steps of fine-tuning, and those that came due late."""
         layout = self._layout(held[0])
         for student, vector in zip(held, received.vectors(), strict=True):
             take(student, layout, vector, keep_moments=self.keep_moments)
             tools.memory(student.client_id)["exchange/averaged"] = torch.tensor(True)
-        if not self.fine_tune_epochs:
-            return []
-        tuned = [as_personal(student) for student in held]
-        for student, copy in zip(held, tuned, strict=True):
-            become(copy.model, as_shared(student).model)
-            for parameter in copy.model.parameters():
-                student.optimizer.state.pop(parameter, None)
+        held = [student for student in held if tools.taught(student.client_id)]
         client_ids = [student.client_id for student in held]
-        steps = tools.phases.local_steps(client_ids, self.fine_tune_epochs)
-        works = tools.phases.private(client_ids, "distill", round_, steps)
-        return list(zip(tuned, works, strict=True))
+        late, tuning = (
+            tools.due(client_ids, round_, self.budget),
+            self._tuning(client_ids, tools, round_),
+        )
+        costs = [due or kept for due, kept in zip(late, tuning, strict=True)]
+        if not any(costs):
+            return []
+        if self.fine_tune_epochs:
+            for student in held:
+                copy = as_personal(student).model
+                become(copy, as_shared(student).model)
+                for parameter in copy.parameters():
+                    student.optimizer.state.pop(parameter, None)
+                tools.memory(student.client_id)["exchange/tuned"] = torch.tensor(True)
+        works = tools.phases.private(client_ids, "distill", round_, costs)
+        return list(zip(map(as_personal, held), works, strict=True))
 
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:
         """Return the models before the average, and after it (fine-tuned, if they are)."""
-        return [as_shared(s) if phase is Phase.LOCAL else as_personal(s) for s in held]
+        return [as_shared(s) if phase is Phase.LOCAL else self._own(s, tools) for s in held]
+
+    def _own(self, student: Student, tools: Tools) -> Student:
+        """Return the client's fine-tuned copy, once it has one, and its part of the average."""
+        tuned = "exchange/tuned" in tools.memory(student.client_id)
+        return as_personal(student) if tuned else as_shared(student)
+
+    def _tuning(self, client_ids: Sequence[int], tools: Tools, round_: int) -> list[int]:
+        """Return what fine-tuning costs: of the round's costs, one is left for the average.
+
+        With ``budget=rounds`` it comes on top of them.
+        """
+        tuning = tools.phases.passes(client_ids, self.fine_tune_epochs)
+        if self.budget == "rounds":
+            return tuning
+        local, spare = tools.phases.passes(client_ids), tools.phases.spare(client_ids, round_)
+        return [min(t, n + s - 1) for t, n, s in zip(tuning, local, spare, strict=True)]
 
     def _layout(self, student: Student) -> Layout:
         return Layout.of(as_shared(student).model, buffers=self.buffers == "average")

@@ -1,7 +1,10 @@
 """Ditto: models are averaged as in FedAvg, and each client keeps a model of its own near the mean.
 
-Ditto trains two models. With ``budget=optimiser_steps`` the two share what other methods spend:
-the local epochs train the model that is averaged, distillation's steps the personal one.
+Ditto trains two models. In the local epochs one step moves both with one batch, as in the paper's
+algorithm, where both are trained in every round; it counts as one optimiser step and costs a
+forward and a backward pass of the averaged model more. Distillation's steps train the personal
+model alone. So the personal model takes as many steps as local training does, with the same
+samples, and ``lam=0`` is local training.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from clients.exchange.models import (
+    SideBySide,
     Twins,
     as_personal,
     as_shared,
@@ -22,6 +27,7 @@ from clients.exchange.models import (
     take,
 )
 from clients.exchange.protocol import Task, Tools
+from clients.phases import cross_entropy
 from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
@@ -73,10 +79,17 @@ class Ditto:
     def train(
         self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
     ) -> list[Task]:
-        """Return the local epochs: of the personal model in warm-up, then of the averaged one."""
+        """Return the local epochs: of the personal model in warm-up, then of both."""
         works = tools.phases.local([student.client_id for student in held], round_)
-        who = as_shared if exchanging else as_personal
-        return [(who(student), work) for student, work in zip(held, works, strict=True)]
+        if not exchanging:
+            return [(as_personal(student), work) for student, work in zip(held, works, strict=True)]
+        return [
+            (
+                replace(student, model=SideBySide(student.model)),
+                replace(work, loss=BothLearn(), penalty=_of_personal(self._pull(student, tools))),
+            )
+            for student, work in zip(held, works, strict=True)
+        ]
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
         """Return the models to average."""
@@ -90,9 +103,10 @@ class Ditto:
         layout = self._layout(held[0])
         for student, vector in zip(held, received.vectors(), strict=True):
             take(student, layout, vector)
+            tools.memory(student.client_id)["exchange/averaged"] = torch.tensor(True)
         works = tools.phases.untaught([student.client_id for student in held], round_)
         return [
-            (as_personal(student), replace(work, penalty=self._pull(as_shared(student).model)))
+            (as_personal(student), replace(work, penalty=self._pull(student, tools)))
             for student, work in zip(held, works, strict=True)
         ]
 
@@ -103,6 +117,27 @@ class Ditto:
     def _layout(self, student: Student) -> Layout:
         return Layout.of(as_shared(student).model, buffers=self.buffers == "average")
 
-    def _pull(self, average: nn.Module) -> Penalty:
-        anchor = {name: value.detach() for name, value in average.named_parameters()}
+    def _pull(self, student: Student, tools: Tools) -> Penalty | None:
+        """Return the pull towards the last average; None where there is none."""
+        if self.lam == 0 or "exchange/averaged" not in tools.memory(student.client_id):
+            return None
+        average = as_shared(student).model
+        anchor = {name: value.detach().clone() for name, value in average.named_parameters()}
         return lambda model: ditto_term(dict(model.named_parameters()), anchor, self.lam)
+
+
+def _of_personal(pull: Penalty | None) -> Penalty | None:
+    """Return what pulls the personal one of two models side by side."""
+    if pull is None:
+        return None
+    return lambda both: pull(both.twins.personal)  # type: ignore[arg-type, union-attr]
+
+
+@dataclass(frozen=True, slots=True)
+class BothLearn:
+    """``CE(y, v) + CE(y, w)`` of the logits of both models side by side; each moves by its own."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return one loss per sample, [B]."""
+        personal, shared = logits.chunk(2, dim=1)
+        return cross_entropy(personal, labels) + cross_entropy(shared, labels)

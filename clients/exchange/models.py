@@ -89,6 +89,18 @@ class Twins(nn.Module):
         return logits
 
 
+class SideBySide(nn.Module):
+    """Both models of a client at once."""
+
+    def __init__(self, twins: nn.Module) -> None:
+        super().__init__()
+        self.twins = twins
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs to the logits of the client's own model and of the small one, [B, 2C]."""
+        return torch.cat([self.twins.personal(inputs), self.twins.shared(inputs)], dim=1)  # type: ignore[operator]
+
+
 def shared(student: Student) -> nn.Module:
     """Return the model of a student that takes part in the averages."""
     return student.model.shared if isinstance(student.model, Twins) else student.model

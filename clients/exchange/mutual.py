@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from clients.exchange.models import Twins, as_personal, bank_of, models_kind, take
+from clients.exchange.models import SideBySide, Twins, as_personal, bank_of, models_kind, take
 from clients.exchange.protocol import Task, Tools
 from clients.phases import cross_entropy
 from clients.plan import BUDGETS
@@ -26,6 +26,7 @@ from fedfuse.hyperparameters import require_number, require_one_of
 from fedfuse.models.plan import as_plan, build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
+from fedfuse.train.work import Work
 from fedfuse.types import FederatedData, Phase
 
 
@@ -85,17 +86,9 @@ class Mutual:
         if not exchanging:
             works = phases.local(client_ids, round_)
             return [(as_personal(student), work) for student, work in zip(held, works, strict=True)]
-        steps = phases.local_steps(client_ids)
-        if self.budget != "rounds":
-            spare = phases.spare_steps(client_ids, round_)
-            steps = [n + s for n, s in zip(steps, spare, strict=True)]
-        loss = MutualLoss(self.alpha, self.beta, self.temperature)
-        return [
-            (replace(student, model=SideBySide(student.model)), replace(work, loss=loss))
-            for student, work in zip(
-                held, phases.private(client_ids, "train", round_, steps), strict=True
-            )
-        ]
+        ahead = tools.ahead(client_ids, round_, self.budget)
+        costs = [n + s for n, s in zip(phases.passes(client_ids), ahead, strict=True)]
+        return self._together(held, phases.private(client_ids, "train", round_, costs))
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
         """Return the small models."""
@@ -103,39 +96,35 @@ class Mutual:
         return bank_of(held, self._layout(held[0]), sizes)
 
     def learn(
-        self,
-        held: Sequence[Student],
-        tools: Tools,  # noqa: ARG002
-        round_: int,  # noqa: ARG002
-        received: ModelBank,
+        self, held: Sequence[Student], tools: Tools, round_: int, received: ModelBank
     ) -> list[Task]:
-        """Take the average over; there is nothing more to do until the next round."""
+        """Take the average over; return the steps of those who have not taken them before."""
         layout = self._layout(held[0])
         for student, vector in zip(held, received.vectors(), strict=True):
             take(student, layout, vector)
-        return []
+        client_ids = [student.client_id for student in held]
+        costs = tools.due(client_ids, round_, self.budget)
+        if not any(costs):
+            return []
+        return self._together(held, tools.phases.private(client_ids, "distill", round_, costs))
 
     def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
         """Return the clients' own models."""
         return [as_personal(student) for student in held]
+
+    def _together(self, held: Sequence[Student], works: Sequence[Work]) -> list[Task]:
+        """Return the steps with both models of each client."""
+        loss = MutualLoss(self.alpha, self.beta, self.temperature)
+        return [
+            (replace(student, model=SideBySide(student.model)), replace(work, loss=loss))
+            for student, work in zip(held, works, strict=True)
+        ]
 
     def _build(self, data: FederatedData, entropy: int) -> nn.Module:
         return build_checked(self.model, 0, data.input_shape, data.num_classes, entropy)  # type: ignore[arg-type]
 
     def _layout(self, student: Student) -> Layout:
         return Layout.of(student.model.shared, buffers=self.buffers == "average")  # type: ignore[arg-type]
-
-
-class SideBySide(nn.Module):
-    """Both models of a client at once."""
-
-    def __init__(self, twins: nn.Module) -> None:
-        super().__init__()
-        self.twins = twins
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs to the logits of the client's own model and of the small one, [B, 2C]."""
-        return torch.cat([self.twins.personal(inputs), self.twins.shared(inputs)], dim=1)  # type: ignore[operator]
 
 
 @dataclass(frozen=True, slots=True)

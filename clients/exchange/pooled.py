@@ -2,7 +2,8 @@
 
 The first client of each architecture trains on the pool and everybody gets its model. Nothing of
 this could travel in a federation, so no bytes are counted. It takes as many optimiser steps as all
-clients of another method together, so it passes over the samples as often as they do.
+clients of another method together, so it passes over the samples as often as they do: fewer in a
+round in which some of those rest or fail, though its own data never do.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Pooled:
     """Train one model per architecture on the private data of all clients.
 
     Args:
-        budget: ``optimiser_steps`` adds, for each client, the steps that distillation takes.
+        budget: ``rounds`` takes the local epochs only; any other adds, for each client, what
+            distillation costs.
     """
 
     budget: str = "optimiser_steps"
@@ -55,7 +57,7 @@ class Pooled:
                 got=f"no data of the clients {elsewhere[:10]}",
                 next_step="Leave out method=centralised where sites keep their own data.",
             )
-        return replace(models_kind(self.combine(models, data)), counted=False)
+        return replace(models_kind(self.combine(models, data)), counted=False, pooled=True)
 
     def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:
         """Return what hands on the trained model: the weights of all others are zero."""
@@ -74,12 +76,13 @@ class Pooled:
         if not who:
             return []
         everyone = [client.client_id for client in clients]
-        steps = sum(phases.local_steps(everyone))
+        present = everyone if tools.present is None else list(tools.present)
+        cost = sum(phases.passes(present))
         if exchanging and self.budget != "rounds":
-            steps += sum(phases.spare_steps(everyone, round_))
+            cost += sum(phases.spare([i for i in everyone if tools.taught(i)], round_))
         client_ids = [student.client_id for student in who]
         pool = [self._others(student, tools) for student in who]
-        works = phases.private(client_ids, "train", round_, [steps] * len(who), pool)
+        works = phases.private(client_ids, "train", round_, [cost] * len(who), pool)
         return list(zip(who, works, strict=True))
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
@@ -109,8 +112,10 @@ class Pooled:
         everyone = range(tools.inputs.data.num_clients)
         return next(i for i in everyone if tools.models.name(i) == student.architecture)
 
-    def _others(self, student: Student, tools: Tools) -> tuple[Tensor, Tensor]:
+    def _others(self, student: Student, tools: Tools) -> tuple[Tensor, Tensor] | None:
         """Return the private samples of all clients but one, each as its owner sees them."""
-        clients = tools.inputs.data.clients
-        rows = tools.inputs.private([c for c in clients if c.client_id != student.client_id])
+        others = [c for c in tools.inputs.data.clients if c.client_id != student.client_id]
+        if not others:
+            return None
+        rows = tools.inputs.private(others)
         return torch.cat([inputs for inputs, _ in rows]), torch.cat([labels for _, labels in rows])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from clients.phases import Phases
@@ -46,6 +47,10 @@ class Tools:
         memory: Client id to what it remembers from round to round, tensors by name; may be
             changed.
         pretrains: Whether clients of this arm begin with pre-training.
+        taught: Whether a client is taught in this round and takes distillation's steps in it, or
+            those in their place. Steps of clients that are not are left out, whatever an exchange
+            writes down.
+        present: The clients that train in this round; None for all.
     """
 
     arm: str
@@ -59,6 +64,31 @@ class Tools:
     sharing: Sharing
     memory: Callable[[int], dict[str, Tensor]]
     pretrains: bool = False
+    taught: Callable[[int], bool] = lambda _: True
+    present: tuple[int, ...] | None = None
+
+    def ahead(self, client_ids: Sequence[int], round_: int, budget: str) -> list[int]:
+        """Return what distillation costs those who are taught, to be spent before sharing.
+
+        An exchange without distillation may spend it there; each client remembers that it did,
+        so that :meth:`due` is what is left. A client whose upload comes late is taught in a round
+        in which it has not trained.
+        """
+        costs = []
+        for client_id, cost in zip(client_ids, self.phases.spare(client_ids, round_), strict=True):
+            early = budget != "rounds" and self.taught(client_id)
+            if early:
+                self.memory(client_id)["exchange/ahead"] = torch.tensor(round_)
+            costs.append(cost if early else 0)
+        return costs
+
+    def due(self, client_ids: Sequence[int], round_: int, budget: str) -> list[int]:
+        """Return what is left to spend of :meth:`ahead` once the answer has come."""
+        spent = [int(self.memory(i).get("exchange/ahead", 0)) == round_ for i in client_ids]
+        return [
+            0 if early or budget == "rounds" else cost
+            for early, cost in zip(spent, self.phases.spare(client_ids, round_), strict=True)
+        ]
 
 
 class Exchange(Protocol):

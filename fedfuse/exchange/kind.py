@@ -28,6 +28,7 @@ class Kind:
             travel.
         counted: Whether the bytes count as the method's; those of a bound that no federation
             could reach do not.
+        pooled: Whether one client of each architecture trains for all, on everybody's data.
     """
 
     upload: type[Any] = KnowledgeBank
@@ -35,6 +36,7 @@ class Kind:
     width: int | None = None
     model_sizes: tuple[int, ...] = ()
     counted: bool = True
+    pooled: bool = False
 
     def sizes_of(self, client_ids: Sequence[int]) -> tuple[int, ...]:
         """Return the lengths of these clients' model vectors; empty where no models travel."""
