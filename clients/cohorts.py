@@ -12,11 +12,13 @@ import torch
 from clients.exchange.protocol import Task
 from clients.state import ClientStates, OptimizerFactory
 from fedfuse.errors import FedfuseError, diverged
-from fedfuse.messages import Failure
+from fedfuse.messages import SPENT, Failure
 from fedfuse.train.trainer import Trainer
 
 Step = Callable[[Sequence[int]], None]
 """Do something with a cohort."""
+Spent = dict[int, dict[str, float]]
+"""What clients have spent, by client and metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,12 @@ class Attempt:
         return []
 
 
-def take_steps(trainer: Trainer, tasks: Sequence[Task], round_: int) -> None:
-    """Let students take their steps, and refuse a loss that is not a number any more."""
+def take_steps(trainer: Trainer, tasks: Sequence[Task], round_: int) -> Spent:
+    """Let students take their steps, and refuse a loss that is not a number any more.
+
+    Returns:
+        Per metric of ``SPENT`` what each client has spent; those that took no steps are missing.
+    """
     students, works = [task[0] for task in tasks], [task[1] for task in tasks]
     losses = trainer.fit(students, works)
     for student, work, loss in zip(students, works, losses, strict=True):
@@ -99,3 +105,9 @@ def take_steps(trainer: Trainer, tasks: Sequence[Task], round_: int) -> None:
                 f"Training of client {student.client_id} diverged in round {round_}",
                 f"loss {loss}",
             )
+    spent: Spent = {}
+    for student, work in tasks:
+        told = spent.setdefault(student.client_id, dict.fromkeys(SPENT, 0.0))
+        told["steps"] += work.schedule.num_steps
+        told["samples"] += work.num_samples
+    return spent

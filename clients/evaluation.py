@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from clients.samples import ModelInputs
+from fedfuse.messages import SPENT
 from fedfuse.metrics import accuracy, client_metrics, cross_entropy
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray
+
+
+def _nothing() -> npt.NDArray[np.uint8]:
+    return np.zeros(0, dtype=np.uint8)
 
 
 @dataclass(slots=True)
@@ -26,9 +31,9 @@ class Tested:
         right_global: The same of the balanced test set.
     """
 
-    metrics: dict[str, float]
-    right_own: npt.NDArray[np.uint8]
-    right_global: npt.NDArray[np.uint8]
+    metrics: dict[str, float] = field(default_factory=dict)
+    right_own: npt.NDArray[np.uint8] = field(default_factory=_nothing)
+    right_global: npt.NDArray[np.uint8] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,23 @@ def _joined(
     if beside is not None:
         logits[where < 0], labels[where < 0] = beside
     return logits, labels
+
+
+def told(
+    tested: Sequence[Tested], cohort: Sequence[int], spent: Mapping[int, Mapping[str, float]]
+) -> list[Tested]:
+    """Return a cohort's tests and what it has spent; the latter alone where nobody was tested."""
+    rows = list(tested) or [Tested() for _ in cohort]
+    nothing = dict.fromkeys(SPENT, 0.0)
+    for row, client_id in zip(rows, cohort, strict=True):
+        row.metrics.update(spent.get(client_id, nothing))
+    return rows
+
+
+def stacked(table: Mapping[int, Tested], *, answers: bool) -> ClientMetrics | None:
+    """Return what is known of clients, by ascending client; None if there are none."""
+    ids = sorted(table)
+    return as_table(ids, [table[i] for i in ids], answers=answers) if ids else None
 
 
 def as_table(

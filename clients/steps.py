@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clients.cohorts import Alone, Attempt, Step, take_steps
-from clients.evaluation import Evaluation, Tested, as_table
+from clients.evaluation import Evaluation, Tested, stacked, told
 from clients.exchange import Exchange, Predictions, Tools
 from clients.guard import Guard
 from clients.link import Link, Remember
@@ -141,9 +141,8 @@ class Node:
 
         def step(cohort: Sequence[int]) -> None:
             held = [self.student(way, tools, client_id) for client_id in cohort]
-            take_steps(
-                self.trainer, way.train(held, tools, round_, exchanging=header.share), round_
-            )
+            tasks = way.train(held, tools, round_, exchanging=header.share)
+            spent = take_steps(self.trainer, tasks, round_)
             knowledge = way.share(held, tools, round_) if header.share else None
             remember: Remember = {}
             if isinstance(knowledge, KnowledgeBank):
@@ -153,7 +152,8 @@ class Node:
             for row, client_id in zip(tested, cohort, strict=False):
                 if STEPS in (extras := self.states.memory(client_id)):
                     row.metrics["pretrain_steps"] = float(extras[STEPS])
-            if header.share:
+            tested = told(tested, cohort, spent)
+            if header.share and header.evaluate:
                 attacks = self.membership(judged, tools, round_)
                 for row, found in zip(tested, attacks, strict=False):
                     row.metrics.update(found)
@@ -161,11 +161,11 @@ class Node:
             self._remember(remember)
             if knowledge is not None:
                 shared.append(knowledge)
-            table.update(zip(cohort, tested, strict=False))
+            table.update(zip(cohort, tested, strict=True))
 
         failures = self._each(client_ids, header, "train", step)
         together = type(shared[0]).stack(shared) if shared else None  # type: ignore[arg-type]
-        return together, _stack(table, header), failures
+        return together, stacked(table, answers=header.answers), failures
 
     def distil(
         self, header: Header, client_ids: Sequence[int], received: Download | Parcel | None
@@ -200,15 +200,15 @@ class Node:
                 tasks = way.learn(held, tools, round_, theirs)
                 # Who rests takes in an average; steps are for those whose twins take them too.
                 tasks = [task for task in tasks if tools.taught(task[0].client_id)]
-            take_steps(self.trainer, tasks, round_)
+            spent = take_steps(self.trainer, tasks, round_)
             if memory is not None:
                 tested = self.guard.after(held, judged, memory, evaluate=header.evaluate)
             else:
                 tested = self.evaluate(judged()) if header.evaluate else []
-            table.update(zip(cohort, tested, strict=False))
+            table.update(zip(cohort, told(tested, cohort, spent), strict=True))
 
         failures = self._each(client_ids, header, "distill", step)
-        return _stack(table, header), failures
+        return stacked(table, answers=header.answers), failures
 
     def test(
         self, header: Header, client_ids: Sequence[int]
@@ -224,7 +224,7 @@ class Node:
             )
 
         failures = self._each(client_ids, header, "test", step)
-        return _stack(table, header), failures
+        return stacked(table, answers=header.answers), failures
 
     def restart(self, arm: str, client_ids: Sequence[int]) -> None:
         """Let clients forget all that they have learnt, as a machine does that lost its disk."""
@@ -300,9 +300,3 @@ class Node:
             state.forget_optimizers()
         optimizer = state.optimizer("main", self.make_optimizer)
         return Student(client_id, architecture, state.model, optimizer)
-
-
-def _stack(table: dict[int, Tested], header: Header) -> ClientMetrics | None:
-    """Return what the tests found, by ascending client; None if there were none."""
-    ids = sorted(table)
-    return as_table(ids, [table[i] for i in ids], answers=header.answers) if ids else None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from fedfuse.messages import SPENT
 from fedfuse.types import MetricRow, Phase
 
 TESTS = ("accuracy_own", "accuracy_global")
@@ -53,6 +54,15 @@ class ArmRows:
         tested = {r for name in TESTS for r in self._clients.get((Phase.FUSED, name), {})}
         means = {r: float(np.mean(list(v.values()))) for r, v in by_round.items() if r in tested}
         return min(means, key=lambda r: (-means[r], r), default=None)
+
+    def spent(self) -> dict[str, dict[int, float]]:
+        """Return, per metric of what is spent, each client's sum over all rounds."""
+        sums: dict[str, dict[int, float]] = {name: {} for name in SPENT}
+        for name, total in sums.items():
+            for values in self._clients.get((Phase.SPENT, name), {}).values():
+                for client, value in values.items():
+                    total[client] = total.get(client, 0.0) + value
+        return sums
 
     def last_fusion(self, metric: str) -> float | None:
         """Return the mean of a fusion metric at the last round that fused."""

@@ -145,6 +145,7 @@ def run(
         flipped=_flipped(memory, method, baseline, sizes),
         test_sizes=sizes,
         val_sizes=np.array([len(client.val) for client in parts.data.clients]),
+        cfg=cfg,
     )
 
 

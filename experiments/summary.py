@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from omegaconf import DictConfig
 
 from experiments.arm_rows import TESTS, ArmRows
 from experiments.attacked import Attacked
@@ -19,6 +20,7 @@ from experiments.left_out import LeftOut, left_out
 from experiments.membership import Leak, leak
 from experiments.pretrained import Pretrained, pretrained
 from experiments.private import Disclosure
+from experiments.spending import Spending, spending
 from fedfuse.compare import ENOUGH
 from fedfuse.types import MetricRow, Phase
 from server.reporters.protocol import RunInfo
@@ -130,6 +132,7 @@ class Summary:
         server_steps: Optimiser steps of the server in all rounds; None if it learns nothing.
         left_out: Public samples that nobody learnt from; None if there were none.
         validation_samples: Samples that all clients hold back together; None where unknown.
+        spending: Optimiser steps and samples of both arms; None where nobody counted.
     """
 
     method: str
@@ -158,6 +161,7 @@ class Summary:
     server_steps: int | None = None
     left_out: LeftOut | None = None
     validation_samples: int | None = None
+    spending: Spending | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -178,6 +182,7 @@ def closing(
     flipped: Mapping[str, Rates] | None = None,
     test_sizes: Mapping[str, Sizes] | None = None,
     val_sizes: Sizes | None = None,
+    cfg: DictConfig | None = None,
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -195,6 +200,7 @@ def closing(
         test_sizes: Per test protocol the test samples of each client, [K]; a protocol whose sizes
             are unknown is missing, or 0 for everybody.
         val_sizes: Validation samples of each client, [K]; None where they are unknown.
+        cfg: The configuration, which says what the arms spend alike.
     """
     sizes = test_sizes or {}
     attackers = frozenset(() if attack is None else attack.adversaries)
@@ -231,6 +237,9 @@ def closing(
         server=arm.of_federation("accuracy_server"),
         server_steps=arm.total("server_steps") if arm.by_round("server_steps") else None,
         left_out=left_out(arm.by_round),
+        spending=None
+        if cfg is None
+        else spending(cfg, arm.spent(), twin.spent() if twin else None),
         membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
         guard=guarded(
             arm.at,

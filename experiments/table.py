@@ -151,6 +151,8 @@ def _costs(summary: Summary) -> Text:
         lines.append(f"server steps: {summary.server_steps:,} in all rounds, beside the clients'")
     if summary.pretrained is not None:
         lines.append(summary.pretrained.line())
+    if summary.spending is not None:
+        lines += summary.spending.lines()
     sent = f"sent up {_size(summary.bytes_up)}, down {_size(summary.bytes_down)}"
     if summary.seconds:
         parts = ", ".join(f"{name} {value:.1f}" for name, value in summary.seconds.items())

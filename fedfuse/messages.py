@@ -52,6 +52,10 @@ REQUEST = "request"
 targets are cached."""
 
 
+SPENT = ("samples", "steps")
+"""Metrics that clients always tell: the samples that a phase's optimiser steps have seen, and how
+many steps they were."""
+
 _ARM = re.compile(r"\w[\w .()+=,-]{0,99}")
 
 

@@ -8,7 +8,7 @@ many clients with one message, and what makes results independent of who answers
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,8 @@ class Phase(StrEnum):
     """On the server, while fusing."""
     FUSED = "fused"
     """After the client has distilled its teacher (for a method without one: at the same moment)."""
+    SPENT = "spent"
+    """In the whole round: what the client's training has cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +319,11 @@ class ClientMetrics:
             for part, mine, whole in zip(aligned, own, both, strict=True)
         ]
         return join_clients(cls, aligned)
+
+    def without(self, names: Collection[str]) -> ClientMetrics | None:
+        """Return the table without some columns; None if nothing is left."""
+        kept = tuple(name for name in self.names if name not in names)
+        return self.aligned(kept) if kept else None
 
     def aligned(self, names: tuple[str, ...]) -> ClientMetrics:
         """Return the table with the columns ``names``; those it has no values for are NaN."""

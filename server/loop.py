@@ -10,7 +10,7 @@ import torch
 
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Combine
-from fedfuse.messages import Failure, Header
+from fedfuse.messages import SPENT, Failure, Header
 from fedfuse.participation import Participants
 from fedfuse.select import PublicRounds
 from fedfuse.types import RoundRecord
@@ -114,7 +114,9 @@ def run_arm(
             fusion = combine(local.knowledge, round_)
             clock.lap("fuse")
 
-        fused = replace(local, num_bytes=0, broadcast_bytes=0, asked_bytes=0)
+        # Without this phase the tests after training are those of the round; nothing is spent.
+        as_trained = None if local.metrics is None else local.metrics.without(SPENT)
+        fused = replace(local, metrics=as_trained, num_bytes=0, broadcast_bytes=0, asked_bytes=0)
         if fusion is not None or (fuses and not shares and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
             # Whoever answered takes the steps of this phase, with a teacher or without; an

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from fedfuse.fusion.weights import effective_neighbours, self_weight
+from fedfuse.messages import SPENT
 from fedfuse.metrics import pairwise_disagreement
 from fedfuse.types import ClientMetrics, Fusion, KnowledgeBank, MetricRow, Phase, RoundRecord
 from server.answer import Answer
@@ -65,6 +66,7 @@ def record(
                 MetricRow(round_, client_id, Phase.FUSE, name, value)
                 for client_id, value in zip(ids.tolist(), values.tolist(), strict=True)
             ]
+    rows += _spent(round_, (local.metrics, fused.metrics))
     rows += coverage(round_, local.knowledge, fusion)
     rows += exchanged(round_, local.knowledge, fusion)
     shared = local.knowledge
@@ -133,5 +135,21 @@ def _rows(round_: int, phase: Phase, metrics: ClientMetrics | None) -> list[Metr
             metrics.client_ids.tolist(), metrics.values.tolist(), strict=True
         )
         for name, value in zip(metrics.names, values, strict=True)
-        if value == value  # a client without validation data has no such metric
+        # A client without validation data has no such metric.
+        if value == value and name not in SPENT
     ]
+
+
+def _spent(round_: int, parts: Sequence[ClientMetrics | None]) -> Iterator[MetricRow]:
+    """Yield what each client spent in both phases of the round together."""
+    sums: dict[tuple[int, str], float] = {}
+    for part in parts:
+        table = None if part is None or not set(SPENT) <= set(part.names) else part.aligned(SPENT)
+        if table is not None:
+            for client_id, values in zip(
+                table.client_ids.tolist(), table.values.tolist(), strict=True
+            ):
+                for name, value in zip(SPENT, values, strict=True):
+                    sums[client_id, name] = sums.get((client_id, name), 0.0) + value
+    for (client_id, name), value in sorted(sums.items()):
+        yield MetricRow(round_, client_id, Phase.SPENT, name, value)

@@ -16,7 +16,15 @@ from flwr.app import RecordDict
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.kind import Upload
-from fedfuse.messages import FAILURES, KNOWLEDGE, METRICS, Failure, Header, load_failures
+from fedfuse.messages import (
+    FAILURES,
+    KNOWLEDGE,
+    METRICS,
+    SPENT,
+    Failure,
+    Header,
+    load_failures,
+)
 from fedfuse.records import read_arrays, take
 from fedfuse.types import ClientMetrics
 from fedfuse.wire import Expectation, decode
@@ -132,7 +140,9 @@ def _read(content: RecordDict, question: Question, outside: set[int]) -> Reply:
     ids = tuple(i for i in question.client_ids if i not in lost)
     gone = tuple(sorted({*outside} - lost))
     parts: dict[str, Arrays] = {}
-    for name, asked in ((KNOWLEDGE, header.share), (METRICS, header.evaluate)):
+    # What was spent may always be told; tests only where they are wanted.
+    told = METRICS in content
+    for name, asked in ((KNOWLEDGE, header.share), (METRICS, header.evaluate or told)):
         if name in content and not asked:
             raise KnowledgeError(f"The reply holds '{name}', which nobody asked for")
         if asked and ids:
@@ -143,6 +153,8 @@ def _read(content: RecordDict, question: Question, outside: set[int]) -> Reply:
     # Metrics first: reading knowledge may change what a codec remembers.
     if METRICS in parts:
         metrics = decode(ClientMetrics, parts[METRICS], expected)
+        if not header.evaluate and not set(metrics.names) <= set(SPENT):
+            raise KnowledgeError(f"The reply holds '{METRICS}', which nobody asked for")
         answers = (metrics.right_own, metrics.right_global)
         if not header.answers and any(bits is not None for bits in answers):
             raise KnowledgeError("The reply says which tests are right, which nobody asked for")

@@ -54,6 +54,7 @@ class Ditto:
     mixed: str = "refuse"
     buffers: str = "average"
     batchable: ClassVar[bool] = False
+    extra: ClassVar[str] = "a step of the local epochs moves both models of a client"
 
     def __post_init__(self) -> None:
         require_number("Ditto", "lam", self.lam, at_least=0)

@@ -52,6 +52,7 @@ class Mutual:
     buffers: str = "average"
     temperature: float = 1.0
     batchable: ClassVar[bool] = False
+    extra: ClassVar[str] = "a step moves both models of a client"
 
     def __post_init__(self) -> None:
         require_number("Mutual", "alpha", self.alpha, at_least=0, at_most=1)

@@ -40,6 +40,7 @@ class Pooled:
 
     budget: str = "optimiser_steps"
     batchable: ClassVar[bool] = False
+    extra: ClassVar[str] = "one client of each architecture takes the steps of all"
 
     def __post_init__(self) -> None:
         require_one_of("Pooled", "budget", self.budget, BUDGETS)

@@ -133,6 +133,12 @@ class Work:
     entropy: int | None = None
     penalty: Penalty | None = None
 
+    @property
+    def num_samples(self) -> int:
+        """Return how many samples the steps see, those of the anchor included."""
+        seen = sum(self.schedule.sizes)
+        return seen if self.anchor is None else seen + self.anchor.num_samples
+
     def seed_layers(self) -> None:
         """Seed torch's global generators, on the CPU and on the device of the inputs."""
         if self.entropy is None:
