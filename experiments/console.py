@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NoReturn
 
 from experiments.characters import any_character
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
+from fedfuse.paths import expand
 from fedfuse.visible import visible
 
 INTERRUPTED = 130
@@ -53,6 +55,9 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
+        if cache := os.environ.get("FEDFUSE_CACHE"):
+            # For the processes of a run that start in other folders.
+            os.environ["FEDFUSE_CACHE"] = str(expand(cache).absolute())
         return command(sys.argv[1:] if argv is None else list(argv))
     except FedfuseError as error:
         say(f"error: {error}")
