@@ -15,7 +15,7 @@ from rich.table import Table
 from experiments.literal import literal
 from fedfuse.messages import Failure
 from fedfuse.types import RoundRecord
-from server.loop import ClientFailedError
+from server.answer import ClientFailedError
 from server.reporters.protocol import RunInfo
 
 

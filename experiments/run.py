@@ -200,7 +200,7 @@ def _watched(job: Job, perform: Callable[[Job], None]) -> int:
         return 2
     except Exception as error:
         from experiments.failures import told
-        from server.loop import ClientFailedError
+        from server.answer import ClientFailedError
         from server.reporters.files import absence
 
         if isinstance(error, ClientFailedError):

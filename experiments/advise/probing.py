@@ -77,7 +77,7 @@ def _run(cfg: DictConfig, path: Path, lines: list[str], *, quiet: bool) -> int:
     from experiments.failures import told
     from experiments.places import absolute
     from experiments.watchers import build_watchers
-    from server.loop import ClientFailedError
+    from server.answer import ClientFailedError
     from server.reporters.files import Files
     from server.reporters.folder import RunFolder
     from server.reporters.many import Many
