@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedfuse.data.conversions import SAVE, conversion
 from fedfuse.data.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 from fedfuse.errors import DataError
 
@@ -21,22 +22,6 @@ DAMAGE = (
 )  # fmt: skip
 """What numpy and zipfile raise on a damaged or encrypted archive."""
 
-SAVE = "numpy.savez(path, x_train=x, y_train=y)"
-_KINDS = {
-    ".csv": f"Read it with pandas or numpy.loadtxt and write {SAVE}",
-    ".tsv": f"Read it with pandas or numpy.loadtxt and write {SAVE}",
-    ".txt": f"Read it with pandas or numpy.loadtxt and write {SAVE}",
-    ".npy": f"It holds one array; write inputs and labels together: {SAVE}",
-    ".pkl": f"Unpickle it where you trust it and write {SAVE}",
-    ".pickle": f"Unpickle it where you trust it and write {SAVE}",
-    ".pt": f"Load it with torch and write {SAVE}",
-    ".pth": f"Load it with torch and write {SAVE}",
-    ".mat": f"Load it with scipy.io.loadmat and write {SAVE}",
-    ".h5": f"Read it with h5py and write {SAVE}",
-    ".hdf5": f"Read it with h5py and write {SAVE}",
-    ".parquet": "Set dataset=hub and dataset.path to the folder that holds it",
-}
-"""What to do with a file of another kind, by the end of its name."""
 _GOT = {".npy": "a single array"}
 
 
@@ -94,14 +79,12 @@ def read_npz(
 
 def _other_kind(file: Path, head: bytes) -> DataError:
     kind = ".npy" if head == b"\x93NUM" else file.suffix.lower()
-    advice = _KINDS.get(kind, f"Write its inputs and labels with {SAVE}")
-    if "ubyte" in file.name or file.name.endswith(".idx"):
-        advice = f"Read it with torchvision.datasets.MNIST and write {SAVE}"
     return DataError(
         f"{file} cannot be read, for it is not an .npz file",
         got=_GOT.get(kind) or (f"a file that begins with {head!r}" if head else "an empty file"),
         allowed="an .npz file of plain arrays; pickled objects are refused",
-        next_step=f"{advice}.",
+        next_step=(None if kind == ".npz" else conversion(kind if kind == ".npy" else file.name))
+        or f"Write its inputs and labels with {SAVE}.",
     )
 
 

@@ -144,7 +144,8 @@ def check_classes(raw: RawDataset, *, all_present: bool = True) -> None:
     empty = np.flatnonzero(train == 0).tolist()
     if not empty:
         return
-    told = f"In {raw.name} {_named(raw, empty)} {'has' if len(empty) == 1 else 'have'} no samples"
+    has = "has" if len(empty) == 1 else "have"
+    told = f"In the data set '{raw.name}' {_named(raw, empty)} {has} no samples"
     if raw.class_names == tuple(map(str, range(raw.num_classes))):
         first = len(empty) if empty[-1] < present[0] else 0
         raise DataError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from fedfuse.data.conversions import conversion
 from fedfuse.errors import DataError
 from fedfuse.paths import expand
 
@@ -86,6 +88,11 @@ def walk(folder: Path, root: Path | None = None) -> Iterator[Path]:
     top = (root or folder).resolve()
     above = [top, *top.parents] if folder.resolve() != top else top.parents
     yield from _walk(folder, {_identity(parent) for parent in above})
+
+
+def other_kind(folder: Path) -> str | None:
+    """Return what to do with a folder that holds files of another kind, or None."""
+    return conversion(*(file.name for file in itertools.islice(walk(folder), 1000)))
 
 
 def role(name: str) -> str | None:

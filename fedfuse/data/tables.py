@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedfuse.data.classes import CONVERT, unite
+from fedfuse.data.conversions import SAVE
 from fedfuse.data.images import decode_images
 from fedfuse.data.raw import Decoded
 from fedfuse.errors import DataError
@@ -138,7 +139,8 @@ def _find(
     raise DataError(
         f"No {role} column in {where}" if chosen is None else f"No column '{chosen}' in {where}",
         got=f"columns {', '.join(names)}",
-        next_step=f"Name the right one in dataset.{role}_column.",
+        next_step=f"Name the right one in dataset.{role}_column."
+        + (f" A table of numbers is read as {SAVE} with dataset=npz." if role == "image" else ""),
     )
 
 
@@ -172,15 +174,20 @@ def _blobs(table: Any, column: str, where: str, read_files: bool) -> list[bytes]
 
 def _labels(table: Any, column: str, where: str) -> IntArray:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     values = table.column(column)
     if not pa.types.is_integer(values.type) or values.null_count:
-        got = f"type {values.type}" + (f" with {values.null_count} empty" * bool(values.null_count))
+        empty = values.null_count
+        if pa.types.is_floating(values.type):
+            empty += pc.sum(pc.is_nan(values)).as_py() or 0
+        got = f"type {values.type}" + (f" with {empty} empty" if empty else "")
         raise DataError(
             f"Column '{column}' of {where} does not hold integer class ids",
             got=got,
             allowed="integers from 0, none empty",
-            next_step="Name another column in dataset.label_column, or convert this one: "
-            f"{CONVERT}.",
+            next_step="Remove the rows whose label is empty."
+            if empty
+            else f"Name another column in dataset.label_column, or convert this one: {CONVERT}.",
         )
     return np.asarray(values.to_numpy(), dtype=np.int64)

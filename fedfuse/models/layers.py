@@ -67,9 +67,21 @@ def image_shape(owner: str, input_shape: Sequence[int], smallest: int) -> tuple[
             f"Model '{owner}' needs images",
             got=f"inputs of shape [{shape}]",
             allowed="inputs of shape [channels, height, width]",
-            next_step="Use model=mlp, which takes any shape.",
+            next_step="Use model=mlp, which takes any shape"
+            + (
+                ", or save grey images with a channel: x[:, None]."
+                if len(input_shape) == 2
+                else "."
+            ),
         )
     channels, height, width = input_shape
+    if width in (1, 3) and channels not in (1, 3) and min(channels, height) >= smallest:
+        raise ModelError(
+            f"Model '{owner}' needs images with their channels first",
+            got=f"inputs of shape [{shape}]",
+            allowed="inputs of shape [channels, height, width]",
+            next_step="Save them as x.transpose(0, 3, 1, 2).",
+        )
     if channels < 1 or min(height, width) < smallest:
         raise ModelError(
             f"The inputs are too small for model '{owner}'",

@@ -560,3 +560,121 @@ def test_a_large_synthetic_set_is_mapped_from_the_cache_and_is_the_same(
     assert len(list(tmp_path.iterdir())) == 1
     other = synthetic(kind=kind, num_train=5000, noise=0.5)
     assert other.fingerprint != made.fingerprint
+
+
+# values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1e300, "1e\\+300"), (np.inf, "inf"), (np.nan, "nan"), (-4e38, "-4e\\+38")]
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.longdouble])
+def test_values_that_are_no_finite_float32_are_named(tmp_path, value, shown, dtype):
+    x = np.zeros((5000, 4), dtype=dtype)
+    x[4321, 2] = value
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(5000) % 2)
+    with pytest.raises(DataError, match=rf"got {shown} in row 4321, column 2, counted from 0"):
+        npz(tmp_path / "a.npz")
+
+
+def test_the_largest_float32_is_taken_and_half_precision_widened(tmp_path):
+    x = np.full((4, 2), np.finfo(np.float32).max, dtype=np.float64)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=[0, 1, 0, 1])
+    assert (npz(tmp_path / "a.npz").train.inputs == np.finfo(np.float32).max).all()
+    np.savez(tmp_path / "h.npz", x_train=x[:, :1].clip(0, 3).astype(np.float16), y_train=[0, 1] * 2)
+    assert npz(tmp_path / "h.npz").train.inputs.tolist() == [[3.0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((6, 4, 5, 3), (6, 3, 4, 5)), ((6, 4, 5, 1), (6, 1, 4, 5)), ((6, 3, 4, 5), (6, 3, 4, 5)),
+     ((6, 4, 5), (6, 4, 5)), ((6, 4, 5, 7), (6, 4, 5, 7)), ((6, 3, 4, 3), (6, 3, 3, 4))],
+)  # fmt: skip
+def test_float_images_with_channels_last_become_channels_first(tmp_path, shape, expected):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=np.arange(6) % 2)
+    found = npz(tmp_path / "d.npz").train.inputs
+    assert found.shape == expected
+    turned = len(shape) == 4 and shape[3] in (1, 3)
+    np.testing.assert_array_equal(found.transpose(0, 2, 3, 1) if turned else found, x)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv", b"a,b\n1,2\n", "pandas"),
+        ("t.pkl", b"\x80\x04", "Unpickle it where you trust it"),
+        ("t.pt", b"\x80\x02", "torch"),
+        ("t.mat", b"MATLAB 5.0", "scipy.io.loadmat"),
+        ("t.h5", b"\x89HDF", "h5py"),
+        ("t.parquet", b"PAR1", "dataset=hub"),
+        ("train-images-idx3-ubyte", b"\x00\x00\x08\x03", "torchvision.datasets.MNIST"),
+        ("t.npz", b"\x1f\x8b", "numpy.savez"),
+        ("t.npz", b"", "an empty file"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_how_to_convert_it(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"not an \.npz file") as caught:
+        npz(tmp_path / name)
+    assert words in str(caught.value)
+    assert "numpy.savez" in str(caught.value) or "dataset=hub" in str(caught.value)
+    assert "allow_pickle" not in str(caught.value)
+
+
+def test_objects_in_an_array_that_is_not_needed_do_not_matter(tmp_path):
+    y = np.arange(6) % 2
+    objects = np.array([{}, 1], dtype=object)
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((6, 2)), y_train=y, meta=objects)
+    assert len(npz(tmp_path / "a.npz").train) == 6
+    np.savez(tmp_path / "b.npz", x_train=np.zeros((6, 2)), y_train=y.astype(object))
+    with pytest.raises(DataError, match=r"'y_train' of .* holds Python objects") as caught:
+        npz(tmp_path / "b.npz")
+    assert "allow_pickle" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.array(list("aabbcc")), "save names as class_names"),
+        (np.eye(3)[[0, 1, 2] * 2], "argmax"),
+        (np.arange(6.0), "numpy.unique"),
+        (np.arange(6) > 2, "numpy.unique"),
+    ],
+)
+def test_labels_of_another_kind_are_told_how_to_convert_them(tmp_path, labels, words):
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((6, 2)), y_train=labels)
+    with pytest.raises(DataError, match="does not hold integer class ids") as caught:
+        npz(tmp_path / "a.npz")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [2024, None, "", True, "a\0b"])
+def test_a_path_that_is_no_text_is_one_message(path):
+    for read in (npz, image_folder, parquet):
+        with pytest.raises(DataError, match="must be text"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("train/data-00000-of-00001.arrow", "load_from_disk"),
+        ("raw/train-images-idx3-ubyte", "torchvision.datasets.MNIST"),
+        ("table.csv", "pandas"),
+    ],
+)
+@pytest.mark.parametrize("read", [parquet, image_folder])
+def test_a_folder_of_another_kind_is_told_how_to_convert_it(tmp_path, file, words, read):
+    (tmp_path / "set" / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "set" / file).write_bytes(b"x")
+    (tmp_path / "set" / "dataset_dict.json").write_text("{}")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "set")
+    assert words in str(caught.value)
+
+
+def test_a_table_without_images_is_told_what_is_read(tmp_path):
+    write(pa.table({"x": [0.5, 1.5], "label": [0, 1]}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"No image column in .*numpy\.savez.*dataset=npz"):
+        parquet(tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fedfuse.data.cache import cache_key, cached
-from fedfuse.data.files import place, walk
+from fedfuse.data.files import other_kind, place, walk
 from fedfuse.data.images import decode_images
 from fedfuse.data.levels import (
     LAYOUT,
@@ -101,7 +101,8 @@ def _list(level: Path, root: Path) -> Listing:
             raise DataError(
                 f"The class folder {folder} holds no images",
                 allowed=f"files ending in {', '.join(sorted(SUFFIXES))}",
-                next_step="Remove it, or set dataset.path to a folder of class folders only.",
+                next_step=other_kind(folder)
+                or "Remove it, or set dataset.path to a folder of class folders only.",
             )
         listing += [(file, name) for file in files]
     if not listing:
@@ -109,7 +110,8 @@ def _list(level: Path, root: Path) -> Listing:
             f"{level} holds no class folders",
             got="images, without a class" if holds_images(level) else None,
             allowed=LAYOUT,
-            next_step="Set dataset.path to such a folder.",
+            next_step=(None if holds_images(level) else other_kind(level))
+            or "Set dataset.path to such a folder.",
         )
     return listing
 

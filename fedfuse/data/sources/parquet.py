@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedfuse.data.cache import cache_key, cached
-from fedfuse.data.files import begins_with_role, entries, place, role, walk
+from fedfuse.data.files import begins_with_role, entries, other_kind, place, role, walk
 from fedfuse.data.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.tables import decode_tables, find_columns
@@ -103,7 +103,8 @@ def find_splits(root: Path) -> dict[str, list[Path]]:
             allowed="train*.parquet and test*.parquet, or folders train/ and test/",
             next_step="Rename it or move it away."
             if "train" in splits
-            else "Set dataset.path to a folder that has them.",
+            else (None if files else other_kind(root))
+            or "Set dataset.path to a folder that has them.",
         )
     return {"train": splits["train"]} | ({"test": test} if test else {})
 
