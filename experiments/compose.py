@@ -21,11 +21,12 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from experiments import overrides as typed
+from experiments.hints import unknown_key, unknown_parameter
 from experiments.instantiate import instantiate
-from experiments.keys import check_keys_are_read
+from experiments.keys import check_keys_are_read, known_keys
 from experiments.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
 from experiments.texts import check_texts, keep_texts
 from experiments.usage import CONF
@@ -252,9 +253,12 @@ def _translate(error: BaseException, parsed: list[Override]) -> ConfigError:
     """Return Hydra's or OmegaConf's error in fedfuse's words."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__
     key = str(cause.full_key) if cause is not None and cause.full_key else ""
     given = {typed.name(item): item for item in parsed}
+    owner, _, word = key.rpartition(".")
+    if isinstance(cause, ConfigKeyError) and (known := known_keys(owner)) and word not in known:
+        return unknown_parameter(owner, word, known) if owner else unknown_key(word, known)
     wanted = key_type(key)
     if wanted is not None and key in given:
         return ConfigError(f"{key} must be {TYPE_WORDS[wanted]}, got {_shown(given[key].value())}.")

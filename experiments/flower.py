@@ -19,11 +19,14 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from clients.app import make_client_app
 from clients.places import StatePlan
 from clients.steps import Node
 from experiments.engines.hosting import NodeRecipe
+from experiments.keys import check_keys_are_read
 from experiments.private import draws_from_secrets
 from fedfuse.errors import ConfigError
 from server.patience import Patience
@@ -35,14 +38,39 @@ def config_of(run_config: Mapping[str, Any]) -> DictConfig:
     Raises:
         ConfigError: As on the command line.
     """
+    given = {
+        key: value
+        for key, value in sorted(run_config.items())
+        if key not in ("config", "output") and value != ""
+    }
     if text := run_config.get("config"):
-        return OmegaConf.create(str(text))  # type: ignore[return-value]
+        if given:
+            raise ConfigError(
+                "config is a whole configuration, and what is given beside it would not be read",
+                got=", ".join(given),
+                next_step="Give one or the other.",
+            )
+        return _whole(str(text))
     lines = [
         f"{key.replace('-', '_')}={str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in sorted(run_config.items())
-        if key not in ("config", "overrides", "output") and value != ""
+        for key, value in given.items()
+        if key != "overrides"
     ]
     return _composed((*lines, *shlex.split(str(run_config.get("overrides", "")))))
+
+
+@lru_cache(maxsize=4)
+def _whole(text: str) -> DictConfig:
+    """Return a configuration that came as YAML, with keys that all are read."""
+    try:
+        cfg = OmegaConf.create(text)
+    except (YAMLError, OmegaConfBaseException) as error:
+        words = " ".join(str(error).split())[:200]
+        raise ConfigError("the run's config is no YAML", got=words) from error
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError("the run's config holds no keys", got=text[:100])
+    check_keys_are_read(cfg)
+    return cfg
 
 
 @lru_cache(maxsize=4)
@@ -115,9 +143,11 @@ def states(context: Context) -> StatePlan:
 
 def serve(grid: Grid, context: Context) -> None:
     """Run the server's half; report to whoever started the deployment, or into a run folder."""
+    from experiments import compose
     from experiments.engines import relay
 
     cfg = config_of(context.run_config)
+    compose.check_parts(cfg)
     patience = Patience(cfg.engine.get("timeout") or None, interval=0.1)
     if relay.wanted():
         relay.serve(cfg, grid, context, patience)

@@ -14,6 +14,9 @@ from experiments.schema import ExperimentConfig
 from experiments.usage import CONF
 from fedfuse.errors import ConfigError
 
+OPTIONAL = ("pack", "timeout")
+"""Keys that an engine of one's own may leave out."""
+
 
 def check_keys_are_read(config: Mapping[str, Any]) -> None:
     """Refuse a configuration with a key that nothing reads, wherever it came from.
@@ -33,6 +36,8 @@ def check_keys_are_read(config: Mapping[str, Any]) -> None:
         if key not in known:
             raise unknown_key(key, known)
     for name in known:
+        if name not in config:
+            raise ConfigError(f"{name} has no value.", next_step=f"Leave out ~{name}.")
         node = config[name]
         if is_dataclass(types[name]):
             _check(name, node, [entry.name for entry in fields(types[name])])
@@ -53,6 +58,11 @@ def _check_group(name: str, node: Any) -> None:
         if chosen not in engines:
             raise unknown_option("engine", chosen, engines)
         _check(f"{name}={chosen}", node, list(engines[chosen]))
+        for key in engines[chosen]:
+            if key not in node and key not in OPTIONAL:
+                raise ConfigError(
+                    f"engine.{key} has no value.", next_step=f"Add engine.{key}=... to the command."
+                )
     elif "_target_" not in node:
         raise ConfigError(
             f"the option of the group '{name}' names no part",
@@ -67,6 +77,18 @@ def _check(owner: str, node: Mapping[str, Any], known: list[str]) -> None:
     for key in map(str, node):
         if key not in known:
             raise unknown_parameter(owner, key, [name for name in known if name != "_target_"])
+
+
+def known_keys(owner: str) -> list[str]:
+    """Return the keys that the schema knows below a dotted key; nothing for a group.
+
+    >>> known_keys("checkpoint"), known_keys("scorer")
+    (['every', 'keep'], [])
+    """
+    schema: Any = ExperimentConfig
+    for part in owner.split(".") if owner else ():
+        schema = get_type_hints(schema).get(part) if is_dataclass(schema) else None
+    return [entry.name for entry in fields(schema)] if is_dataclass(schema) else []
 
 
 @lru_cache(maxsize=1)

@@ -161,7 +161,15 @@ def check_keys(
         else:  # the key exists; a mapping that takes any key may be given as a whole
             if not plus and _is_open(node) and isinstance(override.value(), dict):
                 new.add(name(override))
+            if plus and parts[0] == "hydra" and not _takes(node, override):
+                raise _unknown(override.key_or_group, parts, node, cfg, group_names)
     return new
+
+
+def _takes(node: Any, override: Override) -> bool:
+    """Tell whether a mapping of Hydra's own has the key that a ``+`` sets, or takes any."""
+    word = override.key_or_group.rpartition(".")[2]
+    return _is_open(node) or (isinstance(node, DictConfig) and word in node.keys())  # noqa: SIM118
 
 
 def _is_open(node: Any) -> bool:
