@@ -15,6 +15,7 @@ from experiments.hints import unknown_key, unknown_option, unknown_parameter
 from experiments.schema import key_type
 from experiments.texts import as_text
 from fedfuse.errors import ConfigError
+from fedfuse.visible import visible
 
 CUSTOM = "custom"
 """The option of a group that takes any ``_target_``."""
@@ -32,6 +33,7 @@ def parse(lines: Iterable[str], loader: ConfigLoader, *, multirun: bool) -> list
     parser = OverridesParser.create(config_loader=loader)
     parsed: dict[str, Override] = {}
     for given in lines:
+        _check_utf8(given)
         line = as_text(_spelt_out(given), multirun=multirun)
         try:
             override = parser.parse_override(line)
@@ -61,6 +63,17 @@ def _spelt_out(line: str) -> str:
     """Return an override with the whole key of its alias."""
     key, equals, value = line.partition("=")
     return f"{ALIASES[key]}={value}" if equals and key in ALIASES else line
+
+
+def _check_utf8(line: str) -> None:
+    """Refuse bytes that are no text: no file of a run could hold them."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"'{visible(line)}' holds bytes that are no text in UTF-8.",
+            next_step="Rename the file or folder, or name a link to it.",
+        ) from None
 
 
 def _quoting(line: str) -> str | None:

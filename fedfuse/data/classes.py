@@ -25,12 +25,7 @@ def tidy(names: Iterable[object], where: str) -> tuple[str, ...]:
     Raises:
         DataError: If a name occurs twice: a label would not tell which one it means.
     """
-    found = tuple(
-        unicodedata.normalize(
-            "NFC", n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n)
-        )
-        for n in names
-    )
+    found = tuple(unicodedata.normalize("NFC", _text(name)) for name in names)
     twice = [name for name, count in Counter(found).items() if count > 1]
     if twice:
         raise DataError(
@@ -157,6 +152,12 @@ def check_classes(raw: RawDataset, *, all_present: bool = True) -> None:
             else f"Number the classes: {CONVERT}.",
         )
     warnings.warn(f"{told}.", DataWarning, stacklevel=3)
+
+
+def _text(name: object) -> str:
+    """Return a name as text that can be written to a file."""
+    raw = name if isinstance(name, bytes) else str(name).encode("utf-8", "replace")
+    return raw.decode("utf-8", "replace")
 
 
 def _check_range(labels: IntArray, names: tuple[str, ...], place: str) -> None:

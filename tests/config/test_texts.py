@@ -128,3 +128,8 @@ def test_only_characters_that_are_there_are_blamed(line, words):
     with pytest.raises(ConfigError, match="cannot read") as caught:
         composed([line])
     assert words in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused_before_anything_runs():
+    with pytest.raises(ConfigError, match=r"'dataset.path=Z\\udce4hler' holds bytes"):
+        composed(["dataset=npz", "dataset.path=Z\udce4hler"])

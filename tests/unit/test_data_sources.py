@@ -678,3 +678,21 @@ def test_a_table_without_images_is_told_what_is_read(tmp_path):
     write(pa.table({"x": [0.5, 1.5], "label": [0, 1]}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match=r"No image column in .*numpy\.savez.*dataset=npz"):
         parquet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (np.zeros((6, 4, 5, 4), np.uint8), "transparency"),
+        (np.zeros((6, 20), np.uint8), "reshape"),
+        (np.zeros((6, 4, 5), bool), "255"),
+        (np.zeros((6, 4, 5), np.uint16), "astype"),
+        (np.zeros(6), "one row a sample"),
+        (np.zeros((6, 2), complex), "astype"),
+    ],
+)
+def test_inputs_of_another_kind_are_told_how_to_convert_them(tmp_path, x, words):
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(6) % 2)
+    with pytest.raises(DataError, match="neither images nor features") as caught:
+        npz(tmp_path / "a.npz")
+    assert words in str(caught.value)

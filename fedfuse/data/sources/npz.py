@@ -96,9 +96,21 @@ def _inputs(array: npt.NDArray[Any], name: str, file: Path) -> npt.NDArray[Any]:
         f"Array '{name}' of {file} is neither images nor features",
         got=f"{array.dtype.name} {list(array.shape)}",
         allowed="uint8 images with 1 or 3 channels, or floats [N, ...]",
-        next_step="Convert it: x.astype('uint8') for pixels from 0 to 255, x.astype('float32') "
-        "for features.",
+        next_step=f"Convert it: {_advice(array)}.",
     )
+
+
+def _advice(array: npt.NDArray[Any]) -> str:
+    """Return how inputs of another kind become images or features."""
+    if array.dtype == np.uint8 and array.ndim == 2:
+        return "x.reshape(-1, height, width) for images, x.astype('float32') for features"
+    if array.dtype == np.uint8 and array.ndim == 4 and 4 in (array.shape[1], array.shape[3]):
+        return "x[..., :3] leaves the transparency out (x[:, :3] with channels first)"
+    if array.dtype == np.bool_:
+        return "x.astype('uint8') * 255 for images, x.astype('float32') for features"
+    if array.ndim < 2:
+        return "one row a sample, x.reshape(len(y), -1)"
+    return "x.astype('uint8') for pixels from 0 to 255, x.astype('float32') for features"
 
 
 def _labels(array: npt.NDArray[Any], name: str, file: Path) -> IntArray:
