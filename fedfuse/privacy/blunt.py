@@ -22,7 +22,7 @@ class LabelOnly:
     share the rest, the same numbers for every sample.
 
     Args:
-        confidence: Probability that a receiver reads for the class.
+        confidence: Probability that a receiver reads for the class at temperature 1.
     """
 
     confidence: float = 0.9
