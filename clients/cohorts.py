@@ -11,6 +11,7 @@ import torch
 
 from clients.exchange.protocol import Task
 from clients.state import ClientStates, OptimizerFactory
+from fedfuse.blame import brief, frames
 from fedfuse.errors import FedfuseError, diverged
 from fedfuse.messages import SPENT, Failure
 from fedfuse.train.trainer import Trainer
@@ -77,14 +78,16 @@ class Attempt:
             try:
                 step(cohort)
             except Exception as error:
+                mistake = isinstance(error, FedfuseError)
                 return [
                     Failure(
                         client_id=client_id,
                         round=self.round,
                         phase=self.phase,
-                        error=str(error) or type(error).__name__,
+                        error=str(error) if mistake else brief(error),
                         traceback=traceback.format_exc(),
-                        is_mistake=isinstance(error, FedfuseError),
+                        is_mistake=mistake,
+                        own="" if mistake else frames(error),
                     )
                     for client_id in cohort
                 ]

@@ -19,7 +19,9 @@ from clients.pretrain import Pretraining
 from experiments.channel import build_channel
 from experiments.instantiate import instantiate
 from experiments.pretrained import build_pretraining
+from fedfuse.blame import call, kind_of
 from fedfuse.codec import Channel
+from fedfuse.data.raw import RawDataset
 from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
 from fedfuse.errors import ConfigError
@@ -79,11 +81,19 @@ def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
     """Load the data set and deal it out, or set it beside the data that sites own."""
     source = instantiate(cfg.dataset, "dataset")
     owned: OwnData | None = instantiate(cfg.sites, "sites")
+    raw = call(f"The dataset {cfg.dataset._target_}", source, {})
+    if not isinstance(raw, RawDataset):
+        raise ConfigError(
+            f"The dataset {cfg.dataset._target_} returned no data set",
+            got=kind_of(raw),
+            allowed="a fedfuse.data.raw.RawDataset",
+            next_step="fedfuse.data.raw.describe makes one of arrays.",
+        )
     if owned is None:
-        divide = partial(federate, source())
+        divide = partial(federate, raw)
     else:
         sites = owned.open(cfg.num_clients) if private else []
-        divide = partial(federate_sites, source(), sites)
+        divide = partial(federate_sites, raw, sites)
     return divide(
         partitioner=instantiate(cfg.partitioner, "partitioner"),
         public=instantiate(cfg.public, "public"),

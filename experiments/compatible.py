@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
+from clients.state import OptimizerFactory
 from experiments.build import Parts, brief, target_name
 from experiments.build_node import build_node
+from experiments.lone import asked, refuse_lone, trained
+from experiments.trials import try_parts
 from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import PREDICTIONS
 from fedfuse.models.plan import build_checked
+from fedfuse.protocols import ModelPlan
+from fedfuse.train.trial import try_training
 from fedfuse.types import KnowledgeBank, Space, Teachers
+
+
+class ModelWarning(UserWarning):
+    """Something about a model that a reader of the results should know."""
 
 
 def check_compatible(parts: Parts) -> None:
@@ -27,18 +38,11 @@ def check_compatible(parts: Parts) -> None:
             got=f"client.guard={parts.cfg.client.guard}, exchange={brief(parts.cfg.exchange)}",
             next_step="Set client.guard=none, or choose a method that exchanges predictions.",
         )
+    try_parts(parts)
     node = build_node(parts, ())
     first = {models.name(client.client_id): client.client_id for client in reversed(data.clients)}
     for client_id in sorted(first.values()):
-        model = build_checked(models, client_id, data.input_shape, data.num_classes, 0)
-        try:
-            node.make_optimizer(model.parameters())
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                "The optimizer cannot be made",
-                got=error,
-                next_step="Look at the keys of optimizer: fedfuse --cfg job --package optimizer.",
-            ) from error
+        _check_model(parts, models, client_id, node.make_optimizer)
     coded = parts.channel.up is not None or parts.channel.down is not None
     if coded and node.kind.upload is not KnowledgeBank:
         raise ConfigError(
@@ -61,3 +65,27 @@ def check_compatible(parts: Parts) -> None:
             space = Space.PROBABILITIES
         uniform = torch.full((1, 1, data.num_classes), 1 / data.num_classes)
         as_targets(Teachers(torch.zeros(1, dtype=torch.int64), uniform, space), node.loss)
+
+
+def _check_model(
+    parts: Parts, models: ModelPlan, client_id: int, make_optimizer: OptimizerFactory
+) -> None:
+    """Build the client's architecture, take a step, and look which batches it will meet."""
+    data, name = parts.data, models.name(client_id)
+    where = f"Model '{name}' of client {client_id}"
+    model = build_checked(models, client_id, data.input_shape, data.num_classes, 0)
+    with torch.random.fork_rng(devices=[]):
+        found = try_training(where, model, make_optimizer, data.input_shape, data.num_classes)
+    if found.softmax:
+        warnings.warn(
+            f"{where} returns probabilities (a softmax at its end?) where logits are expected: "
+            "every loss takes a softmax of its own, and of two it learns little. Leave the last "
+            "softmax out.",
+            ModelWarning,
+            stacklevel=2,
+        )
+    alike = [c.client_id for c in data.clients if models.name(c.client_id) == name]
+    if found.one_trained is not None:
+        refuse_lone(where, found.one_trained, "be trained on", trained(parts, alike))
+    if found.one_asked is not None:
+        refuse_lone(where, found.one_asked, "predict", asked(parts, alike))

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from experiments import overrides as typed
+from experiments.contracts import look
 from experiments.hints import unknown_key, unknown_parameter
 from experiments.instantiate import instantiate
 from experiments.keys import check_keys_are_read, known_keys
@@ -238,7 +239,9 @@ def check_parts(cfg: DictConfig) -> None:
 
     for key in cfg:
         if key != "hydra" and isinstance(cfg[key], DictConfig) and "_target_" in cfg[key]:
-            build_mechanism(cfg[key]) if key == "privacy" else instantiate(cfg[key], str(key))
+            private = key == "privacy"
+            part = build_mechanism(cfg[key]) if private else instantiate(cfg[key], str(key))
+            look(str(key), part, cfg[key]._target_)
 
 
 def _compose(hydra: Hydra, lines: list[str]) -> DictConfig:

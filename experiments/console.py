@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from experiments.characters import any_character
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
-from fedfuse.paths import expand
 from fedfuse.visible import visible
 
 INTERRUPTED = 130
+TRACEBACK = "--traceback"
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,7 +44,8 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
     """Run a command and return its exit code.
 
     0: done; 1: a client or a cell failed; 2: a mistake of the user's, told in one message; 130:
-    interrupted. Anything else is a bug and keeps its traceback.
+    interrupted. Anything else is a bug and keeps its traceback. Every command takes
+    ``--traceback``, with which mistakes are told with all their frames.
 
     Args:
         command: Words to exit code.
@@ -54,17 +55,36 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
     # Behind everything installed, so that a user's folder called 'server' shadows nothing.
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
+    words = sys.argv[1:] if argv is None else list(argv)
+    _Shown.whole = TRACEBACK in words
     try:
-        if cache := os.environ.get("FEDFUSE_CACHE"):
-            # For the processes of a run that start in other folders.
-            os.environ["FEDFUSE_CACHE"] = str(expand(cache).absolute())
-        return command(sys.argv[1:] if argv is None else list(argv))
+        return command([word for word in words if word != TRACEBACK])
     except FedfuseError as error:
-        say(f"error: {error}")
+        complain(error)
         return 2
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
+
+
+def complain(error: FedfuseError) -> None:
+    """Tell a mistake: in one message, or with every frame where that is asked for."""
+    if _Shown.whole:
+        sys.stderr.write(error.whole or "".join(traceback.format_exception(error)))
+    say(f"error: {error}")
+    if error.frames and not _Shown.whole:
+        say(f"{TRACEBACK} shows the rest of the traceback.")
+
+
+def shows_all() -> bool:
+    """Tell whether whole tracebacks are asked for."""
+    return _Shown.whole
+
+
+class _Shown:
+    """What the command line says of errors; a process runs one command."""
+
+    whole = False
 
 
 def say_version(prog: str) -> None:

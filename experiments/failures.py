@@ -12,31 +12,50 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.console import TRACEBACK, shows_all
 from experiments.literal import literal
 from fedfuse.messages import Failure
 from fedfuse.types import RoundRecord
-from server.answer import ClientFailedError
+from server.loop import ClientFailedError
 from server.reporters.protocol import RunInfo
 
 
-def told(error: ClientFailedError, overrides: Sequence[str], saved: Path | None = None) -> str:
-    """Return the client's own traceback, who it was and the command that shows it again.
+def told(
+    error: ClientFailedError,
+    overrides: Sequence[str],
+    saved: Path | None = None,
+    *,
+    serial: bool = False,
+) -> str:
+    """Return where a client failed, who it was and the command that goes on from there.
+
+    Where it failed are the frames of the user's own code, if it is theirs; else, or where it is
+    asked for, the client's whole traceback.
 
     Args:
         error: What happened.
         overrides: The run's command line.
         saved: The run folder, if it holds a checkpoint: the round that failed is then all that
             has to be repeated.
+        serial: Whether the run was in one process already.
     """
     failure = error.failure
     if failure.quarantined:
         return f"error: {error}\nTo go on without such clients: server.fail_fast=false"
-    again = rerun(overrides)
+    lines = [f"error: {error}"]
+    if failure.own and not shows_all():
+        lines += [failure.own, f"{TRACEBACK} shows the rest of the traceback."]
+    else:
+        lines.insert(0, failure.traceback.rstrip("\n"))
     if saved is not None:
         # Code of the user's own is named again: a folder alone is not believed.
         own = [line for line in overrides if "._target_=" in line]
-        again = shlex.join(["fedfuse", f"resume={saved}", *own, "engine=serial"])
-    return f"{failure.traceback}error: {error}\nTo see it in one process: {again}"
+        words = ["fedfuse", f"resume={saved}", *own, *([] if serial else ["engine=serial"])]
+        what = "Once it is mended, go on with" if serial else "To see it in one process"
+        lines.append(f"{what}: {shlex.join(words)}")
+    elif not serial:
+        lines.append(f"To see it in one process: {rerun(overrides)}")
+    return "\n".join(lines)
 
 
 def rerun(overrides: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import sys
@@ -20,6 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.hints import unknown_parameter
+from fedfuse.blame import brief, claim, frames, kind_of, showing
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
 
 
@@ -77,9 +79,13 @@ def _bind(target: Callable[..., Any], parameters: dict[str, Any], where: str) ->
         return target(**parameters)
     except FedfuseError:
         raise
-    except (TypeError, ValueError) as error:
-        name = getattr(target, "__name__", repr(target))
-        raise ConfigError(f"{where}: {name} refused its parameters: {error}") from error
+    except Exception as error:
+        simple = isinstance(error, TypeError | ValueError)
+        if not simple and not frames(error):
+            raise
+        name, why = getattr(target, "__name__", repr(target)), str(error) if simple else ""
+        told = ConfigError(f"{where}: {name} refused its parameters: {why or brief(error)}")
+        raise showing(told, error) from error
 
 
 def _needs_more(target: type) -> bool:
@@ -136,8 +142,7 @@ def locate(path: object, where: str) -> Callable[..., Any]:
         found = getattr(found, name)
     if not callable(found):
         raise ConfigError(
-            f"{where}._target_ must name a class or a function, got '{path}', "
-            f"a {type(found).__name__}."
+            f"{where}._target_ must name a class or a function, got '{path}', {kind_of(found)}."
         )
     return found  # type: ignore[no-any-return]
 
@@ -151,10 +156,11 @@ def _import_longest(parts: list[str], where: str) -> tuple[Any, list[str]]:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name:
-                raise ConfigError(
+                told = ConfigError(
                     f"{where}._target_: importing '{name}' failed: {error}.",
                     next_step="Install what is missing, or mend the import.",
-                ) from error
+                )
+                raise showing(told, error) from error
             if module is None:
                 raise ConfigError(
                     f"{where}._target_: there is no module '{name}'.",
@@ -168,6 +174,10 @@ def _import_longest(parts: list[str], where: str) -> tuple[Any, list[str]]:
                     next_step=_nearest(parts[i], names),
                 ) from error
             return module, parts[i:]
+        except Exception as error:
+            told = ConfigError(f"{where}._target_: importing '{name}' raised {brief(error)}")
+            raise showing(told, error) from error
+        claim(name)
     return module, []
 
 
@@ -175,7 +185,9 @@ def _modules(path: Any) -> list[str]:
     """Return the modules of a package, or those a user is likely to mean: their own and ours."""
     if path is not None:
         return [info.name for info in pkgutil.iter_modules(path)]
-    return [*(file.stem for file in Path.cwd().glob("*.py")), "fedfuse", "torch", "torchvision"]
+    likely = ("fedfuse", "torch", "torchvision")
+    there = [name for name in likely if importlib.util.find_spec(name) is not None]
+    return [*(file.stem for file in Path.cwd().glob("*.py")), *there]
 
 
 def _nearest(word: str, names: Iterable[str]) -> str | None:

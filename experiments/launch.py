@@ -23,6 +23,7 @@ from experiments.faulted import faulted
 from experiments.private import disclosure
 from experiments.resume import checkpoints
 from experiments.summary import Summary, closing
+from fedfuse.blame import blamed
 from fedfuse.compare import flips
 from fedfuse.exchange.kind import PREDICTIONS
 from fedfuse.types import FederatedData, MetricRow
@@ -79,8 +80,20 @@ def run(
         engine: What runs the rounds; the configuration's ``engine`` if None.
 
     Raises:
-        FedfuseError: If the configuration cannot work; nothing has been trained then.
+        FedfuseError: If the configuration cannot work (nothing has been trained then), or a part
+            of the user's own fails.
     """
+    with blamed():
+        return _run(cfg, folder, reporter, shared, engine)
+
+
+def _run(
+    cfg: DictConfig,
+    folder: RunFolder,
+    reporter: Reporter,
+    shared: baselines.Baselines | None,
+    engine: Engine | None,
+) -> Summary:
     torch.set_num_threads(cfg.client.threads)
     if engine is None:
         check_sites(cfg)
@@ -89,9 +102,6 @@ def run(
     setup = build_server(parts, reporter)
     combines = setup.combines[setup.info.arms[-1]] is not None
     told = disclosure(cfg, setup.plan.public, shares=combines)
-    kept = checkpoints(cfg, folder.path, parts.data.fingerprint)
-    if kept is not None:
-        kept.check()  # before a resumed run's record is overwritten with another run's facts
     counts = parts.data.class_counts()
     if counts.any():  # a server of hosts with their own data does not see who holds what
         folder.write_partition(**partition_columns(parts.data))
@@ -119,6 +129,7 @@ def run(
             watchers.append(baselines.Keeper(shared, name, BASELINE))
     info = replace(setup.info, folder=folder.path)
     setup = replace(setup, info=info, reporter=Many(watchers))
+    kept = checkpoints(cfg, folder.path, parts.data.fingerprint)
     setup = replace(setup, checkpoints=kept)
     if engine is None:
         engine = importlib.import_module(f"experiments.engines.{cfg.engine.name}").run

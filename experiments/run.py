@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.console import Parser, exit_code, say, say_version
+from experiments.console import Parser, complain, exit_code, say, say_version
 from experiments.job import Job
 from experiments.siblings import check_siblings
 from fedfuse.errors import ConfigError, FedfuseError
@@ -122,7 +122,7 @@ def job(cfg: DictConfig, total: int | None = None) -> int:
     try:
         opened = _open(cfg, total)
     except FedfuseError as error:
-        say(f"error: {error}")
+        complain(error)
         return 2
     return _watched(opened, _perform)
 
@@ -133,10 +133,9 @@ def _open(cfg: DictConfig, total: int | None) -> Job:
     from omegaconf import OmegaConf, open_dict
 
     from experiments.facts import facts
-    from experiments.places import absolute
     from server.reporters.folder import RunFolder
 
-    cfg, hydra = absolute(cfg), HydraConfig.get()
+    hydra = HydraConfig.get()
     if total is not None:
         chosen = " ".join(hydra.overrides.task)
         sys.stdout.write(f"\nrun {hydra.job.num + 1} of {total}: {visible(chosen, None)}\n")
@@ -160,14 +159,13 @@ def _asked(lines: list[str]) -> Path | None:
 
 def go_on(path: Path, lines: list[str], hydra: Any) -> int:
     """Go on with the run in the folder ``path`` and return its exit code."""
-    from experiments.places import absolute
     from experiments.resume import configuration
     from server.reporters.folder import RunFolder
 
     folder = RunFolder(path)
     record = folder.take()
     try:
-        cfg = absolute(configuration(path, record, lines, hydra))
+        cfg = configuration(path, record, lines, hydra)
         folder.reopen()
     except BaseException:
         folder.release()
@@ -185,7 +183,7 @@ def _watched(job: Job, perform: Callable[[Job], None]) -> int:
         perform(job)
     except FedfuseError as error:
         _give_up(folder, str(error))
-        say(f"error: {error}")
+        complain(error)
         return 2
     except KeyboardInterrupt:
         _give_up(folder, INTERRUPTED)
@@ -200,7 +198,7 @@ def _watched(job: Job, perform: Callable[[Job], None]) -> int:
         return 2
     except Exception as error:
         from experiments.failures import told
-        from server.answer import ClientFailedError
+        from server.loop import ClientFailedError
         from server.reporters.files import absence
 
         if isinstance(error, ClientFailedError):
@@ -210,7 +208,8 @@ def _watched(job: Job, perform: Callable[[Job], None]) -> int:
         folder.fail(f"{type(error).__name__}: {error}")
         if isinstance(error, ClientFailedError):
             saved = (folder.path / "checkpoint").is_dir()
-            say(told(error, job.overrides, folder.path if saved else None))
+            where = folder.path if saved else None
+            say(told(error, job.overrides, where, serial=job.cfg.engine.name == "serial"))
             return 1
         raise
     return 0

@@ -21,8 +21,9 @@ TAIL = """
   -m, --multirun     run every combination of values written as a,b,c
   --config-dir DIR   also look for options in DIR/GROUP/OPTION.yaml
   --cfg job          print the configuration with all its keys, and stop
-  --help WORD        print what a group, an option or a key means: --help scorer,
+  --help WORD        print what a group, option or key means: --help scorer,
                      --help method=knfu, --help client, --help experiment
+  --traceback        with an error show every frame that led to it
   --version          print the version, and stop
 
 examples:

@@ -19,6 +19,11 @@ class FedfuseError(Exception):
     num_clients is too large: got 50, allowed: at most 20.
     """
 
+    frames: str = ""
+    """Frames of the user's own code that led to it (:mod:`fedfuse.blame`)."""
+    whole: str = ""
+    """The traceback that they were taken from."""
+
     def __init__(
         self,
         what: str,
@@ -41,7 +46,8 @@ class FedfuseError(Exception):
             details.append(f"allowed: {self.allowed}")
         text = f"{self.what}: {', '.join(details)}" if details else self.what
         text = text if text.endswith((".", "?", "!")) else f"{text}."
-        return f"{text} {self.next_step}" if self.next_step else text
+        text = f"{text} {self.next_step}" if self.next_step else text
+        return f"{text}\n{self.frames}" if self.frames else text
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process boundaries (Ray, SuperNodes); the default

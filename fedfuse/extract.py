@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fedfuse.blame import kind_of
 from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.hyperparameters import require_number
@@ -105,10 +106,13 @@ class ExtractStage:
             FedfuseError: If the part returns something else than finite numbers of that shape.
         """
         logits = self.extract.read(self.extract.shared(bank.logits))
-        if logits.shape != bank.logits.shape or not bool(torch.isfinite(logits).all()):
+        right = isinstance(logits, Tensor) and logits.shape == bank.logits.shape
+        if not right or not bool(torch.isfinite(logits).all()):
             raise FedfuseError(
                 f"{part_name(self.extract)} broke its promise",
-                got=f"{list(logits.shape)}, {int((~torch.isfinite(logits)).sum())} not finite",
+                got=f"{int((~torch.isfinite(logits)).sum())} that are not finite"
+                if right
+                else kind_of(logits),
                 allowed=f"finite logits {list(bank.logits.shape)}",
             )
         return replace(bank, logits=logits)

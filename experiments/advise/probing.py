@@ -75,14 +75,13 @@ def _run(cfg: DictConfig, path: Path, lines: list[str], *, quiet: bool) -> int:
     from experiments import launch
     from experiments.facts import facts
     from experiments.failures import told
-    from experiments.places import absolute
     from experiments.watchers import build_watchers
-    from server.answer import ClientFailedError
+    from server.loop import ClientFailedError
     from server.reporters.files import Files
     from server.reporters.folder import RunFolder
     from server.reporters.many import Many
 
-    cfg, folder = absolute(cfg), RunFolder(path)
+    folder = RunFolder(path)
     folder.open(overrides=[*lines, "num_rounds=" + str(cfg.num_rounds)], seed=cfg.seed, **facts())
     folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
     screen: list[Any] = [] if quiet else [_screen()]
@@ -100,7 +99,7 @@ def _run(cfg: DictConfig, path: Path, lines: list[str], *, quiet: bool) -> int:
         raise
     except ClientFailedError as error:
         folder.fail(str(error))
-        sys.stderr.write(f"{told(error, folder.overrides(), None)}\n")
+        sys.stderr.write(f"{told(error, folder.overrides(), serial=cfg.engine.name == 'serial')}\n")
         return 1
     except BaseException as error:
         folder.fail("interrupted" if isinstance(error, KeyboardInterrupt) else repr(error))

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from experiments.build import build_parts
 from experiments.build_server import build_server
+from fedfuse.blame import blamed
 from fedfuse.types import RoundRecord
 from server.app import make_server_app
 from server.checkpoint import Checkpoints
@@ -72,22 +73,25 @@ class Relay:
 
 def serve(cfg: DictConfig, grid: Grid, context: Context, patience: Patience) -> None:
     """Run the server's half and relay what happens, errors included."""
-    import torch
-
     key = bytes.fromhex(os.environ[SECRET])
     with Client(os.environ[ADDRESS], authkey=key) as connection:
         relay = Relay(connection)
         try:
-            torch.set_num_threads(cfg.client.threads)
-            setup = build_server(build_parts(cfg, private=False), relay)
-            setup = replace(
-                setup, num_nodes=cfg.engine.num_nodes, patience=patience, counts_clients=True
-            )
-            if kept := json.loads(os.environ.get(CHECKPOINTS, "null")):
-                kept["folder"] = Path(kept["folder"])
-                setup = replace(setup, checkpoints=Checkpoints(**kept))
-            make_server_app(lambda _: setup)(grid, context)
+            with blamed():  # an exception of the user's own class need not be one that travels
+                _serve(cfg, grid, context, patience, relay)
         except BaseException as error:
             relay.send("error", error)
             raise
         relay.send("end")
+
+
+def _serve(cfg: DictConfig, grid: Grid, context: Context, patience: Patience, relay: Relay) -> None:
+    import torch
+
+    torch.set_num_threads(cfg.client.threads)
+    setup = build_server(build_parts(cfg, private=False), relay)
+    setup = replace(setup, num_nodes=cfg.engine.num_nodes, patience=patience, counts_clients=True)
+    if kept := json.loads(os.environ.get(CHECKPOINTS, "null")):
+        kept["folder"] = Path(kept["folder"])
+        setup = replace(setup, checkpoints=Checkpoints(**kept))
+    make_server_app(lambda _: setup)(grid, context)

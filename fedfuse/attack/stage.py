@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.attack.protocol import Attack, Scene
+from fedfuse.blame import kind_of
 from fedfuse.errors import FedfuseError
 from fedfuse.occasion import Occasion
 from fedfuse.rng import Streams
@@ -61,10 +62,11 @@ class AttackStage:
             if client_id not in self.adversaries:
                 continue
             sent = self.attack.predictions(logits[row], self._scene(client_id, occasion))
-            if sent.shape != logits[row].shape or not bool(torch.isfinite(sent).all()):
+            right = isinstance(sent, Tensor) and sent.shape == logits[row].shape
+            if not right or not bool(torch.isfinite(sent).all()):
                 raise FedfuseError(
                     f"The attack broke its promise for client {client_id}",
-                    got=list(sent.shape),
+                    got="NaN or infinite values" if right else kind_of(sent),
                     allowed=f"finite logits {list(logits[row].shape)}",
                 )
             logits[row] = sent

@@ -93,19 +93,6 @@ class Pipeline:
         require_count("Pipeline", "dense_bytes", self.dense_bytes, at_least=0)
         require_number("Pipeline", "temperature", self.temperature, above=0)
 
-    def check_bank(self, bank: KnowledgeBank) -> None:
-        """Refuse what single clients sent and a part cannot take, before any part learns from it.
-
-        A part that cannot take everything declares a ``check_bank`` of its own.
-
-        Raises:
-            KnowledgeError: Naming the clients.
-        """
-        for part in (self.scorer, declared(self.scorer, "scorer", None), self.rule):
-            check = declared(part, "check_bank", None)
-            if check is not None:
-                check(bank)
-
     @torch.no_grad()
     def __call__(
         self,
@@ -199,7 +186,9 @@ class Pipeline:
         self._check_targets(targets, bank)
         filtered = None
         if self.filter is not None:
+            what = f"The filter {part_name(self.filter)} did not return sample weights"
             filtered = self.filter(untempered(self.rule, bank, weights, targets, space))
+            _check(filtered, what, tuple(targets.shape[:2]), floating=True)
         if self.sharpen is not None:
             probs = self._probabilities(targets) if space is Space.LOGITS else targets
             targets, space = self._sharpened(self.sharpen, probs), Space.PROBABILITIES

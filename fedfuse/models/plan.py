@@ -12,6 +12,7 @@ from collections import Counter
 import torch
 from torch import nn
 
+from fedfuse.blame import brief, frames, showing
 from fedfuse.errors import ModelError
 from fedfuse.models.assign import Same
 from fedfuse.models.factory import as_factory
@@ -102,12 +103,15 @@ def build_checked(
         torch.default_generator.manual_seed(seed_entropy)
         try:
             model = plan.build(client_id, tuple(input_shape), num_classes)
-        except _MISTAKES as error:
-            raise ModelError(
+        except Exception as error:
+            if not isinstance(error, _MISTAKES) and not frames(error):
+                raise
+            told = ModelError(
                 f"{where} cannot be built",
-                got=_brief(error),
+                got=brief(error),
                 next_step="Check the model's parameters in the configuration.",
-            ) from error
+            )
+            raise showing(told, error) from error
         if not isinstance(model, nn.Module):
             raise ModelError(
                 f"{where} is no model", got=type(model).__name__, allowed="an nn.Module"
@@ -117,23 +121,25 @@ def build_checked(
         try:
             with torch.no_grad():
                 logits = model(inputs)
-        except _MISTAKES as error:
-            raise ModelError(
+        except Exception as error:
+            if not isinstance(error, _MISTAKES) and not frames(error):
+                raise
+            # What is no matter of shapes is a bug in its forward, which its frames show.
+            shapes = isinstance(error, RuntimeError)
+            told = ModelError(
                 f"{where} cannot take a batch of inputs",
-                got=_brief(error),
+                got=brief(error),
                 allowed=f"a model that takes inputs of shape {list(inputs.shape)}",
-                next_step="Let its constructor use 'input_shape', or choose another model.",
-            ) from error
+                next_step="Let its constructor use 'input_shape', or choose another model."
+                if shapes
+                else None,
+            )
+            raise showing(told, error) from error
         model.train(training)
     _check_logits(where, logits, num_classes)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError(f"{where} has no parameters to train")
     return model
-
-
-def _brief(error: Exception) -> str:
-    """Return the kind and the first line of an error; torch may add a page of C++."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _check_logits(where: str, logits: object, num_classes: int) -> None:

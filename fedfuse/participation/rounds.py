@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fedfuse.blame import kind_of
 from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.protocols import Participation
@@ -35,11 +36,13 @@ class Participants:
         num_clients = len(self.sizes)
         generator = self.streams.torch("participation", round_)
         chosen = self.sampler(round_, torch.tensor(self.sizes), generator)
-        ids: list[int] = chosen.tolist()
+        right = isinstance(chosen, torch.Tensor) and chosen.ndim == 1
+        right = right and not chosen.is_floating_point()
+        ids: list[int] = chosen.tolist() if right else []
         if not ids or ids != sorted(set(ids)) or ids[0] < 0 or ids[-1] >= num_clients:
             raise FedfuseError(
                 f"The sampler {part_name(self.sampler)} broke its promise in round {round_}",
-                got=f"clients {ids[:20]}",
-                allowed=f"ascending ids from 0 to {num_clients - 1}, at least one",
+                got=f"clients {ids[:20]}" if ids else kind_of(chosen),
+                allowed=f"a tensor of ascending ids from 0 to {num_clients - 1}, at least one",
             )
         return ids

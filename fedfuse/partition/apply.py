@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 
 import numpy as np
 
+from fedfuse.blame import call, is_foreign
 from fedfuse.data.raw import DataWarning
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import PartitionError
@@ -33,9 +35,15 @@ def apply_partitioner(
     >>> [len(part) for part in parts], moved
     ([3, 3], 0)
     """
+    foreign = is_foreign(partitioner)
+    again = copy.deepcopy(rng) if foreign else rng
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RepairWarning)
-        parts = validate_partition(partitioner(labels, num_clients, rng), len(labels), num_clients)
+        parts = validate_partition(
+            _asked(partitioner, labels, num_clients, rng), len(labels), num_clients
+        )
+    if foreign:
+        _check_repeats(partitioner, labels, num_clients, again, parts)
     moved = 0
     for record in caught:
         if isinstance(record.message, RepairWarning):
@@ -107,3 +115,35 @@ def deal_rows(
             stacklevel=3,
         )
     return kept, moved
+
+
+def _asked(
+    partitioner: Partitioner, labels: IntArray, num_clients: int, rng: np.random.Generator
+) -> object:
+    """Return what the partitioner returns; what an author's raises shows the author's frames."""
+    given = {"labels": labels, "num_clients": num_clients, "rng": rng}
+    return call(f"The partitioner {part_name(partitioner)}", partitioner, given)
+
+
+def _check_repeats(
+    partitioner: Partitioner,
+    labels: IntArray,
+    num_clients: int,
+    rng: np.random.Generator,
+    parts: list[IntArray],
+) -> None:
+    """Raise if a partitioner of the user's own deals otherwise when it is asked once more.
+
+    Server, workers and resumed runs each ask it anew and must hear the same.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = _asked(partitioner, labels, num_clients, rng)
+        second = validate_partition(made, len(labels), num_clients)
+    if not all(map(np.array_equal, parts, second)):
+        raise PartitionError(
+            f"The partitioner {part_name(partitioner)} is not reproducible",
+            got="two different partitions of the same labels with the same random numbers",
+            next_step="Draw every random number from its argument rng, as in rng.permutation(n), "
+            "and keep nothing between calls.",
+        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from fedfuse.blame import kind_of
 from fedfuse.errors import FedfuseError
 from fedfuse.occasion import Occasion
 from fedfuse.privacy.protocol import Privacy
@@ -90,10 +91,11 @@ class PrivacyStage:
     def _released(self, logits: Tensor, generator: torch.Generator, client_id: int) -> Tensor:
         """Return what the mechanism makes of one client's logits [m, C], checked."""
         sent = self.mechanism(logits, generator)
-        if sent.shape != logits.shape or not bool(torch.isfinite(sent).all()):
+        right = isinstance(sent, Tensor) and sent.shape == logits.shape
+        if not right or not bool(torch.isfinite(sent).all()):
             raise FedfuseError(
                 f"The privacy mechanism broke its promise for client {client_id}",
-                got=f"{list(sent.shape)}, {int((~torch.isfinite(sent)).sum())} not finite",
+                got="NaN or infinite values" if right else kind_of(sent),
                 allowed=f"finite logits {list(logits.shape)}",
             )
         return sent

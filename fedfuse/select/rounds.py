@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedfuse.blame import kind_of
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.rng import Streams
@@ -47,12 +48,14 @@ class PublicRounds:
         num_public = len(self.public)
         generator = self.streams.torch("public", "select", round_)
         index = self.select(round_, num_public, self._labels(), generator)
-        ascending = index.ndim == 1 and len(index) > 0 and bool((index.diff() > 0).all())
+        ascending = isinstance(index, Tensor) and index.dtype == torch.int64
+        ascending = ascending and index.ndim == 1 and len(index) > 0
+        ascending = ascending and bool((index.diff() > 0).all())
         if not ascending or index[0] < 0 or index[-1] >= num_public:
             raise FedfuseError(
                 f"The selection {part_name(self.select)} broke its promise in round {round_}",
-                got=f"{list(index.shape)} indices",
-                allowed=f"ascending indices from 0 to {num_public - 1}, at least one",
+                got=kind_of(index),
+                allowed=f"a tensor of ascending int64 from 0 to {num_public - 1}, at least one",
             )
         return index
 

@@ -159,7 +159,24 @@ def test_what_omegaconf_cannot_resolve_is_named(text: str) -> None:
         instantiate(OmegaConf.create(text), "part")
 
 
-def test_a_bug_in_the_users_module_keeps_its_traceback(tmp_path: Path) -> None:
-    (tmp_path / "ff_broken.py").write_text("1 / 0\n")
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize(
+    ("text", "says", "shows"),
+    [
+        ("1 / 0\n", "ZeroDivisionError: division by zero", '", line 1, in <module>\n    1 / 0'),
+        ("x = 1\ndef f(:\n", "SyntaxError: invalid syntax", '", line 2\n    def f(:'),
+        ("from ff_parts import nothing\n", "ImportError: cannot import name 'nothing'", "line 1"),
+        ("import not_there\n", "No module named 'not_there'", "line 1"),
+    ],
+)
+def test_a_bug_in_the_users_module_shows_its_own_lines(
+    tmp_path: Path, text: str, says: str, shows: str
+) -> None:
+    (tmp_path / "ff_broken.py").write_text(text)
+    with pytest.raises(ConfigError) as caught:
         locate("ff_broken.f", "part")
+    told = str(caught.value)
+    assert "part._target_: importing 'ff_broken'" in told
+    assert says in told
+    assert "ff_broken.py" in told
+    assert shows in told
+    assert "importlib" not in told

@@ -111,7 +111,7 @@ def test_a_node_all_of_whose_clients_lie_has_nothing_left():
 
 FAILED = (
     '[{"client_id": %s, "round": %s, "phase": "train", "error": "x", "traceback": "", '
-    '"is_mistake": %s}]'
+    '"is_mistake": %s, "own": ""}]'
 )
 HUGE = "1000000000000000"
 

@@ -1,0 +1,423 @@
+"""Parts of the user's own that cannot work, told before any training, their own lines first."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from experiments import compose
+from experiments.build import Parts, build_parts
+from experiments.compatible import ModelWarning, check_compatible
+from experiments.contracts import CONTRACTS, look
+from experiments.instantiate import instantiate
+from experiments.run import main
+from experiments.trials import TRIALS, Toy, try_parts
+from fedfuse.blame import PartError
+from fedfuse.errors import FedfuseError, ModelError, PartitionError
+from fedfuse.models.plan import as_plan
+from fedfuse.partition.apply import apply_partitioner
+
+PARTS = """\
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def noargs():
+    return 1
+
+
+def one(x):
+    return x
+
+
+def boom(*given, **more):
+    return {}["missing"]
+
+
+class Thing:
+    pass
+
+
+def deal(labels, num_clients, rng):
+    return np.array_split(rng.permutation(len(labels)), num_clients)
+
+
+def deal_nothing(labels, num_clients, rng):
+    pass
+
+
+def deal_by_chance(labels, num_clients, rng):
+    return np.array_split(np.random.default_rng().permutation(len(labels)), num_clients)
+
+
+def deal_from_memory(labels, num_clients, rng, seen=[]):
+    seen.append(1)
+    return np.array_split(np.roll(np.arange(len(labels)), len(seen)), num_clients)
+
+
+def score_rows(bank, labels):
+    return torch.zeros(bank.num_clients)
+
+
+def score_nan(bank, labels):
+    return torch.full((bank.num_clients, bank.num_clients), float("nan"))
+
+
+def score_late(bank, labels, calls=[]):
+    calls.append(1)
+    if len(calls) > 2:  # the trial, and the first fusion
+        raise ValueError("too many calls")
+    return torch.zeros(bank.num_clients, bank.num_clients)
+
+
+class Counting:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, bank, labels):
+        self.calls += 1
+        return torch.rand(bank.num_clients, bank.num_clients)
+
+
+def near_scores(scores):
+    return scores
+
+
+def rule_of_one(bank, weights):
+    return bank.logits.mean(dim=0)
+
+
+def sharp_twice(probs):
+    return 2 * probs
+
+
+def weigh_classes(probs):
+    return probs
+
+
+def loss_of_batch(student, targets):
+    return F.kl_div(student.log_softmax(1), targets, reduction="batchmean")
+
+
+def loss_detached(student, targets):
+    return (student.softmax(1) - targets).square().sum(1).detach()
+
+
+def loss_nan(student, targets):
+    return (student * float("nan")).sum(1)
+
+
+def sample_list(round, sizes, generator):
+    return [0, 1]
+
+
+def select_floats(round, num_public, labels, generator):
+    return torch.arange(num_public).float()
+
+
+def familiar_few(private, labels, public, generator):
+    return torch.zeros(3)
+
+
+def blur_list(logits, generator):
+    return logits.tolist()
+
+
+def optimizer_of(parameters):
+    return list(parameters)
+
+
+class Stuck(torch.optim.SGD):
+    def step(self, closure=None):
+        raise RuntimeError("cannot step")
+
+
+class Net(nn.Module):
+    def __init__(self, input_shape, num_classes):
+        super().__init__()
+        self.last = nn.Linear(int(np.prod(input_shape)), num_classes)
+
+    def forward(self, x):
+        return self.last(x.flatten(1))
+
+
+class Misnamed(Net):
+    def forward(self, x):
+        return self.lst(x.flatten(1))
+
+
+class Unbuilt(Net):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        self.extra = undefined
+
+
+class Untrainable(Net):
+    def forward(self, x):
+        assert not self.training, "only for use"
+        return super().forward(x)
+
+
+class Wide(Net):
+    def forward(self, x):
+        return torch.cat([super().forward(x)] * 2, dim=1)
+
+
+class Soft(Net):
+    def forward(self, x):
+        return super().forward(x).softmax(dim=1)
+
+
+class BadReporter:
+    def start(self, info): ...
+    def phase(self, arm, round_, phase): ...
+    def client_done(self, client_id): ...
+    def close(self): ...
+    def round_done(self, arm, record):
+        raise OSError("my disk")
+"""
+
+LINE = "model=mlp dataset=synthetic dataset.num_train=600 num_clients=3 num_rounds=2 "
+LINE += "public.size=40 client.batch_size=8 checkpoint.every=0 baseline=none"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("parts")
+    (folder / "ff_own.py").write_text(PARTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder
+    sys.modules.pop("ff_own", None)
+
+
+@pytest.fixture(scope="module")
+def parts(own: Path) -> Parts:
+    hydra = compose.open_hydra()
+    _, [cfg] = compose.check(hydra, LINE.split(), multirun=False)
+    return build_parts(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+
+
+def having(parts: Parts, slot: str, name: str) -> Parts:
+    """Return the parts of the run whose slot names a part of the user's own."""
+    cfg = parts.cfg.copy()
+    OmegaConf.set_struct(cfg, False)
+    cfg[slot] = {"_target_": f"ff_own.{name}"}
+    return replace(parts, cfg=cfg)
+
+
+FUNCTIONS = [slot for slot, each in CONTRACTS.items() if set(each.takes) == {"__call__"}]
+
+
+@pytest.mark.parametrize("slot", FUNCTIONS)
+def test_another_signature_is_told_as_it_is_and_as_it_must_be(slot):
+    taken = CONTRACTS[slot].takes["__call__"]
+    name = "noargs" if taken else "one"
+    with pytest.raises(PartError) as caught:
+        look(slot, instantiate({"_target_": f"ff_own.{name}"}, slot), f"ff_own.{name}")
+    told = str(caught.value)
+    assert f"The {slot} ff_own.{name} cannot be called with what it is given" in told
+    assert f"got {'noargs()' if taken else 'one(x)'}, allowed: {name}({', '.join(taken)})" in told
+    assert CONTRACTS[slot].protocol in told
+
+
+@pytest.mark.parametrize("slot", CONTRACTS)
+def test_what_lacks_what_its_slot_calls_is_refused(slot):
+    wants = next(iter((*CONTRACTS[slot].takes, *CONTRACTS[slot].holds)))
+    says = "cannot be called" if wants == "__call__" else f"has no '{wants}'"
+    with pytest.raises(
+        PartError, match=f"The {slot} ff_own.Thing {says}: got an instance of Thing"
+    ):
+        look(slot, instantiate({"_target_": "ff_own.Thing"}, slot), "ff_own.Thing")
+
+
+@pytest.mark.parametrize("slot", CONTRACTS)
+def test_the_contract_that_is_named_exists(slot):
+    module, _, name = CONTRACTS[slot].protocol.rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("slot", ["extract", "attack", "faults", "codec", "exchange", "reporter"])
+def test_the_contract_is_that_of_the_protocol(slot):
+    """Method by method and name by name, so that what is said stays what is called."""
+    module, _, name = CONTRACTS[slot].protocol.rpartition(".")
+    protocol = getattr(importlib.import_module(module), name)
+    for method, given in CONTRACTS[slot].takes.items():
+        asked = list(inspect.signature(getattr(protocol, method)).parameters)[1:]
+        assert asked == [*given, *CONTRACTS[slot].keywords.get(method, ())]
+
+
+def test_parts_of_fedfuse_and_of_torch_are_not_looked_at(parts):
+    try_parts(parts)
+    look("optimizer", instantiate({"_target_": "torch.optim.RMSprop"}, "optimizer"), "...")
+
+
+WRONG = {
+    # slot, part: what is said of what it returns
+    ("scorer", "score_rows"): "got [3] of torch.float32, allowed: a float tensor of shape [3, 3]",
+    ("scorer", "score_nan"): "got NaN or +inf",
+    ("neighbours", "near_scores"): "allowed: a bool tensor of shape [3, 3]",
+    ("rule", "rule_of_one"): "allowed: a float tensor of shape [3, 40, 10]",
+    ("sharpen", "sharp_twice"): "sum to 1 over the classes",
+    ("filter", "weigh_classes"): "allowed: a float tensor of shape [3, 40]",
+    ("distill", "loss_of_batch"): "Leave out its mean or sum (reduction='none')",
+    ("distill", "loss_detached"): "has no gradient",
+    ("distill", "loss_nan"): "got NaN or infinite values",
+    ("participation", "sample_list"): "got a list, allowed: a tensor of ascending ids from 0 to 2",
+    (
+        "select",
+        "select_floats",
+    ): "torch.float32 of shape [40], allowed: a tensor of ascending int64",
+    ("familiarity", "familiar_few"): "did not return a mask or a confidence",
+    ("privacy", "blur_list"): "got a list, allowed: finite logits [40, 10]",
+    ("codec", "noargs"): "made no codec: got an instance of int",
+}
+
+
+@pytest.mark.parametrize(("slot", "name"), WRONG)
+def test_what_it_returns_is_seen_before_the_first_round(parts, slot, name):
+    with pytest.raises(FedfuseError) as caught:
+        try_parts(having(parts, slot, name))
+    assert WRONG[slot, name] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "slot", [slot for slot in TRIALS if slot not in ("attack", "extract", "faults")]
+)
+def test_an_exception_in_a_trial_shows_the_lines_of_its_author(parts, slot):
+    with pytest.raises(PartError) as caught:
+        try_parts(having(parts, slot, "boom"))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"The {slot} ff_own.boom raised KeyError: 'missing'."
+    assert lines[1].endswith('ff_own.py", line 16, in boom')
+    assert lines[2] == '    return {}["missing"]'
+    assert "Traceback" in caught.value.whole
+
+
+def test_a_trial_leaves_random_numbers_and_parts_alone(parts):
+    before = torch.random.get_rng_state()
+    run = having(parts, "scorer", "Counting")
+    try_parts(run)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert instantiate(run.cfg.scorer, "scorer").calls == 0
+
+
+def test_a_trial_is_as_large_as_the_run_but_not_larger(parts):
+    cfg = parts.cfg.copy()
+    assert Toy(parts, "it").bank().logits.shape == (3, 40, 10)
+    cfg.num_clients = 10_000
+    assert Toy(replace(parts, cfg=cfg), "it").bank().logits.shape == (10_000, 10, 10)
+
+
+@pytest.mark.parametrize("name", ["deal_by_chance", "deal_from_memory"])
+def test_a_partitioner_that_deals_otherwise_when_asked_again_is_refused(own, name):
+    part = instantiate({"_target_": f"ff_own.{name}"}, "partitioner")
+    with pytest.raises(PartitionError, match=f"{name} is not reproducible"):
+        apply_partitioner(part, np.arange(60) % 3, 3, np.random.default_rng(0))
+
+
+def test_asking_a_partitioner_twice_changes_nothing(own):
+    part = instantiate({"_target_": "ff_own.deal"}, "partitioner")
+    labels = np.arange(60) % 3
+    dealt, _ = apply_partitioner(part, labels, 3, np.random.default_rng(0))
+    expected = part(labels, 3, np.random.default_rng(0))
+    assert all(map(np.array_equal, dealt, expected))
+
+
+MODELS = {
+    "boom": ["cannot be built: got KeyError: 'missing'", 'return {}["missing"]'],
+    "Unbuilt": ["NameError: name 'undefined' is not defined", "self.extra = undefined"],
+    "Misnamed": ["has no attribute 'lst'", "in forward", "return self.lst(x.flatten(1))"],
+    "Untrainable": ["cannot be trained on two samples", "only for use", "assert not self.training"],
+    "Wide": ["does not return logits: got torch.float32 of shape [2, 20]"],
+}
+
+
+def modelled(parts: Parts, name: str, **changes: Any) -> Parts:
+    """Return the run with a model of the user's own and other values of some keys."""
+    cfg = parts.cfg.copy()
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key.replace("__", "."), value)
+    plan = as_plan(instantiate({"_target_": f"ff_own.{name}"}, "model"), name)
+    return replace(parts, cfg=cfg, models=plan)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_bug_in_a_model_names_file_and_line(parts, name):
+    with pytest.raises(ModelError) as caught:
+        check_compatible(modelled(parts, name))
+    for words in (*MODELS[name], *([] if name == "Wide" else ['ff_own.py", line '])):
+        assert words in str(caught.value)
+
+
+def test_a_model_that_ends_in_a_softmax_is_warned_about(parts):
+    with pytest.warns(ModelWarning, match="Leave the last softmax out"):
+        check_compatible(modelled(parts, "Soft"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_compatible(modelled(parts, "Net"))
+
+
+OPTIMIZERS = {
+    "boom": ["The optimizer cannot be made: got KeyError: 'missing'", 'return {}["missing"]'],
+    "optimizer_of": ["The optimizer is none: got a list", "torch.optim.Optimizer"],
+    "Stuck": ["RuntimeError: cannot step", 'raise RuntimeError("cannot step")'],
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_takes_a_step_before_the_first_round(parts, name):
+    with pytest.raises(FedfuseError) as caught:
+        check_compatible(having(parts, "optimizer", name))
+    for words in OPTIMIZERS[name]:
+        assert words in str(caught.value)
+
+
+COMMANDS = {
+    # command line -> what is said, by the whole command; the slots are tried above
+    "scorer._target_=ff_own.noargs": ["got noargs(), allowed: noargs(bank, labels)"],
+    "partitioner._target_=ff_own.boom": ["KeyError: 'missing'", 'return {}["missing"]'],
+    "dataset=custom dataset._target_=ff_own.boom": ["The dataset ff_own.boom raised KeyError"],
+    "scorer._target_=ff_own.score_late num_rounds=3": [
+        "raised ValueError: too many calls",
+        "raise",
+    ],
+    "reporter=custom reporter._target_=ff_own.BadReporter": ["raised OSError: my disk", "raise"],
+}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_command_tells_it_without_frames_of_fedfuse(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    groups = {word.split("=")[0].split(".")[0] for word in line.split()}
+    usual = [word for word in LINE.split() if word.split("=")[0].split(".")[0] not in groups]
+    assert main([*usual, *line.split()]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert "/fedfuse/" not in err
+    assert "/experiments/" not in err
+    for words in COMMANDS[line]:
+        assert words in err
+
+
+def test_with_traceback_the_rest_is_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*LINE.split(), "scorer._target_=ff_own.boom", "--traceback"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback (most recent call last):")
+    assert "trials.py" in err
+    assert "error: The scorer ff_own.boom raised KeyError: 'missing'." in err
+    assert "--traceback" not in err
