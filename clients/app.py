@@ -36,6 +36,7 @@ from fedfuse.messages import (
     TOKENS,
     Failure,
     Header,
+    answers,
     dump_failures,
 )
 from fedfuse.payload import ArrayField, check_header
@@ -157,14 +158,16 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
         with at_work(message, context) as (node, header):
             packed = handover.save(node, header, _read_ids(message, node))
         states = ArrayRecord({STATES: Array(np.frombuffer(packed, dtype=np.uint8))})
-        return Message(RecordDict({STATES: states}), reply_to=message)
+        told = ConfigRecord({**answers(header, message.metadata.message_type)})
+        return Message(RecordDict({STATES: states, HEADER: told}), reply_to=message)
 
     @app.query(LOCATE.split(".")[1])
     def locate(message: Message, context: Context) -> Message:
-        with at_work(message, context) as (node, _):
+        with at_work(message, context) as (node, header):
             tokens = np.array(node.states.tokens(_read_ids(message, node)), dtype=np.int64)
         record = ArrayRecord({TOKENS: Array(tokens)})
-        return Message(RecordDict({TOKENS: record}), reply_to=message)
+        told = ConfigRecord({**answers(header, message.metadata.message_type)})
+        return Message(RecordDict({TOKENS: record, HEADER: told}), reply_to=message)
 
     @app.query(LOAD.split(".")[1])
     def load(message: Message, context: Context) -> Message:
@@ -225,7 +228,9 @@ def _reply(
     metrics: ClientMetrics | None,
     failures: list[Failure],
 ) -> Message:
-    content = RecordDict({FAILURES: ConfigRecord({"json": dump_failures(failures)})})
+    told = answers(_header(message), message.metadata.message_type)
+    report = ConfigRecord({"json": dump_failures(failures), **told})
+    content = RecordDict({FAILURES: report})
     for name, value in ((KNOWLEDGE, knowledge), (METRICS, metrics)):
         if value is not None:
             arrays = value.arrays() if isinstance(value, Parcel) else encode(value)
@@ -238,7 +243,7 @@ def _read_request(message: Message, num_public: int) -> torch.Tensor | None:
     addressed = message.content.array_records[CLIENTS]
     if REQUEST not in addressed:
         return None
-    bits = addressed[REQUEST].numpy()
+    bits = read_arrays({REQUEST: addressed[REQUEST]}, "The request")[REQUEST]
     sizes = {"P": (-(-num_public // 8), "one bit a sample")}
     check_header(REQUEST, bits, ArrayField(np.uint8, "P"), sizes)
     return unpack(torch.from_numpy(bits.copy()).unsqueeze(0), 2, num_public).bool()

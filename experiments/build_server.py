@@ -66,6 +66,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
     cache = build_cache(cfg, parts.pipeline, data.num_classes, public)
     combine = build_combine(parts, public, device, cache)
     arms, combines = arms_of(cfg, combine)
+    accepts = (lambda _: None) if parts.pipeline is None else parts.pipeline.check_bank
     return ServerSetup(
         info=RunInfo(
             method=cfg.method.name,
@@ -91,7 +92,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             participants=build_participants(cfg, data),
             adversaries=attackers(cfg),
             device=device,
-            link=ServerLink(parts.channel, cache),
+            link=ServerLink(parts.channel, cache, accepts),
             purse=Purse(cfg.budget_bytes or None),
         ),
         data=data,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import NoReturn
 
 from experiments.characters import any_character
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
+from fedfuse.paths import expand
 from fedfuse.visible import visible
 
 INTERRUPTED = 130
@@ -58,6 +60,9 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
     words = sys.argv[1:] if argv is None else list(argv)
     _Shown.whole = TRACEBACK in words
     try:
+        if cache := os.environ.get("FEDFUSE_CACHE"):
+            # For the processes of a run that start in other folders.
+            os.environ["FEDFUSE_CACHE"] = str(expand(cache).absolute())
         return command([word for word in words if word != TRACEBACK])
     except FedfuseError as error:
         complain(error)

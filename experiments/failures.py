@@ -16,7 +16,7 @@ from experiments.console import TRACEBACK, shows_all
 from experiments.literal import literal
 from fedfuse.messages import Failure
 from fedfuse.types import RoundRecord
-from server.loop import ClientFailedError
+from server.answer import ClientFailedError
 from server.reporters.protocol import RunInfo
 
 

@@ -102,6 +102,9 @@ def _run(
     setup = build_server(parts, reporter)
     combines = setup.combines[setup.info.arms[-1]] is not None
     told = disclosure(cfg, setup.plan.public, shares=combines)
+    kept = checkpoints(cfg, folder.path, parts.data.fingerprint)
+    if kept is not None:
+        kept.check()  # before a resumed run's record is overwritten with another run's facts
     counts = parts.data.class_counts()
     if counts.any():  # a server of hosts with their own data does not see who holds what
         folder.write_partition(**partition_columns(parts.data))
@@ -129,7 +132,6 @@ def _run(
             watchers.append(baselines.Keeper(shared, name, BASELINE))
     info = replace(setup.info, folder=folder.path)
     setup = replace(setup, info=info, reporter=Many(watchers))
-    kept = checkpoints(cfg, folder.path, parts.data.fingerprint)
     setup = replace(setup, checkpoints=kept)
     if engine is None:
         engine = importlib.import_module(f"experiments.engines.{cfg.engine.name}").run

@@ -133,9 +133,10 @@ def _open(cfg: DictConfig, total: int | None) -> Job:
     from omegaconf import OmegaConf, open_dict
 
     from experiments.facts import facts
+    from experiments.places import absolute
     from server.reporters.folder import RunFolder
 
-    hydra = HydraConfig.get()
+    cfg, hydra = absolute(cfg), HydraConfig.get()
     if total is not None:
         chosen = " ".join(hydra.overrides.task)
         sys.stdout.write(f"\nrun {hydra.job.num + 1} of {total}: {visible(chosen, None)}\n")
@@ -159,13 +160,14 @@ def _asked(lines: list[str]) -> Path | None:
 
 def go_on(path: Path, lines: list[str], hydra: Any) -> int:
     """Go on with the run in the folder ``path`` and return its exit code."""
+    from experiments.places import absolute
     from experiments.resume import configuration
     from server.reporters.folder import RunFolder
 
     folder = RunFolder(path)
     record = folder.take()
     try:
-        cfg = configuration(path, record, lines, hydra)
+        cfg = absolute(configuration(path, record, lines, hydra))
         folder.reopen()
     except BaseException:
         folder.release()
@@ -198,7 +200,7 @@ def _watched(job: Job, perform: Callable[[Job], None]) -> int:
         return 2
     except Exception as error:
         from experiments.failures import told
-        from server.loop import ClientFailedError
+        from server.answer import ClientFailedError
         from server.reporters.files import absence
 
         if isinstance(error, ClientFailedError):

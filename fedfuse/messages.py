@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedfuse.errors import KnowledgeError
+from fedfuse.visible import visible
 
 HELLO = "query"
 """Message type: which clients do you host, and on which public set?"""
@@ -31,6 +32,8 @@ LOAD = "query.load"
 """Message type: let your clients remember this."""
 TEST = "evaluate"
 """Message type: evaluate as you are; for clients that rest in a round."""
+PHASES = {TRAIN: "train", DISTILL: "distill", TEST: "test"}
+"""What happens in answer to a message type, in words."""
 
 HEADER, CLIENTS, RESTARTED, STATES, TOKENS, TEACHERS, KNOWLEDGE, METRICS, FAILURES = (
     "header",
@@ -55,6 +58,35 @@ targets are cached."""
 SPENT = ("samples", "steps")
 """Metrics that clients always tell: the samples that a phase's optimiser steps have seen, and how
 many steps they were."""
+
+
+def answers(header: Header, message_type: str) -> dict[str, str | int]:
+    """Return what a reply says of the request that it answers."""
+    return {"arm": header.arm, "round": header.round, "to": message_type}
+
+
+def check_answers(told: Mapping[str, object], header: Header, message_type: str) -> None:
+    """Refuse a reply to another request, such as that of an earlier round.
+
+    Whoever lies can lie here as well; an honest reply that came late or went astray cannot be taken
+    for one to this request.
+
+    Args:
+        told: What the reply says; what it does not say is not held against it.
+        header: Of the request.
+        message_type: Its type.
+
+    Raises:
+        KnowledgeError: If it answers another one.
+    """
+    for name, value in answers(header, message_type).items():
+        if told.get(name, value) != value:
+            raise KnowledgeError(
+                "The reply answers another request",
+                got=f"{name} {visible(str(told[name]), 100)}",
+                allowed=f"{name} {value}",
+            )
+
 
 _ARM = re.compile(r"\w[\w .()+=,-]{0,99}")
 
@@ -170,7 +202,10 @@ def dump_failures(failures: Sequence[Failure]) -> str:
 
 
 def load_failures(
-    text: object, client_ids: Collection[int] | None = None, round_: int | None = None
+    text: object,
+    client_ids: Collection[int] | None = None,
+    round_: int | None = None,
+    phase: str | None = None,
 ) -> list[Failure]:
     """Return the failures that :func:`dump_failures` wrote.
 
@@ -178,6 +213,7 @@ def load_failures(
         text: What arrived.
         client_ids: The clients that were asked, of which alone it may speak; None for any.
         round_: The round they were asked in; None for any.
+        phase: The phase they were asked in; None for any.
 
     Raises:
         KnowledgeError: If the text is something else, or speaks of others.
@@ -196,6 +232,8 @@ def load_failures(
             raise ValueError("clients that were not asked")
         if round_ is not None and any(failure.round != round_ for failure in failures):
             raise ValueError("another round")
+        if phase is not None and any(failure.phase != phase for failure in failures):
+            raise ValueError("another phase")
     except (TypeError, ValueError, RecursionError) as error:
         raise KnowledgeError(
             "A reply's list of failures cannot be read", got=str(error)[:200]
@@ -214,6 +252,8 @@ def _failure(item: object) -> Failure:
         name: _printable(value[-LONGEST_TEXT:]) if isinstance(value, str) else value
         for name, value in item.items()
     }
+    # One line, so that it cannot look like several of ours.
+    told["error"] = _printable(" ".join(item["error"][:LONGEST_ERROR].split()))
     return Failure(**told)
 
 
@@ -225,7 +265,9 @@ def _printable(text: str) -> str:
 LONGEST_REPORT = 16 * 2**20
 """Characters of all failures of a reply; a node may host thousands of clients."""
 LONGEST_TEXT = 20_000
-"""Characters of an error or a traceback that are kept, the last ones."""
+"""Characters of a traceback that are kept, the last ones."""
+LONGEST_ERROR = 1_000
+"""Characters of an error that are kept, the first ones."""
 _FAILURE = {
     "client_id": int,
     "round": int,

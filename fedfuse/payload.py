@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
+from fedfuse.messages import SPENT
 from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
 
 SIMPLEX_TOLERANCE = 1e-3
@@ -232,6 +233,36 @@ def _blame_values(name: str, rows: Tensor, values: str, client_ids: Tensor) -> N
     allowed = f"at most {most} samples" if values == "count" else f"numbers up to {most:g}"
     _blame(name, rows.abs() > most, client_ids, "too large", allowed)
     _blame(name, rows < least, client_ids, "negative", "numbers from 0 upwards")
+
+
+def check_metrics(metrics: ClientMetrics) -> None:
+    """Raise unless a client's metrics can be what it measured: a client's own word, within reason.
+
+    Raises:
+        KnowledgeError: For more or longer names than anybody needs, an accuracy that is no share,
+            or none on the balanced test set, which everybody has.
+    """
+    if len(metrics.names) > MOST_METRICS or any(len(n) > LONGEST_NAME for n in metrics.names):
+        raise KnowledgeError(
+            "The metrics have more or longer names than anybody needs",
+            got=f"{len(metrics.names)} names",
+            allowed=f"{MOST_METRICS} names of {LONGEST_NAME} characters",
+        )
+    for column, name in enumerate(metrics.names):
+        values = metrics.values[:, column, None]
+        if name in SPENT:
+            wrong = ~((values >= 0) & (values <= MOST_EXAMPLES))
+            _blame(name, wrong, metrics.client_ids, "no number", "numbers from 0")
+        if name.startswith("accuracy_"):
+            wrong = (values < 0) | (values > 1)
+            _blame(name, wrong, metrics.client_ids, "no share", "numbers from 0 to 1")
+        if name == "accuracy_global":
+            none = values.isnan()
+            _blame(name, none, metrics.client_ids, "NaN", "numbers, as all have this test")
+
+
+MOST_METRICS, LONGEST_NAME = 256, 100
+"""Metrics of a client, and characters of their names."""
 
 
 def check_models(

@@ -22,6 +22,8 @@ class Answer:
         num_bytes: Size of the arrays of knowledge that were exchanged.
         broadcast_bytes: The same, if what several clients get alike leaves the server once.
         asked_bytes: Size of what clients were told beside whom it concerns, to be able to answer.
+        noted: What was refused elsewhere since the last answer (first words, states for a
+            checkpoint), or left out with its node; those clients may well have answered now.
         counts: Numbers of the phase for the federation as a whole, by name of the metric.
         answered: Whose upload counts in this round, and who therefore is taught, in an arm that
             exchanges and in one that does not; None for all that were asked and did not fail.
@@ -33,6 +35,7 @@ class Answer:
     num_bytes: int
     broadcast_bytes: int = 0
     asked_bytes: int = 0
+    noted: tuple[Failure, ...] = ()
     counts: Mapping[str, float] = field(default_factory=dict)
     answered: tuple[int, ...] | None = None
 
@@ -42,6 +45,24 @@ class Answer:
             return list(self.answered)
         failed = {failure.client_id for failure in self.failures}
         return [client_id for client_id in asked if client_id not in failed]
+
+
+class ClientFailedError(Exception):
+    """A client raised; carries its own traceback.
+
+    Args:
+        failure: What happened to which client, when.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(
+            f"client {failure.client_id} failed in round {failure.round}, phase "
+            f"'{failure.phase}': {failure.error}"
+        )
+
+    def __reduce__(self) -> tuple[type[ClientFailedError], tuple[Failure]]:
+        return ClientFailedError, (self.failure,)  # it crosses processes in a deployment
 
 
 class Clients(Protocol):

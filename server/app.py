@@ -123,6 +123,8 @@ class Keeper:
         """Bring clients and server back to where they were saved."""
         self.federation.states.load(self._header(saved.round), saved.clients)
         give_back(self._roots(), saved.memory)
+        everyone = range(self.setup.plan.num_clients)
+        self.federation.forgotten([i for i in everyone if i not in saved.clients])
 
     def _header(self, round_: int) -> Header:
         exchanges = self.setup.combines[self.arm] is not None

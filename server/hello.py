@@ -7,6 +7,7 @@ from flwr.app import RecordDict
 from fedfuse.errors import FedfuseError, KnowledgeError
 from fedfuse.messages import CLIENTS, HEADER
 from fedfuse.records import read_ids, take
+from fedfuse.visible import visible
 
 
 def read_hello(
@@ -25,7 +26,7 @@ def read_hello(
     """
     who = f"Node {node_id}"
     header = take(content.config_records, HEADER, who)
-    public, common = (str(header.get(name, ""))[:100] for name in ("public", "common"))
+    public, common = (visible(str(header.get(name, "")), 100) for name in ("public", "common"))
     if public != fingerprints[0]:
         raise FedfuseError(
             "A node holds another public set than the server",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,14 +33,18 @@ class Link:
     Args:
         channel: The codecs.
         cache: Which targets clients hold already; None sends all of them in every round.
+        accepts: Raises a :class:`KnowledgeError` that names the clients whose knowledge the server
+            has no use for, before anything is remembered of it.
     """
 
     def __init__(
         self,
         channel: Channel = Channel(),  # noqa: B008 - frozen
         cache: TargetCache | None = None,
+        accepts: Callable[[KnowledgeBank], None] = lambda _: None,
     ) -> None:
         self.channel = channel
+        self.accepts = accepts
         self.cache = cache
         self._up = CodecMemory()
         self._down = CodecMemory()
@@ -62,11 +66,14 @@ class Link:
             KnowledgeError: If it is damaged, or not what was asked for.
         """
         if not Parcel.is_in(arrays):
-            return decode(KnowledgeBank, arrays, expect)
+            bank = decode(KnowledgeBank, arrays, expect)
+            self.accepts(bank)
+            return bank
         parcel, ids = Parcel.read(arrays, expect), expect.client_ids
         codec = self.channel.up or PLAIN
         bank, state = open_knowledge(parcel, codec, self._up.of(ids), self.channel.extract)
         bank = decode(KnowledgeBank, encode(bank), expect)
+        self.accepts(bank)
         self._up.keep(ids, state)
         return bank
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from fedfuse.errors import FedfuseError
+from fedfuse.errors import FedfuseError, KnowledgeError
 from fedfuse.exchange.kind import Combine
-from fedfuse.messages import SPENT, Failure, Header
+from fedfuse.messages import SPENT, Header
 from fedfuse.participation import Participants
 from fedfuse.select import PublicRounds
-from fedfuse.types import RoundRecord
-from server.answer import Answer, Clients
+from fedfuse.types import Fusion, RoundRecord
+from server.answer import Answer, ClientFailedError, Clients
 from server.link import Link
 from server.purse import Purse
 from server.record import record
+from server.replies import refusal
 from server.reporters.protocol import Reporter
 
 
@@ -53,24 +54,6 @@ class ServerPlan:
     adversaries: tuple[int, ...] = ()
     link: Link = field(default_factory=Link)
     purse: Purse = field(default_factory=Purse)
-
-
-class ClientFailedError(Exception):
-    """A client raised; carries its own traceback.
-
-    Args:
-        failure: What happened to which client, when.
-    """
-
-    def __init__(self, failure: Failure) -> None:
-        self.failure = failure
-        super().__init__(
-            f"client {failure.client_id} failed in round {failure.round}, phase "
-            f"'{failure.phase}': {failure.error}"
-        )
-
-    def __reduce__(self) -> tuple[type[ClientFailedError], tuple[Failure]]:
-        return ClientFailedError, (self.failure,)  # it crosses processes in a deployment
 
 
 def run_arm(
@@ -111,12 +94,13 @@ def run_arm(
         fusion = None
         if combine is not None and shares and local.knowledge is not None:
             reporter.phase(arm, round_, "fuse")
-            fusion = combine(local.knowledge, round_)
+            fusion, local = fuse(combine, local, header, plan)
             clock.lap("fuse")
 
         # Without this phase the tests after training are those of the round; nothing is spent.
         as_trained = None if local.metrics is None else local.metrics.without(SPENT)
-        fused = replace(local, metrics=as_trained, num_bytes=0, broadcast_bytes=0, asked_bytes=0)
+        fused = replace(local, metrics=as_trained, noted=(), num_bytes=0)
+        fused = replace(fused, broadcast_bytes=0, asked_bytes=0)
         if fusion is not None or (fuses and not shares and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
             # Whoever answered takes the steps of this phase, with a teacher or without; an
@@ -159,14 +143,38 @@ def resting(header: Header, local: Answer, fused: Answer, plan: ServerPlan) -> l
 
 
 def stop_on_failure(answer: Answer, num_asked: int, plan: ServerPlan) -> None:
-    """Stop the run at the first failed client, unless the user wants to go on without it."""
-    if answer.failures and (plan.fail_fast or len(answer.failures) == num_asked):
+    """Stop the run at the first failed client, unless the user wants to go on without it.
+
+    If nobody that was asked could answer, something is wrong with all. That some who were asked
+    answered rubbish says nothing of those who were not, and must not be a way to end a run.
+    """
+    lies = any(failure.quarantined for failure in answer.failures)
+    nobody = len(answer.failures) == num_asked and not (lies and num_asked < plan.num_clients)
+    if answer.failures and (plan.fail_fast or nobody):
         failure = answer.failures[0]
         if failure.is_mistake:
             error = FedfuseError(failure.error)
             error.whole = failure.traceback
             raise error
         raise ClientFailedError(failure)
+
+
+def fuse(
+    combine: Combine, local: Answer, header: Header, plan: ServerPlan
+) -> tuple[Fusion | None, Answer]:
+    """Return what the server makes of what clients sent, and the answer that is left.
+
+    What single clients sent may be impossible in a way that shows only now; then the round goes on
+    without a fusion, unless the user wants it to stop.
+    """
+    assert local.knowledge is not None
+    try:
+        return combine(local.knowledge, header.round), local
+    except KnowledgeError as error:
+        if plan.fail_fast or not error.client_ids:
+            raise
+        refused = [refusal(i, header.round, "fuse", str(error)) for i in error.client_ids]
+        return None, replace(local, knowledge=None, failures=(*local.failures, *refused))
 
 
 class Clock:

@@ -10,6 +10,8 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedfuse.errors import FedfuseError, require
+from fedfuse.messages import LONGEST_ERROR
+from fedfuse.visible import visible
 
 Silence = Callable[[Sequence[Message], float], None]
 """Take the messages that nobody has answered yet and the seconds since they were sent."""
@@ -110,7 +112,7 @@ class Patience:
 
 
 def reason(reply: Message) -> str:
-    """Return an error reply's reason in words.
+    """Return an error reply's reason in one line of words, whoever wrote it.
 
     Flower wraps what a ClientApp raised as ``<class '...'>:<'...'>``.
     """
@@ -119,4 +121,4 @@ def reason(reply: Message) -> str:
         return "its worker process is gone (killed, out of memory, or its machine went away)"
     if ":<'" in text and text.endswith("'>"):
         text = text.split(":<'", 1)[1].removesuffix("'>")
-    return text
+    return visible(" ".join(text[:LONGEST_ERROR].split()), LONGEST_ERROR)

@@ -97,7 +97,7 @@ def record(
     rows += [MetricRow(round_, -1, Phase.FUSE, name, value) for name, value in own.items()]
     model = None if fusion is None else fusion.model
     right = answers([fused.metrics, rest.metrics if rest is not None else None], num_clients)
-    gone = tuple(failures.values())
+    gone = (*failures.values(), *(f for answer in answers_of for f in answer.noted))
     return RoundRecord(round_, tuple(rows), weights, seconds, gone, model, right)
 
 

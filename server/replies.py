@@ -12,21 +12,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import RecordDict
+from flwr.app import Message, RecordDict
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.kind import Upload
 from fedfuse.messages import (
     FAILURES,
     KNOWLEDGE,
+    LONGEST_ERROR,
     METRICS,
+    PHASES,
     SPENT,
     Failure,
     Header,
+    check_answers,
     load_failures,
 )
+from fedfuse.payload import check_metrics
 from fedfuse.records import read_arrays, take
 from fedfuse.types import ClientMetrics
+from fedfuse.visible import visible
 from fedfuse.wire import Expectation, decode
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -56,16 +61,41 @@ class Question:
     Args:
         client_ids: For which clients.
         header: With which header.
-        phase: ``train`` or ``distill``.
+        message_type: What the request was.
         expect: Client ids to what their arrays must be.
         decode: Arrays to knowledge; raises :class:`KnowledgeError`.
     """
 
     client_ids: tuple[int, ...]
     header: Header
-    phase: str
+    message_type: str
     expect: Callable[[tuple[int, ...]], Expectation]
     decode: Callable[[Arrays, Expectation], Any]
+
+    @property
+    def phase(self) -> str:
+        """Return the phase in words."""
+        return PHASES.get(self.message_type, self.message_type)
+
+
+def check_envelope(message: Message, reply: Message) -> None:
+    """Refuse a reply that is another node's, or to another kind of message or round.
+
+    Raises:
+        KnowledgeError: If its envelope does not fit the message that it answers.
+    """
+    asked, told = message.metadata, reply.metadata
+    for what, wanted, got in (
+        ("node", asked.dst_node_id, told.src_node_id),
+        ("type", asked.message_type, told.message_type),
+        ("group", asked.group_id, told.group_id),
+    ):
+        if wanted != got:
+            raise KnowledgeError(
+                "The reply answers another message",
+                got=f"{what} {visible(str(got), 100)}",
+                allowed=f"{what} {visible(str(wanted), 100)}",
+            )
 
 
 def read_reply(content: RecordDict, question: Question) -> Reply:
@@ -90,11 +120,16 @@ def read_reply(content: RecordDict, question: Question) -> Reply:
 
 def quarantine(client_id: int, question: Question, reason: str) -> Failure:
     """Return the failure of a client whose answer cannot be used."""
+    return refusal(client_id, question.header.round, question.phase, reason)
+
+
+def refusal(client_id: int, round_: int, phase: str, reason: str) -> Failure:
+    """Return the failure of a client of which something cannot be used, for one line of reason."""
     return Failure(
         client_id=client_id,
-        round=question.header.round,
-        phase=question.phase,
-        error=f"its answer was refused: {reason}",
+        round=round_,
+        phase=phase,
+        error=f"its answer was refused: {visible(reason, LONGEST_ERROR)}",
         traceback="",
         is_mistake=False,
         quarantined=True,
@@ -132,10 +167,10 @@ def _read(content: RecordDict, question: Question, outside: set[int]) -> Reply:
     """Read a reply of which the clients ``outside`` do not count any more."""
     header = question.header
     everyone = (*question.client_ids, *outside)
-    report = take(content.config_records, FAILURES, "The reply").get("json")
-    failed = [
-        f for f in load_failures(report, everyone, header.round) if f.client_id not in outside
-    ]
+    report = take(content.config_records, FAILURES, "The reply")
+    check_answers(report, header, question.message_type)
+    reports = load_failures(report.get("json"), everyone, header.round, question.phase)
+    failed = [failure for failure in reports if failure.client_id not in outside]
     lost = {failure.client_id for failure in failed}
     ids = tuple(i for i in question.client_ids if i not in lost)
     gone = tuple(sorted({*outside} - lost))
@@ -155,6 +190,7 @@ def _read(content: RecordDict, question: Question, outside: set[int]) -> Reply:
         metrics = decode(ClientMetrics, parts[METRICS], expected)
         if not header.evaluate and not set(metrics.names) <= set(SPENT):
             raise KnowledgeError(f"The reply holds '{METRICS}', which nobody asked for")
+        check_metrics(metrics)
         answers = (metrics.right_own, metrics.right_global)
         if not header.answers and any(bits is not None for bits in answers):
             raise KnowledgeError("The reply says which tests are right, which nobody asked for")

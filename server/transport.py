@@ -10,12 +10,13 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedfuse.codec.parcel import Parcel
-from fedfuse.errors import FedfuseError
+from fedfuse.errors import FedfuseError, KnowledgeError
 from fedfuse.exchange.kind import PREDICTIONS, Download, Kind, Upload
 from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
 from fedfuse.messages import (
     DISTILL,
     HELLO,
+    PHASES,
     TEST,
     TRAIN,
     Failure,
@@ -23,12 +24,20 @@ from fedfuse.messages import (
 )
 from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
 from fedfuse.wire import Expectation, decode
-from server.answer import Answer
+from server.answer import Answer, ClientFailedError
 from server.hello import read_hello
 from server.link import Link, distinct_bytes
 from server.patience import Patience
 from server.remote_states import RemoteStates
-from server.replies import Arrays, Question, odd_ones_out, quarantine, read_reply
+from server.replies import (
+    Arrays,
+    Question,
+    check_envelope,
+    odd_ones_out,
+    quarantine,
+    read_reply,
+    refusal,
+)
 from server.requests import Hosts, compose, exchanged
 
 
@@ -79,7 +88,7 @@ class Federation:
         self._grid = grid
         self._patience = patience
         self._fail_fast = fail_fast
-        self._left_out: list[Failure] = []
+        self._noted: list[Failure] = []
         self._on_answer = on_answer
         self._on_silence = on_silence
         self._usual: dict[str, float] = {}
@@ -88,7 +97,7 @@ class Federation:
         self._kind = kind
         self._link = link or Link()
         self._hosts = self._meet((public_fingerprint, common_fingerprint), num_clients, num_nodes)
-        self.states = RemoteStates(grid, self._hosts, patience, states)
+        self.states = RemoteStates(grid, self._hosts, patience, states, self._refused)
         """What the clients remember."""
         hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
         if hosted != list(range(num_clients)):
@@ -99,7 +108,7 @@ class Federation:
                 next_step=" ".join(
                     [
                         "Give each node another partition-id and all the same num_clients.",
-                        *(failure.error for failure in self._left_out),
+                        *(failure.error for failure in self._noted),
                     ]
                 ),
             )
@@ -123,6 +132,16 @@ class Federation:
         """Evaluate clients as they are."""
         return self._ask(TEST, header, client_ids, None)
 
+    def forgotten(self, client_ids: Sequence[int]) -> None:
+        """Note that these clients remember nothing of what they were ever sent."""
+        self._link.lost(client_ids)
+
+    def _refused(self, failures: Sequence[Failure]) -> None:
+        """Take the refusal of what clients were to be saved or loaded with."""
+        if self._fail_fast:
+            raise ClientFailedError(failures[0])
+        self._noted += failures
+
     def _meet(
         self, fingerprints: tuple[str, str], num_clients: int, num_nodes: int | None
     ) -> Hosts:
@@ -135,11 +154,12 @@ class Federation:
                 try:
                     if isinstance(reply, str):
                         raise FedfuseError(f"Node {node_id} cannot take part", got=reply)
+                    check_envelope(message, reply)
                     hosts[node_id] = read_hello(reply.content, node_id, fingerprints, num_clients)
                 except FedfuseError as error:
                     if self._fail_fast:
                         raise
-                    self._left_out.append(_no_client("hello", str(error)))
+                    self._noted.append(refusal(-1, 0, "hello", str(error)))
             num_hosted = sum(map(len, hosts.values()))
             if num_hosted >= num_clients or (num_nodes is not None and len(hosts) >= num_nodes):
                 break
@@ -163,7 +183,6 @@ class Federation:
         )
         asked, num_bytes = requests.asked, requests.num_bytes
         num_public, kind = self._num_public(header.round), self._kind
-        phase = message_type.rsplit(".", 1)[-1]
 
         def expect(ids: tuple[int, ...]) -> Expectation:
             sizes = kind.sizes_of(ids)
@@ -176,7 +195,7 @@ class Federation:
 
         banks: list[Upload] = []
         metrics: list[ClientMetrics] = []
-        failures, self._left_out = self._left_out, []
+        failures: list[Failure] = []
         begun = time.monotonic()
 
         def silent(unanswered: Sequence[Message], seconds: float) -> None:
@@ -189,9 +208,14 @@ class Federation:
             node_ids = asked[message.metadata.dst_node_id]
             self._on_answer(node_ids)
             if isinstance(reply, str):
-                failures += _absent(node_ids, header.round, message_type, reply)
+                failures += _absent(node_ids, header.round, PHASES[message_type], reply)
                 continue
-            question = Question(node_ids, header, phase, expect, decode_upload)
+            question = Question(node_ids, header, message_type, expect, decode_upload)
+            try:
+                check_envelope(message, reply)
+            except KnowledgeError as error:
+                failures += [quarantine(i, question, str(error)) for i in node_ids]
+                continue
             read = read_reply(reply.content, question)
             failures += read.failures
             num_bytes += exchanged(read.arrays)
@@ -201,35 +225,33 @@ class Federation:
                 metrics.append(read.metrics)
         banks, odd = odd_ones_out(banks)
         for bank, reason in odd:
-            question = Question((), header, phase, expect, decode_upload)
+            question = Question((), header, message_type, expect, decode_upload)
             failures += [quarantine(i, question, reason) for i in bank.client_ids.tolist()]
+        lost = [failure.client_id for failure in failures]
         if sent is not None:
-            self._link.lost([failure.client_id for failure in failures])
+            self._link.lost(lost)
+        everyone = {i for node_ids in asked.values() for i in node_ids}
+        self.states.begun(header.arm, everyone - set(lost), restarted)
+        noted, self._noted = tuple(self._noted), []
         return Answer(
             knowledge=self._kind.upload.stack(banks) if banks else None,
             metrics=ClientMetrics.stack(metrics) if metrics else None,
             failures=tuple(sorted(failures, key=lambda failure: failure.client_id)),
             num_bytes=num_bytes if self._kind.counted else 0,
             asked_bytes=requests.asked_bytes,
+            noted=noted,
             broadcast_bytes=_distinct(sent, num_bytes) if self._kind.counted else 0,
         )
 
 
-def _no_client(phase: str, reason: str) -> Failure:
-    """Return the failure of a node that nobody can tell the clients of."""
-    return Failure(-1, 0, phase, reason, traceback="", is_mistake=False, quarantined=True)
-
-
-def _absent(
-    client_ids: Sequence[int], round_: int, message_type: str, reason: str
-) -> Iterator[Failure]:
+def _absent(client_ids: Sequence[int], round_: int, phase: str, reason: str) -> Iterator[Failure]:
     """Yield the failure of each client of a node that gave no answer."""
     hosted = ", ".join(map(str, client_ids))
     for client_id in client_ids:
         yield Failure(
             client_id=client_id,
             round=round_,
-            phase=message_type.rsplit(".", 1)[-1],
+            phase=phase,
             error=f"the node of client {hosted} gave no answer: {reason}",
             traceback="",
             is_mistake=False,

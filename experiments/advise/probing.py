@@ -75,13 +75,14 @@ def _run(cfg: DictConfig, path: Path, lines: list[str], *, quiet: bool) -> int:
     from experiments import launch
     from experiments.facts import facts
     from experiments.failures import told
+    from experiments.places import absolute
     from experiments.watchers import build_watchers
-    from server.loop import ClientFailedError
+    from server.answer import ClientFailedError
     from server.reporters.files import Files
     from server.reporters.folder import RunFolder
     from server.reporters.many import Many
 
-    folder = RunFolder(path)
+    cfg, folder = absolute(cfg), RunFolder(path)
     folder.open(overrides=[*lines, "num_rounds=" + str(cfg.num_rounds)], seed=cfg.seed, **facts())
     folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
     screen: list[Any] = [] if quiet else [_screen()]

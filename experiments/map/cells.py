@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.map.grid import Cell
+from experiments.places import settled
 from experiments.results import Run, flatten, read_run, text, varying
 from fedfuse.errors import ConfigError, FedfuseError
 
@@ -35,7 +36,7 @@ def finished(folder: Path, configs: Mapping[Cell, DictConfig]) -> dict[Cell, Run
         if not run.finished:
             continue
         wanted: Any = OmegaConf.to_container(cfg, resolve=True)
-        both = [flatten(run.config), flatten(wanted)]
+        both = [flatten(settled(run.config)), flatten(wanted)]
         if keys := varying(both):
             raise ConfigError(
                 f"the map in '{folder}' was made with another configuration",

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import compose
 from experiments.hints import hint, unknown_option
+from experiments.places import absolute
 from fedfuse.errors import ConfigError
 from fedfuse.paths import expand
 
@@ -148,7 +149,7 @@ def configure(hydra: Hydra, axes: Axes, lines: list[str]) -> dict[Cell, DictConf
             _, (whole,) = compose.check(hydra, own, multirun=False)
             tree = OmegaConf.masked_copy(whole, [k for k in map(str, whole) if k != "hydra"])
             OmegaConf.resolve(tree)
-            first[cell.method] = tree
+            first[cell.method] = absolute(tree)
         cfg = first[cell.method].copy()
         cfg.seed = cell.seed
         # The batch size decides how few samples are too few, not the partitioner.

@@ -41,7 +41,7 @@ def lineups(runs: Sequence[Run]) -> list[Lineup]:
         ConfigError: If runs of one federation and seed hold different data, or one method is
             there twice with one seed.
     """
-    everybody = _seedless([settings_of(run) for run in runs])
+    everybody = _placeless(_seedless([settings_of(run) for run in runs]), runs)
     flat = {run.path: config for run, config in zip(runs, everybody, strict=True)}
     federations = _Namer(everybody, [key for key in varying(everybody) if not _is_fusion(key)])
     members: dict[Identity, list[Run]] = {}
@@ -93,6 +93,25 @@ def _seedless(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {key: value for key, value in config.items() if key != "seed" and key not in follow}
         for config in configs
     ]
+
+
+PLACES = ("dataset.path", "public.dataset.path", "sites.paths", "partitioner.path")
+"""Keys that say where data lies and not what it is."""
+
+
+def _placeless(configs: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return configurations without where the data lies, if the same data lies everywhere.
+
+    Runs on one machine and another, or one that went on where its data had moved to, are of one
+    federation.
+    """
+    rest = [{key: config[key] for key in config if key not in PLACES} for config in configs]
+    held: dict[tuple[str, int], set[str]] = {}
+    for config, run in zip(rest, runs, strict=True):
+        of_data = {key: value for key, value in config.items() if not _is_fusion(key)}
+        same = json.dumps(of_data, sort_keys=True, default=str), run.seed
+        held.setdefault(same, set()).add(run.fingerprint)
+    return rest if all(len(found) == 1 for found in held.values()) else list(configs)
 
 
 def _check_same_data(runs: Sequence[Run]) -> None:

@@ -97,16 +97,21 @@ def oracle(class_distribution: Float[Tensor, "K C"]) -> Float[Tensor, "K C"]:
     Raises:
         KnowledgeError: If a row is not a distribution, so it cannot be the truth.
     """
-    sums = class_distribution.sum(dim=1)
-    if bool((class_distribution < 0).any()) or not torch.allclose(
-        sums, torch.ones_like(sums), atol=1e-4
-    ):
+    if bool(no_distribution(class_distribution).any()):
         raise KnowledgeError(
             "The oracle's class distribution is not a distribution",
             allowed="rows of shares from 0 that sum to 1",
             next_step="Turn label noise off, or choose scorer.epd=label_histogram.",
         )
     return class_distribution
+
+
+def no_distribution(class_distribution: Float[Tensor, "K C"]) -> Bool[Tensor, " K"]:
+    """Tell whose shares are none: below 0, or with another sum than 1 (within 1e-4)."""
+    sums = class_distribution.sum(dim=1)
+    return (class_distribution < 0).any(dim=1) | ~torch.isclose(
+        sums, torch.ones_like(sums), atol=1e-4
+    )
 
 
 def _class_counts(

@@ -135,6 +135,10 @@ class UploadedConfidence:
         """What is averaged."""
         return Space(self.average)
 
+    def check_bank(self, bank: KnowledgeBank) -> None:
+        """Refuse confidences that the form cannot take, naming their clients."""
+        _sent(bank, positive=self.form == "ratio")
+
     def __call__(
         self, bank: KnowledgeBank, weights: Float[Tensor, "K J"]
     ) -> Float[Tensor, "K P C"]:
@@ -177,10 +181,12 @@ def _sent(bank: KnowledgeBank, *, positive: bool) -> Float[Tensor, "K P"]:
     bad = ~confidence.isfinite() | ((confidence < 0) if positive else False)
     if bool(bad.any()):
         clients = bank.client_ids[bad.any(dim=1)].tolist()
-        raise KnowledgeError(
+        refused = KnowledgeError(
             "A confidence cannot be used",
             got=f"{float(confidence[bad][0]):g} from the clients {clients[:5]}",
             allowed="finite numbers from 0" if positive else "finite numbers",
             next_step="Choose form=softmax for logarithms of a density." if positive else None,
         )
+        refused.client_ids = tuple(clients)
+        raise refused
     return confidence

@@ -93,6 +93,19 @@ class Pipeline:
         require_count("Pipeline", "dense_bytes", self.dense_bytes, at_least=0)
         require_number("Pipeline", "temperature", self.temperature, above=0)
 
+    def check_bank(self, bank: KnowledgeBank) -> None:
+        """Refuse what single clients sent and a part cannot take, before any part learns from it.
+
+        A part that cannot take everything declares a ``check_bank`` of its own.
+
+        Raises:
+            KnowledgeError: Naming the clients.
+        """
+        for part in (self.scorer, declared(self.scorer, "scorer", None), self.rule):
+            check = declared(part, "check_bank", None)
+            if check is not None:
+                check(bank)
+
     @torch.no_grad()
     def __call__(
         self,

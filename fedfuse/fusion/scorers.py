@@ -93,6 +93,19 @@ class KnFu:
                     self._given(bank.class_distribution, "the clients' class shares")
                 )
 
+    def check_bank(self, bank: KnowledgeBank) -> None:
+        """Refuse class shares that are no distribution where they are taken for the truth."""
+        if self.epd == "oracle" and bank.class_distribution is not None:
+            wrong = estimators.no_distribution(bank.class_distribution)
+            if bool(wrong.any()):
+                refused = KnowledgeError(
+                    "The class shares of a client are no distribution",
+                    got=f"shares of the clients {bank.client_ids[wrong].tolist()[:5]}",
+                    allowed="shares from 0 that sum to 1",
+                )
+                refused.client_ids = tuple(bank.client_ids[wrong].tolist())
+                raise refused
+
     def _given(self, value: Tensor | None, what: str) -> Tensor:
         """Return ``value``, or say which option asked for what is not there."""
         if value is None:

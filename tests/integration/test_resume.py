@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -168,3 +170,52 @@ def test_a_full_disk_stops_a_run_whose_checkpoints_are_written_behind_it(
     assert "No space left on device" in said
     assert main([f"resume={folder}"]) == 0
     assert same(folder, unbroken)
+
+
+def test_a_run_goes_on_from_another_folder_and_with_its_data_elsewhere(
+    tmp_path, monkeypatch, capsys
+):
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(400, 5)).astype(np.float32), np.arange(400) % 4
+    monkeypatch.setenv("FEDFUSE_CACHE", str(tmp_path / "cache"))
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    away.mkdir()
+    monkeypatch.chdir(home)
+    np.savez("a.npz", x_train=inputs, y_train=labels)
+    np.savez(away / "same.npz", x_train=inputs, y_train=labels)
+    np.savez(away / "other.npz", x_train=-inputs, y_train=labels)
+    Path("p.json").write_text(json.dumps([list(range(150)), list(range(150, 390))]))
+    lines = [
+        *("dataset=npz", "dataset.path=a.npz", "partitioner=fixed", "partitioner.path=p.json"),
+        *("num_clients=2", "num_rounds=3", "model=mlp", "method=mean", "public.size=40"),
+    ]
+    assert main([*lines, "hydra.run.dir=unbroken"]) == 0
+    with monkeypatch.context() as patched:
+        real, rounds = loop.record, []
+
+        def interrupt(round_: int, *args: object, **named: object):
+            rounds.append(round_)
+            if len(rounds) == 5:
+                raise KeyboardInterrupt
+            return real(round_, *args, **named)
+
+        patched.setattr(loop, "record", interrupt)
+        assert main([*lines, "hydra.run.dir=run"]) == 130
+    shutil.copytree("run", away / "run")
+    monkeypatch.chdir(away)
+    assert main(["resume=../home/run"]) == 0, "the paths mean what they meant where it began"
+    (home / "a.npz").unlink()
+    before = (away / "run" / "run.json").read_text()
+    capsys.readouterr()
+    for wrong, words in (("other.npz", "the data"), ("none.npz", "none.npz")):
+        assert main(["resume=run", f"dataset.path={wrong}"]) == 2
+        assert words in capsys.readouterr().err
+    told = [
+        json.loads(text)["data_fingerprint"] for text in (before, Path("run/run.json").read_text())
+    ]
+    assert told[0] == told[1], "a refused run stays what it was"
+    shutil.move(home / "p.json", away / "q.json")
+    assert main(["resume=run", "dataset.path=same.npz", "partitioner.path=q.json"]) == 0
+    assert same(away / "run", home / "unbroken")
+    assert same(home / "run", home / "unbroken")

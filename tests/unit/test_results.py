@@ -159,6 +159,17 @@ def test_other_federations_are_kept_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_where_the_same_data_lies_is_no_setting(tmp_path: Path) -> None:
+    for method, place in (("knfu", "/a/x.npz"), ("local", "/b/x.npz")):
+        with (write(tmp_path / method, method=method) / "config.yaml").open("a") as file:
+            file.write(f"dataset: {{path: {place}}}\n")
+    (lineup,) = lineups(load(tmp_path).runs)
+    assert list(lineup.methods) == ["knfu", "local"]
+    record = tmp_path / "local" / "run.json"
+    record.write_text(record.read_text().replace("data-0-0.5", "other"))
+    assert [one.label for one in lineups(load(tmp_path).runs)] == ["path /a/x.npz", "path /b/x.npz"]
+
+
 def test_parts_are_told_apart_by_name_and_by_settings_only_where_needed(tmp_path: Path) -> None:
     codecs = (
         "{_target_: null}",

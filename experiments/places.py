@@ -1,0 +1,59 @@
+"""Paths of a run, made to mean the same wherever it goes on: what was relative becomes absolute."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fedfuse.paths import expand
+
+READ = frozenset({"dataset", "sites", "public", "partitioner", "pretrain", "engine"})
+WRITTEN = frozenset({"reporter"})
+"""The groups whose options name files: some that are read, some that are written."""
+
+_PATH = re.compile(r"(?:.*_)?(?:path|file|folder|dir|root|credential)s?")
+_ELSEWHERE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|databricks")
+
+
+def absolute(cfg: DictConfig) -> DictConfig:
+    """Return a configuration whose paths do not depend on the folder it is read in.
+
+    A path that is to be read and does not exist stays as it was written, for the message about it;
+    a URI is no path.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, Mapping)
+    result = cfg.copy()
+    for key, value in settled(plain).items():
+        if value != plain[key]:
+            OmegaConf.update(result, str(key), value, merge=False, force_add=True)
+    return result
+
+
+def settled(config: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return :func:`absolute` of plain values."""
+    return {
+        key: _settled(value, must_exist=key in READ) if key in READ | WRITTEN else value
+        for key, value in config.items()
+    }
+
+
+def _settled(node: Any, *, must_exist: bool, named: bool = False) -> Any:
+    if isinstance(node, Mapping):
+        return {
+            key: _settled(
+                value,
+                must_exist=must_exist,
+                named=_PATH.fullmatch(str(key)) is not None or key == "tracking_uri",
+            )
+            for key, value in node.items()
+        }
+    if isinstance(node, list):
+        return [_settled(item, must_exist=must_exist, named=named) for item in node]
+    if not named or not isinstance(node, str) or not node or _ELSEWHERE.match(node):
+        return node
+    place = expand(node).absolute()
+    return str(place) if place.exists() or not must_exist else node
