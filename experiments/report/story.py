@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from experiments.report.axes import seconds
@@ -26,12 +26,19 @@ from experiments.report.verdicts import (
 )
 from experiments.results import TESTS, Lineup, Moment, Results, Run, flatten, lineups, text, varying
 from fedfuse import __version__
+from fedfuse.visible import visible
 
 DRAWN_MATRICES = 60
 """About how many rounds' weights a page draws in all; they are its heaviest part."""
 
-DRAWN_FEDERATIONS = 40
-"""So many federations have figures of their own; of more, the others have their verdicts."""
+DRAWN_METHODS = 24
+"""So many methods of a federation are drawn; its verdicts and tables have them all."""
+
+DRAWN = 150
+"""So many methods are drawn in all federations together; those behind have verdicts and tables."""
+
+CELLS = 10_000
+"""Cells of a map's panels together, at most."""
 
 ROWS = 30
 """Gains that one forest plot shows at most, over all federations."""
@@ -56,21 +63,27 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
     last = [compared(lineup) for lineup in found]
     best = [compared(lineup, Moment.BEST_VALIDATION) for lineup in found]
     everything = [*chain(*last)]
-    groups = []
+    groups, room = [], DRAWN
     for i, (lineup, done) in enumerate(zip(found, last, strict=True), 1):
         number = i if len(found) > 1 else 0
         drawn: list[Figure] = []
-        if i <= DRAWN_FEDERATIONS:
+        if room > 0:
+            few = Lineup(lineup.label, dict(islice(lineup.methods.items(), DRAWN_METHODS)))
+            room -= len(few.methods)
+            own = [item for item in done if item.method in few.methods]
             if number:
-                drawn += _some(forest_figure(done, style, f"-{number}", layout.panel))
-            drawn += figures(lineup, done, number, style, most, layout)
+                drawn += _some(forest_figure(own, style, f"-{number}", layout.panel))
+            drawn += figures(few, own, number, style, most, layout)
         groups.append(Group(lineup.label, sentences(done), tuple(drawn)))
     notes = list(results.notes())
-    if len(found) > DRAWN_FEDERATIONS:
+    if any(len(line.methods) > DRAWN_METHODS for line in found) or not groups[-1].figures:
         notes.append(
-            f"Of {len(found)} federations the first {DRAWN_FEDERATIONS} have figures of their own; "
-            "all count in the verdicts and tables."
+            f"There is too much to draw all of it: figures show at most {DRAWN_METHODS} methods of "
+            f"a federation, {DRAWN} in all. Verdicts and tables have everything."
         )
+    names = dict.fromkeys(name for lineup in found for name in lineup.methods)
+    mapped = set(islice(names, max(1, min(DRAWN_METHODS, CELLS // (2 * len(found))))))
+    shown = [[item for item in done if item.method in mapped] for done in last]
     return Report(
         title=_title(found),
         about=_about(runs, found),
@@ -78,7 +91,7 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
         verdicts=sentences(last[0]) if len(found) == 1 else overall(everything),
         main=_main(found, everything, style, layout),
         tables=_tables(everything, [*chain(*best)]),
-        overview=_some(map_figure(found, last, width=layout.panel)),
+        overview=_some(map_figure(found, shown, width=layout.panel)),
         groups=tuple(groups),
         appendix=(_configuration(runs), _environment(runs), _runs(runs)),
         written=f"Written by fedfuse-report {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
@@ -181,8 +194,8 @@ def _configuration(runs: Sequence[Run]) -> Table:
     keys = [*varied, *(key for key in flat[0] if key not in varied)]
     rows = []
     for key in keys:
-        values = list(dict.fromkeys(text(own[key]) if key in own else "–" for own in flat))
-        rows.append((Cell(key), Cell(", ".join(values))))
+        values = dict.fromkeys(text(own[key]) if key in own else "–" for own in flat)
+        rows.append((Cell(key), Cell(_listed(list(values), 20))))
     first = "What differs between the runs comes first. " if varied else ""
     return _facts(
         "configuration", "Configuration", f"{first}Every key as fedfuse was told it.", "key", rows
@@ -194,11 +207,16 @@ def _environment(runs: Sequence[Run]) -> Table:
     flat = [flatten({k: run.record[k] for k in kept if k in run.record}) for run in runs]
     rows = []
     for key in dict.fromkeys(key for own in flat for key in own):
-        values = list(dict.fromkeys(text(own[key]) for own in flat if key in own))
-        shown = values if len(values) <= 6 else [*values[:6], f"… ({len(values)} values)"]
-        rows.append((Cell(key), Cell(", ".join(shown))))
+        values = dict.fromkeys(text(own[key]) for own in flat if key in own)
+        rows.append((Cell(key), Cell(_listed(list(values), 6))))
     caption = "What the runs were made with, and the conventions that make numbers comparable."
     return _facts("environment", "Environment", caption, "fact", rows)
+
+
+def _listed(values: Sequence[str], most: int) -> str:
+    """Return the first values, and how many there are of more."""
+    shown = [visible(value, 1000) for value in values[:most]]
+    return ", ".join(shown if len(values) <= most else [*shown, f"… ({len(values)} values)"])
 
 
 def _facts(

@@ -68,12 +68,14 @@ def overall(done: Sequence[Compared]) -> tuple[Verdict, ...]:
     """
     if not done:
         return ()
-    federations = dict.fromkeys(item.federation for item in done)
-    each = [_by_test([i for i in done if i.federation == label]) for label in federations]
-    kinds = dict.fromkeys((item.method, item.test) for item in done)
+    federations: dict[str, list[Compared]] = {}
+    kinds: dict[tuple[str, str], list[Comparison]] = {}
+    for item in done:
+        federations.setdefault(item.federation, []).append(item)
+        kinds.setdefault((item.method, item.test), []).append(item.found)
+    each = [_by_test(items) for items in federations.values()]
     told = [Verdict(ranking_over(each), BEST, "best")]
-    for method, test in kinds:
-        found = [item.found for item in done if (item.method, item.test) == (method, test)]
+    for (method, test), found in kinds.items():
         told_of = len(found)
         found = [one for one in found if one.speaks]
         silent = told_of - len(found)

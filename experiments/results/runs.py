@@ -143,12 +143,20 @@ class Run:
         sizes = self._split_sizes("val", int(self.summary["num_clients"]))
         return None if sizes is None else int(sizes.sum())
 
-    def _split_sizes(self, split: str, num_clients: int) -> npt.NDArray[np.integer] | None:
+    @cached_property
+    def _owners(self) -> tuple[npt.NDArray[np.integer], npt.NDArray[Any]] | None:
+        """Return of every sample its client and its split."""
         table = self.partition("client_id", "split")
         if table is None:
             return None
         with reading(self.path):
-            owners = table["client_id"].to_numpy()[np.asarray(table["split"]) == split]
+            return table["client_id"].to_numpy(), np.asarray(table["split"])
+
+    def _split_sizes(self, split: str, num_clients: int) -> npt.NDArray[np.integer] | None:
+        if self._owners is None:
+            return None
+        with reading(self.path):
+            owners = self._owners[0][self._owners[1] == split]
             if owners.max(initial=0) >= num_clients:
                 raise ValueError("more owners of samples than clients")
             return np.bincount(owners, minlength=num_clients)

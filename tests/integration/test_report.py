@@ -343,6 +343,32 @@ def test_no_name_acts_in_any_format(
             assert not {"[", "*"} & set(starts)
 
 
+def test_a_folder_of_very_many_methods_and_classes_stays_readable(
+    made: Path, tmp_path: Path
+) -> None:
+    for i in range(30):
+        folder = tmp_path / "many" / str(i)
+        folder.mkdir(parents=True)
+        for file in (made / "one").iterdir():
+            if file.suffix in (".parquet", ".safetensors", ".json"):
+                (folder / file.name).hardlink_to(file)
+        config = (made / "one" / "config.yaml").read_text()
+        config, changed = re.subn(r"(?m)^temperature: .*$", f"temperature: {i + 1}.5", config)
+        assert changed == 1
+        (folder / "config.yaml").write_text(config)
+        summary = json.loads((folder / "summary.json").read_text())
+        for client in summary["clients"]:
+            client["class_counts"] = [client["client_id"] + 1] * 3000
+        (folder / "summary.json").unlink()
+        (folder / "summary.json").write_text(json.dumps(summary))
+    page = report(tmp_path / "many")
+    assert "figures show at most 24 methods" in page
+    table = page.split('id="table-comparison"')[1].split("</table>")[0]
+    assert table.count("knfu (") == 30 * 2
+    assert len(re.findall('<figure id="effectiveness', page)) == 24
+    assert len(page) < 3_000_000
+
+
 def test_nothing_of_a_hostile_folder_becomes_markup(made: Path, tmp_path: Path) -> None:
     page = report(hostile(made / "one", tmp_path / "bad"))
     reader = Reader(page)
