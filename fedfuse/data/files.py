@@ -39,7 +39,7 @@ def place(path: object, wanted: str) -> Path:
         wanted: What should be there, for messages.
 
     Raises:
-        DataError: If it is no text, or empty.
+        DataError: If it is no text, or empty, or cannot be looked at.
         FedfuseError: If nobody knows the home folder that it names.
     """
     if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
@@ -49,7 +49,16 @@ def place(path: object, wanted: str) -> Path:
             allowed=wanted,
             next_step="Write it in quotes: path: '2024'." if path is not None else None,
         )
-    return expand(path)
+    found = expand(path)
+    try:
+        found.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # which the readers tell in words of their own
+    except OSError as error:  # no permission, a name too long, links in a circle
+        raise DataError(
+            f"The path {found} cannot be read", got=error.strerror or str(error)
+        ) from error
+    return found
 
 
 def is_left_behind(name: str) -> bool:

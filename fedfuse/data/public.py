@@ -88,11 +88,15 @@ class HeldOut:
             counts = apportion(np.ones(raw.num_classes), self.size, supply, rng)
             scarce = int(supply.argmin())
             if counts.max() - counts.min() > 1:
+                called = f"class {scarce}" + (
+                    f" ('{name}')" if (name := raw.class_names[scarce]) != str(scarce) else ""
+                )
                 raise DataError(
                     f"{raw.name} is too small for a balanced public set",
-                    got=f"public.size={self.size} with {supply[scarce]} samples of class {scarce}",
+                    got=f"public.size={self.size} with {supply[scarce]} samples of {called}",
                     allowed=f"at most {raw.num_classes * supply[scarce]}",
-                    next_step="Lower public.size or set public.draw=natural.",
+                    next_step=("Lower public.size or set" if supply[scarce] else "Set")
+                    + " public.draw=natural.",
                 )
             taken = draw_by_class(labels, available, counts, rng)
         else:

@@ -67,9 +67,11 @@ class Fixed:
 def read_partition(path: Path) -> list[object]:
     """Return the parts in the file in order of the client id, not yet checked."""
     path = expand(path)
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise PartitionError(f"The partition file {path} cannot be read", got="no ordinary file")
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise PartitionError(
+                f"The partition file {path} cannot be read", got="no ordinary file"
+            )
         if path.suffix == ".npz":
             return _by_client(read_npz(path, most=MOST_UNPACKED), path)
         if path.suffix == ".parquet":

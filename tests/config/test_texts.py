@@ -64,6 +64,7 @@ def test_the_yaml_of_a_run_reads_back_to_the_same_text():
     for name in NAMES:
         text = OmegaConf.to_yaml(OmegaConf.create({"path": name}))
         assert yaml.safe_load(text)["path"] == name
+        assert OmegaConf.create(text).path == name
 
 
 def test_commas_separate_paths_in_a_sweep():

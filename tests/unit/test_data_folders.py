@@ -181,6 +181,27 @@ def test_local_sees_no_hidden_parquet_file(root):
     assert local(root).class_names == ("a", "b")
 
 
+def test_a_folder_of_both_kinds_is_refused_where_either_could_be_meant(root):
+    fill(root / "a", root / "b")
+    (root / "train.parquet").write_bytes(b"x")
+    with pytest.raises(DataError, match="either could be meant: got a/0"):
+        local(root)
+
+
+def test_a_path_that_cannot_be_looked_at_is_one_message(root):
+    from fedfuse.errors import PartitionError
+    from fedfuse.partition.fixed import read_partition
+
+    root.mkdir()
+    with pytest.raises(DataError, match="cannot be read: got File name too long"):
+        image_folder("x" * 300)
+    with pytest.raises(PartitionError, match="File name too long"):
+        read_partition(root / ("x" * 300 + ".json"))
+    (root / "loop").symlink_to(root / "loop")
+    with pytest.raises(DataError, match="cannot be read"):
+        image_folder(root / "loop")
+
+
 def jpeg(pixels, orientation, fmt):
     buffer = io.BytesIO()
     exif = Image.Exif()

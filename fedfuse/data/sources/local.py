@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedfuse.data.files import place
+from fedfuse.data.files import place, walk
+from fedfuse.data.levels import is_image_name
 from fedfuse.data.raw import RawDataset
 from fedfuse.data.sources.image_folder import image_folder
 from fedfuse.data.sources.npz import npz
@@ -29,5 +30,11 @@ def local(path: str | Path, image_size: int | None = None) -> RawDataset:
     if not found.is_dir():
         raise DataError(f"There is no data at {found}", allowed=kinds)
     if parquet_files(found):
+        if image := next((f for f in walk(found) if is_image_name(f.name)), None):
+            raise DataError(
+                f"{found} holds parquet files and images, and either could be meant",
+                got=image.relative_to(found).as_posix(),
+                next_step="Move one kind away.",
+            )
         return parquet(found, image_size=image_size)
     return image_folder(found, image_size=image_size)
