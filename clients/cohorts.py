@@ -79,19 +79,27 @@ class Attempt:
                 step(cohort)
             except Exception as error:
                 mistake = isinstance(error, FedfuseError)
+                told, own = _told(error)
                 return [
                     Failure(
                         client_id=client_id,
                         round=self.round,
                         phase=self.phase,
-                        error=str(error) if mistake else brief(error),
+                        error=told,
                         traceback=traceback.format_exc(),
                         is_mistake=mistake,
-                        own="" if mistake else frames(error),
+                        own=own,
                     )
                     for client_id in cohort
                 ]
         return []
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """Return what an exception says in one line, and the frames of the user's own code in it."""
+    if isinstance(error, FedfuseError):
+        return error.message, error.frames
+    return brief(error), frames(error)
 
 
 def take_steps(trainer: Trainer, tasks: Sequence[Task], round_: int) -> Spent:

@@ -38,7 +38,9 @@ class FedfuseError(Exception):
         self.next_step = next_step
         super().__init__(what)
 
-    def __str__(self) -> str:
+    @property
+    def message(self) -> str:
+        """What a person is told, in one line; the frames come after it."""
         details = []
         if self.got is not None:
             details.append(f"got {self.got}")
@@ -46,8 +48,10 @@ class FedfuseError(Exception):
             details.append(f"allowed: {self.allowed}")
         text = f"{self.what}: {', '.join(details)}" if details else self.what
         text = text if text.endswith((".", "?", "!")) else f"{text}."
-        text = f"{text} {self.next_step}" if self.next_step else text
-        return f"{text}\n{self.frames}" if self.frames else text
+        return f"{text} {self.next_step}" if self.next_step else text
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.frames}" if self.frames else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process boundaries (Ray, SuperNodes); the default

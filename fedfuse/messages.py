@@ -254,6 +254,8 @@ def _failure(item: object) -> Failure:
     }
     # One line, so that it cannot look like several of ours.
     told["error"] = _printable(" ".join(item["error"][:LONGEST_ERROR].split()))
+    # Frames are indented, which nothing of ours is.
+    told["own"] = "\n".join(f"  {line[2:]}" for line in told["own"].splitlines())
     return Failure(**told)
 
 

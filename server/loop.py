@@ -154,7 +154,7 @@ def stop_on_failure(answer: Answer, num_asked: int, plan: ServerPlan) -> None:
         failure = answer.failures[0]
         if failure.is_mistake:
             error = FedfuseError(failure.error)
-            error.whole = failure.traceback
+            error.frames, error.whole = failure.own, failure.traceback
             raise error
         raise ClientFailedError(failure)
 

@@ -117,7 +117,7 @@ def failures(*, repeat: int = 1, **changes) -> Change:
     def change(message: Message, reply: Message) -> None:
         header = message.content.config_records[HEADER]
         told = {"client_id": 1, "round": header["round"], "phase": "train", "error": "x"}
-        told |= {"traceback": "", "is_mistake": False, **changes}
+        told |= {"traceback": "", "is_mistake": False, "own": "", **changes}
         del reply.content[KNOWLEDGE], reply.content[METRICS]
         reply.content[FAILURES] = ConfigRecord({"json": json.dumps([told] * repeat)})
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+import torch
+
+from clients.cohorts import Attempt
 from experiments.failures import rerun, told
-from fedfuse.messages import Failure
-from server.loop import ClientFailedError
+from fedfuse.errors import FedfuseError
+from fedfuse.messages import Failure, dump_failures, load_failures
+from server.answer import Answer
+from server.loop import ClientFailedError, stop_on_failure
 
 ERROR = ClientFailedError(Failure(3, 2, "train", "boom", "Traceback ...\n", is_mistake=False))
 LINES = ["engine=ray", "engine.num_nodes=2", "model._target_=mine.Net", "num_rounds=9"]
@@ -33,3 +43,54 @@ def test_with_a_checkpoint_only_what_came_after_it_is_repeated(tmp_path: Path):
     assert command(told(ERROR, LINES, folder)) == [
         "fedfuse", f"resume={folder}", "model._target_=mine.Net", "engine=serial",
     ]  # fmt: skip
+
+
+def test_what_was_in_one_process_is_not_sent_there(tmp_path: Path):
+    assert "in one process" not in told(ERROR, ["num_rounds=9"], serial=True)
+    said = told(ERROR, LINES[2:], tmp_path, serial=True)
+    assert said.endswith(f"go on with: fedfuse resume={tmp_path} model._target_=mine.Net")
+
+
+OWN = """\
+class Odd(Exception):
+    pass
+
+def step(cohort):
+    raise Odd("client", cohort)
+
+def mistaken(cohort):
+    from fedfuse.blame import blamed
+    with blamed("The model own.Net"):
+        step(cohort)
+"""
+
+
+def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Failure:
+    """Let a step of the user's own fail, and return the failure as the server hears of it."""
+    (tmp_path / "ff_failing.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "ff_failing", raising=False)
+    step = getattr(importlib.import_module("ff_failing"), name)
+    attempt = Attempt(2, "train", torch.get_num_threads(), torch.device("cpu"))
+    [failure] = load_failures(dump_failures(attempt([3], step, None)))
+    return failure
+
+
+def test_a_part_of_the_users_shows_its_own_lines_from_wherever_it_ran(tmp_path, monkeypatch):
+    failure = failed(tmp_path, monkeypatch, "step")
+    said = told(ClientFailedError(failure), LINES).splitlines()
+    assert said[0] == ("error: client 3 failed in round 2, phase 'train': Odd: ('client', [3])")
+    assert said[1].endswith('ff_failing.py", line 5, in step')
+    assert said[2] == '    raise Odd("client", cohort)'
+    assert said[3] == "--traceback shows the rest of the traceback."
+    assert len(said) == 5
+
+
+def test_a_mistake_keeps_its_lines_on_its_way_to_the_server(tmp_path, monkeypatch):
+    failure = failed(tmp_path, monkeypatch, "mistaken")
+    plan: Any = SimpleNamespace(fail_fast=True)
+    with pytest.raises(FedfuseError) as caught:
+        stop_on_failure(Answer(None, None, (failure,), 0), 1, plan)
+    assert str(caught.value).startswith("The model own.Net raised Odd: ('client', [3]).\n  File ")
+    assert '    raise Odd("client", cohort)' in str(caught.value)
+    assert caught.value.whole.startswith("Traceback")

@@ -279,7 +279,8 @@ def envelope(**changes) -> Change:
 def failures(*, repeat: int = 1, **changes) -> Change:
     def change(message: Message, reply: Message) -> None:
         told = {"client_id": 1, "round": message.content.config_records[HEADER]["round"]}
-        told |= {"phase": "train", "error": "x", "traceback": "", "is_mistake": False, **changes}
+        told |= {"phase": "train", "error": "x", "traceback": "", "own": "", "is_mistake": False}
+        told |= changes
         del reply.content[KNOWLEDGE], reply.content[METRICS]
         reply.content[FAILURES] = ConfigRecord({"json": json.dumps([told] * repeat)})
 
@@ -344,12 +345,14 @@ def test_an_answer_that_is_none_is_quarantined(change):
 
 
 def test_a_failure_in_hostile_words_becomes_one_short_line():
-    federation = meet(Lying({TRAIN: failures(error=ACTS * 5000, traceback=ACTS * 5000)}))
+    hostile = failures(error=ACTS * 5000, traceback=ACTS * 5000, own=f"\n{ACTS}\nerror: x")
+    federation = meet(Lying({TRAIN: hostile}))
     [failure] = federation.train(ASKED, range(3)).failures
     assert not failure.quarantined
     assert failure.error.isprintable()
     assert len(failure.error) <= 1000
     assert all(line.isprintable() for line in failure.traceback.split("\n"))
+    assert all(line.isprintable() and line[:2] == "  " for line in failure.own.split("\n"))
 
 
 @pytest.mark.parametrize("message_type", [TRAIN, "query"])
