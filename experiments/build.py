@@ -6,8 +6,9 @@ configuration has to travel to a worker or another host.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -21,12 +22,15 @@ from experiments.instantiate import instantiate
 from experiments.pretrained import build_pretraining
 from fedfuse.blame import call, kind_of
 from fedfuse.codec import Channel
-from fedfuse.data.raw import RawDataset
+from fedfuse.data.known import check_known
+from fedfuse.data.public import External
+from fedfuse.data.raw import DataWarning, RawDataset
 from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
-from fedfuse.errors import ConfigError
+from fedfuse.errors import ConfigError, DataError
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan
+from fedfuse.paths import expand
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, Select
@@ -35,6 +39,9 @@ from fedfuse.train.optimizers import spare_compiler
 from fedfuse.train.precision import Precision
 from fedfuse.train.trainer import LoopTrainer, Trainer
 from fedfuse.types import FederatedData
+
+SOURCES = "fedfuse.data.sources"
+MNIST5K = f"{SOURCES}.mnist5k.mnist5k"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,12 @@ def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
 
 def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
     """Load the data set and deal it out, or set it beside the data that sites own."""
-    source = instantiate(cfg.dataset, "dataset")
+    source = build_source(cfg.dataset, "dataset")
+    public = instantiate(cfg.public, "public")
+    if isinstance(public, External):
+        # Who sets public.dataset.path alone has not chosen the name that the option comes with.
+        other = build_source(cfg.public.dataset, "public.dataset", rename=True)
+        public = replace(public, dataset=other)
     owned: OwnData | None = instantiate(cfg.sites, "sites")
     raw = call(f"The dataset {cfg.dataset._target_}", source, {})
     if not isinstance(raw, RawDataset):
@@ -96,7 +108,7 @@ def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
         divide = partial(federate_sites, raw, sites)
     return divide(
         partitioner=instantiate(cfg.partitioner, "partitioner"),
-        public=instantiate(cfg.public, "public"),
+        public=public,
         num_clients=cfg.num_clients,
         val_fraction=cfg.val_fraction,
         test_fraction=cfg.test_fraction,
@@ -105,6 +117,36 @@ def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
         batch_size=cfg.client.batch_size,
         seed=cfg.seed,
     )
+
+
+def build_source(node: DictConfig, where: str, *, rename: bool = False) -> Callable[[], RawDataset]:
+    """Return how a data set is loaded; one that is called by a known name must be what it says.
+
+    Args:
+        node: The data set's configuration.
+        where: Its dotted key.
+        rename: Whether one at a path that is something else is called by its folder's name, with
+            a warning, and not refused.
+    """
+    load = instantiate(node, where)
+    target = str(node._target_)
+    name = node.get("name") or (target_name(node) if target == MNIST5K else None)
+
+    def loaded() -> RawDataset:
+        raw: RawDataset = load()
+        if not target.startswith(f"{SOURCES}."):
+            return raw
+        try:
+            check_known(raw, name, resized=node.get("image_size") is not None)
+        except DataError:
+            if not rename or node.get("path") is None:
+                raise
+            own = expand(node.path).resolve().stem
+            warnings.warn(f"{where}.path holds no {raw.name}: called {own}.", DataWarning, 2)
+            return replace(raw, name=own)
+        return raw
+
+    return loaded
 
 
 def build_models(cfg: DictConfig) -> ModelPlan:
