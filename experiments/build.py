@@ -130,12 +130,12 @@ def build_source(node: DictConfig, where: str, *, rename: bool = False) -> Calla
     """
     load = instantiate(node, where)
     target = str(node._target_)
+    if not target.startswith(f"{SOURCES}."):
+        return load  # type: ignore[no-any-return]
     name = node.get("name") or (target_name(node) if target == MNIST5K else None)
 
     def loaded() -> RawDataset:
         raw: RawDataset = load()
-        if not target.startswith(f"{SOURCES}."):
-            return raw
         try:
             check_known(raw, name, resized=node.get("image_size") is not None)
         except DataError:
