@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +13,7 @@ from rich.text import Text
 from experiments.arm_rows import TESTS
 from experiments.literal import literal
 from experiments.summary import ClientLine, Figures, Moment, Summary, closing
-from fedfuse.compare import ENOUGH
+from fedfuse.compare import ENOUGH, outcomes
 from fedfuse.visible import visible
 from server.reporters.figures import named, percent, points
 
@@ -218,13 +219,22 @@ def _client(client: ClientLine, *, bars: bool, baseline: bool) -> list[str | Tex
             cells.append(percent(client.baseline.get(test)))
         cells.append(percent(client.accuracy.get(test)))
         if baseline:
-            enough = client.test_samples.get(test, ENOUGH) >= ENOUGH
-            cells.append(_gain(client.gain.get(test), judged=enough))
+            cells.append(_gain(client.gain.get(test), judged=_certain(client, test)))
     return cells
 
 
+def _certain(client: ClientLine, test: str) -> bool:
+    """Tell whether a client's gain or loss is larger than the error of its test."""
+    if test not in client.gain or test not in client.test_samples:
+        return False
+    ours, theirs, size = (
+        np.array([side[test]]) for side in (client.accuracy, client.baseline, client.test_samples)
+    )
+    return bool(outcomes(ours, theirs, size).any())
+
+
 def _gain(value: float | None, *, judged: bool) -> Text:
-    """Return a gain whose sign says it and whose colour repeats it, if the test is large enough."""
+    """Return a gain whose sign says it and whose colour repeats it, if the test can tell."""
     shown = points(value)
     if not judged:
         return Text(shown)

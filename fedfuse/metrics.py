@@ -210,10 +210,13 @@ def summarise(values: Values, *, higher_is_better: bool = True) -> Summary:
 class Gain:
     """What fusion changed for each client; a client with a NaN is in none of the counts.
 
+    The counts are of raw differences. Of accuracies on test sets :func:`fedfuse.compare.outcomes`
+    tells whom fusion helped and harmed beyond what the size of the tests can fake.
+
     Args:
         per_client: [K], positive where fusion helped.
-        helped: Number of clients that gained.
-        harmed: Number of clients that lost.
+        helped: Number of clients that gained anything.
+        harmed: Number of clients that lost anything.
         unchanged: Number of clients for which nothing changed.
     """
 
