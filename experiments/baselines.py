@@ -158,4 +158,6 @@ def save(folder: Path, name: str, records: Sequence[RoundRecord]) -> None:
     with inside.opened(folder.parent, folder.name, make=True) as handle:
         with os.fdopen(inside.create(handle, temporary), "w", encoding="utf-8") as file:
             json.dump(rounds, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, f"{name}.json", src_dir_fd=handle, dst_dir_fd=handle)

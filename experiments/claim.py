@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedfuse.errors import ConfigError
+from server.durable import sync_folder
 
 SWEEP_FILE = "multirun.yaml"
 """What Hydra leaves in the folder of a sweep, even if none of its runs left anything."""
@@ -43,6 +44,7 @@ def _make(wanted: Path, made: list[Path], *, exact: bool) -> Path:
                 if parent == folder or not parent.exists():
                     parent.mkdir()
                     made.append(parent)
+                    sync_folder(parent.parent)
         except FileExistsError:
             if not exact:
                 continue

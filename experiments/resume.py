@@ -22,11 +22,9 @@ from experiments.schema import ExperimentConfig, validate
 from experiments.trusted import MALFORMED, check_reach, check_targets, read_config
 from fedfuse.errors import ConfigError
 from server.checkpoint import Checkpoints
+from server.reporters.folder import CHECKPOINTS
 
 KEY = "resume"
-CHECKPOINTS = "checkpoint"
-"""The folder of a run's checkpoints, within the run folder."""
-
 ALLOWED = (
     "engine, engine.*, checkpoint.*, reporter, reporter.*, client.state, server.fail_fast, and "
     "where the same data lies now (dataset.path, ...)"

@@ -30,7 +30,7 @@ from fedfuse import inside
 from fedfuse.errors import FedfuseError
 from fedfuse.types import RoundRecord
 from fedfuse.visible import visible
-from server import records
+from server import durable, records
 
 FORMAT = 1
 """Of the layout; a reader refuses a newer one."""
@@ -135,6 +135,7 @@ class Checkpoints:
                 number = (numbers[-1] if numbers else 0) + 1
                 os.rename(NEW, f"{number:06d}", src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
+            durable.sync_folder(self.folder.parent)  # where config.yaml and run.json are, too
         except OSError as error:
             self._remove(NEW)
             raise self._unwritten(error) from error

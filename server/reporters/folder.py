@@ -1,4 +1,4 @@
-"""The folder of a run: every file appears whole or not at all."""
+"""The folder of a run: every file appears whole or not at all, also after a power cut."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from fedfuse import inside
 from fedfuse.errors import FedfuseError
 from fedfuse.types import FederatedData
+from server import durable
 
 FORMAT = 1
 """The layout of a run folder; a reader refuses a higher one."""
@@ -27,6 +28,9 @@ FORMAT = 1
 LARGEST = 2**26
 """Bytes of a JSON file in a run folder that are believed; a thousand clients come to some 2^22."""
 
+
+CHECKPOINTS = "checkpoint"
+"""The folder of a run's checkpoints, within the run folder."""
 
 ROWS = (
     "row of the training file, from 0; with split=test row of the test file, or of the training "
@@ -64,7 +68,7 @@ class RunFolder:
         self._begun = monotonic()
         self._record = {"format": FORMAT, "status": "running", "started": now(), **facts}
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            durable.make_folder(self.path)
             if any(self.path.iterdir()):
                 raise FileExistsError
             # Exclusive, so that of two runs started at the same moment one is refused.
@@ -226,10 +230,14 @@ class RunFolder:
             file.write(line + "\n")
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write ``summary.json`` and mark the run finished."""
+        """Write ``summary.json``, mark the run finished, and only then forget the checkpoints.
+
+        All that the run leaves is on disk before ``run.json`` says that it has finished, and that
+        is on disk before the first checkpoint goes.
+        """
         self._write_json("summary.json", summary)
         self._end("finished")
-        shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 
     def fail(self, error: str) -> None:
         """Mark the run failed; what it measured stays."""
@@ -247,14 +255,17 @@ class RunFolder:
         temporary.unlink(missing_ok=True)  # what was left there may be a link
         try:
             yield temporary
+            durable.sync_file(temporary)  # or the new name might come to an empty file
             temporary.replace(self.path / name)
         finally:
             temporary.unlink(missing_ok=True)
 
     def _end(self, status: str, **fields: Any) -> None:
         seconds = round(monotonic() - self._begun, 3)
-        self.record(status=status, seconds=seconds, **fields)
         self.event(status, seconds=seconds, **fields)
+        durable.sync_tree(self.path, besides=[CHECKPOINTS])
+        self.record(status=status, seconds=seconds, **fields)
+        durable.sync_folder(self.path)
         self.release()
 
     def _write_record(self) -> None:
