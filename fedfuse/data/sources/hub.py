@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedfuse.data.cache import cache_key, cached
+from fedfuse.data.files import role
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.sources.parquet import parquet
 from fedfuse.data.tables import decode_tables, find_columns
@@ -92,7 +93,15 @@ def _load(name: str, config: str | None, revision: str | None) -> dict[str, Any]
             next_step="Check its name and the network, or set dataset.path to a folder with its "
             "parquet files.",
         ) from error
-    test = next((s for s in ("test", "validation", "valid", "val") if s in found), None)
-    if "train" not in found:
-        raise DataError(f"The data set {name} has no train split", got=f"splits {', '.join(found)}")
-    return {"train": found["train"]} | ({"test": found[test]} if test else {})
+    splits = {kind: [s for s in found if role(s) == kind] for kind in ("train", "test", "val")}
+    train, held = splits["train"], splits["test"] or splits["val"]
+    if len(train) != 1 or len(held) > 1:
+        raise DataError(
+            f"The data set {name} has no train split"
+            if not train
+            else f"The splits of the data set {name} are not clear",
+            got=f"splits {', '.join(found)}",
+            allowed="train, and perhaps test or validation",
+            next_step="Save what you mean as train.parquet and test.parquet, and set dataset.path.",
+        )
+    return {"train": found[train[0]]} | ({"test": found[held[0]]} if held else {})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedfuse.data.cache import cache_key, cached
-from fedfuse.data.files import begins_with_role, entries, other_kind, place, role, walk
+from fedfuse.data.files import begins_with_role, entries, other_kind, only_a_role, place, role, walk
 from fedfuse.data.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.tables import decode_tables, find_columns
@@ -119,10 +119,11 @@ def parquet_files(root: Path) -> list[Path]:
 
 
 def _where_split(parts: tuple[str, ...]) -> int | None:
-    """Return which part of a path says the split: the first that begins with it or has it."""
+    """Return which part of a path says the split: one that says nothing else comes first."""
     known = [depth for depth, part in enumerate(parts) if role(part) is not None]
-    first = [depth for depth in known if begins_with_role(parts[depth])]
-    return next(iter([*first, *reversed(known)]), None)
+    exact = [depth for depth in known if only_a_role(parts[depth])]
+    first = [depth for depth in reversed(known) if begins_with_role(parts[depth])]
+    return next(iter([*exact, *first, *reversed(known)]), None)
 
 
 def _instead(root: Path) -> str:
