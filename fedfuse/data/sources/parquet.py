@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedfuse.data.cache import cache_key, cached
-from fedfuse.data.files import begins_with_role, entries, other_kind, only_a_role, place, role, walk
+from fedfuse.data.files import begins_with_role, entries, only_a_role, other_kind, place, role, walk
 from fedfuse.data.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.tables import decode_tables, find_columns
