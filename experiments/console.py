@@ -99,6 +99,11 @@ def say_version(prog: str) -> None:
     sys.stdout.write(f"{prog} {__version__}\n")
 
 
+def tell(line: str) -> None:
+    """Print a line of the output itself, as safely."""
+    sys.stdout.write(f"{visible(line, None, lines=True)}\n")
+
+
 def say(line: str) -> None:
     """Print a line beside the output; what it quotes from data or configuration cannot act."""
     sys.stderr.write(f"{visible(line, None, lines=True)}\n")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.console import say
 from fedfuse.errors import ConfigError, FedfuseError
 
 
@@ -100,7 +100,7 @@ def _run(cfg: DictConfig, path: Path, lines: list[str], *, quiet: bool) -> int:
         raise
     except ClientFailedError as error:
         folder.fail(str(error))
-        sys.stderr.write(f"{told(error, folder.overrides(), serial=cfg.engine.name == 'serial')}\n")
+        say(told(error, folder.overrides(), serial=cfg.engine.name == "serial"))
         return 1
     except BaseException as error:
         folder.fail("interrupted" if isinstance(error, KeyboardInterrupt) else repr(error))

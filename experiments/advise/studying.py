@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments.advise.reading import read_case
+from experiments.console import say, tell
 from experiments.results import Run, load
 from fedfuse import __version__
 from fedfuse.advise.advisor import Advisor, Case, fit_advisor, save_advisor
@@ -29,7 +29,7 @@ def read_maps(maps: Sequence[Path], rounds: int) -> Found:
     for folder in maps:
         results = load(folder)
         for note in results.notes():
-            sys.stderr.write(f"{note}\n")
+            say(note)
         found += [(run, read_case(run, rounds)) for run in results.runs if run.method != "local"]
     if not found:
         raise ConfigError(
@@ -51,7 +51,7 @@ def fit(maps: Sequence[Path], rounds: int, output: Path) -> None:
     found = read_maps(maps, rounds)
     advisor = fit_advisor([case for _, case in found], rounds, _provenance(found, maps, output))
     save_advisor(advisor, output)
-    sys.stdout.write(f"{output}: fitted on {_words(advisor.fitted)}\n")
+    tell(f"{output}: fitted on {_words(advisor.fitted)}")
 
 
 def evaluate(maps: Sequence[Path], advisor: Advisor, output: Path | None) -> None:
@@ -80,7 +80,7 @@ def evaluate(maps: Sequence[Path], advisor: Advisor, output: Path | None) -> Non
         render(entry, scores)
     if output is not None:
         save_advisor(replace(advisor, evaluated=tuple(entries)), output)
-        sys.stdout.write(f"{output}\n")
+        tell(str(output))
 
 
 def _provenance(found: Found, maps: Sequence[Path], output: Path) -> dict[str, Any]:

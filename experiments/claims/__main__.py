@@ -6,8 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.console import exit_code
+from experiments.console import exit_code, tell
 from fedfuse.errors import ConfigError, did_you_mean
+
+BAR = r"\|"
+"""A bar in a cell of Markdown, where it would end the cell."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,9 +31,9 @@ def _run(words: list[str]) -> int:
         )
     rows = list(CLAIMS[words[0]](Path(words[1])))
     for number, row in enumerate(rows):
-        sys.stdout.write(f"| {' | '.join(row)} |\n")
+        tell(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |")
         if number == 0:
-            sys.stdout.write(f"|{'---|' * len(row)}\n")
+            tell(f"|{'---|' * len(row)}")
     return 0
 
 

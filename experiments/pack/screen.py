@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TextIO
 
 from fedfuse.types import RoundRecord
+from fedfuse.visible import visible
 from server.reporters.figures import clock, mean, percent
 from server.reporters.protocol import RunInfo
 
@@ -56,7 +57,7 @@ class Screen:
     def say(self, line: str) -> None:
         """Print a line."""
         stream = self._stream or sys.stdout
-        stream.write(f"{line}\n")
+        stream.write(f"{visible(line, None, lines=True)}\n")
         stream.flush()
 
 

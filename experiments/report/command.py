@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.console import Parser, exit_code, say_version
+from experiments.console import Parser, exit_code, say_version, tell
 from fedfuse.errors import ConfigError
-from fedfuse.visible import visible
 
 if TYPE_CHECKING:
     from experiments.report.layout import Layout
@@ -89,7 +88,7 @@ def _run(argv: list[str]) -> int:
         )
     layout = _layout(args.width, args.font_size, args.format)
     for file in _written(args.folders, args.format, args.figure, args.output, layout):
-        sys.stdout.write(f"{visible(str(file), None)}\n")
+        tell(str(file))
     return 0
 
 

@@ -56,7 +56,7 @@ def figures(
     yield from _some(_labels(lineup, suffix, layout.whole))
     taken: set[str] = set()
     for i, (name, runs) in enumerate(lineup.methods.items()):
-        slug = re.sub(r"\W+", "_", name).strip("_")
+        slug = re.sub(r"\W+", "_", name).strip("_")[:80]  # a file has to be called so
         slug = f"m{i}" if slug in taken or not slug.isascii() or not slug else slug
         taken.add(slug)
         yield from _some(_effectiveness(name, runs[0], most_frames, f"{suffix}-{slug}", width))

@@ -12,9 +12,13 @@ import numpy as np
 from fedfuse.data.raw import DataWarning, RawDataset
 from fedfuse.errors import DataError
 from fedfuse.types import IntArray
+from fedfuse.visible import visible
 
 MOST_CLASSES = 10**6
 """A label above is an id of something else; every number below it would become a class."""
+LONGEST = 60
+"""Characters of a class's name that a message shows."""
+
 CONVERT = "names, y = numpy.unique(y, return_inverse=True)"
 """How labels of any kind become the integers 0 to C-1."""
 
@@ -140,7 +144,7 @@ def check_classes(raw: RawDataset, *, all_present: bool = True) -> None:
     if not empty:
         return
     has = "has" if len(empty) == 1 else "have"
-    told = f"In the data set '{raw.name}' {_named(raw, empty)} {has} no samples"
+    told = f"In the data set '{visible(raw.name)}' {_named(raw, empty)} {has} no samples"
     if raw.class_names == tuple(map(str, range(raw.num_classes))):
         first = len(empty) if empty[-1] < present[0] else 0
         raise DataError(
@@ -173,9 +177,10 @@ def _check_range(labels: IntArray, names: tuple[str, ...], place: str) -> None:
 def _named(raw: RawDataset, classes: Sequence[int] | IntArray) -> str:
     """Return ``class 3 ('owl')`` for one, ``classes 0, 3, ...`` for several."""
     number = [int(i) for i in classes]
+    names = [visible(raw.class_names[i], LONGEST) for i in number[:5]]
     shown = [
-        str(i) if raw.class_names[i] == str(i) else f"{i} ('{raw.class_names[i]}')"
-        for i in number[:5]
+        str(i) if name == str(i) else f"{i} ('{name}')"
+        for i, name in zip(number, names, strict=False)
     ]
     more = ", ..." if len(number) > 5 else ""
     return f"class{'es' if len(number) > 1 else ''} {', '.join(shown)}{more}"
