@@ -55,8 +55,9 @@ def values(folder: Path, metric: str, phase: str = "fused") -> dict[int, float]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_bundle_runs_with_mixed_architectures_or_says_why_not(tmp_path, method, capsys):
-    smaller = ["select.size=60"] if method == "scarlet" else []
-    code = run(tmp_path / "run", method, "model=cycle", "baseline=none", *smaller)
+    smaller = {"scarlet": "select.size=60", "feddf": "exchange.server_steps=20"}.get(method)
+    options = [] if smaller is None else [smaller]
+    code = run(tmp_path / "run", method, "model=cycle", "baseline=none", *options)
     if method in ONE_ARCHITECTURE:
         assert code == 2
         message = capsys.readouterr().err
