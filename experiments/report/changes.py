@@ -8,7 +8,7 @@ from typing import Any
 from experiments.report.axes import points
 from experiments.report.figure import Numbers
 from experiments.report.table import Cell, Column, Table
-from experiments.report.verdicts import WHICH, Compared, bounds, percent, which
+from experiments.report.verdicts import WHICH, Compared, interval_of, percent, which
 
 _COLUMNS = (
     *WHICH,
@@ -58,7 +58,7 @@ def _row(item: Compared) -> tuple[Cell, ...]:
         percent(error.baseline_mean),
         percent(error.method_mean),
         Cell(points(error.mean), error.mean, tone),
-        bounds(error.interval),
+        interval_of(item.found, error.interval),
     )
 
 

@@ -168,7 +168,7 @@ def _row(item: Compared) -> tuple[Cell, ...]:
         percent(found.baseline_mean),
         percent(found.method_mean),
         Cell(points(found.mean), found.mean, _tone(found)),
-        bounds(found.interval) if found.speaks else Cell(f"tests < {ENOUGH}", ""),
+        interval_of(found, found.interval),
         _count(found.helped, found),
         _count(found.harmed, found),
         Cell("–") if item.undone is None else percent(item.undone),
@@ -187,8 +187,15 @@ def which(item: Compared) -> tuple[Cell, ...]:
     return Cell(item.federation), Cell(item.method), Cell(SHORT[item.test])
 
 
-def bounds(interval: Interval | None) -> Cell:
-    """Return an interval in points as a cell; without several seeds there is none."""
+def interval_of(found: Comparison, interval: Interval | None) -> Cell:
+    """Return an interval in points as a cell; without several seeds or large tests there is none.
+
+    Args:
+        found: The comparison that it belongs to.
+        interval: Of its gain, or of another change.
+    """
+    if not found.speaks:
+        return Cell(f"tests < {ENOUGH}", "")
     if interval is None:
         return Cell("one seed", "")
     return Cell(f"[{points(interval.low)}, {points(interval.high)}]", interval.low)

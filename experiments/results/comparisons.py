@@ -70,10 +70,13 @@ def comparisons(
                 draws=draws,
             )
             there = np.isfinite(compared.gains)
+            calibration = _calibration(pairs, test, there, draws)
+            if calibration is not None and not compared.speaks:
+                calibration = replace(calibration, interval=None)
             found[name] = replace(
                 compared,
                 flips=_flips(pairs, test, there) if moment is Moment.LAST else None,
-                calibration=_calibration(pairs, test, there, draws),
+                calibration=calibration,
             )
     return found
 

@@ -172,6 +172,12 @@ def test_what_a_guard_did_is_counted():
     # 0.6 against 0.7 on 50 tests each is within their error (z = 1.05), 0.5 against 0.6 too.
     assert guarded(at, {1, 2, 3}, {0: 0.7, 1: 0.6}, sizes // 10) == Guarded(4, 2, 0, 0)
     assert max(map(len, found.line().splitlines())) <= 79
+    few = guarded(at, {1, 2, 3}, None, None, np.array([1, 9]))
+    assert few is not None
+    assert (few.smallest_validation, few.largest_validation) == (1, 9)
+    assert (
+        "on 1 to 9 validation\nsamples each: below 50 largely chance, below 4 never" in few.line()
+    )
     assert guarded(at, {1}, None) is None
     assert guarded(at, {2}, None) == Guarded(2, 1, None, None)
 
