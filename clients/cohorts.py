@@ -12,8 +12,9 @@ import torch
 from clients.exchange.protocol import Task
 from clients.state import ClientStates, OptimizerFactory
 from fedfuse.blame import brief, frames
-from fedfuse.errors import FedfuseError, diverged
+from fedfuse.errors import FedfuseError
 from fedfuse.messages import SPENT, Failure
+from fedfuse.train.divergence import diverged
 from fedfuse.train.trainer import Trainer
 
 Step = Callable[[Sequence[int]], None]
@@ -77,7 +78,8 @@ class Attempt:
         with torch.random.fork_rng(devices=devices):
             try:
                 step(cohort)
-            except Exception as error:
+            except Exception as raised:
+                error = _understood(raised)
                 mistake = isinstance(error, FedfuseError)
                 told, own = _told(error)
                 return [
@@ -93,6 +95,22 @@ class Attempt:
                     for client_id in cohort
                 ]
         return []
+
+
+def _understood(error: Exception) -> Exception:
+    """Return the exception, or a mistake that a person can mend where it is known to be one.
+
+    Batches of one sample are looked for before training, but not where the data is elsewhere, and
+    not those of shadow models.
+    """
+    if not (isinstance(error, ValueError) and "more than 1 value per channel" in str(error)):
+        return error
+    return FedfuseError(
+        "A batch of one sample came up, and the model's batch norm needs two",
+        got=brief(error),
+        next_step="Change client.batch_size or client.distill_batch_size by one, or choose a model "
+        "without batch norm.",
+    )
 
 
 def _told(error: Exception) -> tuple[str, str]:
@@ -112,10 +130,8 @@ def take_steps(trainer: Trainer, tasks: Sequence[Task], round_: int) -> Spent:
     losses = trainer.fit(students, works)
     for student, work, loss in zip(students, works, losses, strict=True):
         if work.schedule.num_steps and not math.isfinite(loss):
-            raise diverged(
-                f"Training of client {student.client_id} diverged in round {round_}",
-                f"loss {loss}",
-            )
+            what = f"Training of client {student.client_id} diverged in round {round_}"
+            raise diverged(what, loss, work, student.optimizer)
     spent: Spent = {}
     for student, work in tasks:
         told = spent.setdefault(student.client_id, dict.fromkeys(SPENT, 0.0))

@@ -18,12 +18,13 @@ from clients.phases import cross_entropy
 from clients.plan import ClientPlan
 from clients.samples import ModelInputs
 from clients.state import OptimizerFactory
-from fedfuse.errors import FedfuseError, diverged
+from fedfuse.errors import FedfuseError
 from fedfuse.hyperparameters import require_count, require_flag, require_number
 from fedfuse.metrics import accuracy
 from fedfuse.models.plan import build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
+from fedfuse.train.divergence import diverged
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.train.work import Work, schedule, steps_per_epoch
 
@@ -204,10 +205,8 @@ class Beginning:
             [loss] = self.trainer.fit([student], [work])
             taken += per_epoch
             if not np.isfinite(loss):
-                raise diverged(
-                    f"Pre-training of client {client_id} diverged",
-                    f"loss {loss} in epoch {epoch + 1}",
-                )
+                what = f"Pre-training of client {client_id} diverged in epoch {epoch + 1}"
+                raise diverged(what, loss, work, optimizer)
             if held is None or not patience:
                 continue
             logits = self.trainer.predict([student], held[0], self.plan.eval_batch_size)[0]

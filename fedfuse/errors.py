@@ -113,16 +113,6 @@ class ConfigError(FedfuseError):
     """The configuration asks for something that does not exist or cannot be built."""
 
 
-def diverged(what: str, loss: str) -> FedfuseError:
-    """Return the error of a training whose loss is not a number any more.
-
-    Args:
-        what: What diverged, and when, as a sentence.
-        loss: The loss, in words.
-    """
-    return FedfuseError(what, got=loss, allowed="a finite loss", next_step="Lower optimizer.lr.")
-
-
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Return the known name nearest to ``word``, or None if nothing is near.
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from fedfuse.data.tensors import to_inputs
 from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets
-from fedfuse.errors import diverged
 from fedfuse.exchange.kind import Combine
 from fedfuse.metrics import accuracy, cross_entropy
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
+from fedfuse.train.divergence import diverged
 from fedfuse.train.loop import fit, predict
 from fedfuse.train.work import Work, schedule, steps_per_epoch
 from fedfuse.types import FederatedData, Fusion, Space, Teachers
@@ -85,9 +85,8 @@ class ServerModel:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             loss = fit(self.model, self.optimizer, work)
         if not np.isfinite(loss):
-            raise diverged(
-                f"Training of the server's model diverged in round {round_}", f"loss {loss}"
-            )
+            what = f"Training of the server's model diverged in round {round_}"
+            raise diverged(what, loss, work, self.optimizer)
         return steps
 
     def metrics(self) -> dict[str, float]:

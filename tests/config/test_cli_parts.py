@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,17 +17,20 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from clients.pretrain import Pretraining
 from experiments import compose
 from experiments.build import Parts, build_parts
 from experiments.compatible import ModelWarning, check_compatible
 from experiments.contracts import CONTRACTS, look
 from experiments.instantiate import instantiate
+from experiments.lone import trained
 from experiments.run import main
 from experiments.trials import TRIALS, Toy, try_parts
 from fedfuse.blame import PartError
 from fedfuse.errors import FedfuseError, ModelError, PartitionError
 from fedfuse.models.plan import as_plan
 from fedfuse.partition.apply import apply_partitioner
+from fedfuse.train.work import samples_processed
 
 PARTS = """\
 import numpy as np
@@ -179,6 +183,17 @@ class Wide(Net):
 class Soft(Net):
     def forward(self, x):
         return super().forward(x).softmax(dim=1)
+
+
+class Batchy(nn.Sequential):
+    def __init__(self, input_shape, num_classes):
+        width = int(np.prod(input_shape))
+        super().__init__(nn.Flatten(), nn.BatchNorm1d(width), nn.Linear(width, num_classes))
+
+
+class Squeezing(Net):
+    def forward(self, x):
+        return super().forward(x).squeeze()
 
 
 class BadReporter:
@@ -369,6 +384,60 @@ def test_a_model_that_ends_in_a_softmax_is_warned_about(parts):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_compatible(modelled(parts, "Net"))
+
+
+LONE = {
+    # what is changed: which samples and keys are named
+    ("client__distill_batch_size", 13): [
+        "the last batch of the 40 public samples of a round is one",
+        "got public.size=40, client.distill_batch_size=13. Set client.distill_batch_size=12, or",
+    ],
+    ("client__distill_batch_size", 1): ["Set client.distill_batch_size=2"],
+    ("client__batch_size", 1): ["private samples of client 0", "got client.batch_size=1"],
+    ("client__batch_size", "ONE"): ["private samples of client 1", "Set client.batch_size="],
+}
+
+
+@pytest.mark.parametrize("change", LONE)
+def test_a_last_batch_of_one_is_refused_where_a_model_cannot_bear_it(parts, change):
+    key, value = change
+    if value == "ONE":  # a last batch of one for client 1 alone
+        value = len(parts.data.clients[1].train) - 1
+    run = modelled(parts, "Batchy", **{key: value})
+    with pytest.raises(ModelError) as caught:
+        check_compatible(run)
+    said = str(caught.value)
+    assert "cannot be trained on a batch of one sample (ValueError: Expected more" in said
+    for words in LONE[change]:
+        assert words in said
+    better = re.search(r"Set (client\.\w+)=(\d+)", said)
+    check_compatible(modelled(parts, "Batchy", **{better[1].replace(".", "__"): int(better[2])}))
+    with warnings.catch_warnings():  # others take it
+        warnings.simplefilter("error")
+        check_compatible(modelled(parts, "Net", **{key: value}))
+
+
+def test_pre_training_and_the_baselines_last_step_are_looked_at(parts):
+    run = modelled(parts, "Batchy", baseline="local", budget="samples", client__batch_size=8)
+    found = {each.what: each for each in trained(run, range(3))}
+    # 40 public samples and the private batches of their one step of distillation end an epoch of
+    # the baseline somewhere; the samples after its last whole epoch are its last batches.
+    for client in run.data.clients:
+        total = 40 + samples_processed(len(client.train), 8, 1)
+        left = total % len(client.train)
+        what = f"the {left} samples with which client {client.client_id} of the baseline ends"
+        assert found[what].size == left
+    run = replace(run, pretraining=Pretraining(batch_size=35, val_fraction=0.1))
+    first = next(iter(trained(run, range(3))))
+    assert (first.size, first.batch, first.lonely) == (36, 35, True)
+
+
+def test_a_model_that_squeezes_its_batch_away_is_told(parts):
+    with pytest.raises(ModelError, match=r"it returns the shape \[10\]"):
+        check_compatible(modelled(parts, "Squeezing", client__distill_batch_size=13))
+    with pytest.raises(ModelError, match="cannot predict a batch of one") as caught:
+        check_compatible(modelled(parts, "Squeezing", evaluation__batch_size=39))
+    assert "got evaluation.batch_size=39. Set evaluation.batch_size=" in str(caught.value)
 
 
 OPTIMIZERS = {
