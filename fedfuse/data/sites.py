@@ -22,6 +22,7 @@ from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.shared import Shared, add_array, draw_test, share
 from fedfuse.data.sources.local import local
 from fedfuse.data.split import warn_of_copies, warn_of_small_tests
+from fedfuse.data.values import warn_of_scale
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import DataError, require
 from fedfuse.partition.apply import deal_rows
@@ -137,6 +138,7 @@ def federate_sites(
     """
     check_count("num_clients", num_clients)
     check_classes(raw, all_present=False)
+    warn_of_scale(raw)
     use, streams = Share(val_fraction, own_test_size, batch_size), Streams(seed)
     common = share(raw, public, streams, test_fraction, max_test_samples)
     for site in sites:

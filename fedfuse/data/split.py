@@ -24,6 +24,7 @@ from fedfuse.data.owned import (
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import DataWarning, RawDataset
 from fedfuse.data.shared import Shared, add_array, share
+from fedfuse.data.values import warn_of_scale
 from fedfuse.errors import DataError
 from fedfuse.partition.apply import deal_rows
 from fedfuse.protocols import Partitioner
@@ -76,6 +77,7 @@ def federate(
     """
     check_count("num_clients", num_clients)
     check_classes(raw)
+    warn_of_scale(raw)
     use, streams = Share(val_fraction, own_test_size, batch_size), Streams(seed)
     common = share(raw, public, streams, test_fraction, max_test_samples)
     private = common.private

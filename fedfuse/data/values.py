@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse.data.raw import CHUNK
+from fedfuse.data.raw import CHUNK, DataWarning, RawDataset
 from fedfuse.errors import DataError
+
+LARGE = 1e4
+"""A feature above it makes a model's first steps as large as itself."""
 
 
 def finite_float32(array: npt.NDArray[Any], where: str) -> npt.NDArray[np.float32]:
@@ -37,3 +41,26 @@ def finite_float32(array: npt.NDArray[Any], where: str) -> npt.NDArray[np.float3
                 next_step="Replace or remove them, or scale the column down.",
             )
     return values
+
+
+def warn_of_scale(raw: RawDataset) -> None:
+    """Warn of features so large that training diverges whatever the learning rate.
+
+    Args:
+        raw: The data set; its images are always scaled.
+    """
+    if raw.is_image:
+        return
+    largest = np.zeros(raw.train.inputs.shape[1:], dtype=np.float32)
+    for start in range(0, len(raw.train), CHUNK):
+        rows = raw.train.inputs[start : start + CHUNK]
+        largest = np.maximum(largest, np.abs(rows).max(axis=0))
+    if largest.max() > LARGE:
+        column = ", ".join(str(int(i)) for i in np.unravel_index(largest.argmax(), largest.shape))
+        warnings.warn(
+            f"The features of '{raw.name}' reach {largest.max():.3g} (column {column}, counted "
+            "from 0) and are used as they are: training may diverge at any learning rate. Scale every "
+            "column, for example to mean 0 and deviation 1.",
+            DataWarning,
+            stacklevel=3,
+        )

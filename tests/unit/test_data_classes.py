@@ -171,3 +171,18 @@ def test_the_shared_set_of_sites_may_lack_a_class_but_not_the_first(tmp_path):
         check_classes(raw([1, 2]), all_present=False)
     with pytest.raises(DataError, match="single class"):
         check_classes(raw([0, 0]), all_present=False)
+
+
+def test_features_that_no_learning_rate_can_take_are_told(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        deal(save_features(tmp_path / "a.npz", x * [1, 1000, 1]))
+    assert not [w for w in told if "reach" in str(w.message)]
+    with pytest.warns(DataWarning, match=r"reach .*e\+30 \(column 1, counted from 0\).*Scale"):
+        deal(save_features(tmp_path / "b.npz", x * [1, -1e30, 1]))
+
+
+def save_features(path, x):
+    np.savez(path, x_train=x, y_train=np.arange(len(x)) % 2)
+    return npz(path)
