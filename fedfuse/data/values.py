@@ -59,8 +59,8 @@ def warn_of_scale(raw: RawDataset) -> None:
         column = ", ".join(str(int(i)) for i in np.unravel_index(largest.argmax(), largest.shape))
         warnings.warn(
             f"The features of '{raw.name}' reach {largest.max():.3g} (column {column}, counted "
-            "from 0) and are used as they are: training may diverge at any learning rate. Scale every "
-            "column, for example to mean 0 and deviation 1.",
+            "from 0) and are used as they are: training may diverge at any learning rate. Scale "
+            "every column, for example to mean 0 and deviation 1.",
             DataWarning,
             stacklevel=3,
         )
