@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from experiments import sweep
 from fedfuse.errors import ConfigError
 from server.durable import sync_folder
 
 SWEEP_FILE = "multirun.yaml"
-"""What Hydra leaves in the folder of a sweep, even if none of its runs left anything."""
+LEFT = {SWEEP_FILE, sweep.FOLDER}
+"""What is in the folder of a sweep even if none of its runs left anything; Hydra's first."""
 
 
 @contextmanager
@@ -31,8 +34,9 @@ def claim(wanted: Path, *, exact: bool) -> Iterator[Path]:
     finally:
         for folder in reversed(made):
             with suppress(OSError):
-                if [file.name for file in folder.iterdir()] == [SWEEP_FILE]:
-                    (folder / SWEEP_FILE).unlink()
+                if {file.name for file in folder.iterdir()} <= LEFT:
+                    (folder / SWEEP_FILE).unlink(missing_ok=True)
+                    shutil.rmtree(folder / sweep.FOLDER, ignore_errors=True)
                 folder.rmdir()
 
 

@@ -220,17 +220,23 @@ def as_job(cfg: DictConfig, number: int, sweep: Path) -> DictConfig:
     Returns:
         The configuration without its ``hydra`` node, which is where Hydra keeps it from now on.
     """
+    folder = sweep / subfolder(cfg, number, sweep)
+    with read_write(cfg.hydra.runtime):
+        cfg.hydra.runtime.output_dir = str(folder.absolute())
+    HydraConfig.instance().set_config(cfg)
+    folder.mkdir(parents=True, exist_ok=True)
+    return OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
+
+
+def subfolder(cfg: DictConfig, number: int, sweep: Path) -> str:
+    """Return the name of a run's folder in a sweep, and number the run."""
     with open_dict(cfg), read_write(cfg.hydra), read_write(cfg.hydra.runtime):
         cfg.hydra.job.id = str(number)
         cfg.hydra.job.num = number
         cfg.hydra.mode = RunMode.MULTIRUN
         cfg.hydra.sweep.dir = str(sweep)
-        HydraConfig.instance().set_config(cfg)  # the name of the folder asks for the number
-        folder = sweep / str(cfg.hydra.sweep.subdir)
-        cfg.hydra.runtime.output_dir = str(folder.absolute())
-    HydraConfig.instance().set_config(cfg)
-    folder.mkdir(parents=True, exist_ok=True)
-    return OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
+    HydraConfig.instance().set_config(cfg)  # the name asks for the number
+    return str(cfg.hydra.sweep.subdir)
 
 
 def check_parts(cfg: DictConfig) -> None:

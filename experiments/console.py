@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import traceback
@@ -54,6 +55,7 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
         argv: The words; those that the program was started with if None.
     """
     any_character()
+    _tell_notices()
     # Behind everything installed, so that a user's folder called 'server' shadows nothing.
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
@@ -90,6 +92,23 @@ class _Shown:
     """What the command line says of errors; a process runs one command."""
 
     whole = False
+
+
+class _Notices(logging.Handler):
+    """Say what a command is about while nothing else can be seen."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line."""
+        say(record.getMessage())
+
+
+def _tell_notices() -> None:
+    for name in ("fedfuse", "experiments"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, _Notices) for handler in logger.handlers):
+            logger.setLevel(logging.INFO)
+            logger.addHandler(_Notices())
+            logger.propagate = False
 
 
 def say_version(prog: str) -> None:

@@ -67,7 +67,33 @@ def configuration(
             f"'{folder}' was broken off before its configuration was written.",
             next_step="Start it anew in another folder.",
         )
-    config, source = read_config(folder), folder / "config.yaml"
+    cfg = trusted(read_config(folder), folder / "config.yaml", lines, hydra)
+    if cfg.checkpoint.every == 0 and not (folder / CHECKPOINTS).is_dir():
+        raise ConfigError(
+            f"the run in '{folder}' wrote no checkpoints (checkpoint.every=0).",
+            next_step="Start it anew.",
+        )
+    check_meaning(cfg, record, folder)
+    if kept := checkpoints(cfg, folder, str(record.get("data_fingerprint", ""))):
+        kept.check()
+    return cfg
+
+
+def trusted(
+    config: Mapping[str, Any], source: Path, lines: Sequence[str], hydra: Hydra
+) -> DictConfig:
+    """Return a configuration that somebody wrote, with what the command line changes and allows.
+
+    Args:
+        config: Its plain values.
+        source: The file that they were in, for messages.
+        lines: The command line.
+        hydra: Composes the engine's options.
+
+    Raises:
+        ConfigError: If the command line changes what the run is, or the configuration names what
+            is not allowed unasked.
+    """
     others = [line for line in lines if not line.startswith(f"{KEY}=")]
     given = typed.parse(others, hydra.config_loader, multirun=False)
     changes = [item for item in given if _at(config, item.key_or_group) != item.value()]
@@ -85,19 +111,11 @@ def configuration(
         changed = _changed(config, changes, hydra)
         check_reach(changed, source, named)
     except MALFORMED as error:
-        raise _other_version(folder, f"{type(error).__name__}: {error}") from error
-    cfg = typed_config(changed, folder)
+        raise _other_version(source.parent, f"{type(error).__name__}: {error}") from error
+    cfg = typed_config(changed, source.parent)
     with open_dict(cfg.privacy):  # an older version drew noise from the run's seed
         cfg.privacy.setdefault("seed", SIMULATED)
-    if cfg.checkpoint.every == 0 and not (folder / CHECKPOINTS).is_dir():
-        raise ConfigError(
-            f"the run in '{folder}' wrote no checkpoints (checkpoint.every=0).",
-            next_step="Start it anew.",
-        )
-    check_meaning(cfg, record, folder)
     compose.check_parts(cfg)
-    if kept := checkpoints(cfg, folder, str(record.get("data_fingerprint", ""))):
-        kept.check()
     return cfg
 
 

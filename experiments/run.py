@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments import sweep
 from experiments.console import Parser, complain, exit_code, say, say_version
 from experiments.job import Job
+from experiments.lifecycle import again, perform, watched, written
 from experiments.siblings import check_siblings
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.paths import expand
@@ -23,8 +24,7 @@ from fedfuse.visible import visible
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-
-INTERRUPTED = "interrupted"
+    from experiments.effort import SweepClock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +83,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         compose.check_parts(cfg)
 
     from experiments.claim import claim
+    from experiments.effort import SweepClock
     from experiments.pack.preflight import packed
 
     together = packed(configs, many=args.multirun)
@@ -93,44 +94,63 @@ def _dispatch(args: argparse.Namespace) -> int:
         kept = [line for line in lines if not line.lstrip("+").startswith(f"{key}=")]
         quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
         kept.append(f"{key}='{quoted}'")
-        codes: list[int]
-        if together:
-            from experiments.pack import sweep
+        if not args.multirun:
+            return int(hydra.run(compose.CONFIG, job, [*kept, "hydra.mode=RUN"]).return_value)
+        runs = [
+            sweep.Planned(compose.subfolder(cfg, number, path), tuple(cfg.hydra.overrides.task))
+            for number, cfg in enumerate(configs)
+        ]
+        sweep.write(path, runs, configs)
+        with _whole(path, runs):
+            if together:
+                from experiments.pack.sweep import train
 
-            trees = (compose.as_job(cfg, number, path) for number, cfg in enumerate(configs))
-            jobs = [_open(tree, len(configs)) for tree in trees]
-            codes = sweep.train(jobs, _watched)
-            _close_sweep(path)
-        elif args.multirun:
-            task = functools.partial(job, total=len(configs))
+                trees = (compose.as_job(cfg, number, path) for number, cfg in enumerate(configs))
+                return max(train([_open(tree, len(configs)) for tree in trees], watched))
+            clock = SweepClock(configs, range(len(configs)))
+            task = functools.partial(job, total=len(configs), clock=clock)
             kept.append("hydra.sweeper.params=null")  # they are among the lines already
             batches = hydra.multirun(compose.CONFIG, task, [*kept, "hydra.mode=MULTIRUN"])
-            codes = [done.return_value for batch in batches for done in batch]
-            _close_sweep(path)
-        else:
-            codes = [hydra.run(compose.CONFIG, job, [*kept, "hydra.mode=RUN"]).return_value]
-    return max(codes)
+        return max(int(done.return_value) for batch in batches for done in batch)
 
 
-def job(cfg: DictConfig, total: int | None = None) -> int:
+def job(cfg: DictConfig, total: int | None = None, clock: SweepClock | None = None) -> int:
     """Run one configuration and return its exit code.
 
     Args:
         cfg: The configuration, without Hydra's own node.
         total: The number of runs of the sweep; None for a single run.
+        clock: Knows how long the sweep will take.
     """
     try:
-        opened = _open(cfg, total)
+        opened = _open(cfg, total, clock)
     except FedfuseError as error:
         complain(error)
         return 2
-    return _watched(opened, _perform)
+    return _timed(opened, clock)
 
 
-def _open(cfg: DictConfig, total: int | None) -> Job:
+def _timed(begun: Job, clock: SweepClock | None) -> int:
+    """Do a run, and let its sweep's clock know when it has ended."""
+    if clock is None:
+        return watched(begun, perform)
+    try:
+        return watched(begun, functools.partial(perform, sweep=clock.shown))
+    finally:
+        clock.end()
+
+
+def _headline(number: int, total: int, overrides: Sequence[str], clock: SweepClock | None) -> None:
+    """Say which run of a sweep begins."""
+    left = "" if clock is None else clock.begin(number)
+    chosen = visible(" ".join(overrides), None)
+    sys.stdout.write(f"\nrun {number + 1} of {total}: {chosen}{left}\n")
+    sys.stdout.flush()
+
+
+def _open(cfg: DictConfig, total: int | None, clock: SweepClock | None = None) -> Job:
     """Open the folder that Hydra has named for a run."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf, open_dict
 
     from experiments.facts import facts
     from experiments.places import absolute
@@ -138,15 +158,11 @@ def _open(cfg: DictConfig, total: int | None) -> Job:
 
     cfg, hydra = absolute(cfg), HydraConfig.get()
     if total is not None:
-        chosen = " ".join(hydra.overrides.task)
-        sys.stdout.write(f"\nrun {hydra.job.num + 1} of {total}: {visible(chosen, None)}\n")
-        sys.stdout.flush()
+        _headline(hydra.job.num, total, hydra.overrides.task, clock)
     path = Path(os.path.relpath(hydra.runtime.output_dir))
     folder = RunFolder(path.resolve() if path.parts[0] == ".." else path)
-    with open_dict(cfg.privacy):  # an option of one's own may not know the key; a resumed run must
-        cfg.privacy.setdefault("seed", "secret")
     folder.open(overrides=list(hydra.overrides.task), seed=cfg.seed, **facts())
-    folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
+    folder.write_config(written(cfg))
     shared = None if total is None else folder.path.parent / ".baselines"
     number = 0 if total is None else hydra.job.num
     return Job(cfg, folder, shared, list(hydra.overrides.task), number)
@@ -159,7 +175,14 @@ def _asked(lines: list[str]) -> Path | None:
 
 
 def go_on(path: Path, lines: list[str], hydra: Any) -> int:
-    """Go on with the run in the folder ``path`` and return its exit code."""
+    """Go on with the run or the sweep in the folder ``path`` and return its exit code."""
+    if sweep.is_sweep(path):
+        return _go_on_with_all(path, lines, hydra)
+    return watched(_take(path, lines, hydra), perform)
+
+
+def _take(path: Path, lines: list[str], hydra: Any) -> Job:
+    """Open the folder of a run that was broken off."""
     from experiments.places import absolute
     from experiments.resume import configuration
     from server.reporters.folder import RunFolder
@@ -172,106 +195,106 @@ def go_on(path: Path, lines: list[str], hydra: Any) -> int:
     except BaseException:
         folder.release()
         raise
-    shared = path.resolve().parent / ".baselines"
-    here = shared.is_dir() and not shared.is_symlink()
-    begun = Job(cfg, folder, shared if here else None, folder.overrides())
-    return _watched(begun, _perform)
+    return Job(cfg, folder, _baselines(path.resolve().parent), folder.overrides())
 
 
-def _watched(job: Job, perform: Callable[[Job], None]) -> int:
-    """Run all rounds, and tell what stops them."""
-    folder = job.folder
-    try:
-        perform(job)
-    except FedfuseError as error:
-        _give_up(folder, str(error))
-        complain(error)
-        return 2
-    except KeyboardInterrupt:
-        _give_up(folder, INTERRUPTED)
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            folder.fail(f"{type(error).__name__}: {error}")
-            raise
-        with suppress(OSError):
-            folder.fail("no space left on the disk")
-        say(f"error: the disk is full. Make room; then go on with {_again(folder)}")
-        return 2
-    except Exception as error:
-        from experiments.failures import told
-        from server.answer import ClientFailedError
-        from server.reporters.files import absence
-
-        if isinstance(error, ClientFailedError):
-            kind, words = absence(error.failure)
-            folder.event(kind, **words)
-        # A bug, if no client's: what was written may help to find it, so the folder stays.
-        folder.fail(f"{type(error).__name__}: {error}")
-        if isinstance(error, ClientFailedError):
-            saved = (folder.path / "checkpoint").is_dir()
-            where = folder.path if saved else None
-            say(told(error, job.overrides, where, serial=job.cfg.engine.name == "serial"))
-            return 1
-        raise
-    return 0
+def _baselines(path: Path) -> Path | None:
+    """Return where the runs of a sweep share baselines; None for a run on its own."""
+    shared = path / ".baselines"
+    return shared if shared.is_dir() and not shared.is_symlink() else None
 
 
-def _perform(job: Job) -> None:
-    from rich.console import Console
+def _go_on_with_all(path: Path, lines: list[str], hydra: Any) -> int:
+    """Go on with a sweep: the run that was broken off, and those that never began."""
+    from experiments.effort import SweepClock
+    from experiments.pack.preflight import packed
+    from experiments.places import absolute
+    from experiments.resume import CHECKPOINTS, trusted
+    from experiments.trusted import read_config
+    from fedfuse import inside
+    from server.reporters.folder import RunFolder
 
-    from experiments import closing, launch, table
-    from experiments.baselines import Shelf
-    from experiments.failures import Absences
-    from experiments.watchers import build_watchers
-    from server.reporters.files import Files
-    from server.reporters.lines import Lines
-    from server.reporters.many import Many
-    from server.reporters.panel import Panel
+    inside.check_plain(path)
+    runs = sweep.read(path)
+    with _whole(path, runs):
+        states = {number: sweep.status(path, run) for number, run in enumerate(runs)}
+        todo = [number for number, state in states.items() if state != "finished"]
+        if not todo:
+            raise ConfigError(f"all {len(runs)} runs of the sweep in '{path}' have finished.")
+        plain = [read_config(path, sweep.FOLDER, f"{number}.yaml") for number in range(len(runs))]
+        # All are checked before the first goes on, as they were when the sweep began.
+        configs = [
+            absolute(trusted(config, path / sweep.FOLDER / f"{number}.yaml", lines, hydra))
+            for number, config in enumerate(plain)
+        ]
+        sys.stdout.write(f"sweep of {len(runs)} runs in {visible(str(path), None)}: ")
+        sys.stdout.write(f"{len(runs) - len(todo)} are done, {len(todo)} to run\n")
+        clock = SweepClock(configs, todo)
 
-    cfg, folder = job.cfg, job.folder
-    console = Console(highlight=False)
-    live = console.is_terminal and not console.is_dumb_terminal
-    absences = Absences()
-    screen = Panel(console) if live else Lines()
-    reporter = Many([Files(folder), absences, *build_watchers(cfg), screen])
-    shared = None if job.shared is None else Shelf(job.shared)
-    try:
-        summary = launch.run(cfg, folder, reporter, shared)
-    finally:
-        reporter.close()
-    if absences.rows:
-        folder.record(failures=absences.as_list())
-    folder.finish(summary.as_dict())
-    absences.render(console)
-    table.render(summary, console, folder.path)
-    closing.verdicts(folder.path, console)
+        def begin(number: int) -> Job:
+            run = runs[number]
+            _headline(number, len(runs), run.overrides, clock)
+            own = path / run.folder
+            if states[number] is not None:
+                saved = configs[number].checkpoint.every or (own / CHECKPOINTS).is_dir()
+                if saved and (own / "config.yaml").exists():
+                    return _take(own, lines, hydra)
+                held = RunFolder(own)
+                held.take()  # nobody else is at it
+                held.release()
+                inside.remove(path, *run.folder.split("/"))
+            return _begin(configs[number], path, run, number)
+
+        if packed([configs[number] for number in todo], many=True):
+            from experiments.pack.sweep import train
+
+            return max(train([begin(number) for number in todo], watched))
+        codes = []
+        for number in todo:
+            try:
+                codes.append(_timed(begin(number), clock))
+            except FedfuseError as error:
+                complain(error)
+                codes.append(2)
+    return max(codes)
 
 
-def _close_sweep(path: Path) -> None:
-    """Print what the runs of a sweep say together."""
+def _begin(cfg: DictConfig, path: Path, run: sweep.Planned, number: int) -> Job:
+    """Open the folder of a sweep's run that has not begun."""
+    from experiments.facts import facts
+    from fedfuse import inside
+    from server.reporters.folder import RunFolder
+
+    *parents, name = run.folder.split("/")
+    with inside.opened(path, *parents, name, make=True):
+        folder = RunFolder(path / run.folder)
+    folder.open(overrides=list(run.overrides), seed=cfg.seed, **facts())
+    folder.write_config(written(cfg))
+    shared = folder.path.parent / ".baselines"
+    return Job(cfg, folder, shared, list(run.overrides), number)
+
+
+@contextmanager
+def _whole(path: Path, runs: Sequence[sweep.Planned]) -> Iterator[None]:
+    """Hold a sweep, print at its end what its runs say together, and how to go on if it breaks."""
     from rich.console import Console
 
     from experiments import closing
 
-    closing.table(path, Console(highlight=False))
-
-
-def _give_up(folder: Any, reason: str) -> None:
-    """Keep what a broken run measured; leave nothing of one that measured nothing."""
-    if not (folder.rounds or folder.resumed):
-        folder.discard()
-        return
-    with suppress(OSError):  # the disk may be full
-        folder.fail(reason)
-    if folder.rounds or reason == INTERRUPTED:  # a run that was refused stands where it stood
-        say(f"what was done is in {folder.path}")
-        if (folder.path / "checkpoint").is_dir():
-            say(f"go on with: {_again(folder)}")
-
-
-def _again(folder: Any) -> str:
-    return shlex.join(["fedfuse", f"resume={folder.path}"])
+    with sweep.held(path):
+        try:
+            yield
+        except KeyboardInterrupt:
+            done = sum(sweep.status(path, run) == "finished" for run in runs)
+            say(f"{done} of {len(runs)} runs are done. Go on with the sweep: {again(path)}")
+            raise
+        closing.table(path, Console(highlight=False))
+        shown = visible(str(path), None)
+        sys.stdout.write(f"sweep folder: {shown}\n")
+        sys.stdout.write(f"as a page: {visible(shlex.join(['fedfuse-report', str(path)]), None)}\n")
+        broken = [run for run in runs if sweep.status(path, run) != "finished"]
+        if broken:
+            sys.stdout.write(f"{len(broken)} of {len(runs)} runs did not finish: {again(path)}\n")
 
 
 if __name__ == "__main__":

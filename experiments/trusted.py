@@ -189,14 +189,14 @@ def _check_plain(node: Any) -> None:
         raise ValueError(f"a {type(node).__name__}")
 
 
-def read_config(folder: Path, name: str = "config.yaml") -> dict[str, Any]:
+def read_config(folder: Path, *names: str) -> dict[str, Any]:
     """Return a configuration that somebody wrote, as plain values; nothing in it is run.
 
     Every reader of a run folder takes it from here.
 
     Args:
-        folder: The run folder.
-        name: The file in it.
+        folder: The folder of a run or a sweep.
+        names: The file in it, with the folders that lead there; ``config.yaml`` if none is given.
 
     Raises:
         ConfigError: If the file is missing, too large, no mapping, refers to itself (anchors can
@@ -205,7 +205,8 @@ def read_config(folder: Path, name: str = "config.yaml") -> dict[str, Any]:
         FedfuseError: If a link leads to it.
     """
     try:
-        text = inside.read(folder, name, most=LARGEST).decode("utf-8")
+        names = names or ("config.yaml",)
+        text = inside.read(folder, *names, most=LARGEST).decode("utf-8")
         _check_events(text)
         config = yaml.load(text, _LOADER)  # noqa: S506 - a safe loader
         if not isinstance(config, dict):
@@ -216,7 +217,7 @@ def read_config(folder: Path, name: str = "config.yaml") -> dict[str, Any]:
     except (OSError, *MALFORMED, yaml.YAMLError) as error:
         words = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"The configuration {folder / name} cannot be read",
+            f"The configuration {folder.joinpath(*names)} cannot be read",
             got=words or type(error).__name__,
             allowed="plain YAML as fedfuse writes it",
         ) from error

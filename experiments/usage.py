@@ -34,7 +34,7 @@ examples:
   fedfuse -m experiment=k4
   fedfuse partitioner._target_=my_module.my_partitioner
   fedfuse scorer._target_=my_module.score name=mine
-  fedfuse resume=RUN_FOLDER
+  fedfuse resume=FOLDER              (of a run, or of a sweep)
 """
 
 

@@ -8,6 +8,7 @@ by hand, host by host.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import queue
@@ -110,6 +111,7 @@ def deploy(
     home.mkdir()
     connection = CONNECTION.format(port=port, ca=json.dumps(str(keys / credentials.CA)))
     (home / "config.toml").write_text(connection, encoding="utf-8")
+    logging.getLogger(__name__).info("starting a SuperLink and %d SuperNodes", num_nodes)
     processes.start("SuperLink", superlink(port, keys))
     wait(processes, lambda: listens(port), "The SuperLink does not answer")
     sys.stdout.write(

@@ -91,6 +91,8 @@ def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:
         if plan.address is None:
             chosen = fit(plan, [this_host()], cfg.num_clients)
         stack.callback(shut_down, descendants([os.getpid()]))
+        joins = plan.address is not None
+        logging.getLogger(__name__).info("joining Ray" if joins else "starting Ray")
         with uninterrupted():  # Ray forgets what it has started when it is interrupted
             hosts = connect(plan, cfg.client.threads, None if plan.address else chosen)
         if plan.address is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from time import monotonic
 
 from flwr.app import Context, RecordDict
 
@@ -13,10 +15,14 @@ from clients.app import forget_run, make_client_app
 from clients.places import StatePlan
 from experiments.build import Parts
 from experiments.engines.hosting import check_num_nodes, place
-from fedfuse.train.trainer import Trainer
+from fedfuse.train.trainer import LoopTrainer, Trainer
 from server.app import ServerSetup, make_server_app
 from server.reporters.folder import RunFolder
+from server.reporters.protocol import Reporter, WatchesSteps
 from server.serial_grid import SerialGrid
+
+SELDOM = 0.25
+"""Seconds between two looks at the steps of a client; a step itself may take a millisecond."""
 
 
 def run(
@@ -41,7 +47,9 @@ def run(
         if states.where == "disk":
             setup = replace(setup, states=Path(scratch))
         grid = SerialGrid(
-            make_client_app(place(parts, setup.reporter.client_done, wrap), states),
+            make_client_app(
+                place(parts, setup.reporter.client_done, wrap or _watched(setup.reporter)), states
+            ),
             [{"partition-id": i, "num-partitions": num_nodes} for i in range(num_nodes)],
         )
         context = Context(grid.run_id, 0, {}, RecordDict(), {})
@@ -49,3 +57,20 @@ def run(
             make_server_app(lambda _: setup)(grid, context)
         finally:
             forget_run(grid.run_id)
+
+
+def _watched(reporter: Reporter) -> Callable[[Trainer], Trainer] | None:
+    """Return what lets a trainer tell how far the client at work is, if anybody wants to know."""
+    return partial(_telling, reporter) if isinstance(reporter, WatchesSteps) else None
+
+
+def _telling(reporter: WatchesSteps, trainer: Trainer) -> Trainer:
+    told = 0.0
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal told
+        if (now := monotonic()) - told > SELDOM:
+            told = now
+            reporter.step(done, total)
+
+    return replace(trainer, on_step=on_step) if isinstance(trainer, LoopTrainer) else trainer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -13,6 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from experiments.effort import effort
 from experiments.map.grid import LOCAL, Cell
 from experiments.map.pool import Event
 from fedfuse.visible import visible
@@ -20,20 +20,8 @@ from server.reporters.figures import clock
 
 
 def work(cell: Cell, cfg: DictConfig) -> float:
-    """Return how much a cell computes, in samples that go forward through a model.
-
-    A training step costs three passes of its samples, a test or a prediction one. Local training
-    in the place of distillation is counted like distillation itself.
-    """
-    client, rounds = cfg.client, cfg.num_rounds
-    public = int(cfg.public.get("size") or 1000)
-    steps = client.distill_epochs * math.ceil(public / client.distill_batch_size)
-    private = 3 * steps * client.batch_size
-    taught = 3 * client.distill_epochs * public + public
-    taught += private if client.private_weight > 0 else 0
-    round_ = 3 * client.local_epochs * cell.samples + 2 * cfg.evaluation.test_samples
-    round_ += private if cell.method == LOCAL else taught
-    return float(cfg.num_clients * rounds * round_)
+    """Return how much a cell computes; its baseline is a cell of its own."""
+    return effort(cfg, cell.samples, fuses=cell.method != LOCAL)
 
 
 class Estimate:

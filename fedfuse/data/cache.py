@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,8 @@ import numpy.typing as npt
 from fedfuse.data.raw import Decoded, RawDataset, describe
 from fedfuse.errors import DataError
 from fedfuse.types import Samples
+
+LOG = logging.getLogger(__name__)
 
 DECODE_VERSION = 2
 """Raised whenever decoding changes its result."""
@@ -83,6 +86,7 @@ def cached(name: str, key: str, decode: Callable[[], Decoded]) -> RawDataset:
     try:
         # Before decoding: an unwritable folder should not cost the user a minute first.
         _write(scratch.parent, lambda: scratch.mkdir(parents=True))
+        LOG.info("decoding %s; later runs find it in the cache", name)
         raw = describe(name, decode())
         _write(scratch.parent, lambda: _save(raw, scratch))
         _write(scratch.parent, lambda: _publish(scratch, entry))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,11 @@ def fit(
     optimizer: torch.optim.Optimizer,
     work: Work,
     precision: Precision = Precision.FP32,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> float:
     """Take the steps of ``work`` and return the mean loss over them (NaN if there were none).
+
+    ``on_step`` is called after each with the steps taken and their number.
 
     Each step minimises the mean loss of its batch (weighted by ``work.sample_weight`` where
     given) plus ``anchor_weight`` times the same of the anchor.
@@ -29,7 +32,7 @@ def fit(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     total = torch.zeros((), device=work.inputs.device)
     anchor = iter(()) if work.anchor is None else _losses(model, work.anchor, precision)
-    for loss in _losses(model, work, precision):
+    for number, loss in enumerate(_losses(model, work, precision), start=1):
         if work.anchor is not None:
             loss = loss + work.anchor_weight * next(anchor)
         if work.penalty is not None:
@@ -39,6 +42,8 @@ def fit(
         loss.backward()  # type: ignore[no-untyped-call]
         step()
         total += loss.detach()
+        if on_step is not None:
+            on_step(number, work.schedule.num_steps)
     return float(total) / work.schedule.num_steps if work.schedule.num_steps else float("nan")
 
 

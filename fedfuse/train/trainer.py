@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,9 +65,11 @@ class LoopTrainer:
 
     Args:
         precision: Number format of the passes through the model.
+        on_step: Called after each step with the steps that the client has taken and their number.
     """
 
     precision: Precision = Precision.FP32
+    on_step: Callable[[int, int], None] | None = None
 
     def cohorts(
         self,
@@ -80,7 +82,7 @@ class LoopTrainer:
     def fit(self, students: Sequence[Student], works: Sequence[Work]) -> list[float]:
         """Take each student's steps in turn."""
         return [
-            fit(student.model, student.optimizer, work, self.precision)
+            fit(student.model, student.optimizer, work, self.precision, self.on_step)
             for student, work in zip(students, works, strict=True)
         ]
 

@@ -12,6 +12,9 @@ from fedfuse.visible import visible
 from server.reporters.figures import clock, mean, named, percent, points
 from server.reporters.protocol import RunInfo
 
+QUIET = 60.0
+"""Seconds without a line after which a client at work is told of."""
+
 
 class Lines:
     """A reporter that prints one line per round.
@@ -24,7 +27,7 @@ class Lines:
         self._stream = stream
         self._info: RunInfo | None = None
         self._baseline: dict[tuple[int, str], float | None] = {}
-        self._begun = 0.0
+        self._begun = self._spoke = 0.0
         self._phase = ""
 
     def start(self, info: RunInfo) -> None:
@@ -41,6 +44,13 @@ class Lines:
 
     def client_done(self, client_id: int) -> None:
         """Print nothing."""
+
+    def step(self, done: int, total: int) -> None:
+        """Print how far a client is, now and then while nothing else is printed."""
+        if monotonic() - self._spoke > QUIET:
+            self._print(
+                f"{self._phase}: step {done} of {total} ({clock(monotonic() - self._begun)})"
+            )
 
     def waiting(self, client_ids: Sequence[int], seconds: float) -> None:
         """Print who has not answered for unusually long."""
@@ -71,6 +81,7 @@ class Lines:
         """Hold nothing."""
 
     def _print(self, line: str) -> None:
+        self._spoke = monotonic()
         stream = self._stream or sys.stdout
         stream.write(f"{visible(line, None, lines=True)}\n")
         stream.flush()

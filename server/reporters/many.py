@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from fedfuse.types import RoundRecord
-from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
+from server.reporters.protocol import Reporter, RunInfo, WatchesSilence, WatchesSteps
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,12 @@ class Many:
         for reporter in self.reporters:
             if isinstance(reporter, WatchesSilence):
                 reporter.waiting(client_ids, seconds)
+
+    def step(self, done: int, total: int) -> None:
+        """Tell those that want to know."""
+        for reporter in self.reporters:
+            if isinstance(reporter, WatchesSteps):
+                reporter.step(done, total)
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Hand the record to each."""

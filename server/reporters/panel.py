@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from rich import box
@@ -17,6 +17,10 @@ from fedfuse.types import RoundRecord
 from fedfuse.visible import visible
 from server.reporters.figures import clock, mean, named, percent, points
 from server.reporters.protocol import RunInfo
+from server.reporters.remaining import Remaining
+
+LONG = 3.0
+"""Seconds after which a client's steps are shown."""
 
 STYLE = {True: "bold green", False: "bold red"}
 
@@ -26,13 +30,21 @@ class Panel:
 
     Args:
         console: The terminal; rich's own default if None.
+        sweep: The place of the run in a sweep: its own seconds to what is shown of the sweep.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        sweep: Callable[[float], str] = lambda _: "",
+    ) -> None:
         self._console = console or Console()
+        self._sweep = sweep
         self._live: Live | None = None
         self._info: RunInfo | None = None
-        self._begun = self._last = 0.0
+        self._begun = 0.0
+        self._remaining = Remaining((), 0)
+        self._steps, self._worked = (0, 0), 0.0
         self._arm, self._round, self._phase, self._clients = "", 0, "", 0
         self._silent: set[int] = set()
         self._asked = 0.0
@@ -51,6 +63,7 @@ class Panel:
             )
         self._begun = monotonic()
         self._finished = dict.fromkeys(info.arms, 0)
+        self._remaining = Remaining(info.arms, info.num_rounds)
         self._live = Live(
             get_renderable=self._render,
             console=self._console,
@@ -63,11 +76,18 @@ class Panel:
         """Show the phase."""
         self._arm, self._round, self._phase, self._clients = arm, round_, phase, 0
         self._silent = set()
+        self._steps, self._worked = (0, 0), monotonic()
+        self._remaining.begin(arm, round_, self._worked)
 
     def client_done(self, client_id: int) -> None:
         """Count the client."""
         self._clients += 1
         self._silent.discard(client_id)
+        self._steps, self._worked = (0, 0), monotonic()
+
+    def step(self, done: int, total: int) -> None:
+        """Show how far a client is that takes long."""
+        self._steps = (done, total)
 
     def waiting(self, client_ids: Sequence[int], seconds: float) -> None:
         """Show who has not answered for unusually long, until they do."""
@@ -76,7 +96,7 @@ class Panel:
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Show the round's mean accuracies."""
         self._finished[arm] += 1
-        self._last = monotonic()
+        self._remaining.done(arm, record.round, monotonic())
         self._clients, self._phase, self._silent = 0, "", set()
         own, overall = mean(record, "accuracy_own"), mean(record, "accuracy_global")
         if own is not None or overall is not None:
@@ -140,13 +160,13 @@ class Panel:
             phase += f" · {self._phase}"
         if self._clients:
             phase += f" · {self._clients} of {info.num_clients} clients"
-        total = len(info.arms) * info.num_rounds
-        done = sum(self._finished.values())
+        if self._steps[1] and monotonic() - self._worked > LONG:
+            phase += f" · step {self._steps[0]} of {self._steps[1]}"
         times = clock(elapsed)
-        if 0 < done < total:
-            spent = self._last - self._begun
-            left = spent * (total - done) / done - (monotonic() - self._last)
-            times += f", about {clock(max(0.0, left))} left"
+        left = self._remaining.left(monotonic())
+        if left is not None and any(done < info.num_rounds for done in self._finished.values()):
+            times += f", about {clock(left)} left"
+            times += self._sweep(elapsed + left)
         return Text(visible(f"{phase} · {times}"), overflow="ellipsis", no_wrap=True)
 
     def _silence(self) -> list[Text]:

@@ -89,3 +89,11 @@ class WatchesSilence(Protocol):
             client_ids: Who has not finished the phase.
             seconds: How long ago they were asked.
         """
+
+
+@runtime_checkable
+class WatchesSteps(Protocol):
+    """A reporter that also wants to know how far the client at work is."""
+
+    def step(self, done: int, total: int) -> None:
+        """Take how many of its optimiser steps a client has taken; called for some of them."""

@@ -163,7 +163,9 @@ def test_a_mistake_in_one_run_of_a_sweep_spares_the_others(launched: Any, capsys
     calls = launched(stub)
     assert main(["-m", "seed=0,1", "hydra.sweep.dir=s"]) == 2
     assert len(calls) == 2
-    assert sorted(p.name for p in Path("s").iterdir()) == ["1-knfu-seed1", "multirun.yaml"]
+    assert sorted(p.name for p in Path("s").iterdir()) == [
+        ".sweep", "1-knfu-seed1", "multirun.yaml",
+    ]  # fmt: skip
     assert "error: no samples left" in capsys.readouterr().err
 
 

@@ -167,3 +167,48 @@ def test_many_passes_every_call_on_and_closes_all() -> None:
         ("b", "close"),
         ("a", "close"),
     ]
+
+
+def test_a_long_client_shows_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("server.reporters.panel.monotonic", lambda: now)
+    shown, _ = panel()
+    shown.start(INFO)
+    shown.phase("local", 1, "train")
+    shown.step(12, 400)
+    assert not any("step" in line for line in text(shown))
+    now += 5
+    assert any("step 12 of 400" in line for line in text(shown))
+    shown.client_done(0)
+    assert not any("step" in line for line in text(shown))
+    shown.close()
+
+
+def test_lines_tell_of_a_client_when_nothing_else_has_been_printed_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("server.reporters.lines.monotonic", lambda: now)
+    stream = io.StringIO()
+    lines = Lines(stream)
+    lines.start(INFO)
+    lines.phase("local", 1, "train")
+    lines.step(12, 400)
+    now += 61
+    lines.step(300, 400)
+    lines.step(301, 400)
+    assert stream.getvalue().splitlines()[1:] == ["local round 1, train: step 300 of 400 (1:01)"]
+
+
+def test_the_panel_shows_what_is_left_of_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("server.reporters.panel.monotonic", lambda: now)
+    shown, console = panel()
+    shown = Panel(console, lambda seconds: f" · sweep {seconds:.0f}")
+    shown.start(INFO)
+    shown.phase("local", 1, "train")
+    now = 10.0
+    shown.round_done("local", record(1, 0.5, 0.4))
+    # 23 rounds of 10 s are left, and 10 s have passed.
+    assert any("3:50 left · sweep 240" in line for line in text(shown))
+    shown.close()
