@@ -209,10 +209,10 @@ def _go_on_with_all(path: Path, lines: list[str], hydra: Any) -> int:
     from experiments.effort import SweepClock
     from experiments.pack.preflight import packed
     from experiments.places import absolute
-    from experiments.resume import CHECKPOINTS, trusted
+    from experiments.resume import trusted
     from experiments.trusted import read_config
     from fedfuse import inside
-    from server.reporters.folder import RunFolder
+    from server.reporters.folder import CHECKPOINTS, RunFolder
 
     inside.check_plain(path)
     runs = sweep.read(path)
