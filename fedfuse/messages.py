@@ -243,8 +243,9 @@ def load_failures(
 
 def _failure(item: object) -> Failure:
     """Return one failure, its texts no longer than anybody would read."""
-    if not isinstance(item, dict) or set(item) != set(_FAILURE):
+    if not isinstance(item, dict) or {"own", *item} != set(_FAILURE):
         raise ValueError("an entry with other fields")
+    item = {"own": "", **item}  # nodes of an older version do not tell
     for name, kind in _FAILURE.items():
         if type(item[name]) is not kind:
             raise ValueError(f"'{name}' of another type")
