@@ -36,6 +36,7 @@ from experiments.engines.processes import (
     listens,
     terminable,
 )
+from experiments.engines.sockets import short_folder
 from fedfuse.errors import FedfuseError
 from fedfuse.paths import expand
 from server.app import ServerSetup
@@ -87,7 +88,8 @@ def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:
         else:
             keys = expand(engine.credentials).resolve()
             credentials.check(keys, credentials.LOOPBACK, engine.num_nodes)
-        calls = stack.enter_context(_Calls(scratch / "relay"))
+        telephone = Path(stack.enter_context(short_folder(len("/relay"))))
+        calls = stack.enter_context(_Calls(telephone / "relay"))
         processes = Processes(folder.path / LOG, environment(scratch, calls, setup.checkpoints))
         stack.callback(processes.stop)
         deploy(parts.cfg, setup, processes, scratch, keys)

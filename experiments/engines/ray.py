@@ -33,6 +33,7 @@ from experiments.build import Parts
 from experiments.engines.hosting import NodeRecipe
 from experiments.engines.processes import descendants, end, terminable, uninterrupted
 from experiments.engines.resources import Fit, Host, RayPlan, fit, this_host
+from experiments.engines.sockets import ray_folder
 from fedfuse.errors import ConfigError, FedfuseError
 from server.app import ServerSetup, make_server_app
 from server.patience import Patience
@@ -90,11 +91,12 @@ def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:
         stack.enter_context(terminable())
         if plan.address is None:
             chosen = fit(plan, [this_host()], cfg.num_clients)
+        session = stack.enter_context(ray_folder()) if plan.address is None else None
         stack.callback(shut_down, descendants([os.getpid()]))
         joins = plan.address is not None
         logging.getLogger(__name__).info("joining Ray" if joins else "starting Ray")
         with uninterrupted():  # Ray forgets what it has started when it is interrupted
-            hosts = connect(plan, cfg.client.threads, None if plan.address else chosen)
+            hosts = connect(plan, cfg.client.threads, None if plan.address else chosen, session)
         if plan.address is not None:
             chosen = fit(plan, hosts, cfg.num_clients)
         sys.stdout.write(f"{chosen.line}\n")
@@ -118,8 +120,16 @@ def where(chosen: str, *, several_hosts: bool) -> str:
     return "context" if several_hosts else "disk"
 
 
-def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
+def connect(
+    plan: RayPlan, threads: int, chosen: Fit | None, folder: str | None = None
+) -> list[Host]:
     """Start Ray here, or find a running cluster; return the machines.
+
+    Args:
+        plan: What is asked of Ray.
+        threads: torch threads of a worker.
+        chosen: What to start here; None for a cluster that runs.
+        folder: Where the session of a Ray that is started goes; None for its usual place.
 
     Raises:
         FedfuseError: If nobody answers at ``engine.address``.
@@ -145,7 +155,7 @@ def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
     inherited: dict[str, str] = {}
     if chosen is not None:
         size = chosen.num_workers * plan.cpus_per_node
-        arguments |= {"num_cpus": max(1, -int(-size // 1))}
+        arguments |= {"num_cpus": max(1, -int(-size // 1)), "_temp_dir": folder}
         # Ray gives its workers a low priority (nice 15), so that anything else on the
         # machine starves them; they are the run, and run with the priority it was started with.
         variables[NICENESS] = os.environ.get(NICENESS, "0")
@@ -169,7 +179,8 @@ def connect(plan: RayPlan, threads: int, chosen: Fit | None) -> list[Host]:
             raise FedfuseError(
                 "Ray could not be started",
                 got=str(error).splitlines()[0],
-                next_step=f"{LOG} in the run folder says more.",
+                next_step="Ray's own logs say more: ray/session_latest/logs in the folder for "
+                "temporary files. engine=serial needs no Ray.",
             ) from error
         raise FedfuseError(
             "No Ray cluster answers at engine.address",

@@ -120,7 +120,8 @@ def fit(plan: RayPlan, hosts: list[Host], num_clients: int) -> Fit:
             allowed=f"an integer from 1 to num_clients={num_clients}, or null",
         )
     workers = min(workers, nodes)
-    line = f"ray: {num_clients} clients on {nodes} nodes, {workers} at once"
+    several = "s" if nodes != 1 else ""
+    line = f"ray: {num_clients} clients on {nodes} node{several}, {workers} at once"
     return Fit(nodes, workers, f"{line} (each {_words(cpus, gpus)}; available: {available})")
 
 
