@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -56,4 +57,11 @@ def _settled(node: Any, *, must_exist: bool, named: bool = False) -> Any:
     if not named or not isinstance(node, str) or not node or _ELSEWHERE.match(node):
         return node
     place = expand(node).absolute()
-    return str(place) if place.exists() or not must_exist else node
+    return str(place) if not must_exist or _exists(place) else node
+
+
+def _exists(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:  # a name too long, a folder closed to us: whoever reads it says so
+        return False

@@ -23,12 +23,11 @@ from omegaconf._utils import get_yaml_loader
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.paths import expand
 
-_PATHS = frozenset({"path", "paths", "dir", "subdir", "file", "folder", "credentials"})
-_PATH_ENDS = ("_path", "_paths", "_dir", "_file", "_folder")
+_PATH = re.compile(r"(?:.*_)?(?:path|file|folder|dir|credential)s?|subdir")
 _NAMES = frozenset(
     {"name", "config", "revision", "image_column", "label_column", "tracking_uri", "experiment"}
 )
-_LISTS = ("paths", "_paths")
+_LIST = re.compile(r"(?:.*_)?(?:path|file|folder|dir)s")
 _SWEEPS = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag)\(.*\)", re.DOTALL)
 
 
@@ -38,8 +37,7 @@ def is_path(key: str) -> bool:
     >>> [is_path(key) for key in ("dataset.path", "sites.paths.0", "hydra.run.dir", "seed")]
     [True, True, True, False]
     """
-    word = _word(key)
-    return "." in key and (word in _PATHS or word.endswith(_PATH_ENDS))
+    return "." in key and _PATH.fullmatch(_word(key)) is not None
 
 
 def is_text(key: str) -> bool:
@@ -66,7 +64,7 @@ def as_text(line: str, *, multirun: bool) -> str:
     bare = key.lstrip("+")
     if not equals or bare.startswith("~") or not is_text(bare):
         return line
-    listed = _word(bare).endswith(_LISTS) and not bare.rsplit(".", 1)[-1].isdigit()
+    listed = _LIST.fullmatch(bare.rsplit(".", 1)[-1]) is not None
     if multirun:
         if found := _SWEEPS.fullmatch(value):
             if found[1] != "choice":

@@ -109,7 +109,8 @@ def _refuse_inner_splits(classes: list[Path]) -> None:
                 f"The class folder {folder} is split inside",
                 got=_names(inner),
                 allowed=LAYOUT,
-                next_step="Put the class folders into folders train and test.",
+                next_step="Put the class folders into folders train and test, or set dataset.path "
+                "to the folder that holds those.",
             )
 
 

@@ -134,3 +134,13 @@ def test_only_characters_that_are_there_are_blamed(line, words):
 def test_bytes_that_are_no_text_are_refused_before_anything_runs():
     with pytest.raises(ConfigError, match=r"'dataset.path=Z\\udce4hler' holds bytes"):
         composed(["dataset=npz", "dataset.path=Z\udce4hler"])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody-is-called-so/x", "a\tb"])
+def test_a_path_that_cannot_be_there_is_one_message(name, capsys):
+    from experiments.run import main
+
+    assert main(["dataset=npz", f"dataset.path={name}"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
