@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 import tempfile
 from collections.abc import Mapping
 from datetime import datetime
@@ -138,6 +139,13 @@ def states(context: Context) -> StatePlan:
         return StatePlan("context")
     folder = Path(tempfile.gettempdir()) / f"fedfuse-{os.getuid()}-{context.run_id}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    info = folder.lstat()
+    # Whoever can guess the name could have made the folder first, to read models and secrets in it.
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise ConfigError(
+            f"'{folder}' is not a folder of this user's alone, and clients' states would lie in it",
+            next_step="Point TMPDIR at a folder of your own, or set client.state=context.",
+        )
     return StatePlan("disk", str(folder))
 
 

@@ -147,3 +147,20 @@ def test_the_identity_of_an_older_runs_checkpoint_stays(hashed):
     now = OmegaConf.merge(old, {"privacy": {"seed": "simulated"}})
     secret = OmegaConf.merge(old, {"privacy": {"seed": "secret"}})
     assert hashed(old, "d") == hashed(now, "d") != hashed(secret, "d")
+
+
+def test_states_wait_in_no_folder_that_somebody_else_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    words = "dataset=synthetic num_clients=2 model=mlp client.state=disk"
+    context = Context(5, 1, {}, RecordDict(), {"overrides": words})
+    plan = flower.states(context)
+    folder = Path(plan.folder)
+    assert flower.states(context) == plan
+    folder.chmod(0o755)
+    with pytest.raises(FedfuseError, match="of this user's alone"):
+        flower.states(context)
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FedfuseError, match="of this user's alone"):
+        flower.states(context)
