@@ -173,12 +173,14 @@ def _header(report: Report) -> str:
 def _verdicts(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return ""
+    best = "".join(f'<p class="best">{words(v.text)}</p>' for v in verdicts if v.tone == "best")
     items = "".join(
         f'<li class="{words(v.tone)}"><span class="where">{words(v.where)}</span>'
         f"{words(v.text)}</li>"
         for v in verdicts
+        if v.tone != "best"
     )
-    return f'<ul class="verdicts">{items}</ul>'
+    return f'{best}<ul class="verdicts">{items}</ul>'
 
 
 def _notes(report: Report) -> str:

@@ -92,4 +92,4 @@ def _surely(intervals: Sequence[Interval | None]) -> str:
         return ", which is certain" if certain[0] else ", which is not certain"
     if certain[0] == certain[1]:
         return ", both certain" if certain[0] else ", neither certain"
-    return f", the {'first' if certain[0] else 'second'} alone certain"
+    return f", only the {'first' if certain[0] else 'second'} of them certain"

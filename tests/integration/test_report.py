@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -13,8 +14,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 
-from experiments import run
+from experiments import closing, run
 from experiments.report import command
 from experiments.report.page import MARK
 from experiments.results import TESTS, Moment, comparisons, lineups, load
@@ -143,8 +145,7 @@ def test_the_best_method_comes_first_and_the_forest_with_it(made: Path) -> None:
     page = report(made / "sweep").replace("&#x27;", "'")
     (lineup,) = lineups(load(made / "sweep").runs)
     found = {words: comparisons(lineup, test) for test, words in TESTS.items()}
-    first = page.split('<ul class="verdicts">')[1].split("</li>")[0]
-    assert ranking(found) in first
+    assert f'<p class="best">{ranking(found)}</p>' in page.split('<ul class="verdicts">')[0]
     assert page.index('<figure id="forest"') < page.index('id="table-comparison"')
 
 
@@ -341,6 +342,18 @@ def test_no_name_acts_in_any_format(
         elif kind == "latex":
             starts = re.findall(r"(?:\\\\|rule)\s*(\S)", text.split("\\toprule")[1])
             assert not {"[", "*"} & set(starts)
+
+
+def test_no_name_acts_on_the_terminal(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, color_system="standard", width=200)
+    closing.table(named, console)
+    assert "[red]x[/] [link=http://h]y[/link] is best" in stream.getvalue().replace("\n", " ")
+    codes = set(re.findall("\x1b[^m]*m?", stream.getvalue()))
+    assert codes <= {"\x1b[1m", "\x1b[0m", "\x1b[1;32m", "\x1b[1;31m"}
+    assert command.main([str(named / "\x1b[2J[red]\u202e")]) == 2
+    told = capsys.readouterr().err
+    assert r"\x1b[2J[red]\u202e' is not a folder" in told
 
 
 def test_a_folder_of_very_many_methods_and_classes_stays_readable(

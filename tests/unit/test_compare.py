@@ -285,7 +285,7 @@ def test_the_ranking_names_the_best_and_says_whether_that_is_certain():
         "which is certain."
     )
     # The lead over the next is 0 with an error, the gain over local training is certain.
-    assert ranking({"x": found(0.05, 0.05)}).endswith("over b, the first alone certain.")
+    assert ranking({"x": found(0.05, 0.05)}).endswith("over b, only the first of them certain.")
     one = {"x": {"a": compare(local[:1] + 0.1, local[:1], seeds=(0,))}}
     assert ranking(one).endswith("over local training, but one seed makes nothing certain.")
     assert ranking({"x": {}}) == ""
