@@ -105,7 +105,8 @@ class Run:
     @cached_property
     def counts(self) -> npt.NDArray[np.integer]:
         """Return the training samples per client and class, [K, C]."""
-        return np.array([client["class_counts"] for client in self.summary["clients"]])
+        with reading(self.path):
+            return np.array([client["class_counts"] for client in self.summary["clients"]])
 
     @cached_property
     def answers(self) -> dict[str, dict[str, npt.NDArray[np.uint8]]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from fedfuse.errors import ConfigError
 
-MOST_CLIENTS = 2**20
-"""Clients that are believed; tables are as large as they are many."""
+MOST_CLIENTS, MOST = 2**20, 1e15
+"""Clients and numbers that are believed; tables are as large as clients are many."""
 
 _KEYS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "run.json": {"seed": int, "overrides": list, "test_samples": int, "seconds": (int, float)},
@@ -78,5 +78,35 @@ def check_shape(
         each = summary.get("clients") or []
         if not 1 <= clients <= MOST_CLIENTS or len(each) not in (0, clients):
             raise ValueError(f"summary.json tells of {clients} clients")
-        if not all(isinstance(client, dict) for client in each):
-            raise ValueError("summary.json holds something else than clients")
+        _check_clients(each)
+        _check_told(summary, clients)
+
+
+def _check_clients(each: list[Any]) -> None:
+    if not all(isinstance(client, dict) for client in each):
+        raise ValueError("summary.json holds something else than clients")
+    counts = [client.get("class_counts") or [] for client in each]
+    if len({len(row) if isinstance(row, list) else -1 for row in counts}) > 1 or not all(
+        type(count) is int and 0 <= count < 2**53 for row in counts for count in row
+    ):
+        raise ValueError("summary.json holds class_counts that are none")
+
+
+def _check_told(summary: Mapping[str, Any], clients: int) -> None:
+    """Check what single parts of a run left in its summary."""
+    attack = summary.get("attack") or {}
+    liars = attack.get("adversaries") or []
+    if not all(type(liar) is int and 0 <= liar < clients for liar in liars):
+        raise ValueError("summary.json names adversaries that are no clients")
+    membership = summary.get("membership") or {}
+    figures = {
+        "seconds": summary.get("seconds") or {},
+        "guard": summary.get("guard") or {},
+        "attack": {"weight": attack.get("weight")},
+        **{key: membership[key] for key in ("auc", "auc_worst", "tpr") if membership},
+    }
+    for name, values in figures.items():
+        for key, value in values.items():
+            number = type(value) in (int, float) and abs(value) < MOST
+            if value is not None and not number:
+                raise ValueError(f"summary.json holds no number as {name}.{key}")
