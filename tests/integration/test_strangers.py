@@ -459,6 +459,27 @@ def test_damaged_files_of_a_run_cost_one_message(
     assert len(refused([str(done)], capsys, report)) < 1000
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: told.update(seconds=True),
+        lambda told: told.update(dataset=[]),
+        lambda told: told["clients"][0]["class_counts"].__setitem__(0, "null"),
+        lambda told: told["clients"][0]["class_counts"].append(1),
+        lambda told: told["clients"][0].pop("class_counts"),
+        lambda told: told.update(attack={"adversaries": [99]}),
+        lambda told: told.update(membership={"auc": {"loss": "x"}, "auc_worst": {}, "tpr": {}}),
+    ],
+)
+def test_a_summary_of_another_form_costs_one_message(
+    change: Callable[[Any], None], done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = json.loads((done / "run" / "summary.json").read_text())
+    change(told)
+    (done / "run" / "summary.json").write_text(json.dumps(told))
+    assert "is damaged" in refused([str(done)], capsys, report)
+
+
 def test_a_table_that_unpacks_to_gigabytes_is_not_unpacked(
     done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
