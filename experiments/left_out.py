@@ -38,8 +38,8 @@ class LeftOut:
         # What all do together is news only where nobody does it alone.
         return [
             f"warning: {CAUSES[name]} left out {100 * self.largest[name]:.0f}% of the public\n"
-            f"  samples (over {100 * MOST:.0f}% in {self.rounds[name]} of {self.num_rounds} rounds): "
-            "little is learnt from others"
+            f"  samples (over {100 * MOST:.0f}% in {self.rounds[name]} of {self.num_rounds} "
+            "rounds): little is learnt from others"
             for name in told
             if name != "left_out" or told == ["left_out"]
         ]
