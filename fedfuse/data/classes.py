@@ -78,13 +78,13 @@ def unite(
         DataError: If only some files have names, a label has none, or a test label is of a class
             that no training file knows.
     """
-    if not any(names):
+    told = [
+        (bool(n), place) for n, part, place in zip(names, labels, places, strict=True) if len(part)
+    ]
+    if not any(has for has, _ in told):
         return list(labels), numbered(labels, places[0])
-    if not all(names):
-        bare, named = (
-            next(place for place, given in zip(places, names, strict=True) if bool(given) is has)
-            for has in (False, True)
-        )
+    if not all(has for has, _ in told):
+        bare, named = (next(place for has, place in told if has is want) for want in (False, True))
         raise DataError(
             f"The classes of {named} have names and those of {bare} have none, so they cannot be "
             "told to be numbered alike",

@@ -190,4 +190,11 @@ def _labels(table: Any, column: str, where: str) -> IntArray:
             if empty
             else f"Name another column in dataset.label_column, or convert this one: {CONVERT}.",
         )
-    return np.asarray(values.to_numpy(), dtype=np.int64)
+    try:
+        return np.asarray(values.cast(pa.int64()).to_numpy())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"Column '{column}' of {where} holds a number that is no class id",
+            got=pc.max(values).as_py(),
+            next_step=f"Name another one in dataset.label_column, or convert it: {CONVERT}.",
+        ) from error

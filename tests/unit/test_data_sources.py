@@ -733,3 +733,25 @@ def test_splits_of_the_hub_under_every_usual_name(monkeypatch, splits, taken):
     found["training"] = "training"
     with pytest.raises(DataError, match="are not clear"):
         hub_module._load("x", None, None)
+
+
+def test_npz_validation_arrays_and_halves_of_a_split(tmp_path):
+    x, y = np.zeros((6, 2)), np.arange(6) % 2
+    np.savez(tmp_path / "v.npz", x_train=x, y_train=y, x_val=x[:2], y_val=y[:2])
+    assert len(npz(tmp_path / "v.npz").test) == 2
+    both = {"val_images": x[:2], "val_labels": y[:2], "test_images": x[:4], "test_labels": y[:4]}
+    np.savez(tmp_path / "b.npz", train_images=x, train_labels=y, **both)
+    assert len(npz(tmp_path / "b.npz").test) == 4
+    np.savez(tmp_path / "h.npz", x_train=x, y_train=y, x_test=x)
+    with pytest.raises(DataError, match="'x_test' without 'y_test'"):
+        npz(tmp_path / "h.npz")
+
+
+def test_labels_beyond_the_integers_and_empty_shards(tmp_path):
+    big = pa.array([2**63, 1, 2] * 2, pa.uint64())
+    write(table(labels=big), tmp_path / "big" / "train.parquet")
+    with pytest.raises(DataError, match="no class id: got 9223372036854775808"):
+        parquet(tmp_path / "big")
+    write(table(names=["a", "b", "c"]), tmp_path / "e" / "train-0.parquet")
+    write(table().slice(0, 0), tmp_path / "e" / "train-1.parquet")
+    assert parquet(tmp_path / "e").class_names == ("a", "b", "c")

@@ -20,6 +20,7 @@ from fedfuse.types import IntArray, Samples
 
 TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"), ("x", "y"))
 TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
+VAL = (("x_val", "y_val"), ("val_images", "val_labels"))
 NAMES = "class_names"
 CHANNELS = (1, 3)
 
@@ -28,7 +29,9 @@ def npz(path: str | Path, name: str | None = None) -> RawDataset:
     """Return the samples of an ``.npz`` file.
 
     The arrays are called ``x_train``, ``y_train`` and perhaps ``x_test``, ``y_test``;
-    ``train_images``, ``train_labels``, ``test_images``, ``test_labels``; or ``x``, ``y``. Inputs
+    ``train_images``, ``train_labels``, ``test_images``, ``test_labels``; or ``x``, ``y``. Without a
+    test split the validation split (``x_val``, ``y_val``; ``val_images``, ``val_labels``) is the
+    test pool; beside one it is not used. Inputs
     are uint8 images [N, height, width], [N, height, width, channels] or [N, channels, height,
     width] with 1 or 3 channels (channels last if both could be meant), or features of any float
     type [N, ...], used as they are; four-dimensional ones with 1 or 3 channels last become
@@ -51,8 +54,17 @@ def npz(path: str | Path, name: str | None = None) -> RawDataset:
 
 
 def _decode(file: Path) -> Decoded:
-    arrays = read_npz(file, (*(n for pair in (*TRAIN, *TEST) for n in pair), NAMES), MOST_UNPACKED)
-    train, test = _find(arrays, TRAIN), _find(arrays, TEST)
+    pairs = (*TRAIN, *TEST, *VAL)
+    arrays = read_npz(file, (*(n for pair in pairs for n in pair), NAMES), MOST_UNPACKED)
+    train, test = _find(arrays, TRAIN), _find(arrays, TEST) or _find(arrays, VAL)
+    for pair in (*TEST, *VAL):
+        there = [name for name in pair if name in arrays]
+        if train and len(there) == 1:
+            lacking = next(name for name in pair if name not in arrays)
+            raise DataError(
+                f"{file} holds '{there[0]}' without '{lacking}'",
+                next_step=f"Add {lacking}, or leave {there[0]} out.",
+            )
     if train is None:
         raise DataError(
             f"{file} holds no training arrays",
