@@ -23,7 +23,8 @@ class ClientPlan:
         init: ``shared`` gives clients of one architecture the same initial weights,
             ``per_client`` draws them for each.
         optimizer_state: ``keep`` carries the optimiser's moments from phase to phase and round
-            to round; ``reset`` starts them afresh at every phase.
+            to round; ``reset`` starts them afresh at every phase; ``separate`` keeps those of
+            distillation and those of private steps apart, as two optimisers do.
         threads: torch threads per client; reductions depend on it, so it is the same everywhere.
         share_class_distribution: Whether the label histogram may leave the client.
         budget: What a client does in the place of distillation when nothing came back: as many
@@ -58,11 +59,11 @@ class ClientPlan:
             self.init in ("shared", "per_client"), "client", "init", self.init, "shared, per_client"
         )
         require(
-            self.optimizer_state in ("keep", "reset"),
+            self.optimizer_state in ("keep", "reset", "separate"),
             "client",
             "optimizer_state",
             self.optimizer_state,
-            "keep, reset",
+            "keep, reset, separate",
         )
         require(
             self.guard in ("none", "validation"), "client", "guard", self.guard, "none, validation"

@@ -7,6 +7,7 @@ checkpoint holds nothing of it but its result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,7 +20,12 @@ from clients.plan import ClientPlan
 from clients.samples import ModelInputs
 from clients.state import OptimizerFactory
 from fedfuse.errors import FedfuseError
-from fedfuse.hyperparameters import require_count, require_flag, require_number
+from fedfuse.hyperparameters import (
+    require_count,
+    require_flag,
+    require_number,
+    require_one_of,
+)
 from fedfuse.metrics import accuracy
 from fedfuse.models.plan import build_checked
 from fedfuse.protocols import ModelPlan
@@ -40,17 +46,21 @@ class Pretraining:
     """Train on the labelled public set before the first round, until that does not help any more.
 
     FedMD's own protocol: its authors' code trains every model on the labelled public set (at most
-    20 epochs, batches of 128, Adam, stopped after 3 epochs without a better validation accuracy),
-    then on the client's private data (at most 25 epochs). That the best epoch's weights are kept
-    is ours, as is what they are validated on.
+    20 epochs, batches of 128, Adam, stopped after 3 epochs without a validation accuracy that is
+    better by more than 0.001), then on the client's private data (at most 25 epochs, batches of
+    32, stopped after 10), and goes on with the weights of the last epoch. What it is validated on
+    is ours: their code takes test data.
 
     Args:
         epochs: Passes over the public set, at most.
         patience: Passes without a better validation accuracy after which it ends; 0 for never.
+        min_delta: How much better it has to be: by more than this.
+        keep: ``best`` keeps the weights of the best pass, ``last`` those of the last.
         batch_size: Samples per step.
         val_fraction: Share of the public set that is held back for that, from 0 to below 1.
         private_epochs: Passes over the private data that follow, at most, validated on the
             client's own validation data.
+        private_patience: ``patience`` of those; None for the same.
         baseline: Whether the clients of the baseline begin like that too. If not, a gain is that
             of pre-training and method together.
     """
@@ -60,6 +70,9 @@ class Pretraining:
     batch_size: int = 128
     val_fraction: float = 0.1
     private_epochs: int = 0
+    private_patience: int | None = None
+    min_delta: float = 0.0
+    keep: str = "best"
     baseline: bool = True
 
     def __post_init__(self) -> None:
@@ -68,6 +81,10 @@ class Pretraining:
         require_count("Pretraining", "batch_size", self.batch_size)
         require_number("Pretraining", "val_fraction", self.val_fraction, at_least=0, at_most=0.9)
         require_count("Pretraining", "private_epochs", self.private_epochs, at_least=0)
+        if self.private_patience is not None:
+            require_count("Pretraining", "private_patience", self.private_patience, at_least=0)
+        require_number("Pretraining", "min_delta", self.min_delta, at_least=0, at_most=1)
+        require_one_of("Pretraining", "keep", self.keep, ("best", "last"))
         require_flag("Pretraining", "baseline", self.baseline)
 
 
@@ -119,7 +136,9 @@ class Beginning:
             return model, steps
         public = self._public_rows(how.val_fraction)
         stream = "pretrain", "public", owner
-        steps = self._converge(client_id, model, public, how.epochs, how.batch_size, stream)
+        steps = self._converge(
+            client_id, model, public, (how.epochs, how.patience), how.batch_size, stream
+        )
         if self.plan.init == "shared":
             self._known[owner] = _copy(model), steps
         return model, steps
@@ -139,7 +158,10 @@ class Beginning:
             own = self._private_rows(client_id, relabel)
             stream = "pretrain", "private", client_id
             size = self.plan.batch_size
-            steps += self._converge(client_id, model, own, how.private_epochs, size, stream)
+            patience = how.patience if how.private_patience is None else how.private_patience
+            steps += self._converge(
+                client_id, model, own, (how.private_epochs, patience), size, stream
+            )
         return model, steps
 
     def _owner(self, client_id: int) -> int | str:
@@ -173,7 +195,7 @@ class Beginning:
         client_id: int,
         model: nn.Module,
         rows: tuple[Rows, Rows | None],
-        epochs: int,
+        limits: tuple[int, int],
         batch_size: int,
         stream: tuple[int | str, ...],
     ) -> int:
@@ -183,17 +205,17 @@ class Beginning:
             client_id: Whose model it is.
             model: The model.
             rows: Samples to learn from, and those held back, if any.
-            epochs: Passes over the former, at most.
+            limits: Passes over the former, at most, and the patience.
             batch_size: Samples per step.
             stream: Name of the random stream that shuffles them.
         """
         assert self.pretraining is not None
-        ((inputs, labels), held), patience = rows, self.pretraining.patience
+        how, ((inputs, labels), held), (epochs, patience) = self.pretraining, rows, limits
         optimizer = self.make_optimizer(model.parameters())
         student = Student(client_id, self.models.name(client_id), model, optimizer)
         generator = self.streams.torch(*stream)
         per_epoch = steps_per_epoch(len(labels), batch_size)
-        best, best_weights, waited, taken = -1.0, None, 0, 0
+        best, best_weights, waited, taken = -math.inf, None, 0, 0
         for epoch in range(epochs):
             work = Work(
                 inputs=inputs,
@@ -211,8 +233,9 @@ class Beginning:
                 continue
             logits = self.trainer.predict([student], held[0], self.plan.eval_batch_size)[0]
             found = accuracy(logits.cpu(), held[1].cpu())
-            if found > best:
-                best, best_weights, waited = found, _copy(model), 0
+            if found - how.min_delta > best:
+                best, waited = found, 0
+                best_weights = _copy(model) if how.keep == "best" else None
             elif (waited := waited + 1) >= patience:
                 break
         if best_weights is not None:

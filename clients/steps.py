@@ -180,7 +180,8 @@ class Node:
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
-            held = [self.student(way, tools, client_id) for client_id in cohort]
+            distils = received is not None and self.kind.upload is KnowledgeBank
+            held = [self.student(way, tools, i, distils=distils) for i in cohort]
             judged = partial(way.judged, held, tools, Phase.FUSED)
             guarded = received is not None and self.plan.guard == "validation"
             memory = self.guard.before(held, judged) if guarded else None
@@ -283,9 +284,18 @@ class Node:
         return failures
 
     def student(
-        self, way: Exchange, tools: Tools, client_id: int, *, begins: bool = True
+        self,
+        way: Exchange,
+        tools: Tools,
+        client_id: int,
+        *,
+        begins: bool = True,
+        distils: bool = False,
     ) -> Student:
-        """Return the client; a new one pre-trains, unless its state is replaced next."""
+        """Return the client; a new one pre-trains, unless its state is replaced next.
+
+        Where it distils, its optimiser may be another than in private steps.
+        """
         architecture = self.models.name(client_id)
 
         def make(new: bool) -> ClientState:
@@ -298,5 +308,6 @@ class Node:
         state = self.states.get(tools.arm, client_id, make)
         if self.plan.optimizer_state == "reset":
             state.forget_optimizers()
-        optimizer = state.optimizer("main", self.make_optimizer)
+        apart = distils and self.plan.optimizer_state == "separate"
+        optimizer = state.optimizer("distill" if apart else "main", self.make_optimizer)
         return Student(client_id, architecture, state.model, optimizer)

@@ -51,7 +51,7 @@ class ClientConfig:
         "a finite number of at least 0", lambda value: 0 <= value < math.inf
     )
     init: str = _one_of("shared", "per_client")
-    optimizer_state: str = _one_of("keep", "reset")
+    optimizer_state: str = _one_of("keep", "reset", "separate")
     threads: int = _at_least(1)
     device: str = _rule(
         "auto, cpu, cuda or cuda:N",

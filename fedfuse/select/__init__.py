@@ -3,7 +3,7 @@
 from fedfuse.select.cache import Signal, SignalCache
 from fedfuse.select.protocol import Select
 from fedfuse.select.rounds import PublicRounds
-from fedfuse.select.selections import All, ClassBalanced, RandomSubset
+from fedfuse.select.selections import All, ClassBalanced, RandomSubset, Stratified
 
 __all__ = [
     "All",
@@ -13,4 +13,5 @@ __all__ = [
     "Select",
     "Signal",
     "SignalCache",
+    "Stratified",
 ]

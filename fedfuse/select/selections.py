@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError, ParameterError
-from fedfuse.hyperparameters import require_count
+from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.shapes import Int
 
 
@@ -41,6 +42,30 @@ def class_balanced(
     luck = torch.randperm(num_classes, generator=generator)[labels[grouped]]
     chosen = grouped[(turn * num_classes + luck).argsort()[:size]]
     return chosen.sort().values
+
+
+def stratified(
+    labels: Int[Tensor, " P"], size: int, generator: torch.Generator
+) -> Int[Tensor, " m"]:
+    """Return ``size`` different indices that hold every class in the proportion of the whole set.
+
+    A class gets its share rounded down, and what is left goes to the largest remainders, of equals
+    to those that are drawn.
+
+    >>> labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 2, 2])
+    >>> labels[stratified(labels, 5, torch.Generator().manual_seed(0))].bincount()
+    tensor([3, 1, 1])
+    """
+    order = torch.randperm(len(labels), generator=generator)
+    labels = labels.to(order.device)
+    counts = labels.bincount()
+    quota, remainder = size * counts // len(labels), size * counts % len(labels)
+    luck = torch.randperm(len(counts), generator=generator)
+    first = (-remainder * len(counts) + luck).argsort()[: size - int(quota.sum())]
+    quota[first] += 1
+    grouped = order[labels[order].argsort(stable=True)]
+    turn = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[grouped]]
+    return grouped[turn < quota[labels[grouped]]].sort().values
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +114,7 @@ class RandomSubset:
 
 @dataclass(frozen=True, slots=True)
 class ClassBalanced:
-    """Draw a new subset with equal classes for each round (FedMD's stratified subset).
+    """Draw a new subset with equal classes for each round.
 
     Args:
         size: m, public samples a round.
@@ -121,6 +146,49 @@ class ClassBalanced:
                 next_step="Choose select=random, which needs none.",
             )
         return class_balanced(labels, self.size, generator)
+
+
+@dataclass(frozen=True, slots=True)
+class Stratified:
+    """Draw a new subset with the classes' own proportions for each round (FedMD).
+
+    Args:
+        fraction: Share of the public set, above 0 and at most 1; one sample at least.
+    """
+
+    fraction: float = 0.5
+    needs_labels: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_number("Stratified", "fraction", self.fraction, above=0, at_most=1)
+
+    def __call__(
+        self,
+        round: int,  # noqa: A002, ARG002
+        num_public: int,
+        labels: Int[Tensor, " P"] | None,
+        generator: torch.Generator,
+    ) -> Int[Tensor, " m"]:
+        """Return the indices of the round.
+
+        Raises:
+            KnowledgeError: If nobody knows the public labels.
+        """
+        if labels is None:
+            raise KnowledgeError(
+                "A stratified selection needs the labels of the public set; there are none",
+                next_step="Choose select=random, which needs none.",
+            )
+        return stratified(labels, max(1, round_half_up(self.fraction * num_public)), generator)
+
+
+def round_half_up(value: float) -> int:
+    """Return the nearest integer, of two the larger.
+
+    >>> round_half_up(2.5), round_half_up(0.4)
+    (3, 0)
+    """
+    return math.floor(value + 0.5)
 
 
 def _require_enough(owner: str, size: int, num_public: int) -> None:
