@@ -187,7 +187,11 @@ class Node:
             memory = self.guard.before(held, judged) if guarded else None
             if received is None:
                 alone = self.phases.untaught(cohort, round_)
-                tasks = list(zip(judged(), alone, strict=True))
+                tasks = [
+                    (student, work)
+                    for student, work in zip(judged(), alone, strict=True)
+                    if not tools.is_ahead(student.client_id, round_)
+                ]
             else:
                 theirs = rows_of(received, cohort, client_ids)
                 if isinstance(theirs, Parcel):

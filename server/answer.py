@@ -41,10 +41,9 @@ class Answer:
 
     def heard(self, asked: Sequence[int]) -> list[int]:
         """Return whose upload counts, out of those that were asked (and those that came late)."""
-        if self.answered is not None:
-            return list(self.answered)
         failed = {failure.client_id for failure in self.failures}
-        return [client_id for client_id in asked if client_id not in failed]
+        came = asked if self.answered is None else self.answered
+        return [client_id for client_id in came if client_id not in failed]
 
 
 class ClientFailedError(Exception):

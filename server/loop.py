@@ -101,7 +101,7 @@ def run_arm(
         as_trained = None if local.metrics is None else local.metrics.without(SPENT)
         fused = replace(local, metrics=as_trained, noted=(), num_bytes=0)
         fused = replace(fused, broadcast_bytes=0, asked_bytes=0)
-        if fusion is not None or (fuses and not shares and plan.equal_steps):
+        if fusion is not None or (fuses and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
             # Whoever answered takes the steps of this phase, with a teacher or without; an
             # average goes to others too, who take none.

@@ -84,11 +84,15 @@ class Tools:
 
     def due(self, client_ids: Sequence[int], round_: int, budget: str) -> list[int]:
         """Return what is left to spend of :meth:`ahead` once the answer has come."""
-        spent = [int(self.memory(i).get("exchange/ahead", 0)) == round_ for i in client_ids]
+        costs = self.phases.spare(client_ids, round_)
         return [
-            0 if early or budget == "rounds" else cost
-            for early, cost in zip(spent, self.phases.spare(client_ids, round_), strict=True)
+            0 if budget == "rounds" or self.is_ahead(client_id, round_) else cost
+            for client_id, cost in zip(client_ids, costs, strict=True)
         ]
+
+    def is_ahead(self, client_id: int, round_: int) -> bool:
+        """Tell whether a client has spent in training what distillation costs in the round."""
+        return int(self.memory(client_id).get("exchange/ahead", 0)) == round_
 
 
 class Exchange(Protocol):

@@ -79,6 +79,73 @@ def test_it_ends_when_held_back_samples_say_so_and_keeps_the_best_weights(monkey
         assert torch.equal(got, wanted)
 
 
+@pytest.mark.parametrize(
+    ("more", "epochs"),
+    [
+        ({}, 6),  # the last that is better is the fourth
+        ({"min_delta": 0.001}, 6),
+        ({"min_delta": 0.05}, 4),  # which is better than the second by no more than that
+    ],
+)
+def test_patience_counts_what_is_better_by_more_than_min_delta(monkeypatch, more, epochs):
+    accuracies = iter([0.3, 0.5, 0.4, 0.545, 0.5, 0.5, 0.9, 0.9, 0.9])
+    monkeypatch.setattr("clients.pretrain.accuracy", lambda *_: next(accuracies))
+    begin = beginning("pretrain.epochs=9", *SMALL)
+    begin.pretraining = replace(begin.pretraining, patience=2, keep="last", **more)
+    model, steps = begin.pretrained(0, honest)
+    assert steps == epochs * 6
+    begin.pretraining = replace(begin.pretraining, patience=0, epochs=epochs)
+    begin._known.clear()
+    last, _ = begin.pretrained(0, honest)
+    for got, wanted in zip(model.parameters(), last.parameters(), strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_the_private_stage_has_a_patience_of_its_own(monkeypatch):
+    monkeypatch.setattr("clients.pretrain.accuracy", lambda *_: 0.5)
+    begin = beginning("pretrain.patience=1", "pretrain.private_epochs=9", *SMALL)
+    public = begin.after_public(0)[1]
+    assert public == 2 * 6  # the second epoch is no better
+    per_epoch = begin.pretrained(0, honest)[1] - public
+    begin.pretraining = replace(begin.pretraining, private_patience=3)
+    assert begin.pretrained(0, honest)[1] - public == 2 * per_epoch  # 4 epochs in the place of 2
+
+
+def test_fedmd_pretrained_is_set_up_as_its_authors_code_is():
+    _, [cfg] = compose.check(
+        compose.open_hydra(), [*TINY, "method=fedmd_pretrained"], multirun=False
+    )
+    how = build_parts(cfg).pretraining
+    assert how == Pretraining(
+        epochs=20, patience=3, batch_size=128, min_delta=0.001, keep="last", private_epochs=25,
+        private_patience=10,
+    )  # fmt: skip
+    assert cfg.warmup_rounds == 0
+    node = build_node(build_parts(cfg), range(2))
+    assert node.plan.private_weight == 0
+    first, second = (set(node.inputs.rounds.index(r).tolist()) for r in (1, 2))
+    assert len(first) == len(second) == 50  # half of the public set, drawn anew
+    assert first != second
+
+
+def test_distillation_may_have_an_optimiser_of_its_own(tmp_path):
+    """Digest and private steps each go on with their own moments, on disk and in batches too."""
+    more = ("pretrain=none", "warmup_rounds=0", "num_rounds=3", "baseline=none")
+    apart = "client.optimizer_state=separate"
+    found = {
+        name: values(run(tmp_path / name, *more, *lines) / "metrics.parquet", "loss_global", 3)
+        for name, lines in {
+            "keep": (),
+            "separate": (apart,),
+            "disk": (apart, "client.state=disk", "engine.num_nodes=2"),
+            "batched": (apart, "trainer=batched"),
+        }.items()
+    }
+    assert found["separate"] != found["keep"]
+    assert found["separate"] == found["disk"]
+    assert found["batched"] == pytest.approx(found["separate"], rel=1e-3)
+
+
 def test_clients_that_begin_alike_end_alike_and_share_the_work():
     begin = beginning()
     calls = []

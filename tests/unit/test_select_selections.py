@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from fedfuse.errors import KnowledgeError, ParameterError
-from fedfuse.select import All, ClassBalanced, RandomSubset, Select
+from fedfuse.select import All, ClassBalanced, RandomSubset, Select, Stratified
 
 LABELS = torch.tensor([0] * 20 + [1] * 3 + [3] * 9)
 
@@ -21,7 +21,9 @@ def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("select", [All(), RandomSubset(10), ClassBalanced(10)], ids=repr)
+@pytest.mark.parametrize(
+    "select", [All(), RandomSubset(10), ClassBalanced(10), Stratified(0.3125)], ids=repr
+)
 def test_indices_ascend_and_repeat_with_the_stream(select: Select) -> None:
     index = select(1, len(LABELS), LABELS, _generator())
     assert index.dtype == torch.int64
@@ -86,8 +88,39 @@ def test_balance_needs_labels() -> None:
         ClassBalanced(2)(0, 32, None, _generator())
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=40), st.floats(0.01, 1), st.integers(0, 9999)
+)
+def test_a_stratified_subset_keeps_the_proportions(
+    labels: list[int], fraction: float, seed: int
+) -> None:
+    tensor = torch.tensor(labels)
+    index = Stratified(fraction)(0, len(labels), tensor, _generator(seed))
+    size = len(index.unique())
+    assert size == len(index) == max(1, int(fraction * len(labels) + 0.5))
+    wanted = size * tensor.bincount() / len(labels)
+    got = tensor[index].bincount(minlength=len(wanted))
+    assert ((got - wanted).abs() < 1).all()  # each share rounded, down or up
+
+
+def test_proportions_by_hand() -> None:
+    # 20, 3 and 9 of 32; 16 wanted: shares of 10, 1.5 and 4.5, and one of the halves is rounded up
+    index = Stratified(0.5)(0, len(LABELS), LABELS, _generator())
+    assert LABELS[index].bincount().tolist() in ([10, 1, 0, 5], [10, 2, 0, 4])
+    with pytest.raises(KnowledgeError, match="select=random"):
+        Stratified()(0, 32, None, _generator())
+    with pytest.raises(ParameterError, match="'fraction' parameter of Stratified"):
+        Stratified(0)
+
+
 CONF = Path(__file__).parents[2] / "experiments" / "conf" / "select"
-EXPECTED = {"all": All(), "random": RandomSubset(250), "class_balanced": ClassBalanced(250)}
+EXPECTED = {
+    "all": All(),
+    "random": RandomSubset(250),
+    "class_balanced": ClassBalanced(250),
+    "stratified": Stratified(0.5),
+}
 
 
 def test_the_options_build_the_selections() -> None:
