@@ -173,6 +173,7 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
     from experiments.build import Parts
     from experiments.characters import any_character
     from experiments.facts import facts
+    from experiments.places import absolute
     from experiments.watchers import build_watchers
     from server.app import ServerSetup, make_server_app
     from server.reporters.files import Files
@@ -181,6 +182,7 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
     from server.reporters.many import Many
 
     any_character()
+    cfg = absolute(cfg)
     parent = Path(str(context.run_config.get("output") or "outputs"))
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d/%H-%M-%S")
     folder = RunFolder((parent / f"{stamp}-{cfg.method.name}-flwr").resolve())
