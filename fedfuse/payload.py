@@ -250,6 +250,9 @@ def check_metrics(metrics: ClientMetrics) -> None:
         )
     for column, name in enumerate(metrics.names):
         values = metrics.values[:, column, None]
+        if name == "test_samples_own":
+            wrong = (values < 0) | (values > MOST_EXAMPLES)
+            _blame(name, wrong, metrics.client_ids, "no number", "numbers from 0")
         if name in SPENT:
             wrong = ~((values >= 0) & (values <= MOST_EXAMPLES))
             _blame(name, wrong, metrics.client_ids, "no number", "numbers from 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,10 @@ def test_three_supernodes_that_hold_only_their_own_give_the_numbers_of_serial(
     there = tmp_path / "there"
     assert run(there, *lines, "engine=deployment", "engine.num_nodes=3") == serial
     assert not (there / "partition.txt").exists(), "the server does not see who holds what"
+    tested = json.loads((there / "summary.json").read_text())["last"]["tests"]["accuracy_own"]
+    rows = zip(serial["metric"], serial["value"], strict=True)
+    told = [value for name, value in rows if name == "test_samples_own"]
+    assert (tested["smallest_test"], tested["largest_test"]) == (min(told), max(told))
 
 
 def context(lines: list[str], **config: str | int) -> Context:

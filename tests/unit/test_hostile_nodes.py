@@ -322,6 +322,7 @@ ANSWERS = {
     "more names than metrics": metrics_of({f"m{i}": 1.0 for i in range(300)}),
     "an accuracy of 700 %": metrics_of({"accuracy_own": 7.0}),
     "an accuracy below none": metrics_of({"accuracy_own": -0.1}),
+    "a test of no number of samples": metrics_of({"test_samples_own": 1e300}),
     "an accuracy that is no number": metrics_of({"accuracy_global": np.nan}),
     "steps that nobody took": metrics_of({"steps": -1.0}),
     "samples without a number": metrics_of({"samples": np.nan}),
