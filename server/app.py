@@ -225,6 +225,7 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
             on_answer=on_answer,
             on_silence=on_silence,
             states=setup.states,
+            num_tests=len(setup.data.test),
         )
         saved = None if setup.checkpoints is None else setup.checkpoints.latest()
         setup.reporter.start(setup.info)

@@ -64,6 +64,7 @@ class Question:
         message_type: What the request was.
         expect: Client ids to what their arrays must be.
         decode: Arrays to knowledge; raises :class:`KnowledgeError`.
+        num_tests: Samples of the balanced test set; 0 if nobody says.
     """
 
     client_ids: tuple[int, ...]
@@ -71,6 +72,7 @@ class Question:
     message_type: str
     expect: Callable[[tuple[int, ...]], Expectation]
     decode: Callable[[Arrays, Expectation], Any]
+    num_tests: int = 0
 
     @property
     def phase(self) -> str:
@@ -191,12 +193,28 @@ def _read(content: RecordDict, question: Question, outside: set[int]) -> Reply:
         if not header.evaluate and not set(metrics.names) <= set(SPENT):
             raise KnowledgeError(f"The reply holds '{METRICS}', which nobody asked for")
         check_metrics(metrics)
-        answers = (metrics.right_own, metrics.right_global)
-        if not header.answers and any(bits is not None for bits in answers):
-            raise KnowledgeError("The reply says which tests are right, which nobody asked for")
+        _check_right(metrics, question)
     if KNOWLEDGE in parts:
         knowledge = question.decode(parts[KNOWLEDGE], expected)
     return Reply(knowledge, metrics, tuple(failed), parts.get(KNOWLEDGE, {}))
+
+
+def _check_right(metrics: ClientMetrics, question: Question) -> None:
+    """Refuse single answers that nobody asked for, and those of another test set.
+
+    Where they were asked for, one node without them would take them from all.
+    """
+    wanted, bits = question.header.answers, metrics.right_global
+    if not wanted and (bits is not None or metrics.right_own is not None):
+        raise KnowledgeError("The reply says which tests are right, which nobody asked for")
+    if wanted and "accuracy_global" in metrics.names and question.num_tests:
+        width = 0 if bits is None else bits.shape[1]
+        if width != (allowed := -(-question.num_tests // 8)):
+            raise KnowledgeError(
+                "The reply does not say which of the balanced tests are right",
+                got=f"{width} bytes",
+                allowed=f"{allowed}, a bit for each of {question.num_tests}",
+            )
 
 
 def _without(arrays: Mapping[str, npt.NDArray[Any]], client_ids: Sequence[int]) -> Arrays:

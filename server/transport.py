@@ -62,6 +62,7 @@ class Federation:
             unusually long, and the seconds since they were asked.
         states: Folder with the clients' state files, if they wait in files that the server
             reaches; None if they must be asked for.
+        num_tests: Samples of the balanced test set; 0 if nobody knows.
 
     Raises:
         FedfuseError: If the nodes host other clients or another public set.
@@ -84,6 +85,7 @@ class Federation:
         on_answer: Callable[[Sequence[int]], None] = lambda _: None,
         on_silence: Callable[[Sequence[int], float], None] = lambda _, __: None,
         states: Path | None = None,
+        num_tests: int = 0,
     ) -> None:
         self._grid = grid
         self._patience = patience
@@ -92,7 +94,7 @@ class Federation:
         self._on_answer = on_answer
         self._on_silence = on_silence
         self._usual: dict[str, float] = {}
-        self._num_public = num_public
+        self._num_public, self._num_tests = num_public, num_tests
         self._num_classes = num_classes
         self._kind = kind
         self._link = link or Link()
@@ -210,7 +212,9 @@ class Federation:
             if isinstance(reply, str):
                 failures += _absent(node_ids, header.round, PHASES[message_type], reply)
                 continue
-            question = Question(node_ids, header, message_type, expect, decode_upload)
+            question = Question(
+                node_ids, header, message_type, expect, decode_upload, self._num_tests
+            )
             try:
                 check_envelope(message, reply)
             except KnowledgeError as error:

@@ -57,7 +57,10 @@ def flips(method: Bits, baseline: Bits, sizes: Array) -> tuple[Array, Array]:
     ours, theirs = (_wide(bits, width) for bits in (method, baseline))
     known = np.where(np.asarray(sizes) > 0, sizes, np.nan)
     changed: tuple[Bits, Bits] = (ours & ~theirs, theirs & ~ours)
-    positive, negative = (np.unpackbits(bits, axis=1).sum(axis=1) / known for bits in changed)
+    there = np.arange(8 * width) < np.asarray(sizes)[:, None]  # a client's word ends with its tests
+    positive, negative = (
+        (np.unpackbits(bits, axis=1) * there).sum(axis=1) / known for bits in changed
+    )
     return positive, negative
 
 

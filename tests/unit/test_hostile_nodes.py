@@ -93,6 +93,7 @@ class Lying(SerialGrid):
 
     changes: dict[str, Change] = field(default_factory=dict)
     copies: int = 1
+    liars: tuple[int, ...] = (LIAR,)
 
     def __post_init__(self) -> None:
         SerialGrid.__init__(self, honest(), [{"partition-id": i} for i in range(3)])
@@ -103,7 +104,7 @@ class Lying(SerialGrid):
             message = self._waiting[each]
             [reply] = super().pull_messages([each])
             change = self.changes.get(message.metadata.message_type)
-            if change is not None and message.metadata.dst_node_id == LIAR:
+            if change is not None and message.metadata.dst_node_id in self.liars:
                 reply = change(message, reply) or reply
             replies += [reply] * self.copies
         return replies
@@ -343,6 +344,29 @@ def test_an_answer_that_is_none_is_quarantined(change):
     assert failure.quarantined
     assert failure.error.isprintable()
     assert len(failure.error) < 1100
+
+
+@pytest.mark.parametrize("width", [0, 1, 3, 2**12])
+def test_who_says_nothing_of_its_tests_takes_it_from_nobody_else(width):
+    last = Header("knfu", 3, share=True, evaluate=True, answers=True)
+    bits = np.full((1, 2), 128, np.uint8)
+    names = {"names": np.frombuffer(b"accuracy_global", np.uint8), "values": np.array([[0.1]])}
+    rows = {"right_own": bits, "right_global": np.full((1, width), 255, np.uint8)}
+    told = {**names, "right_own": bits, "right_global": bits}
+
+    def change(message: Message, reply: Message) -> None:
+        lies = message.metadata.dst_node_id == LIAR
+        if lies and not width:
+            within(METRICS, **names)(message, reply)
+        else:
+            within(METRICS, **(names | rows if lies else told))(message, reply)
+
+    grid = Lying({TRAIN: change})
+    grid.liars = (1, 2, 3)
+    answer = meet(grid, num_tests=10).train(last, range(3))
+    assert answer.metrics.client_ids.tolist() == [0, 2]
+    assert answer.metrics.right_global.tolist() == [[128, 128]] * 2
+    assert [failure.client_id for failure in answer.failures] == [1]
 
 
 def test_a_failure_in_hostile_words_becomes_one_short_line():
