@@ -77,7 +77,7 @@ def run(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:
     if importlib.util.find_spec("ray") is None:
         raise ConfigError(
             "engine=ray needs Ray, which is not installed.",
-            next_step="Install it with: pip install 'fedfuse[sim]'",
+            next_step="Install it with: pip install -c constraints.txt -e '.[sim]'",
         )
     cfg, plan = parts.cfg, RayPlan.of(parts.cfg.engine)
     if cfg.client.get("device", "auto").startswith("cuda") and not plan.gpus_per_node:

@@ -165,6 +165,6 @@ def check_batches(clients: Sequence[ClientData], share: Share) -> None:
             "A client has fewer training samples than one batch",
             got=f"{shown}{hold}{more}",
             allowed=f"at least {share.batch_size}",
-            next_step="Lower batch_size, num_clients or val_fraction, or use a less skewed "
+            next_step="Lower client.batch_size, num_clients or val_fraction, or use a less skewed "
             "partitioner.",
         )

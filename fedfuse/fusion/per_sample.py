@@ -185,7 +185,7 @@ def _sent(bank: KnowledgeBank, *, positive: bool) -> Float[Tensor, "K P"]:
             "A confidence cannot be used",
             got=f"{float(confidence[bad][0]):g} from the clients {clients[:5]}",
             allowed="finite numbers from 0" if positive else "finite numbers",
-            next_step="Choose form=softmax for logarithms of a density." if positive else None,
+            next_step="Choose rule.form=softmax for logarithms of a density." if positive else None,
         )
         refused.client_ids = tuple(clients)
         raise refused

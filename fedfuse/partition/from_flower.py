@@ -168,5 +168,5 @@ def _hub(module: str) -> ModuleType:
     except ImportError:
         raise ConfigError(
             f"from_flower needs the package '{module.partition('.')[0]}', which is not installed",
-            next_step="Run: pip install 'fedfuse[hub]'",
+            next_step="Run: pip install -c constraints.txt -e '.[hub]'",
         ) from None

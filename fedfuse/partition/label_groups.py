@@ -54,7 +54,7 @@ class LabelGroups:
                 "label_groups needs a client in every group",
                 got=f"{self.num_groups} groups and {num_clients} clients",
                 allowed=f"at least {self.num_groups} clients",
-                next_step="Use more clients or a smaller num_groups.",
+                next_step="Use more clients or a smaller partitioner.num_groups.",
             )
         return [client * self.num_groups // num_clients for client in range(num_clients)]
 
@@ -71,7 +71,7 @@ class LabelGroups:
                 f"label_groups needs {self.num_groups} x {self.classes_per_group} classes",
                 got=f"{len(class_sizes)} classes in the data",
                 allowed=f"at least {used}",
-                next_step="Use a smaller num_groups or classes_per_group.",
+                next_step="Use a smaller partitioner.num_groups or partitioner.classes_per_group.",
             )
         group_of_class = np.arange(len(class_sizes)) // self.classes_per_group
         owns = group_of_client[:, None] == group_of_class[None, :]

@@ -40,7 +40,7 @@ def assign_classes(
             "clients, because some classes have too few samples to share",
             got=f"room for {capacity.sum()} client-class pairs",
             allowed=f"at least {places}",
-            next_step="Use fewer clients or a smaller classes_per_client.",
+            next_step="Use fewer clients or a smaller partitioner.classes_per_client.",
         )
     shuffled = rng.permutation(num_classes)
     free = np.empty(num_classes, dtype=np.int64)

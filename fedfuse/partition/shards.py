@@ -42,7 +42,7 @@ class Shards:
                 f"shards cannot cut {num_shards} shards",
                 got=f"{len(labels)} samples",
                 allowed=f"at least {num_shards}",
-                next_step="Use fewer clients or fewer shards_per_client.",
+                next_step="Use fewer clients or a smaller partitioner.shards_per_client.",
             )
         shuffled = rng.permutation(len(labels))
         by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]

@@ -67,5 +67,5 @@ def _library(module: str) -> Any:
         raise ConfigError(
             "This privacy mechanism needs an accountant, and dp-accounting is not installed",
             got=str(error),
-            next_step="Run pip install -c constraints.txt 'fedfuse[privacy]'.",
+            next_step="Run: pip install -c constraints.txt -e '.[privacy]'",
         ) from error

@@ -147,7 +147,7 @@ def test_without_ray_the_command_that_installs_it_is_named(tmp_path, capsys, mon
 
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda _: None)
     assert main([*QUICK, "model=mlp", "engine=ray", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
-    assert "pip install 'fedfuse[sim]'" in capsys.readouterr().err
+    assert "pip install -c constraints.txt -e '.[sim]'" in capsys.readouterr().err
 
 
 # From here on a cluster runs beside the tests, so they no longer look for what is left behind.

@@ -80,7 +80,8 @@ def _load(name: str, config: str | None, revision: str | None) -> dict[str, Any]
     except ImportError as error:
         raise DataError(
             f"The data set {name} comes from the Hugging Face hub, and its library is missing",
-            next_step="Run: pip install 'fedfuse[hub]' (or set dataset.path to a local copy).",
+            next_step="Run: pip install -c constraints.txt -e '.[hub]' (or set dataset.path to a "
+            "local copy).",
         ) from error
     try:
         found = datasets.load_dataset(name, config, revision=revision)
