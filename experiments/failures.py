@@ -14,6 +14,7 @@ from rich.table import Table
 
 from experiments.console import TRACEBACK, shows_all
 from experiments.literal import literal
+from experiments.trusted import own_code
 from fedfuse.messages import Failure
 from fedfuse.types import RoundRecord
 from server.answer import ClientFailedError
@@ -49,7 +50,8 @@ def told(
         lines.insert(0, failure.traceback.rstrip("\n"))
     if saved is not None:
         # Code of the user's own is named again: a folder alone is not believed.
-        own = [line for line in overrides if "._target_=" in line]
+        given = [line for line in overrides if "._target_=" in line]
+        own = own_code(saved) or given
         words = ["fedfuse", f"resume={saved}", *own, *([] if serial else ["engine=serial"])]
         what = "Once it is mended, go on with" if serial else "To see it in one process"
         lines.append(f"{what}: {shlex.join(words)}")

@@ -39,7 +39,9 @@ def watched(job: Job, perform: Callable[[Job], None]) -> int:
             raise
         with suppress(OSError):
             folder.fail("no space left on the disk")
-        say(f"error: the disk is full. Make room; then go on with {again(folder.path)}")
+        saved = (folder.path / "checkpoint").is_dir()
+        then = f"go on with: {again(folder.path)}" if saved else "start the run anew."
+        say(f"error: the disk is full. Make room; then {then}")
         return 2
     except Exception as error:
         from experiments.failures import told
@@ -98,8 +100,13 @@ def perform(job: Job, sweep: Callable[[float], str] = lambda _: "") -> None:
 
 
 def again(folder: Path) -> str:
-    """Return the command that goes on with what lies in a folder."""
-    return shlex.join(["fedfuse", f"resume={folder}"])
+    """Return the command that goes on with what lies in a folder: a run, or a sweep.
+
+    Code of the user's own is named in it, because a folder alone is not believed.
+    """
+    from experiments.trusted import own_code
+
+    return shlex.join(["fedfuse", f"resume={folder}", *own_code(folder)])
 
 
 def written(cfg: DictConfig) -> str:
@@ -113,9 +120,12 @@ def written(cfg: DictConfig) -> str:
 
 def _give_up(folder: RunFolder, reason: str) -> None:
     """Keep what a broken run measured; leave nothing of one that measured nothing."""
+    log = folder.path / "engine.log"
     if not (folder.rounds or folder.resumed):
-        folder.discard()
-        return
+        if log.name not in reason or not log.exists():
+            folder.discard()
+            return
+        say(f"the log is {log}")
     with suppress(OSError):  # the disk may be full
         folder.fail(reason)
     if folder.rounds or reason == INTERRUPTED:  # a run that was refused stands where it stood

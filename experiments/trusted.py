@@ -10,6 +10,7 @@ the user names it again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import yaml
 
 from experiments.usage import CONF
 from fedfuse import inside
-from fedfuse.errors import ConfigError
+from fedfuse.errors import ConfigError, FedfuseError
 
 LARGEST, DEEPEST, MOST, LONGEST = 2**20, 30, 100_000, 10_000
 """Bytes, levels, values and characters of a value; fedfuse's own has some 3,000, 4, 150 and 60."""
@@ -89,6 +90,17 @@ def check_targets(
                 got=f"{where}._target_={target}",
                 next_step=f"If you trust it, add {how.format(where=where, target=target)}.",
             )
+
+
+def own_code(folder: Path) -> list[str]:
+    """Return how the user's own code in a run folder, or in those of a sweep, is named again."""
+    found: dict[str, None] = {}
+    for file in [folder / "config.yaml", *sorted(folder.glob("*/config.yaml"))]:
+        with suppress(FedfuseError):  # whoever resumes it is told what is wrong with it
+            for where, target in targets(read_config(file.parent, file.name)):
+                if target not in shipped_targets():
+                    found[f"{where}._target_={target}"] = None
+    return list(found)
 
 
 def check_reach(config: Mapping[str, Any], source: object, own: Collection[str] = ()) -> None:

@@ -14,10 +14,14 @@ import torch
 
 from clients.cohorts import Attempt
 from experiments.failures import rerun, told
+from experiments.job import Job
+from experiments.lifecycle import again, watched
+from experiments.trusted import own_code
 from fedfuse.errors import FedfuseError
 from fedfuse.messages import Failure, dump_failures, load_failures
 from server.answer import Answer
 from server.loop import ClientFailedError, stop_on_failure
+from server.reporters.folder import RunFolder
 
 ERROR = ClientFailedError(Failure(3, 2, "train", "boom", "Traceback ...\n", is_mistake=False))
 LINES = ["engine=ray", "engine.num_nodes=2", "model._target_=mine.Net", "num_rounds=9"]
@@ -94,3 +98,27 @@ def test_a_mistake_keeps_its_lines_on_its_way_to_the_server(tmp_path, monkeypatc
     assert str(caught.value).startswith("The model own.Net raised Odd: ('client', [3]).\n  File ")
     assert '    raise Odd("client", cohort)' in str(caught.value)
     assert caught.value.whole.startswith("Traceback")
+
+
+def test_the_command_that_goes_on_names_the_users_own_code(tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "scorer: {_target_: mine.score}\nrule: {_target_: fedfuse.fusion.MeanLogits}\n"
+    )
+    assert own_code(tmp_path) == ["scorer._target_=mine.score"]
+    assert again(tmp_path) == f"fedfuse resume={tmp_path} scorer._target_=mine.score"
+    (tmp_path / "config.yaml").write_text("[not, a, mapping]")
+    assert again(tmp_path) == f"fedfuse resume={tmp_path}"
+
+
+def test_a_log_that_an_error_names_outlives_a_run_that_measured_nothing(tmp_path, capsys):
+    def lacks(_: Any) -> None:
+        raise FedfuseError("SuperNode 0 ended", next_step=f"See {folder.path}/engine.log.")
+
+    for number, logged in enumerate((True, False)):
+        folder = RunFolder(tmp_path / str(number))
+        folder.open(overrides=[])
+        if logged:
+            (folder.path / "engine.log").write_text("why")
+        assert watched(Job(None, folder, None, []), lacks) == 2
+        assert folder.path.exists() == logged
+        assert ("the log is" in capsys.readouterr().err) == logged
