@@ -73,7 +73,11 @@ def _check_group(name: str, node: Any) -> None:
         _check(f"{name}=none", node, ["_target_", "seed"] if name == "privacy" else ["_target_"])
 
 
-def _check(owner: str, node: Mapping[str, Any], known: list[str]) -> None:
+def _check(owner: str, node: Any, known: list[str]) -> None:
+    if not isinstance(node, Mapping):
+        raise ConfigError(
+            f"{owner} holds several keys", got=repr(node)[:200], allowed=", ".join(known)
+        )
     for key in map(str, node):
         if key not in known:
             raise unknown_parameter(owner, key, [name for name in known if name != "_target_"])

@@ -12,7 +12,6 @@ from experiments.trusted import MALFORMED, check_targets, read_config
 from fedfuse import inside
 from fedfuse.errors import ConfigError
 from fedfuse.models.plan import as_plan, build_checked
-from server.reporters.folder import read_json
 
 FILE = "server_model.safetensors"
 LARGEST = 2**16
@@ -47,7 +46,7 @@ def load_server_model(folder: str | Path, *, trust: Iterable[str] = ()) -> nn.Mo
     student = {"student": read_config(folder).get("student")}
     check_targets(student, folder / "config.yaml", trust, how="trust=[{target!r}]")
     try:
-        facts = read_json(folder, "run.json")["server_model"]
+        facts = inside.read_json(folder, "run.json")["server_model"]
         shape = tuple(facts["input_shape"])
         num_classes = facts["num_classes"]
         for size in (*shape, num_classes):

@@ -30,17 +30,35 @@ MANY = "server.reporters.many.Many"
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> tuple[frozenset[str], frozenset[str]]:
-    """Return the targets that fedfuse's own configuration names, and its data sets of the hub."""
-    nodes = [yaml.safe_load(f.read_text(encoding="utf-8")) or {} for f in CONF.rglob("*.yaml")]
-    found = {target for node in nodes for _, target in targets(node)} - {"???"}
-    named = {node["name"] for node in nodes if node.get("_target_") == HUB and node["name"]}
-    return frozenset(found), frozenset(named)
+def _shipped() -> tuple[dict[str, set[str]], set[str]]:
+    """Return the targets of fedfuse's own options, by group, and their data sets of the hub."""
+    found: dict[str, set[str]] = {}
+    named = set()
+    for file in CONF.glob("*/*.yaml"):
+        node = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        own = {target for _, target in targets(node)} - {"???"}
+        found.setdefault(file.parent.name, set()).update(own)
+        if node.get("_target_") == HUB and node["name"]:
+            named.add(node["name"])
+    found["student"] |= found["model"]
+    return found, named
 
 
-def shipped_targets() -> frozenset[str]:
-    """Return the targets that fedfuse's own configuration names."""
-    return _shipped()[0]
+def shipped_targets(where: str | None = None) -> set[str]:
+    """Return the targets that fedfuse's own options name.
+
+    Args:
+        where: A dotted key: then only those of the groups that it leads through, so that no part
+            comes to where it would do something else than it is for. None for all of them.
+
+    >>> "fedfuse.models.mlp.mlp" in shipped_targets("exchange.model")
+    True
+    >>> "fedfuse.models.mlp.mlp" in shipped_targets("partitioner")
+    False
+    """
+    groups = _shipped()[0]
+    words = groups if where is None else where.split(".")
+    return {target for word in words for target in groups.get(word, ())}
 
 
 def targets(node: Any, where: str = "") -> Iterator[tuple[str, str]]:
@@ -80,13 +98,12 @@ def check_targets(
         how: What a user adds to name one.
 
     Raises:
-        ConfigError: For the first target that neither fedfuse ships nor the user names.
+        ConfigError: For the first target that neither fedfuse ships there nor the user names.
     """
-    allowed = shipped_targets() | set(own)
     for where, target in targets(config):
-        if target not in allowed:
+        if target not in shipped_targets(where) | set(own):
             raise ConfigError(
-                f"{source} names code that is not fedfuse's own, which is not run unasked",
+                f"{source} names code that fedfuse does not ship for it, which is not run unasked",
                 got=f"{where}._target_={target}",
                 next_step=f"If you trust it, add {how.format(where=where, target=target)}.",
             )

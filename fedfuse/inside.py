@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from fedfuse.errors import FedfuseError
 
 DEEPEST = 12
 """Levels of a run folder, a sweep or a map; fedfuse's own have 5."""
+
+LARGEST = 2**26
+"""Bytes of a JSON file in a run folder that are believed; a thousand clients come to some 2^22."""
 
 
 class StrayError(FedfuseError):
@@ -79,6 +84,23 @@ def read(root: Path, *names: str, most: int | None = None) -> bytes:
         if most is not None and size > most:
             raise ValueError(f"{name} has {size} bytes, more than {most}")
         return content.read()
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Return a JSON file of a run folder that anybody may have written.
+
+    Raises:
+        ValueError: If it holds no JSON object, or is larger or deeper than any that was written.
+        FedfuseError: If a link leads to it.
+        OSError: If it cannot be read.
+    """
+    try:
+        found = json.loads(read(folder, name, most=LARGEST))
+    except RecursionError as error:
+        raise ValueError(f"{name} is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} holds no object")
+    return found
 
 
 def create(handle: int, name: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -75,11 +74,15 @@ def run_cell(
     from server.reporters.many import Many
 
     path = Path(job["folder"])
-    if path.exists():
-        shutil.rmtree(path)
+    folder = RunFolder(path)
+    try:
+        if path.exists():
+            folder.clear()
+    except FedfuseError as error:
+        tell("failed", error=str(error))
+        return
     cfg = OmegaConf.create(job["config"])
     assert isinstance(cfg, DictConfig)
-    folder = RunFolder(path)
     folder.open(overrides=job["overrides"], seed=cfg.seed, **facts())
     reporter = Many([Files(folder), Ticks(tell), *build_watchers(cfg)])
     try:

@@ -18,7 +18,7 @@ from experiments.trusted import read_config
 from fedfuse import inside
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.visible import visible
-from server.reporters.folder import FORMAT, read_json
+from server.reporters.folder import FORMAT
 
 NAME = 80
 """Characters of a method's name that are kept."""
@@ -176,7 +176,7 @@ def read_run(path: Path) -> Run:
                 next_step="Name the folder that fedfuse printed at the end of a run or of a sweep.",
             )
     with reading(path):
-        record = read_json(path, "run.json")
+        record = inside.read_json(path, "run.json")
         version = record.get("format", 1)
         if not isinstance(version, int) or version > FORMAT:
             raise ConfigError(
@@ -187,7 +187,7 @@ def read_run(path: Path) -> Run:
             )
         config = read_config(path)
         summary_file = path / "summary.json"
-        summary = read_json(path, "summary.json") if summary_file.exists() else {}
+        summary = inside.read_json(path, "summary.json") if summary_file.exists() else {}
         check_shape(record, config, summary)
     files = {"run.json": record, "config.yaml": config, "summary.json": summary}
     return Run(path, *(Content(path / name, values) for name, values in files.items()))

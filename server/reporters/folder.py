@@ -25,9 +25,10 @@ from server import durable
 FORMAT = 1
 """The layout of a run folder; a reader refuses a higher one."""
 
-LARGEST = 2**26
-"""Bytes of a JSON file in a run folder that are believed; a thousand clients come to some 2^22."""
-
+SUFFIXES = frozenset(
+    {".json", ".jsonl", ".yaml", ".parquet", ".safetensors", ".txt", ".log", ".tmp", ".f32"}
+)
+"""What the files of a run end in."""
 
 CHECKPOINTS = "checkpoint"
 """The folder of a run's checkpoints, within the run folder."""
@@ -101,7 +102,10 @@ class RunFolder:
         try:
             self._lock()
             inside.check_plain(self.path)
-            self._record = read_json(self.path, "run.json")
+            for place in self.path.iterdir():
+                if place.suffix in SUFFIXES and place.is_dir():
+                    raise FedfuseError(f"'{place}' is a folder where a file should be.")
+            self._record = inside.read_json(self.path, "run.json")
             str(self._record["status"])
         except (OSError, ValueError, KeyError) as error:
             self.release()
@@ -248,6 +252,24 @@ class RunFolder:
         if self.path.is_dir():  # it was empty when it was opened, so all in it is this run's
             shutil.rmtree(self.path)
 
+    def clear(self) -> None:
+        """Remove what a run that was broken off left, so that it can begin anew.
+
+        Raises:
+            FedfuseError: If somebody goes on with it, or has brought it to its end, meanwhile.
+        """
+        self._lock()
+        try:
+            with suppress(OSError, ValueError):
+                if inside.read_json(self.path, "run.json").get("status") == "finished":
+                    raise FedfuseError(
+                        f"the run in '{self.path}' has finished meanwhile.",
+                        next_step="Start the same command again; finished runs are kept.",
+                    )
+            shutil.rmtree(self.path)
+        finally:
+            self.release()
+
     @contextmanager
     def replacing(self, name: str) -> Iterator[Path]:
         """Yield a temporary path that becomes ``name`` when the block succeeds."""
@@ -279,23 +301,6 @@ class RunFolder:
 
 _ESCAPED = "backslashreplace"
 """A byte of a file name that is no UTF-8 becomes its escape in JSON, and is read back as it was."""
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Return a JSON file of a run folder that anybody may have written.
-
-    Raises:
-        ValueError: If it holds no JSON object, or is larger or deeper than any that was written.
-        FedfuseError: If a link leads to it.
-        OSError: If it cannot be read.
-    """
-    try:
-        found = json.loads(inside.read(folder, name, most=LARGEST))
-    except RecursionError as error:
-        raise ValueError(f"{name} is nested too deeply") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{name} holds no object")
-    return found
 
 
 def partition_columns(data: FederatedData) -> dict[str, npt.NDArray[Any]]:

@@ -25,6 +25,7 @@ from experiments.run import main
 from experiments.server_model import load_server_model
 from fedfuse.errors import FedfuseError
 from server import checkpoint, loop
+from server.reporters.folder import RunFolder
 from tests.integration.tiny import TINY
 
 RUN = [*TINY, "num_clients=2", "student=mlp"]
@@ -119,6 +120,9 @@ CODE = {
     "a resolver that decodes": '"\\x24{oc.decode:\\"\\x24{oc.env:HOME}\\"}"',
     "a tag": "!!python/object/apply:subprocess.Popen [[touch, MARKER]]",
     "a merged target": f"{{<<: {{{POPEN}}}}}",
+    "a shipped part in another's place": (
+        "{_target_: server.reporters.tensorboard.TensorBoard, log_dir: MARKER}"
+    ),
     "a member of a shipped part": "{_target_: fedfuse.models.mlp.torch.os.system}",
 }
 
@@ -298,6 +302,34 @@ def test_resume_writes_to_no_file_with_another_name_and_waits_for_no_pipe(
     theirs = tree(outside)
     refused([f"resume={run}"], capsys)
     assert tree(outside) == theirs
+
+
+def test_a_folder_in_a_files_place_is_found_before_training(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "metrics.parquet").mkdir()
+    before = tree(run)
+    assert "a folder where a file should be" in refused([f"resume={run}"], capsys)
+    assert tree(run) == before
+
+
+def test_a_map_removes_no_cell_that_another_process_works_on_or_has_finished(
+    run: Path, done: Path
+) -> None:
+    from experiments.map.worker import run_cell
+
+    other = RunFolder(run)
+    other.take()
+    told: list[tuple[str, str]] = []
+    for folder, words in ((run, "still running"), (done / "run", "has finished meanwhile")):
+        before = tree(folder)
+        run_cell({"folder": str(folder)}, lambda kind, error="", **_: told.append((kind, error)))
+        assert told[-1][0] == "failed"
+        assert words in told[-1][1]
+        assert tree(folder) == before
+    other.release()
+    other.clear()
+    assert not run.exists()
 
 
 def test_a_forged_manifest_leads_nowhere(
@@ -540,8 +572,6 @@ def test_who_waited_for_the_lock_does_not_repeat_the_end_of_a_run(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The other process ends the run between this one's start and its lock."""
-    from server.reporters.folder import RunFolder
-
     real, told = RunFolder._lock, []
 
     def other_first(self: RunFolder) -> None:
