@@ -12,7 +12,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -185,8 +185,9 @@ class RemoteStates:
                 ids, what = asked[message.metadata.dst_node_id], _PHASES[message_type]
                 if isinstance(reply, str):
                     node = message.metadata.dst_node_id
-                    reason = f"node {node} cannot save or load its clients: {reply}"
-                    self._refuse(ids, header, what, reason)
+                    said = f"Node {node} cannot save or load its clients: {reply}"
+                    told = [refusal(i, header.round, what, "") for i in ids]
+                    self.refused([replace(f, error=said, is_mistake=True) for f in told])
                     continue
                 try:
                     check_envelope(message, reply)

@@ -140,8 +140,9 @@ class Federation:
 
     def _refused(self, failures: Sequence[Failure]) -> None:
         """Take the refusal of what clients were to be saved or loaded with."""
-        if self._fail_fast:
-            raise ClientFailedError(failures[0])
+        if self._fail_fast:  # what a node itself says is wrong may be the user's to mend
+            first = failures[0]
+            raise FedfuseError(first.error) if first.is_mistake else ClientFailedError(first)
         self._noted += failures
 
     def _meet(

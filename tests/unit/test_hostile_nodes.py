@@ -15,6 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDic
 from flwr.clientapp import ClientApp
 from safetensors.torch import load, save
 
+from fedfuse.errors import FedfuseError
 from fedfuse.messages import (
     CLIENTS,
     FAILURES,
@@ -215,6 +216,12 @@ def test_by_default_they_end_the_run_by_name():
     ) as ended:
         list(federation.states.save(ASKED))
     assert ended.value.failure.quarantined
+
+
+def test_what_a_node_itself_cannot_do_is_told_as_a_mistake():
+    federation = meet(Lying({SAVE: error_reply("a state does not fit")}), fail_fast=True)
+    with pytest.raises(FedfuseError, match="Node 2 cannot save or load .* does not fit"):
+        list(federation.states.save(ASKED))
 
 
 def located(values) -> Change:
