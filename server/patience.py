@@ -121,4 +121,4 @@ def reason(reply: Message) -> str:
         return "its worker process is gone (killed, out of memory, or its machine went away)"
     if ":<'" in text and text.endswith("'>"):
         text = text.split(":<'", 1)[1].removesuffix("'>")
-    return visible(" ".join(text[:LONGEST_ERROR].split()), LONGEST_ERROR)
+    return visible(" ".join(text[:LONGEST_ERROR].split()))[:LONGEST_ERROR]

@@ -220,7 +220,7 @@ def test_by_default_they_end_the_run_by_name():
 
 def test_what_a_node_itself_cannot_do_is_told_as_a_mistake():
     federation = meet(Lying({SAVE: error_reply("a state does not fit")}), fail_fast=True)
-    with pytest.raises(FedfuseError, match="Node 2 cannot save or load .* does not fit"):
+    with pytest.raises(FedfuseError, match=r"Node 2 cannot save or load .* does not fit"):
         list(federation.states.save(ASKED))
 
 
