@@ -37,10 +37,14 @@ def ranking_over(federations: Sequence[Found], baseline: str = "local training")
         best = max(of_method, key=lambda name: _standing(of_method[name]))
         won, lost, mean = _standing(of_method[best])[1:]
         count = len(of_method[best])
-        clauses.append(
-            f"on the {test} {best} does best: for certain it beats {baseline} in {won} of {count} "
-            f"federations and loses in {lost} ({signed(mean)} points in the mean)"
-        )
+        mean_gain = f"{signed(mean)} points in the mean"
+        if won:
+            text = f"{best} does best: for certain it beats {baseline} in {won} of {count} "
+            text += f"federations and loses in {lost} ({mean_gain})"
+        else:
+            text = f"no method beats {baseline} for certain; {best} comes nearest: it wins "
+            text += f"in 0 of {count} federations and loses in {lost} ({mean_gain})"
+        clauses.append(f"on the {test} {text}")
     return _sentence(clauses)
 
 

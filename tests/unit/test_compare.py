@@ -199,7 +199,7 @@ def test_a_bound_whose_sign_rounding_would_hide_keeps_it_everywhere():
     from experiments.claims.shown import spread
     from experiments.closing import bounds_of
     from experiments.report.axes import points
-    from experiments.report.verdicts import bounds
+    from experiments.report.verdicts import interval_of
     from server.reporters.figures import points as padded
 
     gains = np.array([[-0.0004, -0.0052], [-0.0005, -0.0055]])
@@ -210,7 +210,7 @@ def test_a_bound_whose_sign_rounding_would_hide_keeps_it_everywhere():
     assert "[-1.0, -0.04]" in verdict(found, "knfu")
     assert bounds_of(found.interval) == "[-1.0, -0.04]"
     assert spread(found.mean, found.interval).endswith("[-1.0, -0.04]")
-    assert bounds(found.interval).text == "[−1.0, −0.04]"
+    assert interval_of(found, found.interval).text == "[−1.0, −0.04]"
     assert (points(-0.0004), padded(-0.0004)) == ("−0.04", "-0.04")
     assert (points(1e-17), padded(-1e-17), spread(0.0, None)) == ("0.0", "  0.0", "0.0 (1 seed)")
 
@@ -289,6 +289,11 @@ def test_the_ranking_names_the_best_and_says_whether_that_is_certain():
     one = {"x": {"a": compare(local[:1] + 0.1, local[:1], seeds=(0,))}}
     assert ranking(one).endswith("over local training, but one seed makes nothing certain.")
     assert ranking({"x": {}}) == ""
+    none = ranking_over([{"x": found(0.0, -0.03)}])
+    assert none == (
+        "On the x no method beats local training for certain; a comes nearest: it wins in 0 of 1 "
+        "federations and loses in 0 (0.0 points in the mean)."
+    )
     over = ranking_over([{"x": found(0.05, 0.01)}, {"x": found(0.05, -0.03)}])
     assert over == (
         "On the x a does best: for certain it beats local training in 2 of 2 federations and loses "

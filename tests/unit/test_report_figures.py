@@ -161,6 +161,16 @@ def test_a_forest_shows_gains_with_their_intervals_and_which_are_certain() -> No
     assert (dot.x - zero.points[0][0]) / 5 == pytest.approx((high - low) / 4)
 
 
+def test_long_names_stand_above_their_intervals_and_are_whole() -> None:
+    names = ["knfu, num_clients 5, partitioner.alpha 0.1", "b"]
+    rows = [Row(name, "s0", "", 0.01, (-0.01, 0.03), certain=False) for name in names]
+    panel = forest(rows, title="t", width=352)
+    lines = {m.text: m for m in panel.marks if isinstance(m, Text) and m.text in names}
+    assert set(lines) == set(names)
+    dots = sorted(m.y for m in panel.marks if isinstance(m, Dot) and m.label)
+    assert [line.y < dot for line, dot in zip(lines.values(), dots, strict=True)] == [True, True]
+
+
 def test_labels_have_one_scale_everywhere() -> None:
     """A client with a tenth of everything is pale, however pale its neighbours are."""
     panel = label_map(np.full((3, 10), 7), title="t")

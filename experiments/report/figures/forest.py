@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from experiments.report.axes import Scale, padded, plain, points, ticks
 from experiments.report.drawing import (
+    Box,
     Dot,
     Drawing,
     Line,
@@ -19,9 +20,11 @@ from experiments.report.drawing import (
 )
 from experiments.report.layout import PANEL
 
-TOP, STEP, BOTTOM = 34.0, 26.0, 44.0
+TOP, STEP, TALL, BOTTOM = 34.0, 26.0, 42.0, 44.0
 NAMES = 0.32
 """The share of the width that names take at most."""
+BOLD = 1.1
+"""How much wider bold letters are, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,15 @@ def forest(rows: Sequence[Row], *, title: str, width: float = PANEL) -> Drawing:
     """
     rows = sorted(rows, key=lambda row: -row.gain)
     written = [_written(row) for row in rows]
-    names = min(NAMES * width, 10 + max(text_width(row.label) for row in rows))
-    right = width - 10 - max(map(text_width, written))
+    names = 10 + BOLD * max(text_width(row.label) for row in rows)
+    # Long names stand above their intervals.
+    above = names > NAMES * width
+    names, step = (8.0, TALL) if above else (names, STEP)
+    right = width - 10 - max(map(text_width, written)) * BOLD
     ends = [100 * end for row in rows for end in (row.gain, *(row.bounds or ()))]
     low, high = padded([0.0, *ends], least=1.0)
     x = Scale(low, high, names, right)
-    bottom = TOP + STEP * len(rows)
+    bottom = TOP + step * len(rows)
     marks: list[Mark] = [heading(title, width)]
     for tick in ticks(low, high, max(3, int((right - names) / 45))):
         marks.append(Line(((x(tick), TOP), (x(tick), bottom)), "grid"))
@@ -69,9 +75,14 @@ def forest(rows: Sequence[Row], *, title: str, width: float = PANEL) -> Drawing:
     marks.append(Line(((x(0), TOP - 4), (x(0), bottom)), "ink", 1.2))
     marks.append(Text(width, bottom + 36, "points of accuracy over local training", anchor="end"))
     for i, (row, numbers) in enumerate(zip(rows, written, strict=True)):
-        y = TOP + STEP * (i + 0.5)
-        label = shortened(row.label, names - 10)
-        marks.append(Text(0, y + 4, label, "ink", bold=row.certain))
+        y = TOP + step * (i + 1) - STEP / 2
+        if above:
+            top = y - STEP / 2 - 1
+            label = shortened(row.label, width / BOLD)
+            marks.append(Box(0, top - 11, text_width(label) * BOLD, 14, "paper"))
+            marks.append(Text(0, top, label, "ink", bold=row.certain))
+        else:
+            marks.append(Text(0, y + 4, row.label, "ink", bold=row.certain))
         marks += _interval(row, x, y)
         marks.append(Text(width, y + 4, numbers, "ink", anchor="end", bold=row.certain))
     told = "; ".join(f"{row.label} {numbers}" for row, numbers in zip(rows, written, strict=True))
