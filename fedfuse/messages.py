@@ -260,6 +260,11 @@ def _failure(item: object) -> Failure:
     return Failure(**told)
 
 
+def one_line(text: str) -> str:
+    """Return the beginning of a stranger's text as one visible line."""
+    return visible(" ".join(text[:LONGEST_ERROR].split()), None)[:LONGEST_ERROR]
+
+
 def _printable(text: str) -> str:
     """Return the text without what could move a terminal's cursor."""
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)

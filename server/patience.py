@@ -10,8 +10,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedfuse.errors import FedfuseError, require
-from fedfuse.messages import LONGEST_ERROR
-from fedfuse.visible import visible
+from fedfuse.messages import one_line
 
 Silence = Callable[[Sequence[Message], float], None]
 """Take the messages that nobody has answered yet and the seconds since they were sent."""
@@ -121,4 +120,4 @@ def reason(reply: Message) -> str:
         return "its worker process is gone (killed, out of memory, or its machine went away)"
     if ":<'" in text and text.endswith("'>"):
         text = text.split(":<'", 1)[1].removesuffix("'>")
-    return visible(" ".join(text[:LONGEST_ERROR].split()))[:LONGEST_ERROR]
+    return one_line(text)

@@ -19,7 +19,6 @@ from fedfuse.exchange.kind import Upload
 from fedfuse.messages import (
     FAILURES,
     KNOWLEDGE,
-    LONGEST_ERROR,
     METRICS,
     PHASES,
     SPENT,
@@ -27,6 +26,7 @@ from fedfuse.messages import (
     Header,
     check_answers,
     load_failures,
+    one_line,
 )
 from fedfuse.payload import check_metrics
 from fedfuse.records import read_arrays, take
@@ -131,7 +131,7 @@ def refusal(client_id: int, round_: int, phase: str, reason: str) -> Failure:
         client_id=client_id,
         round=round_,
         phase=phase,
-        error=f"its answer was refused: {visible(reason, LONGEST_ERROR)}",
+        error=f"its answer was refused: {one_line(reason)}",
         traceback="",
         is_mistake=False,
         quarantined=True,

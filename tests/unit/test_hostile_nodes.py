@@ -376,6 +376,12 @@ def test_who_says_nothing_of_its_tests_takes_it_from_nobody_else(width):
     assert [failure.client_id for failure in answer.failures] == [1]
 
 
+def test_a_long_error_of_an_honest_node_is_not_cut_short():
+    words = "a path that is long: /" + "x" * 700
+    [failure] = meet(Lying({TRAIN: error_reply(words)})).train(ASKED, range(3)).failures
+    assert failure.error.endswith(words)
+
+
 def test_a_failure_in_hostile_words_becomes_one_short_line():
     hostile = failures(error=ACTS * 5000, traceback=ACTS * 5000, own=f"\n{ACTS}\nerror: x")
     federation = meet(Lying({TRAIN: hostile}))
