@@ -129,7 +129,7 @@ def test_only_raster_formats_that_are_named_are_decoded():
 def test_a_table_that_unpacks_to_far_more_than_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDFUSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(parquet_source, "MOST_UNPACKED", 10_000)
-    bomb = pa.table({"image": [bytes(50_000)] * 2_000, "label": [0] * 2_000})
+    bomb = pa.table({"image": [bytes(5_000)] * 2_000, "label": [0] * 2_000})
     pq.write_table(bomb, tmp_path / "train.parquet", compression="zstd")
     assert (tmp_path / "train.parquet").stat().st_size < 10_000
     read = []
