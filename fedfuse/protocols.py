@@ -23,7 +23,9 @@ class Partitioner(Protocol):
     """Deal the private training samples out to the clients.
 
     Returns ``num_clients`` arrays of indices into ``labels``: disjoint, none empty. Samples that
-    appear in no array stay unused.
+    appear in no array stay unused. ``labels`` are of the samples that test and public set leave
+    over; of a partitioner that declares ``deals_rows = True`` they are of the whole training file,
+    and so are the indices.
     """
 
     def __call__(

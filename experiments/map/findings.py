@@ -67,7 +67,7 @@ def write_table(runs: Mapping[Cell, Run], folder: Path) -> Path:
     """Write one row per cell, client, test protocol and moment; return the file.
 
     Columns: samples, alpha, method, seed, client_id, test, moment, round, accuracy, baseline and
-    gain (both null for local training itself).
+    gain (both null for local training itself), test_samples (null where unknown).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -90,6 +90,7 @@ def write_table(runs: Mapping[Cell, Run], folder: Path) -> Path:
             ("accuracy", pa.float64()),
             ("baseline", pa.float64()),
             ("gain", pa.float64()),
+            ("test_samples", pa.int64()),
         ]
     )
     with inside.replacing(folder / TABLE) as file:
@@ -103,6 +104,7 @@ def _rows(cell: Cell, run: Run, test: str, moment: Moment) -> list[dict[str, Any
     before = None
     if run.baseline is not None:
         before = run.baseline.values(test, moment.of(run.baseline, test))
+    sizes = run.test_sizes(test)
     return [
         {
             "samples": cell.samples,
@@ -116,6 +118,7 @@ def _rows(cell: Cell, run: Run, test: str, moment: Moment) -> list[dict[str, Any
             "accuracy": float(value),
             "baseline": None if before is None else float(before[client]),
             "gain": None if before is None else float(value - before[client]),
+            "test_samples": None if sizes is None else int(sizes[client]),
         }
         for client, value in enumerate([] if values is None else values)
     ]
