@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedfuse import inside
 from fedfuse.advise.forecast import Forecast
 from fedfuse.advise.probe import FEATURES, Array, Probe, beside_federation
 from fedfuse.advise.ridge import Ridge, fit_ridge
@@ -153,13 +154,12 @@ def save_advisor(advisor: Advisor, file: Path) -> None:
         "past": {"/".join(key): asdict(past) for key, past in advisor.past.items()},
         "heads": heads,
     }
-    temporary = file.with_name(f".{file.name}.tmp")
     # A list of numbers on one line, so that a difference between two fits can be read.
     text = re.sub(
         r"\[[^\[\]{}]*\]", lambda m: " ".join(m[0].split()), json.dumps(content, indent=1)
     )
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(file)
+    with inside.replacing(file) as new:
+        new.write_text(text + "\n", encoding="utf-8")
 
 
 def load_advisor(file: Path = SHIPPED) -> Advisor:
@@ -191,7 +191,7 @@ def load_advisor(file: Path = SHIPPED) -> Advisor:
         raise ConfigError(
             f"the fitted advisor '{file}' cannot be read: {error.strerror}."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"'{file}' is no fitted advisor", got=f"{type(error).__name__}: {error}"
         ) from error
