@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -55,6 +56,7 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
         argv: The words; those that the program was started with if None.
     """
     any_character()
+    warnings.formatwarning = _in_words
     _tell_notices()
     # Behind everything installed, so that a user's folder called 'server' shadows nothing.
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
@@ -72,6 +74,22 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
+
+
+def _in_words(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Return a warning as it is printed: fedfuse's own without the line that gave it."""
+    if category.__module__.partition(".")[0] in ("fedfuse", "experiments"):
+        return f"warning: {message}\n"
+    return _usual(message, category, filename, lineno, line)
+
+
+_usual = warnings.formatwarning
 
 
 def complain(error: FedfuseError) -> None:

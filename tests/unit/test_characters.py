@@ -6,12 +6,14 @@ import io
 import json
 import pwd
 import sys
+import warnings
 
 import pytest
 
 from experiments.characters import any_character, plain
 from experiments.console import exit_code
 from fedfuse.data.cache import cache_folder
+from fedfuse.data.raw import DataWarning
 from fedfuse.errors import DataError, FedfuseError
 from fedfuse.paths import expand
 from server.reporters.folder import RunFolder
@@ -89,3 +91,14 @@ def test_a_tilde_that_means_nothing_is_told(homeless):
     with pytest.raises(FedfuseError, match="no home folder for the"):
         expand("~/digits.npz")
     assert expand("digits.npz").name == "digits.npz"
+
+
+def test_a_warning_of_fedfuses_own_is_one_line_without_its_source():
+    usual = warnings.formatwarning
+    try:
+        assert exit_code(lambda words: 0, []) == 0
+        text = warnings.formatwarning("two copies", DataWarning, __file__, 1)
+        assert text == "warning: two copies\n"
+        assert __file__ in warnings.formatwarning("old", DeprecationWarning, __file__, 1)
+    finally:
+        warnings.formatwarning = usual
