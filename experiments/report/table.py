@@ -31,10 +31,10 @@ _LATEX = {
     "β": r"$\beta$",
     "–": "--",
     "…": r"\ldots{}",
-    # After the end of a row these would be its arguments.
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",
+    # Other letters in LaTeX's oldest encoding.
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
 
 
@@ -122,14 +122,20 @@ def to_latex(table: Table) -> str:
         f"  \\label{{tab:{table.name}}}",
         f"  \\begin{{tabular}}{{{spec}}}",
         "    \\toprule",
-        f"    {' & '.join(latex(column.name) for column in table.columns)} \\\\",
+        _line([column.name for column in table.columns]),
         "    \\midrule",
-        *(f"    {' & '.join(latex(cell.text) for cell in row)} \\\\" for row in table.rows),
+        *(_line([cell.text for cell in row]) for row in table.rows),
         "    \\bottomrule",
         "  \\end{tabular}",
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    """Return a row; what begins it is no argument of the end of the row before."""
+    line = " & ".join(map(latex, cells))
+    return f"    {'{}' if line.lstrip()[:1] in ('[', '*') else ''}{line} \\\\"
 
 
 def latex(text: str) -> str:
