@@ -53,7 +53,8 @@ class Spending:
         lines = [text]
         if self.unlike:
             what = "samples" if self.budget == "samples" else "steps"
-            lines.append(f"  {self.unlike} clients took other {what} than their twins")
+            who = "1 client" if self.unlike == 1 else f"{self.unlike} clients"
+            lines.append(f"  {who} took other {what} than in local training")
         return [*lines, *(f"  by design: {reason}" for reason in self.by_design)]
 
 

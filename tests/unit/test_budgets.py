@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from experiments import baselines, compose
 from experiments.build import build_parts
 from experiments.build_node import build_node
+from experiments.spending import spending
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.train.work import samples_processed, schedule, steps_to_process
 from fedfuse.types import Space, Teachers
@@ -120,3 +121,30 @@ def test_a_run_stops_exchanging_when_its_bytes_are_spent(tmp_path):
     ]
     assert (3, "distill") in phases  # as many steps as before, on private data
     assert (3, "fuse") not in phases
+
+
+def told(budget, ours, twins):
+    cfg = configured(f"budget={budget}", "method=fml")
+    return spending(cfg, ours, twins)
+
+
+def test_the_closing_table_says_what_both_arms_spent():
+    ours = {"steps": {0: 10.0, 1: 20.0}, "samples": {0: 100.0, 1: 150.0}}
+    other = {"steps": {0: 10.0, 1: 14.0}, "samples": {0: 100.0, 1: 150.0}}
+    same = told("optimiser_steps", ours, ours)
+    assert same.unlike == 0
+    assert (
+        same.lines()[0] == "a client took 15 optimiser steps on 125 samples, as in local training"
+    )
+    assert same.lines()[1] == "  by design: a step moves both models of a client"
+    unlike = told("optimiser_steps", ours, other)
+    assert (unlike.unlike, unlike.baseline_steps) == (1, 12.0)
+    assert "in local training 12 on 125" in unlike.lines()[0]
+    assert unlike.lines()[1] == "  1 client took other steps than in local training"
+    assert told("samples", ours, other).unlike == 0
+    assert told("rounds", ours, other).unlike is None
+    assert told("optimiser_steps", ours, None).unlike is None
+
+
+def test_runs_of_an_earlier_version_did_not_count():
+    assert told("optimiser_steps", {"steps": {}, "samples": {}}, None) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fedfuse.errors import KnowledgeError
@@ -12,11 +14,17 @@ HEADER = Header(arm="knfu", round=3, share=True, evaluate=False)
 
 def test_a_header_survives_its_fields():
     assert Header.parse(HEADER.fields()) == HEADER
+    for ids in ((), (0, 2)):
+        told = replace(HEADER, taught=ids, present=(1,))
+        assert Header.parse(told.fields()) == told
+        assert [told.teaches(i) for i in range(3)] == [i in ids for i in range(3)]
+    assert HEADER.teaches(7)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"round": "3"}, {"round": True}, {"share": 1}, {"arm": None}, {"extra": 1}],
+    [{"round": "3"}, {"round": True}, {"share": 1}, {"arm": None}, {"extra": 1}]
+    + [{"taught": bad} for bad in (1, [-1], [True], ["0"])],
     ids=str,
 )
 def test_a_changed_header_is_refused(change):
