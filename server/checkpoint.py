@@ -214,22 +214,27 @@ class Checkpoints:
 
     def _check_identity(self, saved: str | dict[str, str]) -> None:
         """Raise unless what results depend on is as it was."""
+        again = "Resume with the data, the config.yaml and the version that the run began with."
         if isinstance(saved, str):  # written before the keys had names in it
-            changed = [] if saved == self.legacy else ["something that results depend on"]
-        else:
-            keys = sorted(saved.keys() | self.identity.keys())
-            changed = [key for key in keys if saved.get(key) != self.identity.get(key)]
+            if saved == self.legacy:
+                return
+            raise FedfuseError(
+                f"The checkpoint in '{self.folder}' belongs to another run",
+                got="other data, or another configuration",
+                next_step=again,
+            )
+        keys = sorted(saved.keys() | self.identity.keys())
+        changed = [key for key in keys if saved.get(key) != self.identity.get(key)]
         if not changed:
             return
         names = ", ".join(visible(key, 100) for key in changed[:5])
         names += ", ..." if changed[5:] else ""
-        before = {} if isinstance(saved, str) else {"allowed": _value(saved, changed[0])}
         raise FedfuseError(
             f"The checkpoint in '{self.folder}' belongs to another run: {names} changed since, "
             "and results depend on it",
-            got=_value(self.identity, changed[0]) if before else None,
-            **before,
-            next_step="Resume with the data and the config.yaml that the run began with.",
+            got=_value(self.identity, changed[0]),
+            allowed=_value(saved, changed[0]),
+            next_step=again,
         )
 
     def _opened(self, *names: str) -> AbstractContextManager[int]:
