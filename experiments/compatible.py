@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 import torch
 
 from clients.state import OptimizerFactory
 from experiments.build import Parts, brief, target_name
 from experiments.build_node import build_node
-from experiments.lone import asked, refuse_lone, trained
+from experiments.instantiate import instantiate
+from experiments.lone import Batches, asked, distilled, refuse_lone, tested, trained
 from experiments.trials import try_parts
 from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import PREDICTIONS
-from fedfuse.models.plan import build_checked
+from fedfuse.models.plan import as_plan, build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trial import try_training
 from fedfuse.types import KnowledgeBank, Space, Teachers
@@ -42,7 +44,13 @@ def check_compatible(parts: Parts) -> None:
     node = build_node(parts, ())
     first = {models.name(client.client_id): client.client_id for client in reversed(data.clients)}
     for client_id in sorted(first.values()):
-        _check_model(parts, models, client_id, node.make_optimizer)
+        name = models.name(client_id)
+        alike = [c.client_id for c in data.clients if models.name(c.client_id) == name]
+        passes = trained(parts, alike), asked(parts, alike)
+        _check_model(parts, models, client_id, node.make_optimizer, passes)
+    if parts.cfg.student._target_ is not None and parts.pipeline is not None:
+        plan = as_plan(instantiate(parts.cfg.student, "student"))
+        _check_model(parts, plan, None, node.make_optimizer, (distilled(parts), tested(parts)))
     coded = parts.channel.up is not None or parts.channel.down is not None
     if coded and node.kind.upload is not KnowledgeBank:
         raise ConfigError(
@@ -68,12 +76,21 @@ def check_compatible(parts: Parts) -> None:
 
 
 def _check_model(
-    parts: Parts, models: ModelPlan, client_id: int, make_optimizer: OptimizerFactory
+    parts: Parts,
+    models: ModelPlan,
+    client_id: int | None,
+    make_optimizer: OptimizerFactory,
+    passes: tuple[Iterable[Batches], Iterable[Batches]],
 ) -> None:
-    """Build the client's architecture, take a step, and look which batches it will meet."""
-    data, name = parts.data, models.name(client_id)
-    where = f"Model '{name}' of client {client_id}"
-    model = build_checked(models, client_id, data.input_shape, data.num_classes, 0)
+    """Build the architecture of a client (None: the server), take a step, and look at its batches.
+
+    ``passes`` are those in which it is trained, and those in which it is asked.
+    """
+    data, owner = parts.data, "the server" if client_id is None else f"client {client_id}"
+    where = f"Model '{models.name(client_id or 0)}' of {owner}"
+    model = build_checked(
+        models, client_id or 0, data.input_shape, data.num_classes, 0, owner=owner
+    )
     with torch.random.fork_rng(devices=[]):
         found = try_training(where, model, make_optimizer, data.input_shape, data.num_classes)
     if found.softmax:
@@ -84,8 +101,7 @@ def _check_model(
             ModelWarning,
             stacklevel=2,
         )
-    alike = [c.client_id for c in data.clients if models.name(c.client_id) == name]
     if found.one_trained is not None:
-        refuse_lone(where, found.one_trained, "be trained on", trained(parts, alike))
+        refuse_lone(where, found.one_trained, "be trained on", passes[0])
     if found.one_asked is not None:
-        refuse_lone(where, found.one_asked, "predict", asked(parts, alike))
+        refuse_lone(where, found.one_asked, "predict", passes[1])

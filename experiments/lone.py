@@ -138,6 +138,12 @@ def asked(parts: Parts, client_ids: Sequence[int]) -> Iterator[Batches]:
         yield Batches(f"the {size} {name} samples", size, batch, "evaluation.batch_size")
 
 
+def tested(parts: Parts) -> Iterator[Batches]:
+    """Yield the pass in which the server's own model is tested."""
+    size, batch = len(parts.data.test), parts.cfg.client.distill_batch_size
+    yield Batches(f"the {size} test samples", size, batch, "client.distill_batch_size")
+
+
 def _cut(parts: Parts, sizes: dict[int, int]) -> Iterator[Batches]:
     """Yield how the baseline ends where it stops after as many samples as distillation takes."""
     cfg, rounds = parts.cfg, build_rounds(parts.cfg, parts.data)

@@ -77,6 +77,8 @@ def build_checked(
     input_shape: tuple[int, ...],
     num_classes: int,
     seed_entropy: int,
+    *,
+    owner: str | None = None,
 ) -> nn.Module:
     """Build the client's model and try it on two dummy inputs.
 
@@ -90,13 +92,14 @@ def build_checked(
         input_shape: Shape of one input.
         num_classes: C.
         seed_entropy: Entropy of the stream that initialises this client's model.
+        owner: Whose model it is, for messages; the client's if None.
 
     Raises:
         ModelError: If the model cannot be built, cannot take such inputs, does not return
             floating-point logits [B, C], or has nothing to train.
     """
     name = plan.name(client_id)
-    where = f"Model '{name}' of client {client_id}"
+    where = f"Model '{name}' of {owner or f'client {client_id}'}"
     inputs = torch.zeros(2, *input_shape)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: it would seed the GPUs too, which nothing here puts back.

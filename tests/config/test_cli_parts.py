@@ -432,6 +432,20 @@ def test_pre_training_and_the_baselines_last_step_are_looked_at(parts):
     assert (first.size, first.batch, first.lonely) == (36, 35, True)
 
 
+def test_the_servers_own_model_is_tried_too(parts):
+    cfg = parts.cfg.copy()
+    OmegaConf.set_struct(cfg, False)
+    cfg.student = {"_target_": "ff_own.Batchy"}
+    check_compatible(replace(parts, cfg=cfg))
+    cfg.client.distill_batch_size = 39
+    with pytest.raises(ModelError, match="Model 'Batchy' of the server cannot be trained") as told:
+        check_compatible(replace(parts, cfg=cfg))
+    assert "public.size=40, client.distill_batch_size=39" in str(told.value)
+    cfg.student = {"_target_": "ff_own.Misnamed"}
+    with pytest.raises(ModelError, match="of the server cannot take a batch of inputs"):
+        check_compatible(replace(parts, cfg=cfg))
+
+
 def test_a_model_that_squeezes_its_batch_away_is_told(parts):
     with pytest.raises(ModelError, match=r"it returns the shape \[10\]"):
         check_compatible(modelled(parts, "Squeezing", client__distill_batch_size=13))
