@@ -85,7 +85,8 @@ def _bind(target: Callable[..., Any], parameters: dict[str, Any], where: str) ->
             raise
         name, why = getattr(target, "__name__", repr(target)), str(error) if simple else ""
         told = ConfigError(f"{where}: {name} refused its parameters: {why or brief(error)}")
-        raise showing(told, error) from error
+        # A ValueError is the author's way to refuse a value, and says what there is to say.
+        raise (told if isinstance(error, ValueError) else showing(told, error)) from error
 
 
 def _needs_more(target: type) -> bool:
@@ -156,11 +157,10 @@ def _import_longest(parts: list[str], where: str) -> tuple[Any, list[str]]:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name:
-                told = ConfigError(
+                raise ConfigError(
                     f"{where}._target_: importing '{name}' failed: {error}.",
                     next_step="Install what is missing, or mend the import.",
-                )
-                raise showing(told, error) from error
+                ) from error
             if module is None:
                 raise ConfigError(
                     f"{where}._target_: there is no module '{name}'.",

@@ -165,7 +165,6 @@ def test_what_omegaconf_cannot_resolve_is_named(text: str) -> None:
         ("1 / 0\n", "ZeroDivisionError: division by zero", '", line 1, in <module>\n    1 / 0'),
         ("x = 1\ndef f(:\n", "SyntaxError: invalid syntax", '", line 2\n    def f(:'),
         ("from ff_parts import nothing\n", "ImportError: cannot import name 'nothing'", "line 1"),
-        ("import not_there\n", "No module named 'not_there'", "line 1"),
     ],
 )
 def test_a_bug_in_the_users_module_shows_its_own_lines(
