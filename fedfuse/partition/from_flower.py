@@ -63,10 +63,10 @@ class FromFlower:
         """Return one index array per client.
 
         Raises:
-            ConfigError: If flwr-datasets is not installed, has no such class, or the class needs
-                an option that is not given.
+            ConfigError: If flwr-datasets is not installed, or has no such class.
             ParameterError: If the class has no such option.
-            PartitionError: If the partitioner refuses the data, or breaks a promise.
+            PartitionError: If the class needs an option that is not given, refuses the data, or
+                breaks a promise.
         """
         check_request("from_flower", labels, num_clients)
         datasets = _hub("datasets")
@@ -125,7 +125,7 @@ class FromFlower:
             if parameter.default is parameter.empty and name not in arguments
         ]
         if needed:
-            raise ConfigError(
+            raise PartitionError(
                 f"Flower's {kind.__name__} needs the option{'s' * (len(needed) > 1)} "
                 f"{', '.join(needed)}",
                 got=f"options {dict(self.options)}",

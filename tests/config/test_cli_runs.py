@@ -214,10 +214,13 @@ def test_a_bug_keeps_its_traceback_and_its_folder(launched: Any) -> None:
 
 
 def test_a_partitioner_of_ones_own_needs_no_plus(launched: Any) -> None:
-    Path("mine.py").write_text("def halves(labels, num_clients, rng, ratio): ...\n")
+    Path("mine_with_ratio.py").write_text("def halves(labels, num_clients, rng, ratio): ...\n")
     calls = launched()
-    assert main(["partitioner._target_=mine.halves", "partitioner.ratio=0.3"]) == 0
-    assert dict(calls[0][0].partitioner) == {"_target_": "mine.halves", "ratio": 0.3}
+    assert main(["partitioner._target_=mine_with_ratio.halves", "partitioner.ratio=0.3"]) == 0
+    assert dict(calls[0][0].partitioner) == {
+        "_target_": "mine_with_ratio.halves",
+        "ratio": 0.3,
+    }
 
 
 def test_the_current_folder_shadows_no_package(launched: Any) -> None:

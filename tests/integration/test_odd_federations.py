@@ -136,8 +136,10 @@ def test_one_of_two_drops_out_and_the_other_goes_on(tmp_path, method):
     more = ("faults=dropout", "seed=6", "num_rounds=3", "server.fail_fast=false")
     table = run(tmp_path / "run", f"method={method}", *more)
     assert [r["round"] for r in table if r["metric"] == "dropped_before"] == [2, 3]
+    trained = {(r["round"], r["client_id"]) for r in table if r["metric"] == "steps"}
+    assert trained == {(1, 0), (1, 1), (2, 0), (3, 1)}  # first the one, then the other is alone
     tested = {(r["round"], r["client_id"]) for r in table if r["metric"] == "accuracy_own"}
-    assert tested == {(1, 0), (1, 1), (2, 0), (3, 1)}  # first the one, then the other is alone
+    assert tested == {(round_, client) for round_ in (1, 2, 3) for client in (0, 1)}
 
 
 @pytest.mark.parametrize("method", ["knfu", "fd", "fedproto"])

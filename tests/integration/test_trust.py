@@ -100,7 +100,7 @@ def test_confidences_travel_and_are_counted(tmp_path):
     ("overrides", "says"),
     [
         (["method=uwa", "familiarity=none"], "familiarity=gaussian"),
-        (["familiarity._target_=trust_parts.crooked"], "neither a mask nor a confidence"),
+        (["familiarity._target_=trust_parts.crooked"], "did not return a mask or a confidence"),
     ],
 )
 def test_what_cannot_work_is_told(tmp_path, capsys, overrides, says):
