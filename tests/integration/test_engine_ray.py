@@ -45,16 +45,20 @@ class Mortal(torch.nn.Module):
     def forward(self, inputs):
         self.steps += self.training
         fuse = pathlib.Path(__file__).with_name("fuse")
-        if self.steps == 25 and fuse.exists():
-            machine = []
-            if fuse.read_text() == "machine":
+        try:
+            victim = fuse.read_text() if self.steps == 25 else None
+            if victim == "machine":
                 import ray
                 here = ray.get_runtime_context().get_node_id()
                 resources = next(n["Resources"] for n in ray.nodes() if n["NodeID"] == here)
                 if "node:__internal_head__" in resources:
                     return self.net(inputs)
-                machine = [os.getppid()]  # the machine's raylet
-            fuse.unlink()
+            if victim is not None:
+                fuse.rename(fuse.with_name("burnt"))  # of two workers, one is first
+        except FileNotFoundError:
+            return self.net(inputs)
+        if victim is not None:
+            machine = [os.getppid()] if victim == "machine" else []  # its raylet
             for pid in [*machine, os.getpid()]:
                 os.kill(pid, 9)
         return self.net(inputs)
