@@ -1,4 +1,4 @@
-"""The Flower ClientApp: messages in, :class:`clients.steps.Node` calls, messages out."""
+"""The Flower ClientApp: messages in, :class:`clients.node.Node` calls, messages out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients import handover
-from clients.places import StatePlan
-from clients.steps import Node
+from clients.node import Node
+from clients.state import handover
+from clients.state.state_store import StatePlan
 from fedfuse.codec import Parcel
 from fedfuse.codec.packing import unpack
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.kind import Upload
-from fedfuse.messages import (
+from fedfuse.types import ClientMetrics
+from fedfuse.wire.encode import Expectation, decode, encode
+from fedfuse.wire.messages import (
     ACKNOWLEDGED,
     CLIENTS,
     DISTILL,
@@ -39,10 +41,8 @@ from fedfuse.messages import (
     answers,
     dump_failures,
 )
-from fedfuse.payload import ArrayField, check_header
-from fedfuse.records import read_arrays, read_ids, take
-from fedfuse.types import ClientMetrics
-from fedfuse.wire import Expectation, decode, encode
+from fedfuse.wire.records import read_arrays, read_ids, take
+from fedfuse.wire.schema import ArrayField, check_header
 
 NodeBuilder = Callable[[Context], Node]
 """Build the node that a Flower context (its ``node_config``) describes."""

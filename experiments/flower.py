@@ -24,13 +24,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from clients.app import make_client_app
-from clients.places import StatePlan
-from clients.steps import Node
+from clients.node import Node
+from clients.state.state_store import StatePlan
+from experiments.assembly.privacy import draws_from_secrets
+from experiments.config.unread_keys import check_keys_are_read
 from experiments.engines.hosting import NodeRecipe
-from experiments.keys import check_keys_are_read
-from experiments.private import draws_from_secrets
 from fedfuse.errors import ConfigError
-from server.patience import Patience
+from server.transport.reply_timeout import Patience
 
 
 def config_of(run_config: Mapping[str, Any]) -> DictConfig:
@@ -76,7 +76,7 @@ def _whole(text: str) -> DictConfig:
 
 @lru_cache(maxsize=4)
 def _composed(lines: tuple[str, ...]) -> DictConfig:
-    from experiments import compose
+    from experiments.config import compose
 
     _, configs = compose.check(compose.open_hydra(), list(lines), multirun=False)
     cfg = OmegaConf.masked_copy(configs[0], [k for k in map(str, configs[0]) if k != "hydra"])
@@ -151,7 +151,7 @@ def states(context: Context) -> StatePlan:
 
 def serve(grid: Grid, context: Context) -> None:
     """Run the server's half; report to whoever started the deployment, or into a run folder."""
-    from experiments import compose
+    from experiments.config import compose
     from experiments.engines import relay
 
     cfg = config_of(context.run_config)
@@ -169,12 +169,13 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
 
     from rich.console import Console
 
-    from experiments import launch, table
-    from experiments.build import Parts
-    from experiments.characters import any_character
-    from experiments.facts import facts
-    from experiments.places import absolute
-    from experiments.watchers import build_watchers
+    from experiments.assembly.parts import Parts
+    from experiments.config.paths import absolute
+    from experiments.runs import launch
+    from experiments.runs.environment import facts
+    from experiments.runs.watchers import build_watchers
+    from experiments.summary import table
+    from experiments.terminal.encoding import any_character
     from server.app import ServerSetup, make_server_app
     from server.reporters.files import Files
     from server.reporters.folder import RunFolder

@@ -12,23 +12,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import sweep
-from experiments.console import Parser, complain, exit_code, say, say_version
-from experiments.job import Job
-from experiments.lifecycle import again, perform, watched, written
-from experiments.siblings import check_siblings
+from experiments.cli.package_guard import check_siblings
+from experiments.runs import sweep
+from experiments.runs.job import Job
+from experiments.runs.lifecycle import again, perform, watched, written
+from experiments.terminal.console import Parser, complain, exit_code, say, say_version
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.paths import expand
-from fedfuse.visible import visible
+from fedfuse.safe_text import visible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from experiments.effort import SweepClock
+    from experiments.runs.effort import SweepClock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code (:func:`experiments.console.exit_code`)."""
+    """Run the command line and return its exit code."""
 
     def command(words: list[str]) -> int:
         check_siblings()
@@ -55,8 +55,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def _dispatch(args: argparse.Namespace) -> int:
     if args.help:
-        from experiments.group_help import group_help
-        from experiments.usage import usage
+        from experiments.cli.group_help import group_help
+        from experiments.cli.usage import usage
 
         words = [word for word in args.overrides if not word.startswith("resume=")]
         sys.stdout.write(group_help(words, args.config_dir) if words else usage(args.config_dir))
@@ -65,7 +65,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         say_version("fedfuse")
         return 0
 
-    from experiments import compose
+    from experiments.config import compose
 
     hydra = compose.open_hydra(args.config_dir)
     if (broken := _asked(args.overrides)) is not None:
@@ -82,9 +82,9 @@ def _dispatch(args: argparse.Namespace) -> int:
     for cfg in configs:
         compose.check_parts(cfg)
 
-    from experiments.claim import claim
-    from experiments.effort import SweepClock
     from experiments.pack.preflight import packed
+    from experiments.runs.effort import SweepClock
+    from experiments.runs.reserve import claim
 
     together = packed(configs, many=args.multirun)
     kind = "sweep" if args.multirun else "run"
@@ -152,8 +152,8 @@ def _open(cfg: DictConfig, total: int | None, clock: SweepClock | None = None) -
     """Open the folder that Hydra has named for a run."""
     from hydra.core.hydra_config import HydraConfig
 
-    from experiments.facts import facts
-    from experiments.places import absolute
+    from experiments.config.paths import absolute
+    from experiments.runs.environment import facts
     from server.reporters.folder import RunFolder
 
     cfg, hydra = absolute(cfg), HydraConfig.get()
@@ -183,8 +183,8 @@ def go_on(path: Path, lines: list[str], hydra: Any) -> int:
 
 def _take(path: Path, lines: list[str], hydra: Any) -> Job:
     """Open the folder of a run that was broken off."""
-    from experiments.places import absolute
-    from experiments.resume import configuration
+    from experiments.config.paths import absolute
+    from experiments.runs.resume import configuration
     from server.reporters.folder import RunFolder
 
     folder = RunFolder(path)
@@ -206,15 +206,15 @@ def _baselines(path: Path) -> Path | None:
 
 def _go_on_with_all(path: Path, lines: list[str], hydra: Any) -> int:
     """Go on with a sweep: the run that was broken off, and those that never began."""
-    from experiments.effort import SweepClock
+    from experiments.config.paths import absolute
+    from experiments.config.untrusted import read_config
     from experiments.pack.preflight import packed
-    from experiments.places import absolute
-    from experiments.resume import trusted
-    from experiments.trusted import read_config
-    from fedfuse import inside
+    from experiments.runs.effort import SweepClock
+    from experiments.runs.resume import trusted
+    from fedfuse import confined
     from server.reporters.folder import CHECKPOINTS, RunFolder
 
-    inside.check_plain(path)
+    confined.check_plain(path)
     runs = sweep.read(path)
     with _whole(path, runs):
         states = {number: sweep.status(path, run) for number, run in enumerate(runs)}
@@ -242,7 +242,7 @@ def _go_on_with_all(path: Path, lines: list[str], hydra: Any) -> int:
                 held = RunFolder(own)
                 held.take()  # nobody else is at it
                 held.release()
-                inside.remove(path, *run.folder.split("/"))
+                confined.remove(path, *run.folder.split("/"))
             return _begin(configs[number], path, run, number)
 
         if packed([configs[number] for number in todo], many=True):
@@ -261,12 +261,12 @@ def _go_on_with_all(path: Path, lines: list[str], hydra: Any) -> int:
 
 def _begin(cfg: DictConfig, path: Path, run: sweep.Planned, number: int) -> Job:
     """Open the folder of a sweep's run that has not begun."""
-    from experiments.facts import facts
-    from fedfuse import inside
+    from experiments.runs.environment import facts
+    from fedfuse import confined
     from server.reporters.folder import RunFolder
 
     *parents, name = run.folder.split("/")
-    with inside.opened(path, *parents, name, make=True):
+    with confined.opened(path, *parents, name, make=True):
         folder = RunFolder(path / run.folder)
     folder.open(overrides=list(run.overrides), seed=cfg.seed, **facts())
     folder.write_config(written(cfg))
@@ -279,7 +279,7 @@ def _whole(path: Path, runs: Sequence[sweep.Planned]) -> Iterator[None]:
     """Hold a sweep, print at its end what its runs say together, and how to go on if it breaks."""
     from rich.console import Console
 
-    from experiments import closing
+    from experiments.summary import closing
 
     with sweep.held(path):
         try:

@@ -20,7 +20,7 @@ class FedfuseError(Exception):
     """
 
     frames: str = ""
-    """Frames of the user's own code that led to it (:mod:`fedfuse.blame`)."""
+    """Frames of the user's own code that led to it (:mod:`fedfuse.user_code`)."""
     whole: str = ""
     """The traceback that they were taken from."""
 

@@ -15,14 +15,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.blame import kind_of
 from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
-from fedfuse.hyperparameters import require_number
-from fedfuse.occasion import Occasion
 from fedfuse.protocols import Extract
 from fedfuse.shapes import Float
+from fedfuse.sharing_context import Occasion
 from fedfuse.types import KnowledgeBank, Space
+from fedfuse.user_code import kind_of
+from fedfuse.validation import require_number
 
 LEAST = torch.finfo(torch.float32).tiny
 """Smallest probability that has a logarithm here, about exp(-87)."""

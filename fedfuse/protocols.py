@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fedfuse.occasion import Occasion
+from fedfuse.sharing_context import Occasion
 from fedfuse.types import IntArray, KnowledgeBank, Space, Transform
 
 
@@ -47,7 +47,7 @@ class Stateful(Protocol):
     """A part with a memory that outlives a round: what a checkpoint saves and a resume restores.
 
     Any part of the server that can be reached through the fields of dataclasses is found and
-    saved, named by the path of fields that leads to it (``fedfuse.memory``). A client's memory
+    saved, named by the path of fields that leads to it (``fedfuse.stateful``). A client's memory
     is another matter: it belongs into ``Occasion.memory``.
     """
 

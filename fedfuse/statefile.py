@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedfuse.visible import visible
+from fedfuse.safe_text import visible
 
 
 def state_path(folder: Path, arm: str, client_id: int, token: int) -> Path:

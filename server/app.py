@@ -14,18 +14,18 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedfuse.exchange.kind import PREDICTIONS, Combine, Kind
 from fedfuse.faults import Faults
-from fedfuse.memory import collect, give_back
-from fedfuse.messages import Header
+from fedfuse.stateful import collect, give_back
 from fedfuse.types import FederatedData, RoundRecord
-from server.answer import Clients
-from server.behind import Behind
-from server.checkpoint import Checkpoints, Saved
+from fedfuse.wire.messages import Header
 from server.faults import Faulty
 from server.loop import ServerPlan, run_arm
-from server.patience import Patience
-from server.pool import Pool, Shadow
+from server.pooled import Pool, Shadow
+from server.records.background_writer import Behind
+from server.records.checkpoint import Checkpoints, Saved
 from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
-from server.transport import Federation
+from server.transport.answer import Clients
+from server.transport.federation import Federation
+from server.transport.reply_timeout import Patience
 
 
 @dataclass(frozen=True, slots=True)

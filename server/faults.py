@@ -19,11 +19,11 @@ from torch import Tensor
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Download, Kind
 from fedfuse.faults import Fate, Faults
-from fedfuse.messages import Header
 from fedfuse.rng import Streams
-from fedfuse.wire import decode, encode
-from server.answer import Answer
-from server.transport import Federation
+from fedfuse.wire.encode import decode, encode
+from fedfuse.wire.messages import Header
+from server.transport.answer import Answer
+from server.transport.federation import Federation
 
 PARTICIPANTS = "participants"
 """Metric: clients whose upload counted in the round."""

@@ -10,16 +10,16 @@ import torch
 
 from fedfuse.errors import FedfuseError, KnowledgeError
 from fedfuse.exchange.kind import Combine
-from fedfuse.messages import SPENT, Header
 from fedfuse.participation import Participants
 from fedfuse.select import PublicRounds
 from fedfuse.types import Fusion, RoundRecord
-from server.answer import Answer, ClientFailedError, Clients
-from server.link import Link
-from server.purse import Purse
-from server.record import record
-from server.replies import refusal
+from fedfuse.wire.messages import SPENT, Header
+from server.fusion.byte_budget import Purse
+from server.records.round_record import record
 from server.reporters.protocol import Reporter
+from server.transport.answer import Answer, ClientFailedError, Clients
+from server.transport.channel import Link
+from server.transport.replies import refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,16 +27,16 @@ from clients.exchange.models import (
     take,
 )
 from clients.exchange.protocol import Task, Tools
-from clients.plan import BUDGETS
+from clients.training.settings import BUDGETS
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.payloads import ModelBank
-from fedfuse.hyperparameters import require_count, require_flag, require_number, require_one_of
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData, Phase
+from fedfuse.validation import require_count, require_flag, require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ from fedfuse.exchange.combine import LeaveOneOut
 from fedfuse.exchange.fd import class_means
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.payloads import ClassKnowledge
-from fedfuse.hyperparameters import require_number
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work
 from fedfuse.types import FederatedData, Phase
+from fedfuse.validation import require_number
 
 
 @dataclass(frozen=True, slots=True)

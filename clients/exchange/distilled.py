@@ -10,11 +10,11 @@ from clients.exchange.averaged import Averaged
 from fedfuse.data.tensors import to_inputs
 from fedfuse.exchange.feddf import DistilledAverage
 from fedfuse.exchange.kind import Combine
-from fedfuse.hyperparameters import require_count, require_number, require_one_of
 from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.types import FederatedData
+from fedfuse.validation import require_count, require_number, require_one_of
 
 VALIDATIONS = ("labels", "ensemble")
 

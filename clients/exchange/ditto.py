@@ -27,17 +27,17 @@ from clients.exchange.models import (
     take,
 )
 from clients.exchange.protocol import Task, Tools
-from clients.phases import cross_entropy
+from clients.training.work_plan import cross_entropy
 from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.payloads import ModelBank
 from fedfuse.exchange.weights import ditto_term
-from fedfuse.hyperparameters import require_number, require_one_of
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Penalty
 from fedfuse.types import FederatedData, Phase
+from fedfuse.validation import require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,19 +15,19 @@ from torch import Tensor, nn
 
 from clients.exchange.models import SideBySide, Twins, as_personal, bank_of, models_kind, take
 from clients.exchange.protocol import Task, Tools
-from clients.phases import cross_entropy
-from clients.plan import BUDGETS
+from clients.training.settings import BUDGETS
+from clients.training.work_plan import cross_entropy
 from fedfuse.distill.losses import KL
 from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.payloads import ModelBank
-from fedfuse.hyperparameters import require_number, require_one_of
 from fedfuse.models.plan import as_plan, build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work
 from fedfuse.types import FederatedData, Phase
+from fedfuse.validation import require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from clients.exchange.models import bank_of, layouts, models_kind, take
 from clients.exchange.protocol import Task, Tools
-from clients.plan import BUDGETS
+from clients.training.settings import BUDGETS
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.payloads import ModelBank
-from fedfuse.hyperparameters import require_one_of
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData, Phase
+from fedfuse.validation import require_one_of
 
 
 @dataclass(frozen=True, slots=True)

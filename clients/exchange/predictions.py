@@ -11,8 +11,8 @@ from torch import nn
 
 from clients.exchange.protocol import Task, Tools
 from fedfuse.exchange.kind import PREDICTIONS, Kind
-from fedfuse.occasion import Occasion
 from fedfuse.protocols import ModelPlan
+from fedfuse.sharing_context import Occasion
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData, KnowledgeBank, Phase, Teachers
 

@@ -14,11 +14,11 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from clients.phases import Phases
-from clients.plan import ClientPlan
-from clients.samples import ModelInputs
-from clients.sharing import Sharing
-from clients.trust import Trust
+from clients.sharing.chain import Sharing
+from clients.sharing.familiarity import Trust
+from clients.training.samples import ModelInputs
+from clients.training.settings import ClientPlan
+from clients.training.work_plan import Phases
 from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from clients.exchange.protocol import Task, Tools
-from clients.phases import cross_entropy
+from clients.training.work_plan import cross_entropy
 from fedfuse.errors import ModelError
 from fedfuse.exchange.combine import MeanPrototypes
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.payloads import ClassKnowledge
 from fedfuse.exchange.prototypes import class_prototypes, prototype_loss, prototype_scores
-from fedfuse.hyperparameters import require_flag, require_number, require_one_of
 from fedfuse.models.features import WithFeatures, feature_size
 from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work
 from fedfuse.types import FederatedData, Phase
+from fedfuse.validation import require_flag, require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.console import Parser, exit_code, say_version
+from experiments.terminal.console import Parser, exit_code, say_version
 from fedfuse.errors import ConfigError
 
 USAGE = """\

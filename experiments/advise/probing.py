@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.console import say
+from experiments.terminal.console import say
 from fedfuse.errors import ConfigError, FedfuseError
 
 
@@ -26,8 +26,8 @@ def probe(
         FedfuseError: If the configuration cannot work, or advice on it is impossible; nothing has
             been trained then.
     """
-    from experiments import compose
-    from experiments.claim import claim
+    from experiments.config import compose
+    from experiments.runs.reserve import claim
 
     given = {line.partition("=")[0]: line.partition("=")[2] for line in lines}
     if given.get("num_rounds", str(rounds)) != str(rounds):
@@ -72,15 +72,15 @@ def _check(cfg: DictConfig, rounds: int) -> None:
 
 
 def _run(cfg: DictConfig, path: Path, lines: list[str], *, quiet: bool) -> int:
-    from experiments import launch
-    from experiments.facts import facts
-    from experiments.failures import told
-    from experiments.places import absolute
-    from experiments.watchers import build_watchers
-    from server.answer import ClientFailedError
+    from experiments.config.paths import absolute
+    from experiments.runs import launch
+    from experiments.runs.environment import facts
+    from experiments.runs.failures import told
+    from experiments.runs.watchers import build_watchers
     from server.reporters.files import Files
     from server.reporters.folder import RunFolder
     from server.reporters.many import Many
+    from server.transport.answer import ClientFailedError
 
     cfg, folder = absolute(cfg), RunFolder(path)
     folder.open(overrides=[*lines, "num_rounds=" + str(cfg.num_rounds)], seed=cfg.seed, **facts())

@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.literal import literal
 from experiments.results import TESTS
+from experiments.terminal.literal import literal
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL
 from fedfuse.advise.score import POLICIES, Estimate, Score
 

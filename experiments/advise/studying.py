@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.advise.reading import read_case
-from experiments.console import say, tell
 from experiments.results import Run, load
+from experiments.terminal.console import say, tell
 from fedfuse import __version__
 from fedfuse.advise.advisor import Advisor, Case, fit_advisor, save_advisor
 from fedfuse.advise.study import leave_one_out, on_unseen

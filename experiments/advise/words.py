@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.literal import literal
 from experiments.results import TESTS, Run
+from experiments.terminal.literal import literal
 from fedfuse.advise.advisor import Advisor
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL, OUTCOMES, Advice, Forecast
 from fedfuse.advise.probe import FEATURES, Probe

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from clients.link import Link as ClientLink
+from clients.sharing.channel import Link as ClientLink
 from experiments.benchmarks.fuzz_checkpoints import checkpoint_case
 from experiments.benchmarks.mutations import Rng, bend_message
 from fedfuse.codec import Channel, Parcel
@@ -36,7 +36,9 @@ from fedfuse.exchange.kind import Kind, Upload
 from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
 from fedfuse.fusion import All, DataSize, KnFu, MeanLogits, MeanProbabilities
 from fedfuse.fusion.pipeline import Pipeline
-from fedfuse.messages import (
+from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
+from fedfuse.wire.encode import Expectation, decode, encode
+from fedfuse.wire.messages import (
     CLIENTS,
     FAILURES,
     HEADER,
@@ -47,12 +49,10 @@ from fedfuse.messages import (
     Header,
     dump_failures,
 )
-from fedfuse.records import read_arrays, read_ids, take
-from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
-from fedfuse.wire import Expectation, decode, encode
-from server.hello import read_hello
-from server.link import Link as ServerLink
-from server.replies import Arrays, Question, Reply, odd_ones_out, read_reply
+from fedfuse.wire.records import read_arrays, read_ids, take
+from server.transport.channel import Link as ServerLink
+from server.transport.handshake import read_hello
+from server.transport.replies import Arrays, Question, Reply, odd_ones_out, read_reply
 
 IDS, OTHERS = (2, 5, 9), (0, 7)
 NUM_PUBLIC, NUM_CLASSES, WIDTH = 6, 4, 3

@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from clients.state import ClientState
+from clients.state.state import ClientState
 from experiments.benchmarks.mutations import INTEGERS, TEXTS, Rng, bend_bytes
 from fedfuse.errors import FedfuseError
 from fedfuse.types import MetricRow, RoundRecord
-from server.checkpoint import MANIFEST, ROUNDS, SERVER, Checkpoints, _digest
+from server.records.checkpoint import MANIFEST, ROUNDS, SERVER, Checkpoints, _digest
 
 IDENTITY = {"seed": "0"}
 ROUNDS_DONE = 3

@@ -15,16 +15,16 @@ from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from clients.app import make_client_app
-from clients.link import Link
-from clients.places import StatePlan
-from clients.state import ClientStates
+from clients.sharing.channel import Link
+from clients.state.state import ClientStates
+from clients.state.state_store import StatePlan
 from fedfuse.data.sites import hosted
 from fedfuse.exchange.kind import PREDICTIONS, Kind
-from fedfuse.messages import Header
 from fedfuse.types import KnowledgeBank, Space, Teachers
-from server.patience import Patience
-from server.serial_grid import SerialGrid
-from server.transport import Federation
+from fedfuse.wire.messages import Header
+from server.transport.federation import Federation
+from server.transport.reply_timeout import Patience
+from server.transport.serial_grid import SerialGrid
 
 PUBLIC, CLASSES = 1000, 10
 

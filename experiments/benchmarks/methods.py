@@ -14,7 +14,7 @@ import torch
 
 from experiments.benchmarks.rows import Arguments, Row, row
 from fedfuse.codec.channel import cfd, uint8
-from fedfuse.density import KuLSIFSelector
+from fedfuse.familiarity import KuLSIFSelector
 from fedfuse.fusion import KnFu, Pipeline, TopK
 from fedfuse.fusion.clusters import SampleClusters
 from fedfuse.fusion.robust import (
@@ -44,8 +44,8 @@ def measure(args: Arguments) -> list[Row]:
 
 
 def _bundles(repeats: int) -> list[Row]:
-    from experiments import compose
-    from experiments.build import build_pipeline
+    from experiments.assembly.parts import build_pipeline
+    from experiments.config import compose
 
     hydra = compose.open_hydra()
     names = hydra.config_loader.get_group_options("method")

@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.npy import parse_array
+from fedfuse.wire.npy import parse_array
 
 Rng = np.random.Generator
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from clients.evaluation import in_test
+from clients.training.evaluation import in_test
+from experiments.assembly.parts import build_parts
 from experiments.benchmarks import bare, two_processes, workload
 from experiments.benchmarks.rows import Arguments, Row, row
 from experiments.benchmarks.stopwatch import Stopwatch, run
-from experiments.build import build_parts
 from fedfuse.data.tensors import gather, to_inputs
 from fedfuse.models.plan import build_checked
 from fedfuse.rng import Streams

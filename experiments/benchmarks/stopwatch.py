@@ -10,9 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from experiments.assembly.parts import build_parts
+from experiments.assembly.server import build_server
 from experiments.benchmarks.family import cpu_seconds, family
-from experiments.build import build_parts
-from experiments.build_server import build_server
 from fedfuse.types import RoundRecord
 from server.reporters.memory import Memory
 

@@ -61,8 +61,8 @@ def write(cfg: DictConfig, scratch: str) -> tuple[str, str]:
 
 def perform(config: str, folder: str, watch: Memory | None = None) -> None:
     """Run one configuration in this process, as the command does; ``watch`` is told of it."""
-    from experiments import launch
-    from experiments.facts import facts
+    from experiments.runs import launch
+    from experiments.runs.environment import facts
     from server.reporters.files import Files
     from server.reporters.folder import RunFolder
     from server.reporters.many import Many

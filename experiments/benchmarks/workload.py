@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import compose
+from experiments.config import compose
 from fedfuse.types import IntArray
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.console import exit_code, tell
+from experiments.terminal.console import exit_code, tell
 from fedfuse.errors import ConfigError, did_you_mean
 
 BAR = r"\|"

@@ -26,7 +26,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.build import Parts
+from experiments.assembly.parts import Parts
 from experiments.engines import credentials, relay
 from experiments.engines.hosting import check_num_nodes
 from experiments.engines.processes import (
@@ -40,7 +40,7 @@ from experiments.engines.sockets import short_folder
 from fedfuse.errors import FedfuseError
 from fedfuse.paths import expand
 from server.app import ServerSetup
-from server.checkpoint import Checkpoints
+from server.records.checkpoint import Checkpoints
 from server.reporters.folder import RunFolder
 
 LOG = "engine.log"

@@ -10,9 +10,9 @@ from functools import lru_cache
 from flwr.app import Context
 from omegaconf import DictConfig, OmegaConf
 
-from clients.steps import Node
-from experiments.build import Parts, build_parts
-from experiments.build_node import build_node
+from clients.node import Node
+from experiments.assembly.node import build_node
+from experiments.assembly.parts import Parts, build_parts
 from fedfuse.data.sites import hosted
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.train.trainer import Trainer

@@ -28,16 +28,16 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from clients.app import make_client_app
-from clients.places import StatePlan
-from experiments.build import Parts
+from clients.state.state_store import StatePlan
+from experiments.assembly.parts import Parts
 from experiments.engines.hosting import NodeRecipe
 from experiments.engines.processes import descendants, end, terminable, uninterrupted
 from experiments.engines.resources import Fit, Host, RayPlan, fit, this_host
 from experiments.engines.sockets import ray_folder
 from fedfuse.errors import ConfigError, FedfuseError
 from server.app import ServerSetup, make_server_app
-from server.patience import Patience
 from server.reporters.folder import RunFolder
+from server.transport.reply_timeout import Patience
 
 LOG = "engine.log"
 NICENESS = "RAY_worker_niceness"

@@ -19,14 +19,14 @@ from flwr.app import Context
 from flwr.serverapp import Grid
 from omegaconf import DictConfig
 
-from experiments.build import build_parts
-from experiments.build_server import build_server
-from fedfuse.blame import blamed
+from experiments.assembly.parts import build_parts
+from experiments.assembly.server import build_server
 from fedfuse.types import RoundRecord
+from fedfuse.user_code import blamed
 from server.app import make_server_app
-from server.checkpoint import Checkpoints
-from server.patience import Patience
+from server.records.checkpoint import Checkpoints
 from server.reporters.protocol import RunInfo
+from server.transport.reply_timeout import Patience
 
 ADDRESS, SECRET, CHECKPOINTS = "FEDFUSE_RELAY", "FEDFUSE_RELAY_KEY", "FEDFUSE_CHECKPOINTS"
 

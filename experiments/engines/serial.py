@@ -12,14 +12,14 @@ from time import monotonic
 from flwr.app import Context, RecordDict
 
 from clients.app import forget_run, make_client_app
-from clients.places import StatePlan
-from experiments.build import Parts
+from clients.state.state_store import StatePlan
+from experiments.assembly.parts import Parts
 from experiments.engines.hosting import check_num_nodes, place
 from fedfuse.train.trainer import LoopTrainer, Trainer
 from server.app import ServerSetup, make_server_app
 from server.reporters.folder import RunFolder
 from server.reporters.protocol import Reporter, WatchesSteps
-from server.serial_grid import SerialGrid
+from server.transport.serial_grid import SerialGrid
 
 SELDOM = 0.25
 """Seconds between two looks at the steps of a client; a step itself may take a millisecond."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config.paths import settled
 from experiments.map.grid import Cell
-from experiments.places import settled
 from experiments.results import Run, flatten, read_run, text, varying
 from fedfuse.errors import ConfigError, FedfuseError
 
@@ -61,7 +61,7 @@ def check_data(configs: Mapping[Cell, DictConfig]) -> None:
     Raises:
         FedfuseError: From the first federation that cannot be made, naming it.
     """
-    from experiments.build import build_data
+    from experiments.assembly.parts import build_data
 
     federations = {cell.federation: (cell, cfg) for cell, cfg in configs.items()}
     for cell, cfg in federations.values():

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.literal import literal
 from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
 from experiments.results import TESTS, Run, lineups
-from fedfuse import inside
+from experiments.terminal.literal import literal
+from fedfuse import confined
 from fedfuse.compare import ENOUGH, signed
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _save(figure: Figure, folder: Path) -> None:
 
     drawing = sheet(figure)
     for name in PICTURES:
-        with inside.replacing(folder / name) as file:
+        with confined.replacing(folder / name) as file:
             if name.endswith("png"):
                 write_png(drawing, file)
             else:

@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from experiments.console import exit_code, say_version
-from experiments.literal import literal
-from fedfuse import inside
+from experiments.terminal.console import exit_code, say_version
+from experiments.terminal.literal import literal
+from fedfuse import confined
 from fedfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _run(argv: list[str]) -> int:
         say_version("fedfuse-map")
         return 0
     lines, config_dir = _options(argv)
-    from experiments import compose
+    from experiments.config import compose
     from experiments.map.grid import configure, parse
 
     axes, rest = parse(lines)
@@ -113,7 +113,7 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
         if folder.is_dir() and any(folder.iterdir()) and not lock.exists():
             raise ConfigError(f"{strange}.", next_step="Choose another map.dir.")
         folder.mkdir(parents=True, exist_ok=True)
-        held = inside.hold(folder, lock.name)
+        held = confined.hold(folder, lock.name)
     except BlockingIOError:
         raise ConfigError(
             f"another fedfuse-map is at work in '{folder}'.", next_step="Wait for it."
@@ -124,7 +124,7 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
             next_step="Choose another one with map.dir=FOLDER.",
         ) from error
     try:
-        inside.check_plain(folder)  # cells are removed and made anew, logs and pictures written
+        confined.check_plain(folder)  # cells are removed and made anew, logs and pictures written
         yield folder
     finally:
         if [entry.name for entry in folder.iterdir()] == [lock.name]:

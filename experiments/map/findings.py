@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.map.grid import LOCAL, Cell
 from experiments.results import TESTS, Lineup, Moment, Run, comparisons
-from fedfuse import inside
+from fedfuse import confined
 from fedfuse.compare import Comparison
 
 TABLE = "map.parquet"
@@ -93,7 +93,7 @@ def write_table(runs: Mapping[Cell, Run], folder: Path) -> Path:
             ("test_samples", pa.int64()),
         ]
     )
-    with inside.replacing(folder / TABLE) as file:
+    with confined.replacing(folder / TABLE) as file:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), file, compression="zstd")
     return folder / TABLE
 

@@ -13,9 +13,9 @@ import yaml
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import compose
-from experiments.hints import hint, unknown_option
-from experiments.places import absolute
+from experiments.config import compose
+from experiments.config.hints import hint, unknown_option
+from experiments.config.paths import absolute
 from fedfuse.errors import ConfigError
 from fedfuse.paths import expand
 

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from experiments.effort import effort
 from experiments.map.grid import LOCAL, Cell
 from experiments.map.pool import Event
-from fedfuse.visible import visible
+from experiments.runs.effort import effort
+from fedfuse.safe_text import visible
 from server.reporters.figures import clock
 
 

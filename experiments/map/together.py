@@ -11,14 +11,14 @@ from typing import Any, TextIO
 
 from omegaconf import DictConfig
 
-from experiments.baselines import Shelf
 from experiments.map.grid import Cell
 from experiments.map.pool import Event
 from experiments.map.worker import run_cell
 from experiments.pack.shelf import Claims
 from experiments.pack.sweep import train_one
 from experiments.pack.turns import Run, take_turns
-from experiments.summary import Summary
+from experiments.runs.baselines import Shelf
+from experiments.summary.summary import Summary
 from fedfuse.train.joint import Joint
 from server.reporters.folder import RunFolder
 from server.reporters.protocol import Reporter

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from experiments.characters import any_character
+from experiments.terminal.encoding import any_character
 from fedfuse.types import RoundRecord
 
 Tell = Callable[..., None]
@@ -48,7 +48,7 @@ class Ticks:
 
 def alone(cfg: Any, folder: Any, reporter: Any, shared: Path) -> Any:
     """Run a cell by itself."""
-    from experiments import baselines, launch
+    from experiments.runs import baselines, launch
 
     return launch.run(cfg, folder, reporter, baselines.Shelf(shared))
 
@@ -66,8 +66,8 @@ def run_cell(
     """
     from omegaconf import DictConfig, OmegaConf
 
-    from experiments.facts import facts
-    from experiments.watchers import build_watchers
+    from experiments.runs.environment import facts
+    from experiments.runs.watchers import build_watchers
     from fedfuse.errors import FedfuseError
     from server.reporters.files import Files
     from server.reporters.folder import RunFolder

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from experiments.baselines import Shelf
 from experiments.pack.turns import Run
+from experiments.runs.baselines import Shelf
 from fedfuse.types import RoundRecord
 
 

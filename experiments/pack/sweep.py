@@ -11,18 +11,18 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from experiments import launch
-from experiments.baselines import Shelf
 from experiments.engines import serial
 from experiments.engines.hosting import check_sites
-from experiments.failures import Absences
-from experiments.job import Job
 from experiments.pack.screen import Screen, Watcher
 from experiments.pack.shelf import Claims, SharedShelf
 from experiments.pack.trainer import PackTrainer
 from experiments.pack.turns import Run, take_turns
-from experiments.summary import Summary
-from experiments.watchers import build_watchers
+from experiments.runs import launch
+from experiments.runs.baselines import Shelf
+from experiments.runs.failures import Absences
+from experiments.runs.job import Job
+from experiments.runs.watchers import build_watchers
+from experiments.summary.summary import Summary
 from fedfuse.train.joint import Joint
 from fedfuse.train.trainer import Trainer
 from fedfuse.types import RoundRecord

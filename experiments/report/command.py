@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.console import Parser, exit_code, say_version, tell
+from experiments.terminal.console import Parser, exit_code, say_version, tell
 from fedfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _written(
     from experiments.report import export
     from experiments.report.story import tell
     from experiments.results import load
-    from fedfuse.inside import check_folder
+    from fedfuse.confined import check_folder
 
     beside = folders[0] if len(folders) == 1 else Path()
     if kind == "html":

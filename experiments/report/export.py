@@ -9,7 +9,7 @@ from experiments.report.figure import Figure, sheet
 from experiments.report.layout import Layout
 from experiments.report.page import Report, cannot_write
 from experiments.report.table import Table, to_csv, to_latex
-from fedfuse import inside
+from fedfuse import confined
 from fedfuse.errors import FedfuseError, did_you_mean
 
 SUFFIXES = {
@@ -88,7 +88,7 @@ def write(
             raise cannot_write(file.parent, error) from error
     for part, file in zip(parts, files, strict=True):
         try:
-            with inside.replacing(file) as new:
+            with confined.replacing(file) as new:
                 _write(part, kind, new, layout or Layout())
         except OSError as error:
             raise cannot_write(file, error) from error

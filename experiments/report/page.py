@@ -20,7 +20,7 @@ from experiments.report.drawing import Box, Drawing, Line
 from experiments.report.figure import Figure, Key
 from experiments.report.svg import words
 from experiments.report.table import Table, to_html
-from fedfuse import inside
+from fedfuse import confined
 from fedfuse.errors import FedfuseError
 
 MARK = '<meta name="generator" content="fedfuse-report">'
@@ -134,7 +134,7 @@ def save(target: Path, page: Callable[[], str]) -> Path:
             )
         text = page()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with inside.replacing(target) as file:
+        with confined.replacing(target) as file:
             file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise cannot_write(target, error) from error

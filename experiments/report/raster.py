@@ -11,7 +11,7 @@ import numpy as np
 from experiments.report import theme
 from experiments.report.drawing import Area, Box, Dot, Drawing, Line, Mark, Pixels, Text
 from experiments.report.svg import LONGEST, rgb
-from fedfuse.visible import visible
+from fedfuse.safe_text import visible
 
 SCALE = 2
 """Pixels of a PNG per pixel of the drawing: sharp on today's screens."""

@@ -26,7 +26,7 @@ from experiments.report.verdicts import (
 )
 from experiments.results import TESTS, Lineup, Moment, Results, Run, flatten, lineups, text, varying
 from fedfuse import __version__
-from fedfuse.visible import visible
+from fedfuse.safe_text import visible
 
 DRAWN_MATRICES = 60
 """About how many rounds' weights a page draws in all; they are its heaviest part."""

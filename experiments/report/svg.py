@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiments.report import theme
 from experiments.report.drawing import Area, Box, Dot, Drawing, Line, Mark, Pixels, Point, Text
-from fedfuse.visible import visible
+from fedfuse.safe_text import visible
 
 FACE = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 LONGEST = 4000

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.report.figure import Numbers
 from experiments.report.svg import LONGEST, words
-from fedfuse.visible import visible
+from fedfuse.safe_text import visible
 
 _LATEX = {
     "\\": r"\textbackslash{}",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse import inside
+from fedfuse import confined
 
 Array = npt.NDArray[np.floating]
 
@@ -103,7 +103,7 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = inside.read(file.parent, file.name)
+    content = confined.read(file.parent, file.name)
     table = pq.ParquetFile(pa.BufferReader(content))
     if (rows := table.metadata.num_rows) > min(LARGEST, FEW + ROWS_PER_BYTE * len(content)):
         raise ValueError(f"{file.name} announces {rows} rows in {len(content)} bytes")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.results.lineup import settings_of, text
 from experiments.results.runs import Run, read_run
-from fedfuse import inside
+from fedfuse import confined
 from fedfuse.errors import ConfigError
 
 DEPTH = 3
@@ -104,7 +104,7 @@ def _repeats(run: Run, other: Run) -> bool:
 
 
 def _bytes(file: Path) -> bytes | None:
-    return inside.read(file.parent, file.name) if file.is_file() else None
+    return confined.read(file.parent, file.name) if file.is_file() else None
 
 
 _NEXT = "Name the folder that fedfuse printed at the end of a run, a sweep or a map."

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.baselines import FUSION_ONLY, FUSION_ONLY_CLIENT
 from experiments.results.runs import Run
+from experiments.runs.baselines import FUSION_ONLY, FUSION_ONLY_CLIENT
 from fedfuse.errors import ConfigError
-from fedfuse.visible import visible
+from fedfuse.safe_text import visible
 
 
 @dataclass(frozen=True)

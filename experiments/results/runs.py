@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.config.untrusted import read_config
 from experiments.results.arms import Arm, Array, read_arm, read_table
 from experiments.results.shape import Content, check_shape
-from experiments.trusted import read_config
-from fedfuse import inside
+from fedfuse import confined
 from fedfuse.errors import ConfigError, FedfuseError
-from fedfuse.visible import visible
+from fedfuse.safe_text import visible
 from server.reporters.folder import FORMAT
 
 NAME = 80
@@ -92,7 +92,7 @@ class Run:
         if not (self.path / name).exists():
             return {}
         with reading(self.path):
-            tensors: dict[str, npt.NDArray[Any]] = load(inside.read(self.path, name))
+            tensors: dict[str, npt.NDArray[Any]] = load(confined.read(self.path, name))
             return tensors
 
     def partition(self, *columns: str) -> Any:
@@ -176,7 +176,7 @@ def read_run(path: Path) -> Run:
                 next_step="Name the folder that fedfuse printed at the end of a run or of a sweep.",
             )
     with reading(path):
-        record = inside.read_json(path, "run.json")
+        record = confined.read_json(path, "run.json")
         version = record.get("format", 1)
         if not isinstance(version, int) or version > FORMAT:
             raise ConfigError(
@@ -187,7 +187,7 @@ def read_run(path: Path) -> Run:
             )
         config = read_config(path)
         summary_file = path / "summary.json"
-        summary = inside.read_json(path, "summary.json") if summary_file.exists() else {}
+        summary = confined.read_json(path, "summary.json") if summary_file.exists() else {}
         check_shape(record, config, summary)
     files = {"run.json": record, "config.yaml": config, "summary.json": summary}
     return Run(path, *(Content(path / name, values) for name, values in files.items()))

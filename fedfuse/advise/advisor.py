@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fedfuse import inside
+from fedfuse import confined
 from fedfuse.advise.forecast import Forecast
 from fedfuse.advise.probe import FEATURES, Array, Probe, beside_federation
 from fedfuse.advise.ridge import Ridge, fit_ridge
@@ -158,7 +158,7 @@ def save_advisor(advisor: Advisor, file: Path) -> None:
     text = re.sub(
         r"\[[^\[\]{}]*\]", lambda m: " ".join(m[0].split()), json.dumps(content, indent=1)
     )
-    with inside.replacing(file) as new:
+    with confined.replacing(file) as new:
         new.write_text(text + "\n", encoding="utf-8")
 
 

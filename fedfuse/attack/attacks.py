@@ -15,8 +15,8 @@ from fedfuse.attack.predictions import (
     shift_together,
 )
 from fedfuse.attack.protocol import Scene
-from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.rng import Streams
+from fedfuse.validation import require_count, require_number
 
 
 @dataclass(frozen=True, slots=True)

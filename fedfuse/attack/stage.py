@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from fedfuse.attack.protocol import Attack, Scene
-from fedfuse.blame import kind_of
 from fedfuse.errors import FedfuseError
-from fedfuse.occasion import Occasion
 from fedfuse.rng import Streams
+from fedfuse.sharing_context import Occasion
 from fedfuse.types import KnowledgeBank
+from fedfuse.user_code import kind_of
 
 RECEIVED = "attack/received"
 """Where an adversary remembers what it was sent last."""

@@ -16,8 +16,8 @@ from fedfuse.codec.top_k import TopK
 from fedfuse.codec.uint8 import UInt8
 from fedfuse.declarations import declared
 from fedfuse.extract import Logits
-from fedfuse.hyperparameters import require_one_of
 from fedfuse.protocols import Extract
+from fedfuse.validation import require_one_of
 
 PLAIN = RowCodec(Float32())
 """What writes predictions of which only some travel, where no codec was chosen."""

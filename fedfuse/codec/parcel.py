@@ -20,10 +20,10 @@ from fedfuse.codec.packing import pack, unpack
 from fedfuse.codec.protocol import Codec, Encoded, State
 from fedfuse.errors import KnowledgeError
 from fedfuse.extract import Logits
-from fedfuse.payload import ArrayField, Expectation, check_header, check_ids
 from fedfuse.protocols import Extract
 from fedfuse.shapes import Bool, Int
 from fedfuse.types import KnowledgeBank, Space, Teachers
+from fedfuse.wire.schema import ArrayField, Expectation, check_header, check_ids
 
 ENCODED, LENGTHS, MASK, SPACE = "encoded/", "lengths/", "mask_bits", "space"
 EXTRA_FIELDS = {

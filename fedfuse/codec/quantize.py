@@ -10,9 +10,9 @@ from torch.nn.functional import one_hot
 
 from fedfuse.codec.protocol import Layout
 from fedfuse.codec.spaces import from_probabilities, to_probabilities
-from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.shapes import Float, Int
 from fedfuse.types import Space
+from fedfuse.validation import require_count, require_number
 
 
 def simplex_counts(probs: Float[Tensor, "*batch C"], total: int) -> Int[Tensor, "*batch C"]:

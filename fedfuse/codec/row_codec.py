@@ -13,9 +13,9 @@ from fedfuse.codec.jagged import check_length, cut, pad, valid
 from fedfuse.codec.packing import pack, packed_bytes, unpack
 from fedfuse.codec.protocol import Encoded, RowCode, State
 from fedfuse.errors import KnowledgeError
-from fedfuse.hyperparameters import require_flag
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Space
+from fedfuse.validation import require_flag
 
 Written = tuple[dict[str, Tensor], dict[str, Int[Tensor, " k"]]]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from fedfuse.codec.floats import bytes_float, float_bytes
 from fedfuse.codec.protocol import Layout
 from fedfuse.codec.spaces import from_probabilities, to_probabilities
-from fedfuse.hyperparameters import require_count, require_flag, require_number, require_one_of
 from fedfuse.shapes import Float, Int
 from fedfuse.types import Space
+from fedfuse.validation import require_count, require_flag, require_number, require_one_of
 
 
 def largest(

@@ -11,8 +11,8 @@ import numpy as np
 
 from fedfuse.data.raw import DataWarning, RawDataset
 from fedfuse.errors import DataError
+from fedfuse.safe_text import visible
 from fedfuse.types import IntArray
-from fedfuse.visible import visible
 
 MOST_CLASSES = 10**6
 """A label above is an id of something else; every number below it would become a class."""

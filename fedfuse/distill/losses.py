@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.hyperparameters import require_flag, require_number, require_one_of
 from fedfuse.shapes import Float
 from fedfuse.types import Space
+from fedfuse.validation import require_flag, require_number, require_one_of
 
 EPS = 1e-8
 """Smallest target whose logarithm the reverse divergence takes."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedfuse.faults.protocol import Fate
-from fedfuse.hyperparameters import require_count, require_number, require_one_of
 from fedfuse.rng import Streams
+from fedfuse.validation import require_count, require_number, require_one_of
 
 
 def chance(streams: Streams, *name: str | int) -> float:

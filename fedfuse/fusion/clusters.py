@@ -15,9 +15,9 @@ from torch import Tensor
 from fedfuse.fusion.blocks import spans
 from fedfuse.fusion.kmeans import centroids
 from fedfuse.fusion.robust.receivers import known_points, over_clouds
-from fedfuse.hyperparameters import require_count, require_number, require_one_of
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
+from fedfuse.validation import require_count, require_number, require_one_of
 
 _BLOCK_ELEMENTS = 2**20  # of the centroids that receivers choose from at a time
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from fedfuse.declarations import declared
 from fedfuse.errors import require
-from fedfuse.hyperparameters import require_count
 from fedfuse.protocols import DrawsAnew, Scorer
 from fedfuse.rng import Streams
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank
+from fedfuse.validation import require_count
 
 _GOLDEN = 0x9E3779B97F4A7C15
 

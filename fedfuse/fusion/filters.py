@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fedfuse.hyperparameters import require_number
 from fedfuse.protocols import Fused
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space
+from fedfuse.validation import require_number
 
 
 def ambiguity(probs: Float[Tensor, "K P C"]) -> Float[Tensor, "K P"]:

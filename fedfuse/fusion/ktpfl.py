@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.fusion.learned import faithful_step, published_step
-from fedfuse.hyperparameters import require_count, require_number, require_one_of
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank
+from fedfuse.validation import require_count, require_number, require_one_of
 
 
 @dataclass(slots=True, eq=False)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from fedfuse.fusion.weights import masked_softmax
-from fedfuse.hyperparameters import require_count, require_flag, require_number
 from fedfuse.shapes import Bool, Float, Int
+from fedfuse.validation import require_count, require_flag, require_number
 
 _SLACK = 1e-9
 """Mass that rounding may cost: ten weights of 0.1 must count as one, thrice 0.1 as 0.3."""

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.fusion.confidence import MEASURES, standardise
-from fedfuse.hyperparameters import require_flag, require_number, require_one_of
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space
+from fedfuse.validation import require_flag, require_number, require_one_of
 
 _FLOOR = -80.0
 """Log of the least trust that counts, relative to the sample's most trusted answer.

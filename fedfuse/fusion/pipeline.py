@@ -17,7 +17,6 @@ from fedfuse.fusion.neighbours import TopK
 from fedfuse.fusion.rules import answered
 from fedfuse.fusion.streaming import Streams, at_least_float32, fuse_streaming
 from fedfuse.fusion.weights import masked_softmax, square
-from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.protocols import (
     DrawsAnew,
     Fused,
@@ -29,6 +28,7 @@ from fedfuse.protocols import (
 )
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Fusion, KnowledgeBank, Space, Teachers
+from fedfuse.validation import require_count, require_number
 
 
 @runtime_checkable

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.hyperparameters import require_number, require_one_of
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank
+from fedfuse.validation import require_number, require_one_of
 
 
 def reference_accuracy(

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from fedfuse.fusion.softmax import softmax
-from fedfuse.hyperparameters import require_number
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space
+from fedfuse.validation import require_number
 
 
 def weighted_mean(

@@ -15,9 +15,9 @@ from fedfuse.fusion import estimators
 from fedfuse.fusion.blocks import clients_per_block, spans
 from fedfuse.fusion.divergences import DIVERGENCES
 from fedfuse.fusion.topk import best_everywhere, distance_scores, nearest
-from fedfuse.hyperparameters import require_number, require_one_of
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank
+from fedfuse.validation import require_number, require_one_of
 
 _NEED_LABELS = ("prior_corrected", "class_conditional")
 _NEED_CLASS_DISTRIBUTION = ("label_histogram", "oracle")

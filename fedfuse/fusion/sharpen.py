@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedfuse.hyperparameters import require_number
 from fedfuse.shapes import Float
+from fedfuse.validation import require_number
 
 _MANY_CLASSES = 20
 

@@ -12,12 +12,12 @@ from collections import Counter
 import torch
 from torch import nn
 
-from fedfuse.blame import brief, frames, showing
 from fedfuse.errors import ModelError
 from fedfuse.models.assign import Same
 from fedfuse.models.factory import as_factory
 from fedfuse.protocols import ModelPlan
 from fedfuse.types import FederatedData
+from fedfuse.user_code import brief, frames, showing
 
 _MISTAKES = (RuntimeError, TypeError, ValueError, IndexError)
 """What torch and Python raise for shapes and arguments that do not fit."""

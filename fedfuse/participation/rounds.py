@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from fedfuse.blame import kind_of
 from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.protocols import Participation
 from fedfuse.rng import Streams
+from fedfuse.user_code import kind_of
 
 
 @dataclass(frozen=True, slots=True)

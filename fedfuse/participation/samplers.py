@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError
-from fedfuse.hyperparameters import require_number
 from fedfuse.shapes import Int
+from fedfuse.validation import require_number
 
 
 def share_of(fraction: float, num_clients: int) -> int:

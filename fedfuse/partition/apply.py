@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fedfuse.blame import call, is_foreign
 from fedfuse.data.raw import DataWarning
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import PartitionError
@@ -16,6 +15,7 @@ from fedfuse.partition.check import validate_partition
 from fedfuse.partition.repair import RepairWarning
 from fedfuse.protocols import Partitioner
 from fedfuse.types import IntArray
+from fedfuse.user_code import call, is_foreign
 
 
 def apply_partitioner(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import require
-from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.privacy.draw import draw_laplace
 from fedfuse.shapes import Float
+from fedfuse.validation import require_count, require_number
 
 
 @dataclass(frozen=True, slots=True)

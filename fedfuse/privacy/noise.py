@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import require
-from fedfuse.hyperparameters import require_number
 from fedfuse.privacy import accountant
 from fedfuse.privacy.bound import centre, clip_l1, clip_l2
 from fedfuse.privacy.draw import draw_laplace, draw_normal
 from fedfuse.privacy.protocol import Guarantee
 from fedfuse.shapes import Float
+from fedfuse.validation import require_number
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fedfuse.blame import kind_of
 from fedfuse.errors import FedfuseError
-from fedfuse.occasion import Occasion
 from fedfuse.privacy.protocol import Privacy
 from fedfuse.privacy.secret import new_secret, secret_generator
+from fedfuse.sharing_context import Occasion
 from fedfuse.types import KnowledgeBank
+from fedfuse.user_code import kind_of
 
 SECRET, ROUND, SENT = "privacy/secret", "privacy/round", "privacy/sent"
 """What a client remembers: what its noise is drawn from, and what it released last."""

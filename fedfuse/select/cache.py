@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.hyperparameters import require_count
 from fedfuse.shapes import Bool, Float, Int
+from fedfuse.validation import require_count
 
 NEVER = -1
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedfuse.blame import kind_of
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.rng import Streams
 from fedfuse.select.protocol import Select
 from fedfuse.types import PublicSet
+from fedfuse.user_code import kind_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError, ParameterError
-from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.shapes import Int
+from fedfuse.validation import require_count, require_number
 
 
 def random_subset(num_public: int, size: int, generator: torch.Generator) -> Int[Tensor, " m"]:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from fedfuse.declarations import part_name
-from fedfuse.density import Familiarity, Scored
-from fedfuse.occasion import Occasion
+from fedfuse.familiarity import Familiarity, Scored
 from fedfuse.protocols import Extract, SharingStage, TargetFilter
 from fedfuse.rng import Streams
 from fedfuse.select import Select
+from fedfuse.sharing_context import Occasion
 from fedfuse.testing.expect import (
     call_twice,
     expect,
@@ -53,7 +53,7 @@ def check_select(select: Select, num_public: int = 2000) -> None:
 
 
 def check_familiarity(measure: Familiarity) -> None:
-    """Raise unless the measure keeps the promises of :class:`fedfuse.density.Familiarity`.
+    """Raise unless the measure keeps the promises of :class:`fedfuse.familiarity.Familiarity`.
 
     A bool mask or a finite float32 confidence [P], or both, also for few private samples and for
     constant features; the same for the same generator; inputs stay as they are.

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedfuse.blame import brief, frames, kind_of, showing
 from fedfuse.errors import ConfigError, ModelError
 from fedfuse.train.loop import fit
 from fedfuse.train.work import Schedule, Work
+from fedfuse.user_code import brief, frames, kind_of, showing
 
 SHORTEST_SUM = 1e-3
 """How far from 1 the numbers of a distribution may add up."""

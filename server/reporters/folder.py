@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse import inside
+from fedfuse import confined
 from fedfuse.errors import FedfuseError
 from fedfuse.types import FederatedData
-from server import durable
+from server.records import durable
 
 FORMAT = 1
 """The layout of a run folder; a reader refuses a higher one."""
@@ -101,11 +101,11 @@ class RunFolder:
             raise FedfuseError(f"there is no run folder '{self.path}'.")
         try:
             self._lock()
-            inside.check_plain(self.path)
+            confined.check_plain(self.path)
             for place in self.path.iterdir():
                 if place.suffix in SUFFIXES and place.is_dir():
                     raise FedfuseError(f"'{place}' is a folder where a file should be.")
-            self._record = inside.read_json(self.path, "run.json")
+            self._record = confined.read_json(self.path, "run.json")
             str(self._record["status"])
         except (OSError, ValueError, KeyError) as error:
             self.release()
@@ -261,7 +261,7 @@ class RunFolder:
         self._lock()
         try:
             with suppress(OSError, ValueError):
-                if inside.read_json(self.path, "run.json").get("status") == "finished":
+                if confined.read_json(self.path, "run.json").get("status") == "finished":
                     raise FedfuseError(
                         f"the run in '{self.path}' has finished meanwhile.",
                         next_step="Start the same command again; finished runs are kept.",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TextIO
 
+from fedfuse.safe_text import visible
 from fedfuse.types import RoundRecord
-from fedfuse.visible import visible
 from server.reporters.figures import clock, mean, named, percent, points
 from server.reporters.protocol import RunInfo
 

@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fedfuse.safe_text import visible
 from fedfuse.types import RoundRecord
-from fedfuse.visible import visible
 from server.reporters.figures import clock, mean, named, percent, points
 from server.reporters.protocol import RunInfo
 from server.reporters.remaining import Remaining

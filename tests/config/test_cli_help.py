@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compose
-from experiments.overrides import groups
+from experiments.config import compose
+from experiments.config.overrides import groups
 from experiments.run import main
 
 HEAVY = "{'torch', 'flwr', 'ray', 'pyarrow', 'rich'}"

@@ -17,20 +17,20 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from clients.pretrain import Pretraining
-from experiments import compose
-from experiments.build import Parts, build_parts
-from experiments.compatible import ModelWarning, check_compatible
-from experiments.contracts import CONTRACTS, look
-from experiments.instantiate import instantiate
-from experiments.lone import trained
+from clients.training.pretrain import Pretraining
+from experiments.assembly.parts import Parts, build_parts
+from experiments.assembly.preflight import ModelWarning, check_compatible
+from experiments.assembly.single_sample import trained
+from experiments.assembly.trials import TRIALS, Toy, try_parts
+from experiments.config import compose
+from experiments.config.contracts import CONTRACTS, look
+from experiments.config.instantiate import instantiate
 from experiments.run import main
-from experiments.trials import TRIALS, Toy, try_parts
-from fedfuse.blame import PartError
 from fedfuse.errors import FedfuseError, ModelError, PartitionError
 from fedfuse.models.plan import as_plan
 from fedfuse.partition.apply import apply_partitioner
 from fedfuse.train.work import samples_processed
+from fedfuse.user_code import PartError
 
 PARTS = """\
 import numpy as np

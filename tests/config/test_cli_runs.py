@@ -13,7 +13,7 @@ import pytest
 
 import experiments
 from experiments.run import main
-from experiments.table import Summary, closing
+from experiments.summary.table import Summary, closing
 from fedfuse.errors import DataError
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.protocol import RunInfo
@@ -44,9 +44,9 @@ def launched(
             calls.append((cfg, folder.path))
             return stub(cfg, folder, reporter)
 
-        module = ModuleType("experiments.launch")
+        module = ModuleType("experiments.runs.launch")
         module.run = run  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "experiments.launch", module)
+        monkeypatch.setitem(sys.modules, "experiments.runs.launch", module)
         monkeypatch.setattr(experiments, "launch", module, raising=False)
         return calls
 
@@ -103,7 +103,7 @@ def test_two_runs_never_share_a_folder(launched: Any) -> None:
 
 
 def test_the_default_folder_is_made_unique(launched: Any, monkeypatch: Any) -> None:
-    from experiments.claim import claim
+    from experiments.runs.reserve import claim
 
     with claim(Path("x/run"), exact=False) as first:
         (first / "f").touch()

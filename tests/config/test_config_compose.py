@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from experiments import compose
-from experiments.overrides import groups
+from experiments.config import compose
+from experiments.config.overrides import groups
 from fedfuse.errors import ConfigError
 
 LOADER = compose.open_hydra().config_loader

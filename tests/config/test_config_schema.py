@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import compose
-from experiments.schema import ExperimentConfig, key_type, validate
+from experiments.config import compose
+from experiments.config.schema import ExperimentConfig, key_type, validate
 from fedfuse.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compose
+from experiments.config import compose
 from experiments.run import main
 
 CONF = Path(__file__).parents[2] / "experiments" / "conf" / "experiment"

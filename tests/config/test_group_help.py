@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from experiments import compose
-from experiments.group_help import group_help
-from experiments.overrides import groups
+from experiments.cli.group_help import group_help
+from experiments.cli.usage import CONF
+from experiments.config import compose
+from experiments.config.overrides import groups
 from experiments.run import main
-from experiments.usage import CONF
 from fedfuse.errors import ConfigError
 
 GROUPS = sorted(

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiments.cli.usage import CONF, usage
+from experiments.config.schema import ExperimentConfig
 from experiments.map.grid import Axes
-from experiments.schema import ExperimentConfig
-from experiments.usage import CONF, usage
 
 HOME = Path(__file__).parents[2]
 PACKAGES = ("fedfuse", "clients", "server", "experiments")

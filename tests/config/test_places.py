@@ -2,7 +2,7 @@
 
 from omegaconf import OmegaConf
 
-from experiments.places import absolute, settled
+from experiments.config.paths import absolute, settled
 
 CONFIG = {
     "seed": 0,

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from experiments import compose
-from experiments.identity import DECLARED, May, declared, device, identity, leaves, may
-from experiments.keys import engine_options
-from experiments.schema import ExperimentConfig
-from experiments.usage import CONF
+from experiments.cli.usage import CONF
+from experiments.config import compose
+from experiments.config.schema import ExperimentConfig
+from experiments.config.unread_keys import engine_options
+from experiments.runs.resumable_keys import DECLARED, May, declared, device, identity, leaves, may
 
 
 def every_key() -> set[str]:

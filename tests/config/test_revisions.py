@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compose
-from experiments.facts import facts
-from experiments.revisions import check_meaning
+from experiments.config import compose
 from experiments.run import main
+from experiments.runs.environment import facts
+from experiments.runs.revisions import check_meaning
 from fedfuse.errors import ConfigError
 from server import loop
 

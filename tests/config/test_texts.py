@@ -4,8 +4,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from experiments import compose
-from experiments.texts import FileConfigSource, as_text
+from experiments.config import compose
+from experiments.config.texts import FileConfigSource, as_text
 from fedfuse.errors import ConfigError
 
 NAMES = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from experiments import compose
+from experiments.config import compose
 from experiments.flower import config_of
 from experiments.map.command import main as draw
 from experiments.run import main

@@ -15,12 +15,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from experiments import baselines, compose
-from experiments.build import build_parts
-from experiments.build_server import build_server
-from experiments.compatible import check_compatible
+from experiments.assembly.parts import build_parts
+from experiments.assembly.preflight import check_compatible
+from experiments.assembly.server import build_server
+from experiments.config import compose
 from experiments.engines import serial
-from experiments.spending import by_design
+from experiments.runs import baselines
+from experiments.summary.spending import by_design
 from fedfuse.types import Phase
 
 METHODS = sorted(

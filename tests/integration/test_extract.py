@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from clients.link import Link as ClientLink
+from clients.sharing.channel import Link as ClientLink
 from experiments.run import main
 from fedfuse.codec.channel import uint8
 from fedfuse.errors import KnowledgeError
 from fedfuse.extract import Probabilities, as_logits, shared_probabilities
 from fedfuse.fusion import KnFu, MeanLogits, MeanProbabilities, Pipeline, TopK
-from fedfuse.payload import Expectation
 from fedfuse.testing.fusion import example_bank
-from server.link import Link as ServerLink
+from fedfuse.wire.schema import Expectation
+from server.transport.channel import Link as ServerLink
 from tests.integration.tiny import TINY
 
 LINES = [*TINY, "num_clients=3", "baseline=none"]

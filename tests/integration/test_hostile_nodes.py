@@ -13,7 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from safetensors.torch import load, save
 
 from experiments.run import main
-from fedfuse.messages import (
+from fedfuse.wire.messages import (
     DISTILL,
     FAILURES,
     HEADER,
@@ -27,7 +27,7 @@ from fedfuse.messages import (
 )
 from server import loop
 from server.reporters.files import read_metrics
-from server.serial_grid import SerialGrid
+from server.transport.serial_grid import SerialGrid
 
 LIAR = 2  # the node that hosts client 1
 QUICK = (

@@ -15,9 +15,9 @@ import pytest
 import torch
 import yaml
 
-from experiments.instantiate import instantiate
+from experiments.cli.usage import CONF
+from experiments.config.instantiate import instantiate
 from experiments.run import main
-from experiments.usage import CONF
 from fedfuse.fusion import Pipeline
 from fedfuse.testing.fusion import example_bank
 from fedfuse.types import KnowledgeBank, Space

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.resume import CHECKPOINTS, checkpoints
 from experiments.run import main
-from server.checkpoint import Checkpoints
+from experiments.runs.resume import CHECKPOINTS, checkpoints
+from server.records.checkpoint import Checkpoints
 
 TINY = (
     "dataset=synthetic",

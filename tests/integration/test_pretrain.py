@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from clients.pretrain import Beginning, Pretraining
-from experiments import compose
-from experiments.build import build_parts
-from experiments.build_node import build_node
+from clients.training.pretrain import Beginning, Pretraining
+from experiments.assembly.node import build_node
+from experiments.assembly.parts import build_parts
+from experiments.config import compose
 from experiments.run import main
 from fedfuse.train.work import schedule
 from server import loop
@@ -68,7 +68,7 @@ def test_without_patience_it_takes_the_steps_of_a_plain_loop():
 
 def test_it_ends_when_held_back_samples_say_so_and_keeps_the_best_weights(monkeypatch):
     accuracies = iter([0.3, 0.5, 0.4, 0.5, 0.9])  # the third and the fourth are no better
-    monkeypatch.setattr("clients.pretrain.accuracy", lambda *_: next(accuracies))
+    monkeypatch.setattr("clients.training.pretrain.accuracy", lambda *_: next(accuracies))
     begin = beginning("pretrain.patience=2", "pretrain.epochs=9", *SMALL)
     model, steps = begin.pretrained(0, honest)
     assert steps == 4 * 6  # 90 samples
@@ -89,7 +89,7 @@ def test_it_ends_when_held_back_samples_say_so_and_keeps_the_best_weights(monkey
 )
 def test_patience_counts_what_is_better_by_more_than_min_delta(monkeypatch, more, epochs):
     accuracies = iter([0.3, 0.5, 0.4, 0.545, 0.5, 0.5, 0.9, 0.9, 0.9])
-    monkeypatch.setattr("clients.pretrain.accuracy", lambda *_: next(accuracies))
+    monkeypatch.setattr("clients.training.pretrain.accuracy", lambda *_: next(accuracies))
     begin = beginning("pretrain.epochs=9", *SMALL)
     begin.pretraining = replace(begin.pretraining, patience=2, keep="last", **more)
     model, steps = begin.pretrained(0, honest)
@@ -102,7 +102,7 @@ def test_patience_counts_what_is_better_by_more_than_min_delta(monkeypatch, more
 
 
 def test_the_private_stage_has_a_patience_of_its_own(monkeypatch):
-    monkeypatch.setattr("clients.pretrain.accuracy", lambda *_: 0.5)
+    monkeypatch.setattr("clients.training.pretrain.accuracy", lambda *_: 0.5)
     begin = beginning("pretrain.patience=1", "pretrain.private_epochs=9", *SMALL)
     public = begin.after_public(0)[1]
     assert public == 2 * 6  # the second epoch is no better

@@ -16,10 +16,11 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from experiments import closing, run
+from experiments import run
 from experiments.report import command
 from experiments.report.page import MARK
 from experiments.results import TESTS, Moment, comparisons, lineups, load
+from experiments.summary import closing
 from fedfuse.compare import ranking, verdict
 
 COMMON = ["dataset=synthetic", "model=mlp", "num_clients=4", "partitioner.alpha=0.3"]

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from experiments.run import main
-from server import checkpoint, loop
-from server.checkpoint import Checkpoints
+from server import loop
+from server.records import checkpoint
+from server.records.checkpoint import Checkpoints
 
 TINY = (
     "dataset=synthetic",

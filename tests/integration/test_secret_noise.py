@@ -10,13 +10,14 @@ import torch
 from flwr.app import Context, RecordDict
 from omegaconf import OmegaConf
 
-from clients import handover
-from experiments import flower, resume
-from experiments.identity import identity, legacy_identity
+from clients.state import handover
+from experiments import flower
 from experiments.run import main
+from experiments.runs import resume
+from experiments.runs.resumable_keys import identity, legacy_identity
 from fedfuse.errors import FedfuseError
-from fedfuse.messages import Header
 from fedfuse.privacy import PrivacyStage
+from fedfuse.wire.messages import Header
 from server import loop
 
 QUICK = (

@@ -13,10 +13,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from experiments.build import build_data, build_parts
-from experiments.build_server import build_student
+from experiments.assembly.parts import build_data, build_parts
+from experiments.assembly.server import build_student
+from experiments.results.server_model import load_server_model
 from experiments.run import main
-from experiments.server_model import load_server_model
 from fedfuse.data.tensors import to_inputs
 from fedfuse.distill import KL, MAELogits, SoftCrossEntropy, as_targets
 from fedfuse.distill.losses import kl_forward
@@ -30,7 +30,7 @@ from fedfuse.models.mlp import mlp
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds
 from fedfuse.types import Space, Teachers
-from server.student import in_common
+from server.fusion.student import in_common
 
 QUICK = (
     "num_clients=3",

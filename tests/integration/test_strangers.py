@@ -21,10 +21,11 @@ from experiments.claims.__main__ import main as claims
 from experiments.map.command import _folder
 from experiments.map.command import main as draw
 from experiments.report.command import main as report
+from experiments.results.server_model import load_server_model
 from experiments.run import main
-from experiments.server_model import load_server_model
 from fedfuse.errors import FedfuseError
-from server import checkpoint, loop
+from server import loop
+from server.records import checkpoint
 from server.reporters.folder import RunFolder
 from tests.integration.tiny import TINY
 
@@ -224,7 +225,7 @@ def test_what_reaches_out_may_be_left_out_or_named_again(
 ) -> None:
     for got in ("reporter.log_dir=/tmp/elsewhere", "engine.address=203.0.113.7:10001"):
         edit(run, REACH[got])
-    monkeypatch.setattr("experiments.launch.run", lambda cfg, *_: _Stop(cfg).throw())
+    monkeypatch.setattr("experiments.runs.launch.run", lambda cfg, *_: _Stop(cfg).throw())
     with pytest.raises(_Stop) as seen:
         main([f"resume={run}", "reporter=none", "engine.address=203.0.113.7:10001"])
     assert seen.value.cfg.engine.address == "203.0.113.7:10001"
@@ -551,8 +552,8 @@ def test_what_results_depend_on_is_refused_by_name(
 
 def test_a_run_of_an_older_version_goes_on(run: Path, finished: Path) -> None:
     """Its checkpoints hold one hash of its configuration."""
-    from experiments.identity import legacy_identity
-    from experiments.resume import typed_config
+    from experiments.runs.resumable_keys import legacy_identity
+    from experiments.runs.resume import typed_config
 
     config = yaml.safe_load((run / "config.yaml").read_text())
     fingerprint = json.loads((run / "run.json").read_text())["data_fingerprint"]

@@ -54,7 +54,7 @@ def test_the_shared_baseline_is_the_one_that_the_run_would_have_trained(sweep, t
 
 
 def test_records_survive_the_store_to_the_bit(tmp_path):
-    from experiments import baselines
+    from experiments.runs import baselines
 
     record = RoundRecord(
         1, (MetricRow(1, 0, "local", "accuracy_own", 0.1 + 0.2),), None, {"train": 1 / 3}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import sweep
 from experiments.run import main
+from experiments.runs import sweep
 from fedfuse.errors import ConfigError, FedfuseError
 from server.reporters.lines import Lines
 from tests.integration.tiny import TINY

@@ -8,7 +8,7 @@ import torch
 from fedfuse.advise.shown import shown
 from fedfuse.fusion.estimators import mean_soft
 from fedfuse.types import Fusion, KnowledgeBank, Space, Teachers
-from server.exchanged import exchanged
+from server.records.shown import exchanged
 
 CERTAIN = 60.0
 

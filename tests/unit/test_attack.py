@@ -18,8 +18,8 @@ from fedfuse.attack import (
 )
 from fedfuse.attack.stage import RECEIVED
 from fedfuse.errors import FedfuseError, ParameterError
-from fedfuse.occasion import Occasion
 from fedfuse.rng import Streams
+from fedfuse.sharing_context import Occasion
 from fedfuse.types import KnowledgeBank
 
 SHARES = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.0, 1.0, 0.0], [0.2, 0.2, 0.6]])

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from server.behind import Behind
+from server.records.background_writer import Behind
 
 
 def test_the_next_piece_waits_for_the_one_before():

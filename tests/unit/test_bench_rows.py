@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.assembly.parts import build_parts
 from experiments.benchmarks import bare, batched, workload
 from experiments.benchmarks.round import bare_task, ours
 from experiments.benchmarks.rows import in_turns, median_ratio, row, table
-from experiments.build import build_parts
 
 
 @pytest.mark.parametrize(

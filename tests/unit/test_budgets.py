@@ -6,14 +6,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from experiments import baselines, compose
-from experiments.build import build_parts
-from experiments.build_node import build_node
-from experiments.spending import spending
+from experiments.assembly.node import build_node
+from experiments.assembly.parts import build_parts
+from experiments.config import compose
+from experiments.runs import baselines
+from experiments.summary.spending import spending
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.train.work import samples_processed, schedule, steps_to_process
 from fedfuse.types import Space, Teachers
-from server.purse import Purse
+from server.fusion.byte_budget import Purse
 
 SMALL = ["dataset=synthetic", "num_clients=2", "model=mlp", "public.size=100"]
 

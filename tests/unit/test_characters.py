@@ -10,8 +10,8 @@ import warnings
 
 import pytest
 
-from experiments.characters import any_character, plain
-from experiments.console import exit_code
+from experiments.terminal.console import exit_code
+from experiments.terminal.encoding import any_character, plain
 from fedfuse.data.cache import cache_folder
 from fedfuse.data.raw import DataWarning
 from fedfuse.errors import DataError, FedfuseError

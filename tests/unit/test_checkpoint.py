@@ -12,11 +12,11 @@ from safetensors.torch import save
 
 from fedfuse.errors import FedfuseError
 from fedfuse.fusion.ktpfl import KTpFL
-from fedfuse.memory import collect, give_back
-from fedfuse.messages import Failure
+from fedfuse.stateful import collect, give_back
 from fedfuse.types import MetricRow, RoundRecord
-from server import checkpoint, records
-from server.checkpoint import Checkpoints
+from fedfuse.wire.messages import Failure
+from server.records import checkpoint, round_file
+from server.records.checkpoint import Checkpoints
 
 
 def made(round_: int) -> RoundRecord:
@@ -43,11 +43,11 @@ def fill(kept: Checkpoints, rounds: int) -> None:
 def test_a_record_survives_to_the_bit():
     record = made(3)
     right = {"accuracy_own": torch.tensor([[255, 1], [0, 2]], dtype=torch.uint8)}
-    again = records.load(records.dump(replace(record, right=right)))
+    again = round_file.load(round_file.dump(replace(record, right=right)))
     assert torch.equal(again.weights, record.weights)
     assert torch.equal(again.right["accuracy_own"], right["accuracy_own"])
     assert replace(again, weights=None, right=None) == replace(record, weights=None)
-    assert records.load(records.dump(record)).right is None
+    assert round_file.load(round_file.dump(record)).right is None
 
 
 def test_what_is_saved_is_what_is_read_and_old_ones_are_pruned(kept):

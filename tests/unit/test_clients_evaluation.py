@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from clients.evaluation import Evaluation
-from clients.samples import ModelInputs
+from clients.training.evaluation import Evaluation
+from clients.training.samples import ModelInputs
 from fedfuse.data.public import HeldOut
 from fedfuse.data.sources.synthetic import synthetic
 from fedfuse.data.split import federate

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clients.sharing import Sharing
-from clients.state import ClientState
+from clients.sharing.chain import Sharing
+from clients.state.state import ClientState
 from fedfuse.errors import FedfuseError
-from fedfuse.occasion import Occasion
 from fedfuse.rng import Streams
+from fedfuse.sharing_context import Occasion
 from fedfuse.testing.fusion import example_bank
 
 

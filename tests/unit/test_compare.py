@@ -197,9 +197,9 @@ def test_a_change_is_paired_by_seed_and_client():
 def test_a_bound_whose_sign_rounding_would_hide_keeps_it_everywhere():
     """-0.04 points exclude 0; every place writes them as such, and noise of floats as nothing."""
     from experiments.claims.shown import spread
-    from experiments.closing import bounds_of
     from experiments.report.axes import points
     from experiments.report.verdicts import interval_of
+    from experiments.summary.closing import bounds_of
     from server.reporters.figures import points as padded
 
     gains = np.array([[-0.0004, -0.0052], [-0.0005, -0.0055]])

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedfuse.density import (
+from fedfuse.errors import KnowledgeError, ParameterError
+from fedfuse.familiarity import (
     AuxiliaryScore,
     Familiarity,
     GaussianDensity,
     KuLSIFSelector,
     Scored,
 )
-from fedfuse.density.gaussian import fit, log_density
-from fedfuse.density.logistic import EPS, fit_logistic, private_probability
-from fedfuse.errors import KnowledgeError, ParameterError
+from fedfuse.familiarity.gaussian import fit, log_density
+from fedfuse.familiarity.logistic import EPS, fit_logistic, private_probability
 
 
 def _generator(seed: int = 0) -> torch.Generator:

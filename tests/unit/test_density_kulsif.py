@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfuse.data.sources.mnist5k import mnist5k
-from fedfuse.density import KuLSIFSelector, kulsif_ratio
-from fedfuse.density.client_selector import NARROW
-from fedfuse.density.hold_out import hold_out, quantile_mask, ranks, z_scores
-from fedfuse.density.kulsif import median_width, rbf, uniform_samples
 from fedfuse.errors import KnowledgeError, ParameterError
+from fedfuse.familiarity import KuLSIFSelector, kulsif_ratio
+from fedfuse.familiarity.client_selector import NARROW
+from fedfuse.familiarity.hold_out import hold_out, quantile_mask, ranks, z_scores
+from fedfuse.familiarity.kulsif import median_width, rbf, uniform_samples
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -116,7 +116,7 @@ def test_the_order_of_samples_does_not_matter(seed: int, width: float, lam: floa
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     known, auxiliary, query = (_normal(9, 2, seed=i) for i in range(3))
     whole = kulsif_ratio(known, auxiliary, query, 1.0, 0.1)
-    monkeypatch.setattr("fedfuse.density.kulsif._BLOCK_ELEMENTS", 20)
+    monkeypatch.setattr("fedfuse.familiarity.kulsif._BLOCK_ELEMENTS", 20)
     torch.testing.assert_close(kulsif_ratio(known, auxiliary, query, 1.0, 0.1), whole)
 
 

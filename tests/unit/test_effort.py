@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from experiments import compose, effort
-from experiments.effort import SweepClock
+from experiments.config import compose
+from experiments.runs import effort
+from experiments.runs.effort import SweepClock
 
 
 def configs(*words: str) -> list:
@@ -27,7 +28,7 @@ def test_training_alone_has_one_arm() -> None:
 
 def test_the_time_left_follows_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("experiments.effort.monotonic", lambda: now)
+    monkeypatch.setattr("experiments.runs.effort.monotonic", lambda: now)
     sweep = configs("method=local", "seed=0,1,2")
     clock = SweepClock(sweep, [0, 1, 2])
     assert clock.begin(0) == ""

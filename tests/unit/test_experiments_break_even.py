@@ -1,6 +1,6 @@
 """When predictions stop being cheaper than weights, by hand."""
 
-from experiments.break_even import BreakEven
+from experiments.summary.break_even import BreakEven
 
 
 def test_the_line_names_the_measured_size_only_where_it_differs():

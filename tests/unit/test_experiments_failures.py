@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from clients.cohorts import Attempt
-from experiments.failures import rerun, told
-from experiments.job import Job
-from experiments.lifecycle import again, watched
-from experiments.trusted import own_code
+from clients.training.failure_isolation import Attempt
+from experiments.config.untrusted import own_code
+from experiments.runs.failures import rerun, told
+from experiments.runs.job import Job
+from experiments.runs.lifecycle import again, watched
 from fedfuse.errors import FedfuseError
-from fedfuse.messages import Failure, dump_failures, load_failures
-from server.answer import Answer
+from fedfuse.wire.messages import Failure, dump_failures, load_failures
 from server.loop import ClientFailedError, stop_on_failure
 from server.reporters.folder import RunFolder
+from server.transport.answer import Answer
 
 ERROR = ClientFailedError(Failure(3, 2, "train", "boom", "Traceback ...\n", is_mistake=False))
 LINES = ["engine=ray", "engine.num_nodes=2", "model._target_=mine.Net", "num_rounds=9"]
@@ -63,7 +63,7 @@ def step(cohort):
     raise Odd("client", cohort)
 
 def mistaken(cohort):
-    from fedfuse.blame import blamed
+    from fedfuse.user_code import blamed
     with blamed("The model own.Net"):
         step(cohort)
 """

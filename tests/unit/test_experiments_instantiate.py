@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from experiments.instantiate import instantiate, locate
+from experiments.config.instantiate import instantiate, locate
 from fedfuse.errors import ConfigError, ParameterError
 
 PARTS = """\

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from experiments.guarded import Guarded, guarded
-from experiments.summary import Figures, closing
+from experiments.summary.guarded import Guarded, guarded
+from experiments.summary.summary import Figures, closing
 from fedfuse.types import MetricRow
 from server.reporters.folder import plain
 from server.reporters.protocol import RunInfo

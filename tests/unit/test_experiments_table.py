@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.table import closing, render
+from experiments.summary.table import closing, render
 from fedfuse.types import MetricRow
 from server.reporters.protocol import RunInfo
 

@@ -4,9 +4,9 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from experiments import compose
+from experiments.config import compose
+from experiments.config.untrusted import check_targets, read_config, shipped_targets
 from experiments.run import main
-from experiments.trusted import check_targets, read_config, shipped_targets
 from fedfuse.errors import ConfigError
 
 

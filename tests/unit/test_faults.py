@@ -11,11 +11,11 @@ import torch
 from fedfuse.errors import ParameterError
 from fedfuse.exchange.kind import PREDICTIONS
 from fedfuse.faults import Churn, Dropout, Fate, Messages, Restarts, Stragglers
-from fedfuse.messages import Header
 from fedfuse.rng import Streams
 from fedfuse.types import KnowledgeBank, Space, Teachers
-from server.answer import Answer
+from fedfuse.wire.messages import Header
 from server.faults import Faulty
+from server.transport.answer import Answer
 
 K, ROUNDS = 4, 8
 

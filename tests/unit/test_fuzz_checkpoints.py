@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clients.state import ClientState
+from clients.state.state import ClientState
 from experiments.benchmarks.fuzz import fuzz
 from experiments.benchmarks.fuzz_checkpoints import checkpoint_case, optimiser
 from fedfuse.errors import FedfuseError

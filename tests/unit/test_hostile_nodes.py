@@ -16,7 +16,9 @@ from flwr.clientapp import ClientApp
 from safetensors.torch import load, save
 
 from fedfuse.errors import FedfuseError
-from fedfuse.messages import (
+from fedfuse.types import ClientMetrics, KnowledgeBank
+from fedfuse.wire.encode import encode
+from fedfuse.wire.messages import (
     CLIENTS,
     FAILURES,
     HEADER,
@@ -30,12 +32,10 @@ from fedfuse.messages import (
     Header,
     answers,
 )
-from fedfuse.types import ClientMetrics, KnowledgeBank
-from fedfuse.wire import encode
-from server.answer import ClientFailedError
-from server.patience import Patience
-from server.serial_grid import SerialGrid
-from server.transport import Federation
+from server.transport.answer import ClientFailedError
+from server.transport.federation import Federation
+from server.transport.reply_timeout import Patience
+from server.transport.serial_grid import SerialGrid
 
 LIAR = 2  # the node that hosts client 1
 ASKED = Header("knfu", 3, share=True, evaluate=True)

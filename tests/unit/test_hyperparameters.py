@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedfuse.errors import ParameterError
-from fedfuse.hyperparameters import require_count, require_flag, require_number, require_one_of
+from fedfuse.validation import require_count, require_flag, require_number, require_one_of
 
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.25), np.int64(1)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.left_out import left_out
+from experiments.summary.left_out import left_out
 
 
 def told(**by_round: list[float]) -> list[str] | None:

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from clients.link import Link as ClientLink
+from clients.sharing.channel import Link as ClientLink
 from fedfuse.codec import Channel, Parcel, Quantize, RowCodec
 from fedfuse.codec.channel import cfd, delta, float16, top_k
 from fedfuse.errors import KnowledgeError
 from fedfuse.testing.fusion import example_bank
 from fedfuse.types import Space, Teachers
-from fedfuse.wire import Expectation
-from server.link import Link as ServerLink
-from server.link import distinct_bytes
+from fedfuse.wire.encode import Expectation
+from server.transport.channel import Link as ServerLink
+from server.transport.channel import distinct_bytes
 
 K, M, C = 3, 9, 4
 IDS = (0, 1, 2)

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-from experiments.instantiate import instantiate
+from experiments.config.instantiate import instantiate
 from fedfuse.models.plan import as_plan, build_checked, describe
 
 CONF = Path(__file__).parents[2] / "experiments" / "conf"

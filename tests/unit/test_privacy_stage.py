@@ -6,15 +6,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from experiments.private import build_privacy, disclosure
+from experiments.assembly.privacy import build_privacy, disclosure
 from fedfuse.errors import ConfigError, FedfuseError
-from fedfuse.occasion import Occasion
 from fedfuse.privacy import Gaussian, Laplace, PrivacyStage, Swing
 from fedfuse.privacy.bound import centre, clip_l2
 from fedfuse.privacy.draw import draw_laplace, draw_normal
 from fedfuse.privacy.secret import SecretGenerator, new_secret, secret_generator
 from fedfuse.privacy.stage import SECRET
 from fedfuse.rng import Streams
+from fedfuse.sharing_context import Occasion
 from fedfuse.testing.fusion import example_bank
 
 

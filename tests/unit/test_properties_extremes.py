@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.instantiate import instantiate
-from experiments.usage import CONF
-from fedfuse.payload import LARGEST_LOGIT, MOST_EXAMPLES
+from experiments.cli.usage import CONF
+from experiments.config.instantiate import instantiate
 from fedfuse.types import KnowledgeBank
+from fedfuse.wire.schema import LARGEST_LOGIT, MOST_EXAMPLES
 
 EXTREMES = (0.0, 1.0, -1.0, 1e-30, 50.0, -88.0, 1e4, LARGEST_LOGIT, -LARGEST_LOGIT)
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 
 from fedfuse.errors import FedfuseError
-from server.remote_states import FILES, _link_or_copy, _read
+from server.transport.client_states import FILES, _link_or_copy, _read
 
 
 @pytest.fixture(params=["hard links", "no hard links"])

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from clients.link import CACHE
-from clients.link import Link as ClientLink
+from clients.sharing.channel import CACHE
+from clients.sharing.channel import Link as ClientLink
 from fedfuse.codec import Channel
 from fedfuse.errors import KnowledgeError
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, SignalCache
 from fedfuse.select.cache import Signal
 from fedfuse.types import PublicSet, Space, Teachers
-from server.cache import TargetCache
-from server.link import Link as ServerLink
+from server.fusion.target_cache import TargetCache
+from server.transport.channel import Link as ServerLink
 
 K, P, C = 3, 4, 2
 INDEX = torch.arange(P)

@@ -11,13 +11,13 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fedfuse.errors import FedfuseError, KnowledgeError
-from fedfuse.messages import CLIENTS, FAILURES, HEADER, KNOWLEDGE, METRICS, Header
-from fedfuse.npy import parse_array
-from fedfuse.records import read_ids
 from fedfuse.types import ClientMetrics, KnowledgeBank
-from fedfuse.wire import Expectation, decode, encode
-from server.hello import read_hello
-from server.replies import Question, odd_ones_out, read_reply
+from fedfuse.wire.encode import Expectation, decode, encode
+from fedfuse.wire.messages import CLIENTS, FAILURES, HEADER, KNOWLEDGE, METRICS, Header
+from fedfuse.wire.npy import parse_array
+from fedfuse.wire.records import read_ids
+from server.transport.handshake import read_hello
+from server.transport.replies import Question, odd_ones_out, read_reply
 
 IDS = (2, 5, 9)
 P, C = 4, 3

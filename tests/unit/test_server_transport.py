@@ -12,10 +12,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedfuse.errors import FedfuseError
-from fedfuse.messages import CLIENTS, FAILURES, HEADER, Header
-from server.patience import Patience
-from server.serial_grid import SerialGrid
-from server.transport import Federation
+from fedfuse.wire.messages import CLIENTS, FAILURES, HEADER, Header
+from server.transport.federation import Federation
+from server.transport.reply_timeout import Patience
+from server.transport.serial_grid import SerialGrid
 
 
 @dataclass
@@ -135,7 +135,7 @@ def test_who_is_silent_for_too_long_has_failed_and_the_others_have_not():
 def silences(monkeypatch, *hosts: Host, rounds: int = 1, **more) -> list[list[tuple]]:
     """Return what was said about silent clients in each round, one look a second."""
     now = SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr("server.patience.time.monotonic", lambda: now.seconds)
+    monkeypatch.setattr("server.transport.reply_timeout.time.monotonic", lambda: now.seconds)
 
     def sleep(_: float) -> None:
         now.seconds += 1

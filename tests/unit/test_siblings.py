@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments.siblings import check_siblings
+from experiments.cli.package_guard import check_siblings
 from fedfuse.errors import ConfigError
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedfuse.density import AuxiliaryScore, GaussianDensity, KuLSIFSelector
 from fedfuse.extract import ExtractStage, Logits, Probabilities
+from fedfuse.familiarity import AuxiliaryScore, GaussianDensity, KuLSIFSelector
 from fedfuse.fusion.filters import AmbiguityFilter
 from fedfuse.select import All, ClassBalanced, RandomSubset
 from fedfuse.testing import (

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from fedfuse.visible import visible
+from fedfuse.safe_text import visible
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
-from fedfuse.wire import Expectation, decode, encode
+from fedfuse.wire.encode import Expectation, decode, encode
 
 K, P, C = 3, 4, 5
 IDS = (2, 5, 9)

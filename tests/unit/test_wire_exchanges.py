@@ -8,8 +8,8 @@ import torch
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
-from fedfuse.payload import Expectation
-from fedfuse.wire import decode, encode
+from fedfuse.wire.encode import decode, encode
+from fedfuse.wire.schema import Expectation
 
 IDS, C, D = (1, 4), 3, 5
 CLASSES = Expectation(IDS, 7, C, width=D)

@@ -22,9 +22,9 @@ from torch.nn.functional import embedding_bag
 
 from fedfuse.fusion.blocks import spans
 from fedfuse.fusion.robust.receivers import fuse_distinct, to_simplex
-from fedfuse.hyperparameters import require_number
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
+from fedfuse.validation import require_number
 
 _SLACK = 1e-9
 """Share of a mass that rounding may cost: two of four equal weights are exactly one half."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fedfuse.fusion.robust.receivers import fuse_clouds
-from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space
+from fedfuse.validation import require_count, require_number
 
 _NEAREST = 1e-6
 """Distances below this count as this, so that a median on top of a prediction is no 1 / 0."""

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from fedfuse.fusion.rules import answered, mean_probabilities
-from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space
+from fedfuse.validation import require_count, require_number
 
 _BLOCK_ELEMENTS = 2**23  # of a float64 temporary, 64 MiB
 _TIE = 1e-12

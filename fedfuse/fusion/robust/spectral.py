@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from fedfuse.fusion.robust.receivers import fuse_clouds
-from fedfuse.hyperparameters import require_count, require_number
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
+from fedfuse.validation import require_count, require_number
 
 _POWER_STEPS = 12
 _UNSCALED = 4

@@ -1,0 +1,317 @@
+"""What a client does in a round: learn alone, share what it knows, learn from what comes back.
+
+No Flower here: ``clients.app`` turns messages into calls of :class:`Node` and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from clients.exchange import Exchange, Predictions, Tools
+from clients.sharing.chain import Sharing
+from clients.sharing.channel import Link, Remember
+from clients.sharing.familiarity import Trust
+from clients.sharing.membership import Membership
+from clients.state.state import ClientState, ClientStates, OptimizerFactory
+from clients.training.evaluation import Evaluation, Tested, stacked, told
+from clients.training.failure_isolation import Alone, Attempt, Step, take_steps
+from clients.training.guard import Guard
+from clients.training.pretrain import STEPS, Beginning, Pretraining
+from clients.training.samples import ModelInputs
+from clients.training.settings import ClientPlan
+from clients.training.work_plan import Phases, honest, rows_of
+from fedfuse.codec import Parcel
+from fedfuse.exchange.kind import Download, Kind, Upload
+from fedfuse.familiarity import Familiarity
+from fedfuse.protocols import DistillLoss, ModelPlan, Relabels
+from fedfuse.rng import Streams
+from fedfuse.select import All, PublicRounds, Select
+from fedfuse.train.trainer import LoopTrainer, Student, Trainer
+from fedfuse.types import ClientMetrics, FederatedData, KnowledgeBank, Phase
+from fedfuse.wire.messages import Failure, Header
+
+__all__ = ["ClientPlan", "Node"]
+
+
+@dataclass(slots=True)
+class Node:
+    """The clients that one process hosts.
+
+    Args:
+        client_ids: Which clients these are.
+        data: The data of the federation; only the hosted clients' rows are ever read.
+        models: Which client runs which architecture.
+        make_optimizer: Parameters to optimiser.
+        loss: What distillation minimises; None for a method without teachers.
+        plan: How clients train.
+        streams: The run's random streams.
+        exchange: What clients send and receive.
+        select: Which public samples each round is about.
+        familiarity: Which public samples a client answers for, or how surely; None for all alike.
+        sharing: What happens to predictions before they leave.
+        link: How predictions are written and teachers read.
+        pretraining: What comes before the first round; None for nothing.
+        attacked: The round in which membership inference is tried on what clients share; 0 never.
+        shadows: Shadow models per client that it trains.
+        trainer: Who takes the steps.
+        device: Where models and their inputs live.
+        hands_over: Whether a server may have all that the clients remember, and replace it.
+        isolates: Whether a cohort in which a client fails is tried again client by client.
+        on_client_done: Called with the id of each client that has finished a phase.
+    """
+
+    client_ids: tuple[int, ...]
+    data: FederatedData
+    models: ModelPlan
+    make_optimizer: OptimizerFactory
+    loss: DistillLoss | None
+    plan: ClientPlan
+    streams: Streams
+    exchange: Exchange = field(default_factory=Predictions)
+    select: Select = field(default_factory=All)
+    familiarity: Familiarity | None = None
+    sharing: Sharing = field(default_factory=Sharing)
+    link: Link = field(default_factory=Link)
+    pretraining: Pretraining | None = None
+    attacked: int = 0
+    shadows: int = 0
+    trainer: Trainer = field(default_factory=LoopTrainer)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    hands_over: bool = True
+    isolates: bool = False
+    on_client_done: Callable[[int], None] = lambda _: None
+    states: ClientStates = field(default_factory=ClientStates)
+    inputs: ModelInputs = field(init=False)
+    beginning: Beginning = field(init=False)
+    phases: Phases = field(init=False)
+    evaluate: Evaluation = field(init=False)
+    membership: Membership = field(init=False)
+    guard: Guard = field(init=False)
+    kind: Kind = field(init=False)
+    trust: Trust | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        rounds = PublicRounds(self.select, self.data.public, self.streams)
+        self.inputs = ModelInputs(self.data, rounds, self.device)
+        self.phases = Phases(self.inputs, self.plan, self.loss, self.streams)
+        self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
+        self.beginning = Beginning(
+            self.models,
+            self.inputs,
+            self.plan,
+            self.make_optimizer,
+            self.trainer,
+            self.streams,
+            self.pretraining,
+        )
+        self.membership = Membership(
+            self.attacked, self.shadows, self.beginning.after_public, self.make_optimizer
+        )
+        self.guard = Guard(self.evaluate)
+        self.kind = self.exchange.kind(self.models, self.data)
+        if self.familiarity is not None:
+            self.trust = Trust(
+                self.familiarity,
+                self.inputs,
+                self.trainer,
+                self.plan.eval_batch_size,
+                self.streams,
+            )
+
+    def train(
+        self, header: Header, client_ids: Sequence[int]
+    ) -> tuple[Upload | Parcel | None, ClientMetrics | None, list[Failure]]:
+        """Train each client on its private data; share and evaluate if the header says so.
+
+        Args:
+            header: The arm (see :class:`ClientStates`), the round, and what is wanted.
+            client_ids: Which of the hosted clients take part.
+
+        Returns:
+            The knowledge and the metrics of the clients that finished, and the failures.
+        """
+        way, tools, round_ = self.way(header), self.tools(header), header.round
+        shared: list[Upload | Parcel] = []
+        table: dict[int, Tested] = {}
+
+        def step(cohort: Sequence[int]) -> None:
+            held = [self.student(way, tools, client_id) for client_id in cohort]
+            tasks = way.train(held, tools, round_, exchanging=header.share)
+            spent = take_steps(self.trainer, tasks, round_)
+            knowledge = way.share(held, tools, round_) if header.share else None
+            remember: Remember = {}
+            if isinstance(knowledge, KnowledgeBank):
+                knowledge, remember = self.link.write(knowledge, self._memory(cohort))
+            judged = way.judged(held, tools, Phase.LOCAL)
+            tested = self.evaluate(judged) if header.evaluate else []
+            for row, client_id in zip(tested, cohort, strict=False):
+                if STEPS in (extras := self.states.memory(client_id)):
+                    row.metrics["pretrain_steps"] = float(extras[STEPS])
+            tested = told(tested, cohort, spent)
+            if header.share and header.evaluate:
+                attacks = self.membership(judged, tools, round_)
+                for row, found in zip(tested, attacks, strict=False):
+                    row.metrics.update(found)
+            # Nothing may fail from here on: a client is done, or it is not.
+            self._remember(remember)
+            if knowledge is not None:
+                shared.append(knowledge)
+            table.update(zip(cohort, tested, strict=True))
+
+        failures = self._each(client_ids, header, "train", step)
+        together = type(shared[0]).stack(shared) if shared else None  # type: ignore[arg-type]
+        return together, stacked(table, answers=header.answers), failures
+
+    def distil(
+        self, header: Header, client_ids: Sequence[int], received: Download | Parcel | None
+    ) -> tuple[ClientMetrics | None, list[Failure]]:
+        """Let each client learn from what came back, then evaluate.
+
+        Where nothing did, each client takes as many steps on its private data as distillation
+        takes (or as many samples: ``budget``), so that a method that fuses and one that does not
+        spend the same.
+        """
+        way, tools, round_ = self.way(header), self.tools(header), header.round
+        table: dict[int, Tested] = {}
+
+        def step(cohort: Sequence[int]) -> None:
+            distils = received is not None and self.kind.upload is KnowledgeBank
+            held = [self.student(way, tools, i, distils=distils) for i in cohort]
+            judged = partial(way.judged, held, tools, Phase.FUSED)
+            guarded = received is not None and self.plan.guard == "validation"
+            memory = self.guard.before(held, judged) if guarded else None
+            if received is None:
+                alone = self.phases.untaught(cohort, round_)
+                tasks = [
+                    (student, work)
+                    for student, work in zip(judged(), alone, strict=True)
+                    if not tools.is_ahead(student.client_id, round_)
+                ]
+            else:
+                theirs = rows_of(received, cohort, client_ids)
+                if isinstance(theirs, Parcel):
+                    theirs, remember = self.link.read(
+                        theirs,
+                        self._memory(cohort),
+                        self.inputs.rounds.index(round_),
+                        len(self.data.public),
+                    )
+                    self._remember(remember)
+                tasks = way.learn(held, tools, round_, theirs)
+                # Who rests takes in an average; steps are for those whose twins take them too.
+                tasks = [task for task in tasks if tools.taught(task[0].client_id)]
+            spent = take_steps(self.trainer, tasks, round_)
+            if memory is not None:
+                tested = self.guard.after(held, judged, memory, evaluate=header.evaluate)
+            else:
+                tested = self.evaluate(judged()) if header.evaluate else []
+            table.update(zip(cohort, told(tested, cohort, spent), strict=True))
+
+        failures = self._each(client_ids, header, "distill", step)
+        return stacked(table, answers=header.answers), failures
+
+    def test(
+        self, header: Header, client_ids: Sequence[int]
+    ) -> tuple[ClientMetrics | None, list[Failure]]:
+        """Evaluate clients that rest in this round, as they are."""
+        way, tools = self.way(header), self.tools(header)
+        table: dict[int, Tested] = {}
+
+        def step(cohort: Sequence[int]) -> None:
+            held = [self.student(way, tools, client_id) for client_id in cohort]
+            table.update(
+                zip(cohort, self.evaluate(way.judged(held, tools, Phase.FUSED)), strict=True)
+            )
+
+        failures = self._each(client_ids, header, "test", step)
+        return stacked(table, answers=header.answers), failures
+
+    def restart(self, arm: str, client_ids: Sequence[int]) -> None:
+        """Let clients forget all that they have learnt, as a machine does that lost its disk."""
+        for client_id in client_ids:
+            self.states.forget(arm, client_id)
+
+    # -- one cohort ----------------------------------------------------------------------------
+
+    def way(self, header: Header) -> Exchange:
+        """Return the arm's way to exchange; clients that learn alone hold nothing but models."""
+        return self.exchange if header.exchange else Predictions()
+
+    def tools(self, header: Header) -> Tools:
+        """Return what an exchange works with in the header's arm."""
+        # Whoever attacks does so where knowledge is exchanged; alone, all clients are honest.
+        attack = self.sharing.attack if header.exchange else None
+        relabel = attack.relabel if isinstance(attack, Relabels) else honest
+        return Tools(
+            arm=header.arm,
+            inputs=self.inputs,
+            models=self.models,
+            phases=replace(self.phases, relabel=relabel),
+            trainer=self.trainer,
+            plan=self.plan,
+            streams=self.streams,
+            trust=self.trust,
+            sharing=self.sharing,
+            memory=self.states.memory,
+            pretrains=self.pretraining is not None
+            and (header.exchange or self.pretraining.baseline),
+            taught=header.teaches,
+            present=header.present,
+        )
+
+    def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
+        return {client_id: self.states.memory(client_id) for client_id in cohort}
+
+    def _remember(self, news: Remember) -> None:
+        for client_id, entries in news.items():
+            self.states.memory(client_id).update(entries)
+
+    def _cohorts(self, client_ids: Sequence[int]) -> list[tuple[int, ...]]:
+        return self.trainer.cohorts(client_ids, [self.models.name(i) for i in client_ids])
+
+    def _each(
+        self, client_ids: Sequence[int], header: Header, phase: str, step: Step
+    ) -> list[Failure]:
+        """Take a step with each cohort; return the clients that failed."""
+        attempt = Attempt(header.round, phase, self.plan.threads, self.device)
+        alone = Alone(self.states, header.arm, self.make_optimizer) if self.isolates else None
+        failures = []
+        for cohort in self._cohorts(client_ids):
+            failures += attempt(cohort, step, alone)
+            for client_id in cohort:
+                self.on_client_done(client_id)
+        return failures
+
+    def student(
+        self,
+        way: Exchange,
+        tools: Tools,
+        client_id: int,
+        *,
+        begins: bool = True,
+        distils: bool = False,
+    ) -> Student:
+        """Return the client; a new one pre-trains, unless its state is replaced next.
+
+        Where it distils, its optimiser may be another than in private steps.
+        """
+        architecture = self.models.name(client_id)
+
+        def make(new: bool) -> ClientState:
+            if not (new and begins and tools.pretrains):
+                return ClientState(way.hold(client_id, self.beginning.model(client_id), tools))
+            model, steps = self.beginning.pretrained(client_id, tools.phases.relabel)
+            extras = {STEPS: torch.tensor(steps)}
+            return ClientState(way.hold(client_id, model, tools), extras=extras)
+
+        state = self.states.get(tools.arm, client_id, make)
+        if self.plan.optimizer_state == "reset":
+            state.forget_optimizers()
+        apart = distils and self.plan.optimizer_state == "separate"
+        optimizer = state.optimizer("distill" if apart else "main", self.make_optimizer)
+        return Student(client_id, architecture, state.model, optimizer)

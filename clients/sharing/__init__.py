@@ -1,0 +1,1 @@
+"""From a client's predictions to what leaves it."""

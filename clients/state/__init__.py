@@ -1,0 +1,1 @@
+"""What a client remembers between two messages, and where it waits."""

@@ -1,0 +1,64 @@
+"""What a node's clients remember, handed to the server for a checkpoint and taken back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clients.node import Node
+from clients.state.serialisation import packed, unpacked
+from clients.training.failure_isolation import Attempt
+from fedfuse.errors import FedfuseError
+from fedfuse.wire.messages import Header
+
+
+def prepare(node: Node, header: Header, client_ids: Sequence[int]) -> None:
+    """Let clients begin, secrets included, so that they can be saved before they share.
+
+    Who cannot begin says so when it is asked to train.
+    """
+    way, tools = node.way(header), node.tools(header)
+
+    def step(cohort: Sequence[int]) -> None:
+        for client_id in cohort:
+            node.student(way, tools, client_id)
+            node.sharing.begin(node.states.memory(client_id))
+
+    attempt = Attempt(header.round, "train", node.plan.threads, node.device)
+    for client_id in client_ids:
+        if not attempt((client_id,), step, None):
+            node.states.save(client_id)
+
+
+def save(node: Node, header: Header, client_ids: Sequence[int]) -> bytes:
+    """Return all that clients remember, as safetensors under ``ID/NAME``.
+
+    A client that has not done anything yet has nothing to remember.
+
+    Raises:
+        FedfuseError: If it is nobody else's business.
+    """
+    _check(node)
+    return packed({i: node.states.saved(header.arm, i) for i in client_ids})
+
+
+def load(node: Node, header: Header, client_ids: Sequence[int], content: bytes) -> None:
+    """Let clients remember what :func:`save` returned, also if it was another node's.
+
+    Raises:
+        FedfuseError: If it does not hold what these clients can remember, or nobody else may say
+            what that is.
+    """
+    _check(node)
+    way, tools = node.way(header), node.tools(header)
+    for client_id, tensors in unpacked(content, client_ids).items():
+        node.student(way, tools, client_id, begins=False)
+        node.states.restore(client_id, tensors, node.make_optimizer)
+
+
+def _check(node: Node) -> None:
+    if not node.hands_over:
+        raise FedfuseError(
+            "This node's clients keep their models and their secrets to themselves",
+            next_step="Set checkpoint.every=0; or, where server and node have one owner, start "
+            "the SuperNode with hands-over=true in its --node-config.",
+        )

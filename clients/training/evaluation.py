@@ -1,0 +1,184 @@
+"""How good the clients' models are: on their own distribution, the balanced one, validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clients.training.samples import ModelInputs
+from fedfuse.metrics import accuracy, client_metrics, cross_entropy
+from fedfuse.train.trainer import Student, Trainer
+from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray
+from fedfuse.wire.messages import SPENT
+
+
+def _nothing() -> npt.NDArray[np.uint8]:
+    return np.zeros(0, dtype=np.uint8)
+
+
+@dataclass(slots=True)
+class Tested:
+    """How good one model is.
+
+    Args:
+        metrics: Its metrics by name.
+        right_own: Which samples of the client's own test set it gets right, uint8 [bytes], a bit
+            a sample.
+        right_global: The same of the balanced test set.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    right_own: npt.NDArray[np.uint8] = field(default_factory=_nothing)
+    right_global: npt.NDArray[np.uint8] = field(default_factory=_nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Evaluate students.
+
+    Args:
+        inputs: The samples.
+        trainer: Who asks the models.
+        batch_size: Samples per forward pass.
+    """
+
+    inputs: ModelInputs
+    trainer: Trainer
+    batch_size: int
+
+    def __call__(self, students: Sequence[Student]) -> list[Tested]:
+        """Test each student; those without validation data lack its metrics.
+
+        One pass over the balanced test set also answers those of the client's own test samples
+        that are among them, unless the client sees its samples through a feature shift.
+        """
+        data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
+        pool = self.trainer.predict(students, self.inputs.test(), self.batch_size).cpu()
+        labels = torch.from_numpy(np.array(data.test.labels))
+        shared = [in_test(data, client) for client in clients]
+        others = [client.test[at < 0] for client, at in zip(clients, shared, strict=True)]
+        asked = [row for row, rows in enumerate(others) if len(rows)]
+        validated = [row for row, client in enumerate(clients) if len(client.val)]
+        wanted = [(data.own_pool, others[row], clients[row]) for row in asked]
+        wanted += [(data.train, clients[row].val, clients[row]) for row in validated]
+        rows = [self.inputs.rows(*which) for which in wanted]
+        own = self.trainer.predict_each(
+            [students[row] for row in (*asked, *validated)],
+            [inputs for inputs, _ in rows],
+            self.batch_size,
+        )
+        answers = [
+            (logits.cpu(), their.cpu()) for logits, (_, their) in zip(own, rows, strict=True)
+        ]
+        beside = dict(zip(asked, answers[: len(asked)], strict=True))
+        held_back = dict(zip(validated, answers[len(asked) :], strict=True))
+        table = []
+        for row, at in enumerate(shared):
+            mine = _joined((pool[row], labels), at, beside.get(row))
+            metrics = client_metrics(pool[row], labels, at, own=mine)
+            if data.common:  # the server does not see how many samples a site tests on
+                metrics["test_samples_own"] = float(len(at))
+            if row in held_back:
+                metrics["accuracy_val"] = accuracy(*held_back[row])
+                metrics["loss_val"] = cross_entropy(*held_back[row])
+            right, own_right = (
+                np.packbits((logits.argmax(dim=1) == their).numpy())
+                for logits, their in ((pool[row], labels), mine)
+            )
+            table.append(Tested(metrics, own_right, right))
+        return table
+
+    def validation(self, students: Sequence[Student]) -> list[float | None]:
+        """Return each student's validation accuracy; None for those without such data."""
+        data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
+        rows = [row for row, client in enumerate(clients) if len(client.val)]
+        held_back = [self.inputs.rows(data.train, clients[row].val, clients[row]) for row in rows]
+        answers = self.trainer.predict_each(
+            [students[row] for row in rows], [inputs for inputs, _ in held_back], self.batch_size
+        )
+        found: list[float | None] = [None] * len(students)
+        for row, logits, (_, labels) in zip(rows, answers, held_back, strict=True):
+            found[row] = accuracy(logits.cpu(), labels.cpu())
+        return found
+
+
+def in_test(data: FederatedData, client: ClientData) -> IntArray:
+    """Return where the client's own test samples stand in the balanced test set, -1 if nowhere.
+
+    Nowhere is also where a sample of that set that the client sees in its own way stands.
+    """
+    if client.transform is not None or (data.own_test is not None and data.kept is None):
+        return np.full(len(client.test), -1)
+    if data.kept is None:
+        return client.test
+    at = np.minimum(np.searchsorted(data.kept, client.test), len(data.kept) - 1)
+    return np.where(data.kept[at] == client.test, at, -1)
+
+
+def _joined(
+    pool: tuple[torch.Tensor, torch.Tensor],
+    at: IntArray,
+    beside: tuple[torch.Tensor, torch.Tensor] | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits [M, C] and labels [M] of the own test samples, in their order.
+
+    Args:
+        pool: Logits and labels of the balanced test set.
+        at: Where the samples stand in it [M], -1 if nowhere.
+        beside: Logits and labels of those that stand nowhere; None if there are none.
+    """
+    where = torch.from_numpy(np.ascontiguousarray(at))
+    logits, labels = (values[where.clamp(min=0)] for values in pool)
+    if beside is not None:
+        logits[where < 0], labels[where < 0] = beside
+    return logits, labels
+
+
+def told(
+    tested: Sequence[Tested], cohort: Sequence[int], spent: Mapping[int, Mapping[str, float]]
+) -> list[Tested]:
+    """Return a cohort's tests and what it has spent; the latter alone where nobody was tested."""
+    rows = list(tested) or [Tested() for _ in cohort]
+    nothing = dict.fromkeys(SPENT, 0.0)
+    for row, client_id in zip(rows, cohort, strict=True):
+        row.metrics.update(spent.get(client_id, nothing))
+    return rows
+
+
+def stacked(table: Mapping[int, Tested], *, answers: bool) -> ClientMetrics | None:
+    """Return what is known of clients, by ascending client; None if there are none."""
+    ids = sorted(table)
+    return as_table(ids, [table[i] for i in ids], answers=answers) if ids else None
+
+
+def as_table(
+    client_ids: Sequence[int], rows: Sequence[Tested], *, answers: bool = False
+) -> ClientMetrics:
+    """Stack what the tests of several clients found.
+
+    Args:
+        client_ids: Whose.
+        rows: What was found; a metric that a client lacks (no validation data) is NaN.
+        answers: Whether to tell which samples are right.
+    """
+    names = tuple(sorted({name for row in rows for name in row.metrics}))
+    values = [[row.metrics.get(name, float("nan")) for name in names] for row in rows]
+    return ClientMetrics(
+        client_ids=torch.tensor(client_ids),
+        names=names,
+        values=torch.tensor(values, dtype=torch.float64),
+        right_own=_together([row.right_own for row in rows]) if answers else None,
+        right_global=_together([row.right_global for row in rows]) if answers else None,
+    )
+
+
+def _together(rows: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
+    """Stack bits of different lengths, zeros behind the shorter ones."""
+    table = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.uint8)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(table)

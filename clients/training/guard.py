@@ -1,0 +1,123 @@
+"""Keep what a teacher taught only if the client's own validation data does not object."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from clients.training.evaluation import Evaluation, Tested
+from fedfuse.train.trainer import Student
+
+KEPT = "kept"
+"""Metric: 1 if the client kept what it learned in the round, 0 if it went back."""
+
+UNGUARDED = ("accuracy_own", "accuracy_global")
+"""Metrics of what was learned, also where it was not kept; named with the suffix ``_unguarded``."""
+
+FEWEST = 4
+"""Validation samples below which a client keeps everything: were it a toss-up whether an answer
+turns wrong or right, all of three would turn wrong in one case of eight."""
+
+Judged = Callable[[], Sequence[Student]]
+"""The models whose accuracy counts, read anew whenever it is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Undo a distillation after which a client is right on fewer of its validation samples.
+
+    Equal accuracy keeps what was learned: a teacher knows classes that the client's own
+    validation data hardly holds, and nothing speaks against it. A client with fewer than
+    :data:`FEWEST` validation samples keeps everything. What a client is after a refused
+    distillation is what it was before it: model and optimiser; the next round's local training
+    goes on from there.
+
+    What it cannot do. The decision is as noisy as the validation data are few: on n samples an
+    accuracy p has a standard error of sqrt(p (1 - p) / n), and a harm smaller than that passes or
+    is imagined. It looks at the client's own distribution only, so it may refuse what would have
+    helped on classes that the client rarely sees. And validation accuracy is biased upwards by
+    the choice. ``accuracy_own_unguarded`` is what this round's distillation would have given from
+    the guarded past; for "with and without", run ``-m client.guard=none,validation``.
+
+    Args:
+        evaluate: Tests models.
+    """
+
+    evaluate: Evaluation
+
+    def before(self, held: Sequence[Student], judged: Judged) -> _Memory:
+        """Remember the clients as they are, and how they do on their validation data."""
+        return _Memory(
+            states=[_snapshot(student) for student in held],
+            validation=self.evaluate.validation(judged()),
+        )
+
+    def after(
+        self, held: Sequence[Student], judged: Judged, memory: _Memory, *, evaluate: bool
+    ) -> list[Tested]:
+        """Send back the clients that lost; return everybody's tests, if they are wanted.
+
+        Args:
+            held: The clients, in the order of :meth:`before`.
+            judged: Their models.
+            memory: What :meth:`before` returned.
+            evaluate: Whether metrics are wanted; rounds without evaluation decide and tell nothing.
+        """
+        tested = self.evaluate(judged()) if evaluate else []
+        learned = (
+            [row.metrics.get("accuracy_val") for row in tested]
+            if evaluate
+            else self.evaluate.validation(judged())
+        )
+        lost = [
+            index
+            for index, (now, then) in enumerate(zip(learned, memory.validation, strict=True))
+            if now is not None
+            and then is not None
+            and now < then
+            and self._validation_size(held[index]) >= FEWEST
+        ]
+        for index in lost:
+            _restore(held[index], memory.states[index])
+        if not evaluate:
+            return []
+        told = [
+            {f"{name}_unguarded": row.metrics[name] for name in UNGUARDED if name in row.metrics}
+            | {KEPT: 0.0 if index in lost else 1.0}
+            for index, row in enumerate(tested)
+        ]
+        if lost:
+            everybody = judged()
+            again = self.evaluate([everybody[index] for index in lost])
+            for index, now_ in zip(lost, again, strict=True):
+                tested[index] = now_
+        for row, own in zip(tested, told, strict=True):
+            row.metrics.update(own)
+        return tested
+
+    def _validation_size(self, student: Student) -> int:
+        return len(self.evaluate.inputs.data.clients[student.client_id].val)
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """Clients before their distillation: their states and validation accuracies."""
+
+    states: list[tuple[dict[str, Any], dict[str, Any]]]
+    validation: list[float | None]
+
+
+def _snapshot(student: Student) -> tuple[dict[str, Any], dict[str, Any]]:
+    weights = {name: value.clone() for name, value in student.model.state_dict().items()}
+    return weights, copy.deepcopy(student.optimizer.state_dict())
+
+
+@torch.no_grad()
+def _restore(student: Student, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    weights, optimizer = state
+    student.model.load_state_dict(weights)
+    student.optimizer.load_state_dict(optimizer)

@@ -1,0 +1,112 @@
+"""Turn the parts of a run into a node and its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from clients.node import Node
+from clients.sharing.chain import Sharing
+from clients.sharing.channel import Link
+from clients.training.settings import ClientPlan
+from experiments.assembly.attack import build_attack
+from experiments.assembly.parts import (
+    Parts,
+    brief,
+    build_device,
+    build_rounds,
+    build_select,
+    build_trainer,
+    fastest,
+    target_name,
+)
+from experiments.assembly.privacy import build_privacy
+from experiments.config.instantiate import instantiate
+from fedfuse.errors import ConfigError
+from fedfuse.exchange.kind import PREDICTIONS
+from fedfuse.extract import ExtractStage, Logits
+from fedfuse.protocols import DistillLoss
+from fedfuse.rng import Streams
+from fedfuse.train.trainer import Trainer
+
+
+def build_sharing(parts: Parts) -> Sharing:
+    """Return what happens to predictions before they leave a client."""
+    privacy = build_privacy(parts.cfg, build_rounds(parts.cfg, parts.data))
+    if privacy is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
+        raise ConfigError(
+            "A privacy mechanism protects predictions, and this method exchanges something else",
+            got=f"privacy={target_name(parts.cfg.privacy)}, exchange={brief(parts.cfg.exchange)}",
+            next_step="Set privacy=none, or choose a method that exchanges predictions.",
+        )
+    extract = parts.channel.extract
+    stage = None if isinstance(extract, Logits) else ExtractStage(extract)
+    if stage is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
+        raise ConfigError(
+            "What is extracted is of predictions, and this method exchanges something else",
+            got=f"extract={target_name(parts.cfg.extract)}, exchange={brief(parts.cfg.exchange)}",
+            next_step="Set extract=logits, or choose a method that exchanges predictions.",
+        )
+    attack = build_attack(parts.cfg, parts.data)
+    if attack is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
+        raise ConfigError(
+            "An attack forges predictions, and this method exchanges something else",
+            got=f"attack={target_name(parts.cfg.attack)}, exchange={brief(parts.cfg.exchange)}",
+            next_step="Set attack=none, or choose a method that exchanges predictions.",
+        )
+    return Sharing(attack=attack, extract=stage, privacy=privacy)
+
+
+def build_node(
+    parts: Parts,
+    client_ids: Sequence[int],
+    on_client_done: Callable[[int], None] = lambda _: None,
+    wrap: Callable[[Trainer], Trainer] | None = None,
+) -> Node:
+    """Return the node that hosts ``client_ids``.
+
+    Args:
+        parts: The run's parts.
+        client_ids: Whom it hosts.
+        on_client_done: Called with the id of each client that has finished a phase.
+        wrap: Puts a trainer of its own around the one that the configuration asks for.
+    """
+    cfg = parts.cfg
+    trainer = build_trainer(cfg, parts.exchange)
+    client = cfg.client
+    loss: DistillLoss | None = None
+    if parts.pipeline is not None:
+        loss = instantiate(cfg.distill, "distill")
+    return Node(
+        client_ids=tuple(client_ids),
+        data=parts.data,
+        models=parts.models,
+        make_optimizer=fastest(instantiate(cfg.optimizer, "optimizer")),
+        loss=loss,
+        plan=ClientPlan(
+            batch_size=client.batch_size,
+            local_epochs=client.local_epochs,
+            distill_epochs=client.distill_epochs,
+            distill_batch_size=client.distill_batch_size,
+            private_weight=client.private_weight,
+            init=client.init,
+            optimizer_state=client.optimizer_state,
+            threads=client.threads,
+            share_class_distribution=client.share_class_distribution,
+            budget=cfg.budget,
+            guard=client.guard,
+            eval_batch_size=cfg.evaluation.batch_size,
+        ),
+        streams=Streams(cfg.seed),
+        exchange=parts.exchange,
+        select=build_select(cfg),
+        familiarity=instantiate(cfg.familiarity, "familiarity"),
+        sharing=build_sharing(parts),
+        pretraining=parts.pretraining,
+        attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
+        shadows=cfg.evaluation.shadow_models,
+        link=Link(parts.channel),
+        trainer=trainer if wrap is None else wrap(trainer),
+        device=build_device(client.device, "client.device"),
+        isolates=not cfg.server.fail_fast,
+        on_client_done=on_client_done,
+    )

@@ -1,0 +1,255 @@
+"""Turn a configuration into what server and clients share; `build_node` and `build_server` go on.
+
+Every process of a run builds its own parts from the same configuration, so nothing but the
+configuration has to travel to a worker or another host.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
+
+import torch
+from omegaconf import DictConfig
+
+from clients.exchange import Exchange, Predictions
+from clients.training.pretrain import Pretraining
+from experiments.assembly.channel import build_channel
+from experiments.assembly.pretraining import build_pretraining
+from experiments.config.instantiate import instantiate
+from fedfuse.codec import Channel
+from fedfuse.data.known import check_known
+from fedfuse.data.public import External
+from fedfuse.data.raw import DataWarning, RawDataset
+from fedfuse.data.sites import OwnData, federate_sites
+from fedfuse.data.split import federate
+from fedfuse.errors import ConfigError, DataError
+from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.models.plan import as_plan
+from fedfuse.paths import expand
+from fedfuse.protocols import ModelPlan
+from fedfuse.rng import Streams
+from fedfuse.select import PublicRounds, Select
+from fedfuse.train.batched import BatchedTrainer
+from fedfuse.train.optimizers import spare_compiler
+from fedfuse.train.precision import Precision
+from fedfuse.train.trainer import LoopTrainer, Trainer
+from fedfuse.types import FederatedData
+from fedfuse.user_code import call, kind_of
+
+SOURCES = "fedfuse.data.sources"
+MNIST5K = f"{SOURCES}.mnist5k.mnist5k"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What server and clients share.
+
+    Args:
+        cfg: The configuration they came from.
+        data: The federation's data.
+        models: Which client runs which architecture.
+        exchange: What clients send and receive.
+        pipeline: Predictions to teachers; None for a method without them.
+        channel: How predictions travel.
+        pretraining: What comes before the first round; None for nothing.
+    """
+
+    cfg: DictConfig
+    data: FederatedData
+    models: ModelPlan
+    exchange: Exchange
+    pipeline: Pipeline | None
+    channel: Channel = Channel()  # noqa: RUF009 - frozen
+    pretraining: Pretraining | None = None
+
+
+def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
+    """Build data, models and pipeline, and refuse what cannot work together before training.
+
+    Args:
+        cfg: The configuration.
+        private: Whether to open the data that sites own; the server of a deployment does not.
+    """
+    pipeline = build_pipeline(cfg)
+    exchange: Exchange = instantiate(cfg.exchange, "exchange")
+    build_trainer(cfg, exchange)
+    data = build_data(cfg, private=private)
+    exchanges = pipeline is not None or not isinstance(exchange, Predictions)
+    pretraining = build_pretraining(cfg, data, exchanges=exchanges)
+    channel = build_channel(cfg)
+    return Parts(cfg, data, build_models(cfg), exchange, pipeline, channel, pretraining)
+
+
+def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
+    """Load the data set and deal it out, or set it beside the data that sites own."""
+    source = build_source(cfg.dataset, "dataset")
+    public = instantiate(cfg.public, "public")
+    if isinstance(public, External):
+        # Who sets public.dataset.path alone has not chosen the name that the option comes with.
+        other = build_source(cfg.public.dataset, "public.dataset", rename=True)
+        public = replace(public, dataset=other)
+    owned: OwnData | None = instantiate(cfg.sites, "sites")
+    raw = call(f"The dataset {cfg.dataset._target_}", source, {})
+    if not isinstance(raw, RawDataset):
+        raise ConfigError(
+            f"The dataset {cfg.dataset._target_} returned no data set",
+            got=kind_of(raw),
+            allowed="a fedfuse.data.raw.RawDataset",
+            next_step="fedfuse.data.raw.describe makes one of arrays.",
+        )
+    if owned is None:
+        divide = partial(federate, raw)
+    else:
+        sites = owned.open(cfg.num_clients) if private else []
+        divide = partial(federate_sites, raw, sites)
+    return divide(
+        partitioner=instantiate(cfg.partitioner, "partitioner"),
+        public=public,
+        num_clients=cfg.num_clients,
+        val_fraction=cfg.val_fraction,
+        test_fraction=cfg.test_fraction,
+        max_test_samples=cfg.evaluation.test_samples,
+        own_test_size=cfg.evaluation.own_test_samples,
+        batch_size=cfg.client.batch_size,
+        seed=cfg.seed,
+    )
+
+
+def build_source(node: DictConfig, where: str, *, rename: bool = False) -> Callable[[], RawDataset]:
+    """Return how a data set is loaded; one that is called by a known name must be what it says.
+
+    Args:
+        node: The data set's configuration.
+        where: Its dotted key.
+        rename: Whether one at a path that is something else is called by its folder's name, with
+            a warning, and not refused.
+    """
+    load = instantiate(node, where)
+    target = str(node._target_)
+    if not target.startswith(f"{SOURCES}."):
+        return load  # type: ignore[no-any-return]
+    name = node.get("name") or (target_name(node) if target == MNIST5K else None)
+
+    def loaded() -> RawDataset:
+        raw: RawDataset = load()
+        try:
+            check_known(raw, name, resized=node.get("image_size") is not None)
+        except DataError:
+            if not rename or node.get("path") is None:
+                raise
+            own = expand(node.path).resolve().stem
+            warnings.warn(f"{where}.path holds no {raw.name}: called {own}.", DataWarning, 2)
+            return replace(raw, name=own)
+        return raw
+
+    return loaded
+
+
+def build_models(cfg: DictConfig) -> ModelPlan:
+    """Return which client runs which architecture."""
+    return as_plan(instantiate(cfg.model, "model"), target_name(cfg.model))
+
+
+def build_pipeline(cfg: DictConfig) -> Pipeline | None:
+    """Return the server's way from knowledge to teachers; None if the rule is none."""
+    rule = instantiate(cfg.rule, "rule")
+    if rule is None:
+        return None
+    return Pipeline(
+        scorer=instantiate(cfg.scorer, "scorer"),
+        neighbours=instantiate(cfg.neighbours, "neighbours"),
+        rule=rule,
+        sharpen=instantiate(cfg.sharpen, "sharpen"),
+        filter=instantiate(cfg.filter, "filter"),
+        temperature=cfg.temperature,
+    )
+
+
+def build_select(cfg: DictConfig) -> Select:
+    """Return how the public samples of a round are chosen."""
+    select: Select = instantiate(cfg.select, "select")
+    return select
+
+
+def build_rounds(cfg: DictConfig, data: FederatedData) -> PublicRounds:
+    """Return the public samples of each round."""
+    return PublicRounds(build_select(cfg), data.public, Streams(cfg.seed))
+
+
+def build_trainer(cfg: DictConfig, exchange: Exchange) -> Trainer:
+    """Return who takes the optimiser steps.
+
+    ``auto`` trains many clients at once where that pays: on a GPU, and with other runs.
+    """
+    precision = Precision(cfg.client.precision)
+    loop = LoopTrainer(precision)
+    if not exchange.batchable:
+        if cfg.trainer == "batched":
+            raise ConfigError(
+                f"{type(exchange).__name__} trains more than the clients' own models, which "
+                "cannot be done for many clients at once",
+                got="trainer=batched",
+                next_step="Set trainer=auto or trainer=loop.",
+            )
+        return loop
+    on_gpu = build_device(cfg.client.device, "client.device").type == "cuda"
+    pays = on_gpu or cfg.engine.get("pack", False)
+    if cfg.trainer == "loop" or (cfg.trainer == "auto" and not pays):
+        return loop
+    return BatchedTrainer(precision, fallback=loop if cfg.trainer == "auto" else None)
+
+
+def build_device(name: str, key: str) -> torch.device:
+    """Return the device that ``key`` names; ``auto`` takes a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{key} names no device", got=repr(name), allowed="auto, cpu, cuda, cuda:0, ..."
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"{key} asks for a GPU and torch finds none",
+            got=repr(name),
+            next_step=f"Set {key}=auto.",
+        )
+    return device
+
+
+def fastest(
+    factory: Callable[..., torch.optim.Optimizer],
+) -> Callable[..., torch.optim.Optimizer]:
+    """Return the optimiser factory with the fused kernel where torch has one.
+
+    One fused kernel replaces some ten small ones per parameter; with models this small that is a
+    quarter of the step.
+    """
+    spare_compiler()
+    cls = factory.func if isinstance(factory, partial) else factory
+    chosen = factory.keywords if isinstance(factory, partial) else {}
+    has_kernel = cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    if has_kernel and not {"fused", "foreach", "differentiable"} & set(chosen):
+        return partial(factory, fused=True)
+    return factory
+
+
+def target_name(node: DictConfig) -> str:
+    """Return the last part of a group's ``_target_``, in lower case."""
+    return str(node._target_).rsplit(".", 1)[-1].lower()
+
+
+def brief(node: DictConfig) -> str:
+    """Return a group's target and its numbers, as in ``dirichlet(alpha=0.5)``."""
+    numbers = {
+        name: value
+        for name, value in cast("dict[str, object]", node).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    inside = ", ".join(f"{name}={value:g}" for name, value in numbers.items())
+    return f"{target_name(node)}({inside})" if inside else target_name(node)

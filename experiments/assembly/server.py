@@ -1,0 +1,170 @@
+"""Turn the parts of a run into its server, and refuse what it could not do."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.assembly.attack import attackers
+from experiments.assembly.channel import build_cache, check_confidence
+from experiments.assembly.parts import (
+    Parts,
+    brief,
+    build_device,
+    build_rounds,
+    fastest,
+    target_name,
+)
+from experiments.assembly.privacy import draws_from_secrets
+from experiments.config.instantiate import instantiate
+from fedfuse.declarations import declared
+from fedfuse.errors import ConfigError
+from fedfuse.exchange.kind import Combine
+from fedfuse.models.plan import as_plan, build_checked, describe
+from fedfuse.participation import Participants
+from fedfuse.partition import preview
+from fedfuse.protocols import ModelPlan
+from fedfuse.rng import Streams
+from fedfuse.select import PublicRounds
+from fedfuse.types import FederatedData
+from server.app import ServerSetup
+from server.fusion.byte_budget import Purse
+from server.fusion.combine import FusePredictions
+from server.fusion.student import AlsoTeach, ServerModel
+from server.fusion.target_cache import TargetCache
+from server.loop import ServerPlan
+from server.reporters.protocol import Reporter, RunInfo
+from server.transport.channel import Link as ServerLink
+
+BASELINE = "local"
+"""The arm every method is compared with."""
+
+
+def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
+    """Return what the server needs, and check that it will get it."""
+    cfg, data = parts.cfg, parts.data
+    if parts.pipeline is not None:
+        check_confidence(cfg, parts.pipeline)
+        scorer = parts.pipeline.scorer
+        if declared(scorer, "needs_labels", False) and data.public.labels is None:
+            raise ConfigError(
+                "The scorer needs labels of the public samples, and this public set has none",
+                got=f"public set: {data.public.source}",
+                next_step="Choose another scorer.epd, or public=held_out.",
+            )
+        needs_distribution = declared(scorer, "needs_class_distribution", False)
+        if needs_distribution and not cfg.client.share_class_distribution:
+            raise ConfigError(
+                "The scorer needs each client's label histogram, which may not leave the client",
+                got="client.share_class_distribution=false",
+                next_step="Set client.share_class_distribution=true to allow it.",
+            )
+    public = build_rounds(cfg, data)
+    device = build_device(cfg.server.device, "server.device")
+    cache = build_cache(cfg, parts.pipeline, data.num_classes, public)
+    combine = build_combine(parts, public, device, cache)
+    arms, combines = arms_of(cfg, combine)
+    accepts = (lambda _: None) if parts.pipeline is None else parts.pipeline.check_bank
+    return ServerSetup(
+        info=RunInfo(
+            method=cfg.method.name,
+            arms=arms,
+            num_clients=cfg.num_clients,
+            num_rounds=cfg.num_rounds,
+            dataset=data.name,
+            partitioner=brief(cfg.partitioner) if cfg.sites._target_ is None else "own data",
+            model=describe(parts.models, cfg.num_clients),
+            # A server that sees nobody's private data has nothing to show.
+            preview=preview(counts) if (counts := data.class_counts()).any() else "",
+            config=cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)),
+        ),
+        combines=combines,
+        plan=ServerPlan(
+            num_clients=cfg.num_clients,
+            num_rounds=cfg.num_rounds,
+            warmup_rounds=cfg.warmup_rounds,
+            equal_steps=cfg.budget != "rounds",
+            evaluate_every=cfg.evaluation.every,
+            fail_fast=cfg.server.fail_fast,
+            public=public,
+            participants=build_participants(cfg, data),
+            adversaries=attackers(cfg),
+            device=device,
+            link=ServerLink(parts.channel, cache, accepts),
+            purse=Purse(cfg.budget_bytes or None),
+        ),
+        data=data,
+        reporter=reporter,
+        kind=parts.exchange.kind(parts.models, data),
+        faults=instantiate(cfg.faults, "faults"),
+        secrets=draws_from_secrets(cfg),
+    )
+
+
+def build_participants(cfg: DictConfig, data: FederatedData) -> Participants:
+    """Return who takes part in each round."""
+    sizes = tuple(len(client.train) for client in data.clients)
+    sampler = instantiate(cfg.participation, "participation")
+    return Participants(sampler, sizes, Streams(cfg.seed))
+
+
+def build_combine(
+    parts: Parts, public: PublicRounds, device: torch.device, cache: TargetCache | None
+) -> Combine | None:
+    """Return what the server makes of the clients' knowledge; None if they learn alone."""
+    own = parts.exchange.combine(parts.models, parts.data)
+    fuse: Combine | None = own
+    if own is None and parts.pipeline is not None:
+        fuse = FusePredictions(parts.pipeline, public, device, cache)
+    factory = instantiate(parts.cfg.student, "student")
+    if factory is None:
+        return fuse
+    if own is not None or fuse is None:
+        raise ConfigError(
+            "A model on the server learns from fused predictions, and this method has none",
+            got=f"student={target_name(parts.cfg.student)}, method={parts.cfg.method.name}",
+            next_step="Set student=none, or choose a method that fuses predictions.",
+        )
+    student = build_student(parts, as_plan(factory), public, device)
+    return AlsoTeach(fuse, student, relays=parts.cfg.server.student_teaches)
+
+
+def build_student(
+    parts: Parts, plan: ModelPlan, public: PublicRounds, device: torch.device
+) -> ServerModel:
+    """Return the server's own model; it starts from weights that no client has."""
+    cfg, data, streams = parts.cfg, parts.data, Streams(parts.cfg.seed)
+    entropy = streams.entropy("init", "server")
+    model = build_checked(plan, 0, data.input_shape, data.num_classes, entropy)
+    return ServerModel(
+        model=model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        make_optimizer=fastest(instantiate(cfg.optimizer, "optimizer")),
+        loss=instantiate(cfg.distill, "distill"),
+        data=data,
+        rounds=public,
+        streams=streams,
+        epochs=cfg.server.student_epochs,
+        batch_size=cfg.client.distill_batch_size,
+        device=device,
+    )
+
+
+def arms_of(
+    cfg: DictConfig, combine: Combine | None
+) -> tuple[tuple[str, ...], dict[str, Combine | None]]:
+    """Return the arms in the order they run, and what the server does in each.
+
+    The baseline runs first, so that the gain over it can be shown while the method runs. A method
+    that exchanges nothing is its own baseline.
+    """
+    method = cfg.method.name
+    if combine is None or cfg.baseline == "none":
+        return (method,), {method: combine}
+    if method == BASELINE:
+        raise ConfigError(
+            f"name={BASELINE} is what local training is called, beside which this method is shown",
+            next_step="Choose another name.",
+        )
+    return (BASELINE, method), {BASELINE: None, method: combine}

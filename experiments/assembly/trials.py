@@ -1,0 +1,279 @@
+"""Try every part of the user's own once, on a toy, so that it does not fail after the baseline.
+
+What is demanded here is what its protocol demands (:mod:`fedfuse.protocols`) and no more. The
+toys are small but of the run's own shape: its clients, its classes, its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from clients.exchange import Predictions
+from experiments.assembly.attack import build_attack
+from experiments.assembly.parts import Parts
+from experiments.assembly.privacy import build_mechanism
+from experiments.config.contracts import CONTRACTS, named
+from experiments.config.instantiate import instantiate, locate
+from experiments.config.untrusted import targets
+from fedfuse.attack import AttackStage
+from fedfuse.codec import Channel
+from fedfuse.declarations import declared
+from fedfuse.extract import ExtractStage
+from fedfuse.faults import Fate
+from fedfuse.fusion.neighbours import All
+from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.fusion.rules import MeanProbabilities
+from fedfuse.fusion.scorers import KnFu
+from fedfuse.participation import Participants
+from fedfuse.privacy import Calibrated, PrivacyStage
+from fedfuse.rng import Streams
+from fedfuse.select import PublicRounds
+from fedfuse.sharing_context import Occasion
+from fedfuse.types import KnowledgeBank, Space
+from fedfuse.user_code import PartError, blamed, is_foreign, kind_of
+
+LARGEST = 2**20
+"""Numbers in the toy bank; with many clients and classes it holds fewer public samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Toy:
+    """What parts are tried on.
+
+    Args:
+        parts: The run's parts.
+        what: The part that is tried, in words.
+    """
+
+    parts: Parts
+    what: str
+
+    @property
+    def num_public(self) -> int:
+        """Return P: the run's own, unless the bank would be large."""
+        cfg, data = self.parts.cfg, self.parts.data
+        most = max(2, LARGEST // (cfg.num_clients * data.num_classes))
+        return int(min(len(data.public), most))
+
+    def bank(self, *, shares: bool = False, confident: bool = False) -> KnowledgeBank:
+        """Return what all clients might send."""
+        cfg, data = self.parts.cfg, self.parts.data
+        draw = torch.Generator().manual_seed(0)
+        size = (cfg.num_clients, self.num_public, data.num_classes)
+        leaning = torch.randn(size[0], 1, size[2], generator=draw)
+        return KnowledgeBank(
+            client_ids=torch.arange(size[0]),
+            logits=2 * leaning + torch.randn(size, generator=draw),
+            num_examples=torch.arange(1, size[0] + 1) * 10,
+            class_distribution=leaning.squeeze(1).softmax(dim=1) if shares else None,
+            confidence=torch.rand(size[:2], generator=draw) + 0.1 if confident else None,
+        )
+
+    def labels(self) -> Tensor | None:
+        """Return the public labels of the bank's samples, if anybody knows them."""
+        labels = self.parts.data.public.labels
+        return None if labels is None else torch.tensor(labels[: self.num_public])
+
+    def fuse(self, **slots: Any) -> None:
+        """Fuse the bank with the parts given and plain ones beside them, twice in a row."""
+        plain = {"scorer": KnFu(beta=1.0), "neighbours": All(), "rule": MeanProbabilities()}
+        pipeline = Pipeline(**{**plain, **slots})
+        shares = self.parts.cfg.client.share_class_distribution or declared(
+            pipeline.scorer, "needs_class_distribution", False
+        )
+        confident = declared(pipeline.rule, "needs_confidence", False)
+        pipeline(self.bank(shares=shares, confident=confident), self.labels(), round_=1)
+
+    def occasion(self) -> Occasion:
+        """Return the first occasion on which all clients share."""
+        cfg, data = self.parts.cfg, self.parts.data
+        return Occasion(
+            arm=cfg.method.name,
+            round=1,
+            index=torch.arange(self.num_public),
+            class_counts=torch.ones(cfg.num_clients, data.num_classes, dtype=torch.int64),
+            memory={i: {} for i in range(cfg.num_clients)},
+            streams=Streams(cfg.seed),
+        )
+
+    def expect(self, value: object, shape: tuple[int, ...], means: str) -> Tensor:
+        """Return the value if it is a tensor of finite floats of that shape.
+
+        Raises:
+            PartError: If it is something else.
+        """
+        right = False
+        if isinstance(value, Tensor):
+            right = tuple(value.shape) == shape and value.is_floating_point()
+            if right and bool(value.isfinite().all()):
+                return value
+        raise PartError(
+            f"{self.what} did not return {means}",
+            got="NaN or infinite values" if right else kind_of(value),
+            allowed=f"finite floats of shape {list(shape)}",
+        )
+
+
+def try_parts(parts: Parts) -> None:
+    """Try each part that is neither fedfuse's nor torch's.
+
+    They are parts of their own, built for this from the configuration, and torch's random numbers
+    are put back, so that nothing of it is left.
+
+    Raises:
+        FedfuseError: From the first that raises, or returns what its protocol does not allow.
+    """
+    fuses = parts.pipeline is not None and isinstance(parts.exchange, Predictions)
+    for slot, attempt in TRIALS.items():
+        node: Any = OmegaConf.to_container(parts.cfg[slot], resolve=True)
+        own = any(is_foreign(locate(target, slot)) for _, target in targets(node))
+        if not own or (slot in _FUSING and not fuses):
+            continue
+        what = named(slot, node["_target_"])
+        with torch.random.fork_rng(devices=[]), blamed(what, alone=True):
+            attempt(_built(parts.cfg[slot], slot), Toy(parts, what))
+
+
+def _built(node: DictConfig, slot: str) -> Any:
+    return build_mechanism(node) if slot == "privacy" else instantiate(node, slot)
+
+
+def _select(part: Any, toy: Toy) -> None:
+    data, streams = toy.parts.data, Streams(toy.parts.cfg.seed)
+    PublicRounds(part, data.public, streams).index(toy.parts.cfg.warmup_rounds + 1)
+
+
+def _participation(part: Any, toy: Toy) -> None:
+    sizes = tuple(len(client.train) for client in toy.parts.data.clients)
+    Participants(part, sizes, Streams(toy.parts.cfg.seed)).ids(1)
+
+
+def _faults(part: Any, toy: Toy) -> None:
+    cfg = toy.parts.cfg
+    fate = part.fate(0, 1, cfg.num_rounds, Streams(cfg.seed))
+    if not isinstance(fate, Fate):
+        raise PartError(
+            f"{toy.what} did not say what happens to client 0 in round 1",
+            got=kind_of(fate),
+            allowed="a fedfuse.faults.Fate",
+        )
+
+
+def _distill(part: Any, toy: Toy) -> None:
+    batch, num_classes = 3, toy.parts.data.num_classes
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, batch, num_classes, generator=draw).unbind()
+    space = declared(part, "space", Space.PROBABILITIES)
+    if space not in list(Space):
+        raise PartError(
+            f"{toy.what} has no known space", got=repr(space), allowed="a fedfuse.types.Space"
+        )
+    student.requires_grad_()
+    losses = part(student, teacher if space == Space.LOGITS else teacher.softmax(dim=1))
+    if isinstance(losses, Tensor) and losses.ndim == 0:
+        raise PartError(
+            f"{toy.what} returned one loss for the whole batch",
+            got="a scalar",
+            allowed=f"one loss per sample, shape [{batch}]",
+            next_step="Leave out its mean or sum (reduction='none'); the trainer weighs and "
+            "averages.",
+        )
+    toy.expect(losses, (batch,), "one loss per sample")
+    if not losses.requires_grad:
+        raise PartError(
+            f"{toy.what} has no gradient",
+            got="a loss that does not depend on the student's logits, or is detached from them",
+            allowed="torch operations on student_logits",
+        )
+    losses.sum().backward()
+    toy.expect(student.grad, (batch, num_classes), "a loss with a gradient")
+
+
+def _extract(part: Any, toy: Toy) -> None:
+    ExtractStage(part)(toy.bank(), toy.occasion())
+
+
+def _privacy(part: Any, toy: Toy) -> None:
+    if isinstance(part, Calibrated):
+        part = part.for_queries(toy.num_public)
+    PrivacyStage(part, simulated=True)(toy.bank(), toy.occasion())
+
+
+def _attack(part: Any, toy: Toy) -> None:  # noqa: ARG001 - built with its adversaries
+    stage = build_attack(toy.parts.cfg, toy.parts.data)
+    assert isinstance(stage, AttackStage)
+    stage(toy.bank(), toy.occasion())
+    labels = stage.relabel(stage.adversaries[0], torch.zeros(3, dtype=torch.int64))
+    if not isinstance(labels, Tensor) or labels.shape != (3,) or labels.is_floating_point():
+        raise PartError(
+            f"{toy.what} did not return labels",
+            got=kind_of(labels),
+            allowed="integers [3] for 3 labels",
+        )
+
+
+def _familiarity(part: Any, toy: Toy) -> None:
+    data, draw = toy.parts.data, torch.Generator().manual_seed(0)
+    width = 16
+    if declared(part, "of", "inputs") != "features":
+        width = int(torch.tensor(data.input_shape).prod())
+    private, public = torch.randn(40, width, generator=draw), torch.randn(20, width, generator=draw)
+    labels = torch.arange(40) % data.num_classes
+    answer = part(private, labels, public, torch.Generator().manual_seed(1))
+    if not (isinstance(answer, Tensor) and answer.dtype == torch.bool and answer.shape == (20,)):
+        toy.expect(answer, (20,), "a mask or a confidence")
+
+
+def _codec(part: Any, toy: Toy) -> None:
+    made = part() if isinstance(part, partial) else part
+    codec = made.up if isinstance(made, Channel) else made
+    for slot, given in CONTRACTS["codec"].takes.items():
+        if codec is not None and not callable(getattr(codec, slot, None)):
+            raise PartError(
+                f"{toy.what} made no codec",
+                got=f"an instance of {type(codec).__name__}",
+                allowed=f"an object with {slot}({', '.join(given)})",
+            )
+    if codec is None:
+        return
+    logits = toy.bank().logits[:2]
+    for space in Space:
+        values = logits if space is Space.LOGITS else logits.softmax(dim=-1)
+        message, after = codec.encode(values, space, {}, None)
+        arrived, then = codec.decode(message, {})
+        toy.expect(arrived, tuple(values.shape), f"{space.value} that can be read again")
+        if after.keys() != then.keys():
+            raise PartError(
+                f"{toy.what} leaves sender and receiver in other states",
+                got=f"{sorted(after)} and {sorted(then)}",
+            )
+
+
+def _fusing(slot: str) -> Callable[[Any, Toy], None]:
+    def attempt(part: Any, toy: Toy) -> None:
+        toy.fuse(**{slot: part})
+
+    return attempt
+
+
+_FUSING = ("scorer", "neighbours", "rule", "sharpen", "filter", "distill")
+TRIALS: dict[str, Callable[[Any, Toy], None]] = {
+    "select": _select,
+    "participation": _participation,
+    "faults": _faults,
+    "familiarity": _familiarity,
+    "attack": _attack,
+    "extract": _extract,
+    "privacy": _privacy,
+    "codec": _codec,
+    **{slot: _fusing(slot) for slot in _FUSING},
+    "distill": _distill,
+}
+"""Slots of which a part can be tried without data; models and optimisers are tried with them."""

@@ -1,0 +1,1 @@
+"""The words of the fedfuse command, without Hydra or torch."""

@@ -1,0 +1,72 @@
+"""What ``fedfuse --help`` prints; it imports neither Hydra nor torch, so that it is instant."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+CONF = Path(__file__).parents[1] / "conf"
+
+HEAD = """\
+fedfuse: does fusing knowledge beat local training? Clients share predictions on
+a public set; a server fuses them into one personal teacher per client.
+
+  fedfuse [GROUP=OPTION ...] [KEY=VALUE ...] [-m] [--config-dir DIR] [--cfg job]
+
+groups, each with its options (* is the default):
+"""
+
+TAIL = """
+  -m, --multirun     run every combination of values written as a,b,c
+  --config-dir DIR   also look for options in DIR/GROUP/OPTION.yaml
+  --cfg job          print the configuration with all its keys, and stop
+  --help WORD        print what a group, option or key means: --help scorer,
+                     --help method=knfu, --help client, --help experiment
+  --traceback        with an error show every frame that led to it
+  --version          print the version, and stop
+
+examples:
+  fedfuse
+  fedfuse method=fedmd partitioner=dirichlet partitioner.alpha=0.1
+  fedfuse -m method=local,mean,knfu seed=0,1,2
+  fedfuse method=knfu neighbours=top_k sharpen=era
+  fedfuse -m experiment=k4
+  fedfuse partitioner._target_=my_module.my_partitioner
+  fedfuse scorer._target_=my_module.score name=mine
+  fedfuse resume=FOLDER              (of a run, or of a sweep)
+"""
+
+
+def usage(config_dir: Path | None = None) -> str:
+    """Return the help text, at most 80 columns wide."""
+    defaults = dict(re.findall(r"^  - (\w+): (\w+)", _read(CONF / "config.yaml"), re.MULTILINE))
+    folders = [CONF] if config_dir is None else [CONF, config_dir]
+    lines = []
+    for group in defaults:
+        found = {file.stem for folder in folders for file in folder.glob(f"{group}/*.yaml")}
+        shown = (
+            f"{word}*" if word == defaults[group] else word for word in sorted(found, key=natural)
+        )
+        lines += textwrap.wrap(
+            ", ".join(shown),
+            width=80,
+            initial_indent=f"  {group:<14}",
+            subsequent_indent=" " * 16,
+            break_long_words=False,
+        )
+    return HEAD + "\n".join(lines) + "\n" + TAIL
+
+
+def natural(word: str) -> list[tuple[int, str]]:
+    """Return the key that sorts k2 before k10.
+
+    >>> sorted(["k10", "guard", "k2"], key=natural)
+    ['guard', 'k2', 'k10']
+    """
+    parts = re.findall(r"\d+|\D+", word)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")

@@ -1,0 +1,159 @@
+"""What a part of the user's own must be able to do in each slot, checked before anything is built.
+
+The contracts themselves are the protocols that are named here; this is only what can be seen by
+looking: which methods a part has and how many arguments they take.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedfuse.user_code import PartError, check_call, is_foreign
+
+CALL = "__call__"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One slot's contract.
+
+    Args:
+        protocol: Where it is written down, as a dotted path.
+        takes: Method to the names of what it is given by position.
+        holds: Attributes that it must have.
+        keywords: Method to the names of what it is given by keyword.
+    """
+
+    protocol: str
+    takes: Mapping[str, tuple[str, ...]]
+    holds: tuple[str, ...] = ()
+    keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def words(self) -> str:
+        """Return what a part must have."""
+        if set(self.takes) == {CALL} and not self.holds:
+            return f"a function of ({', '.join(self.takes[CALL])})"
+        methods = [f"{name}({', '.join(given)})" for name, given in self.takes.items()]
+        return f"an object with {', '.join([*methods, *self.holds])}"
+
+
+def _function(protocol: str, *given: str) -> Contract:
+    return Contract(protocol, {CALL: given})
+
+
+CONTRACTS = {
+    "dataset": _function("fedfuse.data.raw.RawDataset"),
+    "public": _function("fedfuse.data.public.PublicSource", "raw", "available", "rng"),
+    "partitioner": _function("fedfuse.protocols.Partitioner", "labels", "num_clients", "rng"),
+    "participation": _function("fedfuse.protocols.Participation", "round", "sizes", "generator"),
+    "select": _function("fedfuse.select.Select", "round", "num_public", "labels", "generator"),
+    "optimizer": _function("torch.optim.Optimizer", "parameters"),
+    "scorer": _function("fedfuse.protocols.Scorer", "bank", "labels"),
+    "neighbours": _function("fedfuse.protocols.Neighbours", "scores"),
+    "rule": _function("fedfuse.protocols.Rule", "bank", "weights"),
+    "sharpen": _function("fedfuse.protocols.Sharpen", "probs"),
+    "filter": _function("fedfuse.protocols.TargetFilter", "probs"),
+    "distill": _function("fedfuse.protocols.DistillLoss", "student_logits", "targets"),
+    "privacy": _function("fedfuse.privacy.Privacy", "logits", "generator"),
+    "familiarity": _function(
+        "fedfuse.familiarity.Familiarity", "private", "labels", "public", "generator"
+    ),
+    "extract": Contract(
+        "fedfuse.protocols.Extract", {"shared": ("logits",), "read": ("shared",)}, ("space",)
+    ),
+    "attack": Contract(
+        "fedfuse.attack.Attack",
+        {"labels": ("labels", "num_classes"), "predictions": ("logits", "scene")},
+        ("fraction",),
+    ),
+    "faults": Contract(
+        "fedfuse.faults.Faults",
+        {"fate": ("client_id", "round_", "num_rounds", "streams")},
+        ("max_age",),
+    ),
+    "codec": Contract(
+        "fedfuse.codec.Codec",
+        {"encode": ("values", "space", "state", "mask"), "decode": ("encoded", "state")},
+    ),
+    "exchange": Contract(
+        "clients.exchange.Exchange",
+        {
+            "kind": ("models", "data"),
+            "combine": ("models", "data"),
+            "hold": ("client_id", "model", "tools"),
+            "train": ("held", "tools", "round_"),
+            "share": ("held", "tools", "round_"),
+            "learn": ("held", "tools", "round_", "received"),
+            "judged": ("held", "tools", "phase"),
+        },
+        ("batchable",),
+        {"train": ("exchanging",)},
+    ),
+    "sites": Contract("fedfuse.data.sites.OwnData", {"open": ("num_clients",)}),
+    "pretrain": Contract(
+        "clients.training.pretrain.Pretraining",
+        {},
+        ("epochs", "patience", "batch_size", "val_fraction", "private_epochs", "baseline"),
+    ),
+    "reporter": Contract(
+        "server.reporters.protocol.Reporter",
+        {
+            "start": ("info",),
+            "phase": ("arm", "round_", "phase"),
+            "client_done": ("client_id",),
+            "round_done": ("arm", "record"),
+            "close": (),
+        },
+    ),
+}
+"""Slots whose parts are used as they are; models are asked which arguments they want."""
+
+
+def look(slot: str, part: object, target: object) -> None:
+    """Raise unless a part of the user's own can be used as its slot uses it.
+
+    Args:
+        slot: The slot.
+        part: The part; parts of fedfuse's own and None are what they should be.
+        target: Its ``_target_``, for messages.
+
+    Raises:
+        PartError: Naming what it must have or take, and what it has or takes.
+    """
+    contract = CONTRACTS.get(slot)
+    if contract is None or part is None or not is_foreign(part):
+        return
+    if slot == "codec" and isinstance(part, functools.partial):
+        return  # a function that returns the codec
+    what = named(slot, target)
+    see = f"{contract.protocol} says what it gets and returns."
+    for name in (*contract.takes, *contract.holds):
+        if callable(part) if name == CALL else hasattr(part, name):
+            continue
+        lacks = "cannot be called" if name == CALL else f"has no '{name}'"
+        is_function = isinstance(part, functools.partial)
+        raise PartError(
+            f"{what} {lacks}",
+            got="a function" if is_function else f"an instance of {type(part).__name__}",
+            allowed=contract.words(),
+            next_step=see,
+        )
+    for name, given in contract.takes.items():
+        method: Any = part if name == CALL else getattr(part, name)
+        try:
+            check_call(what, method, given, contract.keywords.get(name, ()))
+        except PartError as error:
+            error.next_step = see
+            raise
+
+
+def named(slot: str, target: object) -> str:
+    """Return a part in words.
+
+    >>> named("scorer", "my_parts.score")
+    'The scorer my_parts.score'
+    """
+    return f"The {slot} {target}"

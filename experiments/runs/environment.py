@@ -1,0 +1,33 @@
+"""What a run was made with; nothing that names the machine or its user."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from experiments.runs.revisions import KEY, REVISION
+
+PACKAGES = ("fedfuse", "torch", "numpy", "flwr", "hydra-core")
+
+
+def facts() -> dict[str, Any]:
+    """Return the versions and the kind of machine, for ``run.json``."""
+    return {
+        KEY: REVISION,
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "machine": {
+            "system": platform.system(),
+            "architecture": platform.machine(),
+            "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,69 @@
+"""Reserve the folder of a run or of a sweep before anything is computed."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from experiments.runs import sweep
+from fedfuse.errors import ConfigError
+from server.records.durable import sync_folder
+
+SWEEP_FILE = "multirun.yaml"
+LEFT = {SWEEP_FILE, sweep.FOLDER}
+"""What is in the folder of a sweep even if none of its runs left anything; Hydra's first."""
+
+
+@contextmanager
+def claim(wanted: Path, *, exact: bool) -> Iterator[Path]:
+    """Yield a new or empty folder, and remove it again if nothing was put there.
+
+    Args:
+        wanted: The folder.
+        exact: Whether the user named it. If not, a number makes the name unique.
+
+    Raises:
+        ConfigError: If the folder is not empty or cannot be made.
+    """
+    made: list[Path] = []
+    try:
+        yield _make(wanted, made, exact=exact)
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):
+                if {file.name for file in folder.iterdir()} <= LEFT:
+                    (folder / SWEEP_FILE).unlink(missing_ok=True)
+                    shutil.rmtree(folder / sweep.FOLDER, ignore_errors=True)
+                folder.rmdir()
+
+
+def _make(wanted: Path, made: list[Path], *, exact: bool) -> Path:
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            for parent in (*reversed(folder.parents), folder):
+                if parent == folder or not parent.exists():
+                    parent.mkdir()
+                    made.append(parent)
+                    sync_folder(parent.parent)
+        except FileExistsError:
+            if not exact:
+                continue
+            if not folder.is_dir():
+                raise ConfigError(f"the run folder '{folder}' is a file.") from None
+            if any(folder.iterdir()):
+                raise ConfigError(
+                    f"the run folder '{folder}' is not empty, and no run is ever overwritten.",
+                    next_step="Choose another folder, or move this one away.",
+                ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"the run folder '{folder}' cannot be made: {error.strerror}.",
+                next_step="Choose another one with hydra.run.dir=FOLDER "
+                "(for -m hydra.sweep.dir=FOLDER).",
+            ) from error
+        return folder
+    raise AssertionError("unreachable")

@@ -1,0 +1,1 @@
+"""The numbers and words that close a run."""

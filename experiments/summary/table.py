@@ -1,0 +1,260 @@
+"""The closing table: whether fusion beat local training, for whom, and at what cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.summary.arm_rows import TESTS
+from experiments.summary.summary import ClientLine, Figures, Moment, Summary, closing
+from experiments.terminal.literal import literal
+from fedfuse.compare import ENOUGH, outcomes
+from fedfuse.safe_text import visible
+from server.reporters.figures import named, percent, points
+
+__all__ = ["Summary", "closing", "render"]
+
+MOST_CLIENTS = 20
+"""With more clients than this their lines are left out; ``metrics.parquet`` has them all."""
+
+NAMES = {"accuracy_own": "own distribution", "accuracy_global": "balanced global"}
+SPREAD = (
+    "own: tests with the client's own mix of classes; balanced: one test set for all\n"
+    "mean, worst (lowest) and std are over the clients"
+)
+LEGEND = f"{SPREAD}; helped/harmed: clients whose\ngain or loss is larger than their test's error"
+"""What the columns and rows of the table are."""
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+def render(summary: Summary, console: Console, folder: Path | None = None) -> None:
+    """Print the closing table, the clients and the path of the run folder."""
+    console.print()
+    if summary.last is None:
+        console.print("The run ended before its first evaluation.")
+    else:
+        console.print(_arms(summary))
+        console.print(Text(LEGEND if summary.baseline else SPREAD, style="dim"))
+        console.print(_costs(summary))
+        if summary.num_clients <= MOST_CLIENTS:
+            console.print(_clients(summary, console))
+    if folder is not None:
+        console.print(literal(f"run folder: {folder}"), soft_wrap=True)
+
+
+def _table(*, title: str) -> Table:
+    return Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=literal(title),
+        title_justify="left",
+        title_style="bold",
+    )
+
+
+def _arms(summary: Summary) -> Table:
+    against = f" against {summary.baseline}" if summary.baseline else ""
+    about = f"{summary.dataset} · {summary.partitioner} · {summary.num_clients} clients"
+    about = visible(f"{about} · {summary.model}")
+    title = f"{visible(summary.method)}{against}: test accuracy in %\n{about}"
+    table = _table(title=title)
+    table.add_column("test set", no_wrap=True)
+    table.add_column("samples", justify="right", no_wrap=True)
+    other = f"\n({_short(summary.baseline)})" if summary.baseline else ""
+    table.add_column(literal(f"round{other}"), justify="right", no_wrap=True)
+    if summary.baseline:
+        table.add_column(literal(f"{_short(summary.baseline)}\nmean"), justify="right")
+    for name in ("mean", "worst", "std"):
+        first = _short(summary.method) if name == "mean" else ""
+        table.add_column(literal(f"{first}\n{name}"), justify="right")
+    if summary.baseline:
+        table.add_column("\ngain", justify="right")
+        table.add_column("helped\n/harmed", justify="right")
+    for moment, label in ((summary.last, ""), (summary.best_validation, "best validation")):
+        if moment is None:
+            continue
+        if label:
+            table.add_section()
+            table.add_row(Text(label, style="dim"))
+        for test in TESTS:
+            if test in moment.tests:
+                table.add_row(*_row(test, moment, summary.baseline is not None))
+    return table
+
+
+def _row(test: str, moment: Moment, baseline: bool) -> list[str | Text]:
+    figures: Figures = moment.tests[test]
+    rounds = str(moment.round)
+    if baseline and moment.baseline_round not in (None, moment.round):
+        rounds = f"{moment.round} ({moment.baseline_round})"
+    spread = [percent(figures.mean), percent(figures.worst), percent(figures.std)]
+    if not baseline:
+        return [NAMES[test], _tested(figures), rounds, *spread]
+    counts = "-" if figures.helped is None else f"{figures.helped}/{figures.harmed}"
+    gain = _gain(figures.gain, judged=not figures.too_small)
+    return [
+        NAMES[test],
+        _tested(figures),
+        rounds,
+        percent(figures.baseline_mean),
+        *spread,
+        gain,
+        counts,
+    ]
+
+
+def _tested(figures: Figures) -> str:
+    """Return how many samples a client is tested on, from the fewest to the most."""
+    low, high = figures.smallest_test, figures.largest_test
+    return "-" if low is None else str(low) if low == high else f"{low}-{high}"
+
+
+def _warnings(summary: Summary) -> list[str]:
+    """Return what is not to be concluded, because too few samples stand behind it."""
+    lines = []
+    for test, label in NAMES.items():
+        found = summary.last.tests.get(test) if summary.last is not None else None
+        if found is not None and found.too_small:
+            sizes = [
+                client.test_samples[test]
+                for client in summary.clients
+                if client.client_id in found.too_small
+            ]
+            everybody = len(sizes) == summary.num_clients
+            who = "all clients" if everybody else named(found.too_small)
+            held = str(min(sizes)) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
+            lines.append(f"{label}: {who} tested on {held} samples, below {ENOUGH}: no verdict")
+    held_back = summary.validation_samples
+    if held_back is not None and held_back < ENOUGH:
+        lines.append(
+            f"no best validation round: all clients hold back {held_back} samples (below {ENOUGH})"
+        )
+    return lines
+
+
+def _costs(summary: Summary) -> Text:
+    lines = _warnings(summary)
+    if summary.self_weight is not None and summary.effective_neighbours is not None:
+        lines.append(
+            f"self-weight {summary.self_weight:.2f}, effective neighbours "
+            f"{summary.effective_neighbours:.1f} of {summary.num_clients} (last fusion)"
+        )
+    if summary.server is not None:
+        accuracy = percent(summary.server).strip()
+        lines.append(f"the server's own model: {accuracy}% on the balanced test set")
+    if summary.server_steps is not None:
+        lines.append(f"server steps: {summary.server_steps:,} in all rounds, beside the clients'")
+    if summary.pretrained is not None:
+        lines.append(summary.pretrained.line())
+    if summary.spending is not None:
+        lines += summary.spending.lines()
+    sent = f"sent up {_size(summary.bytes_up)}, down {_size(summary.bytes_down)}"
+    if summary.seconds:
+        parts = ", ".join(f"{name} {value:.1f}" for name, value in summary.seconds.items())
+        sent += f"; {sum(summary.seconds.values()):.1f} s ({parts})"
+    lines.append(sent)
+    if summary.last is not None:
+        lines += [
+            f"{name}: {100 * found.newly_right:.1f}% newly right, {100 * found.newly_wrong:.1f}% "
+            f"newly wrong; calibration error {percent(found.baseline_ece).strip()} -> "
+            f"{percent(found.ece).strip()}"
+            for name, test in (("own", "accuracy_own"), ("balanced", "accuracy_global"))
+            if (found := summary.last.tests.get(test)) is not None
+            and found.newly_right is not None
+            and found.newly_wrong is not None
+        ]
+    if summary.faults is not None:
+        lines.append(summary.faults.line())
+    if summary.break_even is not None:
+        lines.append(summary.break_even.line())
+    if summary.left_out is not None:
+        lines += summary.left_out.lines()
+    if summary.guard is not None:
+        lines.append(summary.guard.line())
+    if summary.attack is not None:
+        lines.append(summary.attack.line())
+    if summary.privacy is not None and (told := summary.privacy.line()):
+        lines.append(told)
+    if summary.membership is not None:
+        lines += summary.membership.lines()
+    return literal("\n".join(lines))
+
+
+def _clients(summary: Summary, console: Console) -> Table:
+    table = _table(title="clients")
+    bars = not console.options.ascii_only and any(c.class_counts for c in summary.clients)
+    table.add_column("id", justify="right")
+    if bars:
+        table.add_column("labels", no_wrap=True)
+    table.add_column("samples", justify="right")
+    table.add_column("classes", justify="right")
+    for name in ("own", "global"):
+        first = literal(f"{name}\n{_short(summary.baseline or summary.method)}")
+        table.add_column(first, justify="right")
+        if summary.baseline:
+            table.add_column(literal(f"\n{_short(summary.method)}"), justify="right")
+            table.add_column("\ngain", justify="right")
+    for client in summary.clients:
+        table.add_row(*_client(client, bars=bars, baseline=summary.baseline is not None))
+    return table
+
+
+def _client(client: ClientLine, *, bars: bool, baseline: bool) -> list[str | Text]:
+    counts = client.class_counts
+    cells: list[str | Text] = [str(client.client_id)]
+    if bars:
+        top = max(counts, default=0) or 1
+        shown = "".join(BARS[-(-8 * n // top)] for n in counts)
+        cells.append(shown if len(counts) <= 20 else "")
+    cells.append(str(sum(counts)) if counts else "-")
+    cells.append(str(sum(n > 0 for n in counts)) if counts else "-")
+    for test in TESTS:
+        if baseline:
+            cells.append(percent(client.baseline.get(test)))
+        cells.append(percent(client.accuracy.get(test)))
+        if baseline:
+            cells.append(_gain(client.gain.get(test), judged=_certain(client, test)))
+    return cells
+
+
+def _certain(client: ClientLine, test: str) -> bool:
+    """Tell whether a client's gain or loss is larger than the error of its test."""
+    if test not in client.gain or test not in client.test_samples:
+        return False
+    ours, theirs, size = (
+        np.array([side[test]]) for side in (client.accuracy, client.baseline, client.test_samples)
+    )
+    return bool(outcomes(ours, theirs, size).any())
+
+
+def _gain(value: float | None, *, judged: bool) -> Text:
+    """Return a gain whose sign says it and whose colour repeats it, if the test can tell."""
+    shown = points(value)
+    if not judged:
+        return Text(shown)
+    style = {"+": "bold green", "-": "bold red"}.get(shown.strip()[0], "")
+    return Text(shown, style=style if value is not None else "")
+
+
+def _short(name: str) -> str:
+    name = visible(name)
+    return name if len(name) <= 7 else f"{name[:6]}…"
+
+
+def _size(size: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> _size(999), _size(4_000_000)
+    ('999 B', '4.0 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,1 @@
+"""What every command says, on any terminal: exit codes, mistakes, safe text."""

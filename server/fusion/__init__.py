@@ -1,0 +1,1 @@
+"""From the predictions of a round to what each client is taught."""

@@ -1,0 +1,59 @@
+"""What the server makes of the predictions of one round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fedfuse.declarations import declared
+from fedfuse.fusion.blocks import fits
+from fedfuse.fusion.filters import share_left_out
+from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.fusion.weights import distances
+from fedfuse.select import PublicRounds
+from fedfuse.types import Fusion, KnowledgeBank, Teachers
+from server.fusion.target_cache import TargetCache
+
+
+@dataclass(frozen=True, slots=True)
+class FusePredictions:
+    """Predictions to teachers, by the pipeline of scores, neighbours, rule and sharpening.
+
+    Args:
+        pipeline: What fuses.
+        public: The public samples of each round.
+        device: Where the pipeline computes.
+        cache: Targets that still serve; None fuses every sample anew.
+    """
+
+    pipeline: Pipeline
+    public: PublicRounds
+    device: torch.device
+    cache: TargetCache | None = None
+
+    def __call__(self, knowledge: KnowledgeBank, round_: int) -> Fusion:
+        """Return one teacher per client, on the CPU."""
+        # A bank that is too large for the device stays where it is and is streamed through it.
+        home = self.device if fits(knowledge, self.device) else torch.device("cpu")
+        labels = self.public.labels(round_)
+        labels = None if labels is None else labels.to(home)
+        fusion = self.pipeline(knowledge.to(home), labels, self.device, round_)
+        weights = None if fusion.weights is None else fusion.weights.cpu()
+        teachers = fusion.teachers.to("cpu")
+        metrics = dict(fusion.metrics)
+        if knowledge.mask is not None:
+            asked = ... if self.cache is None else self.cache.request(round_)
+            missing = ~knowledge.mask[:, asked]
+            metrics["left_out_by_masks"] = int(missing.sum()) / max(missing.numel(), 1)
+        if self.cache is not None and isinstance(teachers, Teachers):
+            teachers = self.cache.complete(teachers, round_)
+            assert teachers.sample_weight is not None
+            metrics["left_out"] = share_left_out(teachers.sample_weight)
+        if weights is not None and not weights.is_sparse and self._learns():
+            metrics |= distances(weights)
+        return Fusion(teachers, weights, metrics)
+
+    def _learns(self) -> bool:
+        """Tell whether the weights are learned, so that their collapse should be seen."""
+        return declared(self.pipeline.scorer, "learned", False)

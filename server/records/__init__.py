@@ -1,0 +1,1 @@
+"""What a round leaves behind, and what a run needs to go on."""

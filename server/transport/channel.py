@@ -1,0 +1,118 @@
+"""The server's end of the wire: arrays to knowledge, teachers to arrays, through the codec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedfuse.codec import (
+    PLAIN,
+    Channel,
+    Parcel,
+    open_knowledge,
+    seal_teachers,
+)
+from fedfuse.codec.memory import CodecMemory
+from fedfuse.codec.packing import pack
+from fedfuse.protocols import Stateful
+from fedfuse.types import KnowledgeBank, Teachers
+from fedfuse.wire.encode import Expectation, decode, encode
+from server.fusion.target_cache import TargetCache
+
+
+class Link:
+    """Write and read the messages of all clients, and remember what the codec needs.
+
+    Messages may be lost. What a client sends builds on what the server has acknowledged with its
+    last request; what the server sends builds on what the client has confirmed by its answer.
+
+    Args:
+        channel: The codecs.
+        cache: Which targets clients hold already; None sends all of them in every round.
+        accepts: Raises a :class:`KnowledgeError` that names the clients whose knowledge the server
+            has no use for, before anything is remembered of it.
+    """
+
+    def __init__(
+        self,
+        channel: Channel = Channel(),  # noqa: B008 - frozen
+        cache: TargetCache | None = None,
+        accepts: Callable[[KnowledgeBank], None] = lambda _: None,
+    ) -> None:
+        self.channel = channel
+        self.accepts = accepts
+        self.cache = cache
+        self._up = CodecMemory()
+        self._down = CodecMemory()
+
+    def acknowledged(self, client_ids: Sequence[int]) -> list[int] | None:
+        """Return how many messages the server remembers of each client; None if it need not."""
+        return self._up.messages(client_ids) if self.channel.needs_fixed_public_set else None
+
+    def request(self, round_: int) -> Tensor | None:
+        """Return which of the round's samples are asked for, one bit each; None for all."""
+        if self.cache is None:
+            return None
+        return pack(self.cache.request(round_).unsqueeze(0).to(torch.uint8), 2)[0]
+
+    def read(self, arrays: Mapping[str, Any], expect: Expectation) -> KnowledgeBank:
+        """Return the knowledge that a node sent, checked.
+
+        Raises:
+            KnowledgeError: If it is damaged, or not what was asked for.
+        """
+        if not Parcel.is_in(arrays):
+            bank = decode(KnowledgeBank, arrays, expect)
+            self.accepts(bank)
+            return bank
+        parcel, ids = Parcel.read(arrays, expect), expect.client_ids
+        codec = self.channel.up or PLAIN
+        bank, state = open_knowledge(parcel, codec, self._up.of(ids), self.channel.extract)
+        bank = decode(KnowledgeBank, encode(bank), expect)
+        self.accepts(bank)
+        self._up.keep(ids, state)
+        return bank
+
+    def write(self, teachers: Teachers, round_: int) -> Teachers | Parcel:
+        """Return what is sent: the teachers as they are, or as the codec writes them."""
+        sent, extras = None, {}
+        if self.cache is not None:
+            sent, extras["signals"] = self.cache.send(teachers.client_ids, round_)
+        if self.channel.down is None and teachers.sample_weight is None:
+            return teachers
+        codec, ids = self.channel.down or PLAIN, teachers.client_ids.tolist()
+        parcel, state = seal_teachers(teachers, codec, self._down.of(ids), sent)
+        self._down.keep(ids, state)
+        return replace(parcel, extras={**parcel.extras, **extras})
+
+    def lost(self, client_ids: Sequence[int]) -> None:
+        """Note that these clients have not confirmed their teachers; the next come whole."""
+        self._down.forget(client_ids)
+        if self.cache is not None:
+            self.cache.forget(client_ids)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must save."""
+        return {f"{way}/{k}": v for way, part in self._parts() for k, v in part.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what :meth:`state` returned."""
+        for way, part in self._parts():
+            own = {k: v for k, v in state.items() if k.startswith(f"{way}/")}
+            part.restore({k.removeprefix(f"{way}/"): v for k, v in own.items()})
+
+    def _parts(self) -> list[tuple[str, Stateful]]:
+        return [("up", self._up), ("down", self._down)]
+
+
+def distinct_bytes(sent: Teachers | Parcel) -> int:
+    """Return the bytes of all teachers if one that several clients get is sent to them once."""
+    if isinstance(sent, Parcel):
+        return sent.distinct_bytes
+    targets = sent.targets
+    common = all(torch.equal(row, targets[0]) for row in targets[1:])
+    return targets[0].nbytes if common else targets.nbytes

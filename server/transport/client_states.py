@@ -1,0 +1,330 @@
+"""What the clients remember, brought to the server and back: the better part of a checkpoint.
+
+What a node hands over is a stranger's: whatever is no state of its own clients is refused here, so
+that nothing of it reaches a checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp import Grid
+from safetensors.torch import save
+from torch import Tensor
+
+from fedfuse.errors import FedfuseError, KnowledgeError
+from fedfuse.statefile import merged, state_header, state_path
+from fedfuse.wire.messages import (
+    HEADER,
+    LOAD,
+    LOCATE,
+    PREPARE,
+    SAVE,
+    STATES,
+    TOKENS,
+    Failure,
+    Header,
+    check_answers,
+)
+from fedfuse.wire.records import read_arrays, take
+from server.transport.replies import check_envelope, refusal
+from server.transport.reply_timeout import Patience
+from server.transport.requests import Hosts, array_record, opening
+
+CHUNK = 8
+"""Clients whose states travel in one message. It is copied several times between worker and server,
+and what large copies took does not all come back to the system: with 32 the server of 1,000 LeNet
+clients was 220 MiB larger."""
+
+FILES = 32
+"""State files that become one file of a checkpoint, each of which is forced to disk."""
+
+Refused = Callable[[Sequence[Failure]], None]
+"""Take the clients of which nothing can be saved or loaded, or raise what ends the run."""
+
+
+def _stop(failures: Sequence[Failure]) -> None:
+    raise FedfuseError(failures[0].error)
+
+
+@dataclass(slots=True)
+class RemoteStates:
+    """The states of clients on other nodes.
+
+    Args:
+        grid: Flower's way to the nodes.
+        hosts: Who hosts whom.
+        patience: How long to wait.
+        folder: Where the clients' states wait as files, if the server reaches them: then it reads
+            them there, and nodes only say which count. None if it must ask for what they hold.
+        refused: Told of clients whose states cannot be used; raises to end the run.
+    """
+
+    grid: Grid
+    hosts: Hosts
+    patience: Patience
+    folder: Path | None = None
+    refused: Refused = _stop
+    _arm: str = ""
+    _begun: set[int] = field(default_factory=set)
+
+    @property
+    def apart(self) -> bool:
+        """Whether what :meth:`save` returns may be read while the clients go on."""
+        return self.folder is not None
+
+    def begun(self, arm: str, client_ids: Iterable[int], restarted: Iterable[int] = ()) -> None:
+        """Note that these clients remember something of an arm, and those nothing before."""
+        if arm != self._arm:
+            self._arm, self._begun = arm, set()
+        self._begun -= set(restarted)
+        self._begun |= set(client_ids)
+
+    def prepare(self, header: Header) -> None:
+        """Let all clients begin, so that there is something to save before the first round."""
+        for _ in self._ask(PREPARE, header, at_once=sys.maxsize):
+            pass
+
+    def save(self, header: Header) -> Iterator[bytes]:
+        """Return all that the clients remember, some clients at a time, as safetensors.
+
+        Raises:
+            FedfuseError: If the clients' files are not where they should be.
+        """
+        if self.folder is None:
+            return self._handed_over(header)
+
+        def refuse(client_id: int, reason: str) -> None:
+            self._refuse([client_id], header, "save", reason)
+
+        return _read(self._link(header, self.folder), refuse)
+
+    def load(self, header: Header, states: Mapping[int, dict[str, Tensor]]) -> None:
+        """Let the clients remember what :meth:`save` yielded."""
+        for ids, _ in self._ask(LOAD, header, states):
+            self.begun(header.arm, ids)
+
+    def _handed_over(self, header: Header) -> Iterator[bytes]:
+        for ids, reply in self._ask(SAVE, header):
+            try:
+                check_answers(reply.content.config_records.get(HEADER, {}), header, SAVE)
+                yield self._checked(_array(reply, STATES, np.uint8), ids)
+            except KnowledgeError as error:
+                self._refuse(ids, header, "save", str(error))
+
+    def _checked(self, content: bytes, client_ids: Sequence[int]) -> bytes:
+        """Return states of these clients, if it is them and nobody else's."""
+        try:
+            owners = {int(name.partition("/")[0]) for name in state_header(content)}
+        except ValueError as error:
+            raise _no_state(str(error)) from error
+        if strange := sorted(owners - set(client_ids)):
+            raise _no_state(f"states of the clients {strange[:10]}")
+        if gone := sorted((self._begun & set(client_ids)) - owners):
+            raise _no_state(f"nothing of the clients {gone[:10]}, who have been at work")
+        return content
+
+    def _link(self, header: Header, folder: Path) -> dict[int, Path]:
+        """Return the file in which each client's state waits, under a name of the server's own.
+
+        Clients remove their old versions when they write new ones.
+        """
+        known: dict[int, int] = {}
+        for ids, reply in self._ask(LOCATE, header, at_once=sys.maxsize):
+            try:
+                check_answers(reply.content.config_records.get(HEADER, {}), header, LOCATE)
+                known.update(zip(ids, self._read_tokens(reply, ids), strict=True))
+            except KnowledgeError as error:
+                self._refuse(ids, header, "save", str(error))
+        own = folder / "saving"
+        links: dict[int, Path] = {}
+        gone: dict[int, FileNotFoundError] = {}
+        try:
+            own.mkdir(exist_ok=True)
+            for client_id, token in sorted(known.items()):
+                if token:  # who has not done anything yet has no file
+                    there = state_path(folder, header.arm, client_id, token)
+                    try:
+                        _link_or_copy(there, own / there.name)
+                    except FileNotFoundError as error:
+                        gone[client_id] = error
+                    else:
+                        links[client_id] = own / there.name
+        except OSError as error:
+            raise _unread(own, error) from error
+        if gone and not links:  # nobody's is there: the folder is another one
+            raise _unread(own, next(iter(gone.values())))
+        for client_id in gone:
+            self._refuse([client_id], header, "save", "the file that it names is not there")
+        return links
+
+    def _ask(
+        self,
+        message_type: str,
+        header: Header,
+        states: Mapping[int, dict[str, Tensor]] | None = None,
+        at_once: int = CHUNK,
+    ) -> Iterator[tuple[tuple[int, ...], Message]]:
+        """Ask nodes about some of their clients at a time; yield the clients and the reply.
+
+        Clients of a node that gives no answer are refused.
+        """
+        for requests in _about(self.hosts, message_type, header, states, at_once):
+            asked = {message.metadata.dst_node_id: ids for ids, message in requests}
+            messages = [message for _, message in requests]
+            for message, reply in self.patience.ask(self.grid, messages):
+                ids, what = asked[message.metadata.dst_node_id], _PHASES[message_type]
+                if isinstance(reply, str):
+                    node = message.metadata.dst_node_id
+                    said = f"Node {node} cannot save or load its clients: {reply}"
+                    told = [refusal(i, header.round, what, "") for i in ids]
+                    self.refused([replace(f, error=said, is_mistake=True) for f in told])
+                    continue
+                try:
+                    check_envelope(message, reply)
+                except KnowledgeError as error:
+                    self._refuse(ids, header, what, str(error))
+                    continue
+                yield ids, reply
+
+    def _read_tokens(self, reply: Message, client_ids: Sequence[int]) -> list[int]:
+        tokens = np.frombuffer(_array(reply, TOKENS, np.int64), dtype=np.int64)
+        if tokens.shape != (len(client_ids),) or bool((tokens < 0).any()):
+            raise KnowledgeError(
+                "The reply does not say which states count",
+                got=f"{len(tokens)} numbers from {tokens.min() if len(tokens) else 'none'}",
+                allowed=f"{len(client_ids)} numbers from 0",
+            )
+        known: list[int] = tokens.tolist()
+        work = [i for i, token in zip(client_ids, known, strict=True) if not token]
+        if gone := sorted(self._begun & set(work)):
+            raise _no_state(f"nothing of the clients {gone[:10]}, who have been at work")
+        return known
+
+    def _refuse(self, client_ids: Sequence[int], header: Header, phase: str, reason: str) -> None:
+        self.refused([refusal(i, header.round, phase, reason) for i in client_ids])
+
+
+_PHASES = {PREPARE: "begin", SAVE: "save", LOCATE: "save", LOAD: "load"}
+
+
+def _read(
+    links: Mapping[int, Path], refuse: Callable[[int, str], None] = lambda _, __: None
+) -> Iterator[bytes]:
+    """Yield the files, several as one, and remove them; what is no state is refused."""
+    ids = list(links)
+    for first in range(0, len(ids), FILES):
+        contents: dict[int, bytes] = {}
+        for i in ids[first : first + FILES]:
+            try:
+                content = _plain_file(links[i])
+                state_header(content)
+                contents[i] = content
+            except ValueError as error:
+                refuse(i, str(_no_state(str(error))))
+            except OSError as error:
+                raise _unread(links[i].parent, error) from error
+            with suppress(OSError):
+                links[i].unlink()
+        if contents:
+            yield merged(contents)
+
+
+def _plain_file(path: Path) -> bytes:
+    """Return what a client has written; a link is not followed, and a pipe not waited for.
+
+    Raises:
+        ValueError: If it is no plain file.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if path.is_symlink():
+            raise ValueError("it is a link") from error
+        raise
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("it is no plain file")
+        return file.read()
+
+
+def _no_state(got: str) -> KnowledgeError:
+    return KnowledgeError(
+        "What was handed over for a checkpoint is no state of these clients", got=got
+    )
+
+
+def _unread(folder: Path, error: Exception) -> FedfuseError:
+    return FedfuseError(
+        f"The states of the clients cannot be read from '{folder}'",
+        got=str(error),
+        next_step="Where nodes and server share no folder, set client.state=context.",
+    )
+
+
+def _link_or_copy(there: Path, here: Path) -> None:
+    here.unlink(missing_ok=True)  # of a checkpoint that could not be written
+    try:
+        here.hardlink_to(there)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copyfile(there, here, follow_symlinks=False)
+
+
+def _about(
+    hosts: Hosts,
+    message_type: str,
+    header: Header,
+    states: Mapping[int, dict[str, Tensor]] | None,
+    at_once: int,
+) -> Iterator[list[tuple[tuple[int, ...], Message]]]:
+    """Yield messages about what clients remember, for a few clients at a time.
+
+    Args:
+        hosts: Who hosts whom.
+        message_type: Whether they save, load or locate.
+        header: Goes to every node.
+        states: What they are to remember, by client; None asks all of them what they do.
+        at_once: How many clients of a node one message is about.
+
+    Returns:
+        Messages that may be asked together, each with the clients it is about.
+    """
+    known = {
+        node_id: [i for i in hosted if states is None or i in states]
+        for node_id, hosted in hosts.items()
+    }
+    for first in range(0, max(map(len, known.values()), default=0), at_once):
+        messages = []
+        for node_id, hosted in known.items():
+            if not (ids := tuple(hosted[first : first + at_once])):
+                continue
+            content = opening(header, {"client_ids": np.array(ids, dtype=np.int64)})
+            if states is not None:
+                flat = {f"{i}/{name}": v for i in ids for name, v in states[i].items()}
+                content[STATES] = array_record({STATES: np.frombuffer(save(flat), np.uint8)})
+            messages.append((ids, Message(content, node_id, message_type)))
+        yield messages
+
+
+def _array(reply: Message, name: str, dtype: type[np.generic]) -> bytes:
+    """Return the bytes of the one array that a reply holds under a name."""
+    record = take(reply.content.array_records, name, "The reply")
+    array = read_arrays(record, "The reply").get(name)
+    if array is None or array.dtype != dtype or array.ndim != 1:
+        raise KnowledgeError(
+            f"The reply does not hold '{name}'",
+            got="nothing" if array is None else f"{array.dtype} of rank {array.ndim}",
+            allowed=f"{np.dtype(dtype)} of rank 1",
+        )
+    return array.tobytes()

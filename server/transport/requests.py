@@ -1,0 +1,125 @@
+"""What the server says to each node in a phase, and how many bytes of it count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from fedfuse.codec.parcel import LENGTHS, Parcel
+from fedfuse.exchange.kind import Download
+from fedfuse.wire.encode import encode
+from fedfuse.wire.messages import (
+    ACKNOWLEDGED,
+    CLIENTS,
+    HEADER,
+    REQUEST,
+    RESTARTED,
+    TEACHERS,
+    Header,
+)
+from server.transport.channel import Link
+
+Hosts = Mapping[int, tuple[int, ...]]
+"""Node to the clients that it hosts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """The messages of one phase.
+
+    Args:
+        messages: One for each node that hosts someone who is asked.
+        asked: Node to those of its clients that are asked.
+        num_bytes: Size of the knowledge that is sent.
+        asked_bytes: Size of what clients are told beside it, to be able to answer.
+    """
+
+    messages: list[Message]
+    asked: dict[int, tuple[int, ...]]
+    num_bytes: int
+    asked_bytes: int
+
+
+def compose(
+    hosts: Hosts,
+    message_type: str,
+    header: Header,
+    client_ids: Sequence[int],
+    sent: Download | Parcel | None,
+    restarted: Sequence[int],
+    link: Link,
+) -> Requests:
+    """Return what is said to the nodes.
+
+    Args:
+        hosts: Who hosts whom.
+        message_type: The phase, in Flower's words.
+        header: Goes to every node.
+        client_ids: Who is asked.
+        sent: What clients are to learn from, as it travels; None for nothing.
+        restarted: Who must forget beforehand all that it has learnt.
+        link: Knows what clients are told of the server's memory.
+    """
+    wanted = set(client_ids)
+    messages: list[Message] = []
+    asked: dict[int, tuple[int, ...]] = {}
+    num_bytes = asked_bytes = 0
+    for node_id, hosted in hosts.items():
+        ids = tuple(i for i in hosted if i in wanted)
+        if not ids:
+            continue
+        addressed: dict[str, np.ndarray] = {"client_ids": np.array(ids, dtype=np.int64)}
+        known = link.acknowledged(ids) if header.share else None
+        if known is not None:
+            addressed[ACKNOWLEDGED] = np.array(known, dtype=np.int32)
+        rows = link.request(header.round) if header.share else None
+        if rows is not None:
+            addressed[REQUEST] = rows.numpy()
+        asked_bytes += sum(a.nbytes for name, a in addressed.items() if name != "client_ids")
+        if rows is not None:  # every client is told, also where a node hosts many
+            asked_bytes += rows.nbytes * (len(ids) - 1)
+        content = opening(header, addressed)
+        if gone := [i for i in ids if i in restarted]:
+            content[RESTARTED] = array_record({"client_ids": np.array(gone, dtype=np.int64)})
+        if sent is not None:
+            theirs = sent.rows(torch.searchsorted(sent.client_ids, torch.tensor(ids)))
+            arrays = theirs.arrays() if isinstance(theirs, Parcel) else encode(theirs)
+            num_bytes += exchanged(arrays)
+            content[TEACHERS] = array_record(arrays)
+        asked[node_id] = ids
+        messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
+    return Requests(messages, asked, num_bytes, asked_bytes)
+
+
+def exchanged(arrays: Mapping[str, np.ndarray]) -> int:
+    """Return the bytes of the exchanged knowledge: all but what addresses and names it.
+
+    Those are per message, and results must not depend on how many clients share one.
+    """
+    return sum(
+        array.nbytes
+        for name, array in arrays.items()
+        if name not in _ENVELOPE and not name.startswith(LENGTHS)
+    )
+
+
+def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    """Return arrays as Flower carries them."""
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def opening(header: Header, addressed: Mapping[str, np.ndarray]) -> RecordDict:
+    """Return what every message begins with: the header, and who is addressed."""
+    return RecordDict(
+        {
+            HEADER: ConfigRecord(header.fields()),  # type: ignore[arg-type]
+            CLIENTS: array_record(addressed),
+        }
+    )
+
+
+_ENVELOPE = frozenset({"client_ids", "space", "sizes"})
