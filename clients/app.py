@@ -10,13 +10,14 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from clients import handover
 from clients.node import Node
-from clients.state import handover
 from clients.state.state_store import StatePlan
 from fedfuse.codec import Parcel
 from fedfuse.codec.packing import unpack
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.kind import Upload
+from fedfuse.failure import Failure
 from fedfuse.types import ClientMetrics
 from fedfuse.wire.encode import Expectation, decode, encode
 from fedfuse.wire.messages import (
@@ -36,7 +37,6 @@ from fedfuse.wire.messages import (
     STATES,
     TEACHERS,
     TOKENS,
-    Failure,
     Header,
     answers,
     dump_failures,

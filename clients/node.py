@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from clients.exchange import Exchange, Predictions, Tools
+from clients.failure_isolation import Alone, Attempt, Step, take_steps
+from clients.membership import Membership
 from clients.sharing.chain import Sharing
 from clients.sharing.channel import Link, Remember
 from clients.sharing.familiarity import Trust
-from clients.sharing.membership import Membership
 from clients.state.state import ClientState, ClientStates, OptimizerFactory
 from clients.training.evaluation import Evaluation, Tested, stacked, told
-from clients.training.failure_isolation import Alone, Attempt, Step, take_steps
 from clients.training.guard import Guard
 from clients.training.pretrain import STEPS, Beginning, Pretraining
 from clients.training.samples import ModelInputs
@@ -27,13 +27,14 @@ from clients.training.settings import ClientPlan
 from clients.training.work_plan import Phases, honest, rows_of
 from fedfuse.codec import Parcel
 from fedfuse.exchange.kind import Download, Kind, Upload
+from fedfuse.failure import Failure
 from fedfuse.familiarity import Familiarity
 from fedfuse.protocols import DistillLoss, ModelPlan, Relabels
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
 from fedfuse.types import ClientMetrics, FederatedData, KnowledgeBank, Phase
-from fedfuse.wire.messages import Failure, Header
+from fedfuse.wire.messages import Header
 
 __all__ = ["ClientPlan", "Node"]
 

@@ -151,11 +151,11 @@ def states(context: Context) -> StatePlan:
 
 def serve(grid: Grid, context: Context) -> None:
     """Run the server's half; report to whoever started the deployment, or into a run folder."""
-    from experiments.config import compose
+    from experiments.assembly.build_all import check_parts
     from experiments.engines import relay
 
     cfg = config_of(context.run_config)
-    compose.check_parts(cfg)
+    check_parts(cfg)
     patience = Patience(cfg.engine.get("timeout") or None, interval=0.1)
     if relay.wanted():
         relay.serve(cfg, grid, context, patience)

@@ -18,7 +18,7 @@ from experiments.runs.job import Job
 from experiments.runs.lifecycle import again, perform, watched, written
 from experiments.terminal.console import Parser, complain, exit_code, say, say_version
 from fedfuse.errors import ConfigError, FedfuseError
-from fedfuse.paths import expand
+from fedfuse.files.paths import expand
 from fedfuse.safe_text import visible
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         say_version("fedfuse")
         return 0
 
+    from experiments.assembly.build_all import check_parts
     from experiments.config import compose
 
     hydra = compose.open_hydra(args.config_dir)
@@ -80,7 +81,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         hydra.show_cfg(compose.CONFIG, lines, args.cfg, args.package, args.resolve)
         return 0
     for cfg in configs:
-        compose.check_parts(cfg)
+        check_parts(cfg)
 
     from experiments.pack.preflight import packed
     from experiments.runs.effort import SweepClock
@@ -211,7 +212,7 @@ def _go_on_with_all(path: Path, lines: list[str], hydra: Any) -> int:
     from experiments.pack.preflight import packed
     from experiments.runs.effort import SweepClock
     from experiments.runs.resume import trusted
-    from fedfuse import confined
+    from fedfuse.files import confined
     from server.reporters.folder import CHECKPOINTS, RunFolder
 
     confined.check_plain(path)
@@ -262,7 +263,7 @@ def _go_on_with_all(path: Path, lines: list[str], hydra: Any) -> int:
 def _begin(cfg: DictConfig, path: Path, run: sweep.Planned, number: int) -> Job:
     """Open the folder of a sweep's run that has not begun."""
     from experiments.runs.environment import facts
-    from fedfuse import confined
+    from fedfuse.files import confined
     from server.reporters.folder import RunFolder
 
     *parents, name = run.folder.split("/")

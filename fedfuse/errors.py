@@ -139,3 +139,7 @@ def require(ok: bool, owner: str, name: str, got: object, allowed: str) -> None:
     """
     if not ok:
         raise ParameterError(owner, name, got, allowed)
+
+
+class DataWarning(UserWarning):
+    """Something about the data that a reader of the results should know."""

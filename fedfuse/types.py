@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedfuse.failure import Failure
 from fedfuse.stacking import as_wide, join_clients, map_tensors
-from fedfuse.wire.messages import Failure
 
 if TYPE_CHECKING:
     from fedfuse.exchange.payloads import ClassKnowledge, ModelBank

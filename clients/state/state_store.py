@@ -20,7 +20,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError, require
-from fedfuse.statefile import state_path
+from fedfuse.files.state_files import state_path
 
 LEDGER = "fedfuse.states"
 

@@ -26,6 +26,7 @@ def probe(
         FedfuseError: If the configuration cannot work, or advice on it is impossible; nothing has
             been trained then.
     """
+    from experiments.assembly.build_all import check_parts
     from experiments.config import compose
     from experiments.runs.reserve import claim
 
@@ -40,7 +41,7 @@ def probe(
     hydra = compose.open_hydra(config_dir)
     kept = [line for line in lines if not line.startswith("num_rounds=")]
     _, (whole,) = compose.check(hydra, [*kept, f"num_rounds={rounds}"], multirun=False)
-    compose.check_parts(whole)
+    check_parts(whole)
     _check(whole, rounds)
     cfg = OmegaConf.masked_copy(whole, [key for key in map(str, whole) if key != "hydra"])
     OmegaConf.resolve(cfg)

@@ -23,13 +23,13 @@ from experiments.config.instantiate import instantiate
 from fedfuse.codec import Channel
 from fedfuse.data.known import check_known
 from fedfuse.data.public import External
-from fedfuse.data.raw import DataWarning, RawDataset
+from fedfuse.data.raw import RawDataset
 from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
-from fedfuse.errors import ConfigError, DataError
+from fedfuse.errors import ConfigError, DataError, DataWarning
+from fedfuse.files.paths import expand
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan
-from fedfuse.paths import expand
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, Select

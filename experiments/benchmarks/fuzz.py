@@ -34,6 +34,7 @@ from fedfuse.codec.channel import cfd, delta, float16, top_k
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Kind, Upload
 from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
+from fedfuse.failure import Failure
 from fedfuse.fusion import All, DataSize, KnFu, MeanLogits, MeanProbabilities
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
@@ -45,7 +46,6 @@ from fedfuse.wire.messages import (
     KNOWLEDGE,
     METRICS,
     TEACHERS,
-    Failure,
     Header,
     dump_failures,
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.cli.usage import CONF, natural
+from experiments.config.folder import CONF, natural
 from fedfuse.errors import ConfigError, did_you_mean
 
 WIDTH, BESIDE = 80, 40

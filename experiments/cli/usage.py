@@ -6,7 +6,7 @@ import re
 import textwrap
 from pathlib import Path
 
-CONF = Path(__file__).parents[1] / "conf"
+from experiments.config.folder import CONF, natural
 
 HEAD = """\
 fedfuse: does fusing knowledge beat local training? Clients share predictions on
@@ -56,16 +56,6 @@ def usage(config_dir: Path | None = None) -> str:
             break_long_words=False,
         )
     return HEAD + "\n".join(lines) + "\n" + TAIL
-
-
-def natural(word: str) -> list[tuple[int, str]]:
-    """Return the key that sorts k2 before k10.
-
-    >>> sorted(["k10", "guard", "k2"], key=natural)
-    ['guard', 'k2', 'k10']
-    """
-    parts = re.findall(r"\d+|\D+", word)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _read(file: Path) -> str:

@@ -23,11 +23,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from experiments.cli.usage import CONF
 from experiments.config import overrides as typed
-from experiments.config.contracts import look
+from experiments.config.folder import CONF
 from experiments.config.hints import unknown_key, unknown_parameter
-from experiments.config.instantiate import instantiate
 from experiments.config.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
 from experiments.config.texts import check_texts, keep_texts
 from experiments.config.unread_keys import check_keys_are_read, known_keys
@@ -237,17 +235,6 @@ def subfolder(cfg: DictConfig, number: int, sweep: Path) -> str:
         cfg.hydra.sweep.dir = str(sweep)
     HydraConfig.instance().set_config(cfg)  # the name asks for the number
     return str(cfg.hydra.sweep.subdir)
-
-
-def check_parts(cfg: DictConfig) -> None:
-    """Build every part once, so that a wrong target or parameter shows before any run."""
-    from experiments.assembly.privacy import build_mechanism
-
-    for key in cfg:
-        if key != "hydra" and isinstance(cfg[key], DictConfig) and "_target_" in cfg[key]:
-            private = key == "privacy"
-            part = build_mechanism(cfg[key]) if private else instantiate(cfg[key], str(key))
-            look(str(key), part, cfg[key]._target_)
 
 
 def _compose(hydra: Hydra, lines: list[str]) -> DictConfig:

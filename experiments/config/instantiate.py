@@ -20,6 +20,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.config.former_names import today
 from experiments.config.hints import unknown_parameter
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
 from fedfuse.user_code import brief, claim, frames, kind_of, showing
@@ -129,7 +130,7 @@ def locate(path: object, where: str) -> Callable[..., Any]:
             got=repr(path),
             allowed="a dotted path such as my_module.my_function",
         )
-    module, members = _import_longest(path.split("."), where)
+    module, members = _import_longest(today(path).split("."), where)
     found: Any = module
     for name in members:
         if not hasattr(found, name):

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fedfuse.paths import expand
+from fedfuse.files.paths import expand
 
 READ = frozenset({"dataset", "sites", "public", "partitioner", "pretrain", "engine"})
 WRITTEN = frozenset({"reporter"})

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
 
 from fedfuse.errors import ConfigError, FedfuseError
-from fedfuse.paths import expand
+from fedfuse.files.paths import expand
 
 _PATH = re.compile(r"(?:.*_)?(?:path|file|folder|dir|credential)s?|subdir")
 _NAMES = frozenset(

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from experiments.cli.usage import CONF
+from experiments.config.folder import CONF
 from experiments.config.hints import unknown_key, unknown_option, unknown_parameter
 from experiments.config.schema import ExperimentConfig
 from fedfuse.errors import ConfigError

@@ -17,9 +17,10 @@ from typing import Any
 
 import yaml
 
-from experiments.cli.usage import CONF
-from fedfuse import confined
+from experiments.config.folder import CONF
+from experiments.config.former_names import renamed
 from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.files import confined
 
 LARGEST, DEEPEST, MOST, LONGEST = 2**20, 30, 100_000, 10_000
 """Bytes, levels, values and characters of a value; fedfuse's own has some 3,000, 4, 150 and 60."""
@@ -250,7 +251,8 @@ def read_config(folder: Path, *names: str) -> dict[str, Any]:
             got=words or type(error).__name__,
             allowed="plain YAML as fedfuse writes it",
         ) from error
-    return config
+    known: dict[str, Any] = renamed(config)
+    return known
 
 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)

@@ -38,7 +38,7 @@ from experiments.engines.processes import (
 )
 from experiments.engines.sockets import short_folder
 from fedfuse.errors import FedfuseError
-from fedfuse.paths import expand
+from fedfuse.files.paths import expand
 from server.app import ServerSetup
 from server.records.checkpoint import Checkpoints
 from server.reporters.folder import RunFolder

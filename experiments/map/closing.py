@@ -15,8 +15,8 @@ from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
 from experiments.results import TESTS, Run, lineups
 from experiments.terminal.literal import literal
-from fedfuse import confined
 from fedfuse.compare import ENOUGH, signed
+from fedfuse.files import confined
 
 if TYPE_CHECKING:
     from experiments.report.figure import Figure

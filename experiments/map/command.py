@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from experiments.terminal.console import exit_code, say_version
 from experiments.terminal.literal import literal
-from fedfuse import confined
 from fedfuse.errors import ConfigError
+from fedfuse.files import confined
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

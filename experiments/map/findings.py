@@ -9,8 +9,8 @@ from typing import Any
 
 from experiments.map.grid import LOCAL, Cell
 from experiments.results import TESTS, Lineup, Moment, Run, comparisons
-from fedfuse import confined
 from fedfuse.compare import Comparison
+from fedfuse.files import confined
 
 TABLE = "map.parquet"
 

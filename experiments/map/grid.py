@@ -13,11 +13,12 @@ import yaml
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.assembly.build_all import check_parts
 from experiments.config import compose
 from experiments.config.hints import hint, unknown_option
 from experiments.config.paths import absolute
 from fedfuse.errors import ConfigError
-from fedfuse.paths import expand
+from fedfuse.files.paths import expand
 
 LOCAL = "local"
 PREFIX = "map."
@@ -157,7 +158,7 @@ def configure(hydra: Hydra, axes: Axes, lines: list[str]) -> dict[Cell, DictConf
         configs[cell] = cfg
     for method, cfg in first.items():
         cell = next(cell for cell in configs if cell.method == method)
-        compose.check_parts(configs[cell])
+        check_parts(configs[cell])
         if cfg.method.name != method:
             raise ConfigError(
                 f"the option method={method} names itself '{cfg.method.name}'.",

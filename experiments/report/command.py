@@ -117,7 +117,7 @@ def _written(
     from experiments.report import export
     from experiments.report.story import tell
     from experiments.results import load
-    from fedfuse.confined import check_folder
+    from fedfuse.files.confined import check_folder
 
     beside = folders[0] if len(folders) == 1 else Path()
     if kind == "html":

@@ -9,8 +9,8 @@ from experiments.report.figure import Figure, sheet
 from experiments.report.layout import Layout
 from experiments.report.page import Report, cannot_write
 from experiments.report.table import Table, to_csv, to_latex
-from fedfuse import confined
 from fedfuse.errors import FedfuseError, did_you_mean
+from fedfuse.files import confined
 
 SUFFIXES = {
     "html": ".html",

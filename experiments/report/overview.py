@@ -101,7 +101,7 @@ def map_figure(
 
 def _same_methods_aside(key: str) -> bool:
     """Tell whether a key is of the federation and not of a method."""
-    from experiments.runs.baselines import FUSION_ONLY, FUSION_ONLY_CLIENT
+    from experiments.config.comparison_keys import FUSION_ONLY, FUSION_ONLY_CLIENT
 
     top, _, rest = key.partition(".")
     return top not in FUSION_ONLY and not (top == "client" and rest in FUSION_ONLY_CLIENT)

@@ -20,8 +20,8 @@ from experiments.report.drawing import Box, Drawing, Line
 from experiments.report.figure import Figure, Key
 from experiments.report.svg import words
 from experiments.report.table import Table, to_html
-from fedfuse import confined
 from fedfuse.errors import FedfuseError
+from fedfuse.files import confined
 
 MARK = '<meta name="generator" content="fedfuse-report">'
 """What tells a report from any other page, so that only reports are ever replaced."""

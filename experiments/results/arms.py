@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse import confined
+from fedfuse.files import confined
 
 Array = npt.NDArray[np.floating]
 

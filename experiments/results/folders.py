@@ -8,8 +8,8 @@ from pathlib import Path
 
 from experiments.results.lineup import settings_of, text
 from experiments.results.runs import Run, read_run
-from fedfuse import confined
 from fedfuse.errors import ConfigError
+from fedfuse.files import confined
 
 DEPTH = 3
 """How deep below the given folder runs are looked for."""

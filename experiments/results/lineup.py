@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.config.comparison_keys import FUSION_ONLY, FUSION_ONLY_CLIENT
 from experiments.results.runs import Run
-from experiments.runs.baselines import FUSION_ONLY, FUSION_ONLY_CLIENT
 from fedfuse.errors import ConfigError
 from fedfuse.safe_text import visible
 

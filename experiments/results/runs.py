@@ -15,8 +15,8 @@ import numpy.typing as npt
 from experiments.config.untrusted import read_config
 from experiments.results.arms import Arm, Array, read_arm, read_table
 from experiments.results.shape import Content, check_shape
-from fedfuse import confined
 from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.files import confined
 from fedfuse.safe_text import visible
 from server.reporters.folder import FORMAT
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from experiments.config.instantiate import instantiate
 from experiments.config.untrusted import MALFORMED, check_targets, read_config
-from fedfuse import confined
 from fedfuse.errors import ConfigError
+from fedfuse.files import confined
 from fedfuse.models.plan import as_plan, build_checked
 
 FILE = "server_model.safetensors"

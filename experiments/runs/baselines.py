@@ -6,7 +6,6 @@ bit. Nothing is reused across sweeps: between two of them the code may have chan
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,54 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
-from fedfuse import confined
+from fedfuse.files import confined
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.memory import Memory
-
-FUSION_ONLY = frozenset(
-    {
-        "method",
-        "scorer",
-        "neighbours",
-        "rule",
-        "sharpen",
-        "distill",
-        "exchange",
-        "attack",
-        "extract",
-        "student",
-        "privacy",
-        "cache",
-        "codec",
-        "familiarity",
-        "filter",
-        "temperature",
-        "baseline",
-        "budget_bytes",
-        "server",
-        "engine",
-        "checkpoint",
-        "reporter",
-    }
-)
-"""Top-level keys that cannot change what a client learns alone."""
-
-FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "guard"})
-"""Keys of ``client`` of which the same is true."""
-
-
-def identity(cfg: DictConfig, data_fingerprint: str) -> str:
-    """Return a hash of everything that local training depends on."""
-    values = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(values, dict)
-    kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
-    # With equal samples, local training learns from as many as the mixed batches have.
-    free = FUSION_ONLY_CLIENT - ({"private_weight"} if kept["budget"] == "samples" else set())
-    kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}
-    text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 class Baselines(Protocol):

@@ -8,7 +8,7 @@ from time import monotonic
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.runs import baselines
+from experiments.config.comparison_keys import baseline_identity
 
 UNKNOWN = 300
 """Private samples of a client where only the data set knows."""
@@ -88,7 +88,7 @@ def _works(configs: Sequence[DictConfig]) -> list[float]:
         work = effort(cfg, samples, fuses=not alone)
         if cfg.baseline != "none" and not alone:
             own = OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
-            name = baselines.identity(own, "")
+            name = baseline_identity(own, "")
             work += 0 if name in trained else effort(cfg, samples, fuses=False)
             trained.add(name)
         works.append(work)

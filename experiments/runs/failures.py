@@ -15,8 +15,8 @@ from rich.table import Table
 from experiments.config.untrusted import own_code
 from experiments.terminal.console import TRACEBACK, shows_all
 from experiments.terminal.literal import literal
+from fedfuse.failure import Failure
 from fedfuse.types import RoundRecord
-from fedfuse.wire.messages import Failure
 from server.reporters.protocol import RunInfo
 from server.transport.answer import ClientFailedError
 

@@ -17,6 +17,7 @@ from experiments.assembly.parts import Parts, build_parts
 from experiments.assembly.preflight import check_compatible
 from experiments.assembly.privacy import disclosure
 from experiments.assembly.server import BASELINE, build_server
+from experiments.config.comparison_keys import baseline_identity
 from experiments.engines.hosting import check_sites
 from experiments.runs import baselines
 from experiments.runs.resume import checkpoints
@@ -125,7 +126,7 @@ def _run(
     memory = Memory()
     watchers = [reporter, memory]
     if shared is not None and BASELINE in setup.info.arms:
-        name = baselines.identity(cfg, parts.data.fingerprint)
+        name = baseline_identity(cfg, parts.data.fingerprint)
         if records := shared.find(name):
             setup = replace(setup, known={BASELINE: records})
         else:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.runs.lifecycle import written
-from fedfuse import confined
 from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.files import confined
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

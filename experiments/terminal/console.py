@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from experiments.terminal.encoding import any_character
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
-from fedfuse.paths import expand
+from fedfuse.files.paths import expand
 from fedfuse.safe_text import visible
 
 INTERRUPTED = 130

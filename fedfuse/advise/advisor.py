@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from fedfuse import confined
 from fedfuse.advise.forecast import Forecast
 from fedfuse.advise.probe import FEATURES, Array, Probe, beside_federation
 from fedfuse.advise.ridge import Ridge, fit_ridge
 from fedfuse.advise.score import Past
 from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.files import confined
 
 FORMAT = 1
 SHIPPED = Path(__file__).with_name("fitted.json")

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fedfuse.data.raw import DataWarning, RawDataset
-from fedfuse.errors import DataError
+from fedfuse.data.raw import RawDataset
+from fedfuse.errors import DataError, DataWarning
 from fedfuse.safe_text import visible
 from fedfuse.types import IntArray
 

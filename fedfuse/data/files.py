@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedfuse.data.conversions import conversion
 from fedfuse.errors import DataError
-from fedfuse.paths import expand
+from fedfuse.files.conversions import conversion
+from fedfuse.files.paths import expand
 
 _LEFT_BEHIND = frozenset(
     {

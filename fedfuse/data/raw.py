@@ -16,10 +16,6 @@ CHUNK = 4096
 """Rows handled at a time, so that no pass over a mapped pool copies the whole of it."""
 
 
-class DataWarning(UserWarning):
-    """Something about the data that a reader of the results should know."""
-
-
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """What a source read from its files.

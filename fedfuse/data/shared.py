@@ -10,8 +10,8 @@ import numpy as np
 
 from fedfuse.data.draw import apportion, draw_by_class
 from fedfuse.data.public import PublicSource
-from fedfuse.data.raw import DataWarning, RawDataset, channel_statistics
-from fedfuse.errors import DataError, require
+from fedfuse.data.raw import RawDataset, channel_statistics
+from fedfuse.errors import DataError, DataWarning, require
 from fedfuse.rng import Streams
 from fedfuse.types import IntArray, PublicSet, Samples
 

@@ -22,10 +22,10 @@ from fedfuse.data.owned import (
     shift_of,
 )
 from fedfuse.data.public import PublicSource
-from fedfuse.data.raw import DataWarning, RawDataset
+from fedfuse.data.raw import RawDataset
 from fedfuse.data.shared import Shared, add_array, share
 from fedfuse.data.values import warn_of_scale
-from fedfuse.errors import DataError
+from fedfuse.errors import DataError, DataWarning
 from fedfuse.partition.apply import deal_rows
 from fedfuse.protocols import Partitioner
 from fedfuse.rng import Streams

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fedfuse.data.classes import CONVERT, unite
-from fedfuse.data.conversions import SAVE
 from fedfuse.data.images import decode_images
 from fedfuse.data.raw import Decoded
 from fedfuse.errors import DataError
+from fedfuse.files.conversions import SAVE
 from fedfuse.types import IntArray, Samples
 
 IMAGE_COLUMNS = ("image", "img")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse.data.raw import CHUNK, DataWarning, RawDataset
-from fedfuse.errors import DataError
+from fedfuse.data.raw import CHUNK, RawDataset
+from fedfuse.errors import DataError, DataWarning
 
 LARGE = 1e4
 """A feature above it makes a model's first steps as large as itself."""

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fedfuse.data.raw import DataWarning
 from fedfuse.declarations import declared, part_name
-from fedfuse.errors import PartitionError
+from fedfuse.errors import DataWarning, PartitionError
 from fedfuse.partition.check import validate_partition
 from fedfuse.partition.repair import RepairWarning
 from fedfuse.protocols import Partitioner

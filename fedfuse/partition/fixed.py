@@ -11,11 +11,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedfuse.data.archive import read_npz
-from fedfuse.data.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 from fedfuse.errors import DataError, PartitionError, require
+from fedfuse.files.archive import read_npz
+from fedfuse.files.limits import MOST_RATIO, MOST_UNPACKED, unpacked
+from fedfuse.files.paths import expand
 from fedfuse.partition.check import validate_partition
-from fedfuse.paths import expand
 from fedfuse.types import IntArray
 
 _ROW = 8

@@ -4,8 +4,8 @@ A checkpoint is a folder that appears whole or not at all: it is written under a
 file is forced to disk, a manifest with the hash of each file is the last of them, and only then is
 the folder renamed. The rounds' records lie beside the checkpoints, one file a round, because they
 never change; the manifest holds their hashes too. Hashes tell damage, not who wrote it, so nothing
-outside of the run folder is opened, whatever links are in it (:mod:`fedfuse.confined`). Random
-numbers need no saving: every stream is derived from seed, client, purpose and round. Everything is
+outside of the run folder is opened, whatever links are in it (:mod:`fedfuse.files.confined`).
+Random numbers need no saving: every stream is derived from seed, client, purpose and round. Everything is
 safetensors or JSON; nothing that is read can run code.
 """
 
@@ -26,8 +26,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fedfuse import confined
 from fedfuse.errors import FedfuseError
+from fedfuse.files import confined
 from fedfuse.safe_text import visible
 from fedfuse.types import RoundRecord
 from server.records import durable, round_file

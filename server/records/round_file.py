@@ -10,8 +10,8 @@ from typing import Any
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
+from fedfuse.failure import Failure
 from fedfuse.types import MetricRow, RoundRecord
-from fedfuse.wire.messages import Failure
 
 
 def dump(record: RoundRecord) -> bytes:

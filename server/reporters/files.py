@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
+from fedfuse.failure import Failure
 from fedfuse.types import MetricRow, RoundRecord
-from fedfuse.wire.messages import Failure
 from server.reporters.figures import mean
 from server.reporters.folder import RunFolder
 from server.reporters.protocol import RunInfo

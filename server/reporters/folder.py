@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse import confined
 from fedfuse.errors import FedfuseError
+from fedfuse.files import confined
 from fedfuse.types import FederatedData
 from server.records import durable
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fedfuse.exchange.kind import Download, Upload
+from fedfuse.failure import Failure
 from fedfuse.types import ClientMetrics
-from fedfuse.wire.messages import Failure, Header
+from fedfuse.wire.messages import Header
 
 
 @dataclass(frozen=True, slots=True)

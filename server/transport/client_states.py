@@ -22,7 +22,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError, KnowledgeError
-from fedfuse.statefile import merged, state_header, state_path
+from fedfuse.failure import Failure
+from fedfuse.files.state_files import merged, state_header, state_path
 from fedfuse.wire.messages import (
     HEADER,
     LOAD,
@@ -31,7 +32,6 @@ from fedfuse.wire.messages import (
     SAVE,
     STATES,
     TOKENS,
-    Failure,
     Header,
     check_answers,
 )

@@ -13,6 +13,7 @@ from fedfuse.codec.parcel import Parcel
 from fedfuse.errors import FedfuseError, KnowledgeError
 from fedfuse.exchange.kind import PREDICTIONS, Download, Kind, Upload
 from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
+from fedfuse.failure import Failure
 from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
 from fedfuse.wire.encode import Expectation, decode
 from fedfuse.wire.messages import (
@@ -21,7 +22,6 @@ from fedfuse.wire.messages import (
     PHASES,
     TEST,
     TRAIN,
-    Failure,
     Header,
 )
 from server.transport.answer import Answer, ClientFailedError

@@ -16,6 +16,7 @@ from flwr.app import Message, RecordDict
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.kind import Upload
+from fedfuse.failure import Failure
 from fedfuse.safe_text import visible
 from fedfuse.types import ClientMetrics
 from fedfuse.wire.encode import Expectation, decode
@@ -25,7 +26,6 @@ from fedfuse.wire.messages import (
     METRICS,
     PHASES,
     SPENT,
-    Failure,
     Header,
     check_answers,
     load_failures,

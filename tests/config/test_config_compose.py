@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
+from experiments.assembly.build_all import check_parts
 from experiments.config import compose
 from experiments.config.overrides import groups
 from fedfuse.errors import ConfigError
@@ -106,7 +107,7 @@ def test_every_option_builds(turn: int) -> None:
     """
     choices = [f"{group}={names[turn % len(names)]}" for group, names in OPTIONS.items()]
     cfg = composed(*choices, *(line for choice in choices for line in NEEDS.get(choice, [])))
-    compose.check_parts(cfg)
+    check_parts(cfg)
 
 
 def test_a_config_dir_adds_options_and_hides_none(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.assembly.build_all import check_parts
 from experiments.config import compose
 from experiments.run import main
 
@@ -30,7 +31,7 @@ def test_an_experiment_composes_and_its_parts_can_be_built(name: str) -> None:
         f"{key}={values.split(',')[-1]}" for key, _, values in (x.partition("=") for x in swept)
     ]
     _, (cfg,) = compose.check(HYDRA, lines, multirun=False)
-    compose.check_parts(cfg)
+    check_parts(cfg)
     assert name == "none" or "seed=0,1,2" in swept
 
 

@@ -19,8 +19,8 @@ from experiments.assembly.parts import build_parts
 from experiments.assembly.preflight import check_compatible
 from experiments.assembly.server import build_server
 from experiments.config import compose
+from experiments.config.comparison_keys import baseline_identity
 from experiments.engines import serial
-from experiments.runs import baselines
 from experiments.summary.spending import by_design
 from fedfuse.types import Phase
 
@@ -179,7 +179,7 @@ KNOWN: dict[str, Counting] = {}
 
 def twin(cfg) -> Counting:
     """Return local training, once for all methods that share it."""
-    name = baselines.identity(cfg, "data")
+    name = baseline_identity(cfg, "data")
     if name not in KNOWN:
         KNOWN[name] = spent(cfg, "local")
     return KNOWN[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from clients.sharing.membership import _like
+from clients.membership import _like
 from experiments.run import main
 from fedfuse.types import ClientData
 

@@ -10,7 +10,7 @@ import torch
 from flwr.app import Context, RecordDict
 from omegaconf import OmegaConf
 
-from clients.state import handover
+from clients import handover
 from experiments import flower
 from experiments.run import main
 from experiments.runs import resume

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from experiments.assembly.node import build_node
 from experiments.assembly.parts import build_parts
 from experiments.config import compose
-from experiments.runs import baselines
+from experiments.config.comparison_keys import baseline_identity
 from experiments.summary.spending import spending
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.train.work import samples_processed, schedule, steps_to_process
@@ -62,7 +62,7 @@ def test_steps_and_samples_agree_with_the_schedule(num_samples):
 def test_a_baseline_depends_on_the_mixed_batches_only_where_samples_are_equal():
     def names(*lines: str) -> set[str]:
         weights = ("client.private_weight=0", "client.private_weight=1")
-        return {baselines.identity(configured(*lines, w), "data") for w in weights}
+        return {baseline_identity(configured(*lines, w), "data") for w in weights}
 
     assert len(names()) == 1
     assert len(names("budget=samples")) == 2

@@ -13,9 +13,8 @@ import pytest
 from experiments.terminal.console import exit_code
 from experiments.terminal.encoding import any_character, plain
 from fedfuse.data.cache import cache_folder
-from fedfuse.data.raw import DataWarning
-from fedfuse.errors import DataError, FedfuseError
-from fedfuse.paths import expand
+from fedfuse.errors import DataError, DataWarning, FedfuseError
+from fedfuse.files.paths import expand
 from server.reporters.folder import RunFolder
 
 

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save
 
 from fedfuse.errors import FedfuseError
+from fedfuse.failure import Failure
 from fedfuse.fusion.ktpfl import KTpFL
 from fedfuse.stateful import collect, give_back
 from fedfuse.types import MetricRow, RoundRecord
-from fedfuse.wire.messages import Failure
 from server.records import checkpoint, round_file
 from server.records.checkpoint import Checkpoints
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from fedfuse.data.classes import check_classes
 from fedfuse.data.public import HeldOut
-from fedfuse.data.raw import DataWarning, Decoded, describe
+from fedfuse.data.raw import Decoded, describe
 from fedfuse.data.sources.npz import npz
 from fedfuse.data.sources.parquet import parquet
 from fedfuse.data.split import federate
-from fedfuse.errors import DataError
+from fedfuse.errors import DataError, DataWarning
 from fedfuse.partition import Iid
 from fedfuse.types import Samples
 

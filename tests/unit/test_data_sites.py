@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from fedfuse.data.public import HeldOut, Whole
-from fedfuse.data.raw import DataWarning, Decoded, RawDataset, describe
+from fedfuse.data.raw import Decoded, RawDataset, describe
 from fedfuse.data.sites import OwnData, Site, federate_sites
 from fedfuse.data.sources.local import local
 from fedfuse.data.sources.synthetic import synthetic
-from fedfuse.errors import DataError, ParameterError
+from fedfuse.errors import DataError, DataWarning, ParameterError
 from fedfuse.partition import Fixed
 from fedfuse.types import Samples
 from server.reporters.folder import partition_columns

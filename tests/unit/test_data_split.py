@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from fedfuse.data.duplicates import count_duplicates, row_hashes
 from fedfuse.data.public import External, HeldOut, Noise
-from fedfuse.data.raw import DataWarning, Decoded, describe
+from fedfuse.data.raw import Decoded, describe
 from fedfuse.data.sources.synthetic import synthetic
 from fedfuse.data.split import federate
-from fedfuse.errors import DataError, FedfuseError, PartitionError
+from fedfuse.errors import DataError, DataWarning, FedfuseError, PartitionError
 from fedfuse.partition import Fixed
 from fedfuse.types import PublicSet, Samples
 from server.reporters.folder import RunFolder, partition_columns

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from clients.training.failure_isolation import Attempt
+from clients.failure_isolation import Attempt
 from experiments.config.untrusted import own_code
 from experiments.runs.failures import rerun, told
 from experiments.runs.job import Job
 from experiments.runs.lifecycle import again, watched
 from fedfuse.errors import FedfuseError
-from fedfuse.wire.messages import Failure, dump_failures, load_failures
+from fedfuse.failure import Failure
+from fedfuse.wire.messages import dump_failures, load_failures
 from server.loop import ClientFailedError, stop_on_failure
 from server.reporters.folder import RunFolder
 from server.transport.answer import Answer

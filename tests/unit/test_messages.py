@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.wire.messages import Failure, Header, dump_failures, load_failures
+from fedfuse.failure import Failure
+from fedfuse.wire.messages import Header, dump_failures, load_failures
 
 HEADER = Header(arm="knfu", round=3, share=True, evaluate=False)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from fedfuse.statefile import merged, state_path
+from fedfuse.files.state_files import merged, state_path
 
 STATES = {
     3: {

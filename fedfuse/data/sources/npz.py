@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse.data.archive import names_in, read_npz
 from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.classes import CONVERT, numbered, tidy
 from fedfuse.data.files import place
-from fedfuse.data.limits import MOST_UNPACKED
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.values import finite_float32
 from fedfuse.errors import DataError
+from fedfuse.files.archive import names_in, read_npz
+from fedfuse.files.limits import MOST_UNPACKED
 from fedfuse.types import IntArray, Samples
 
 TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"), ("x", "y"))

@@ -7,10 +7,10 @@ from typing import Any
 
 from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.files import begins_with_role, entries, only_a_role, other_kind, place, role, walk
-from fedfuse.data.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.tables import decode_tables, find_columns
 from fedfuse.errors import DataError
+from fedfuse.files.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 
 _ROW, _AT_ONCE = 8, 256
 """Bytes that a row comes to at least (its label), and rows unpacked before they are counted."""

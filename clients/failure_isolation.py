@@ -12,10 +12,11 @@ import torch
 from clients.exchange.protocol import Task
 from clients.state.state import ClientStates, OptimizerFactory
 from fedfuse.errors import FedfuseError
+from fedfuse.failure import Failure
 from fedfuse.train.divergence import diverged
 from fedfuse.train.trainer import Trainer
 from fedfuse.user_code import brief, frames
-from fedfuse.wire.messages import SPENT, Failure
+from fedfuse.wire.messages import SPENT
 
 Step = Callable[[Sequence[int]], None]
 """Do something with a cohort."""

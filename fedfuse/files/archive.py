@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse.data.conversions import SAVE, conversion
-from fedfuse.data.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 from fedfuse.errors import DataError
+from fedfuse.files.conversions import SAVE, conversion
+from fedfuse.files.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 
 # MemoryError: a header may announce an array of any size.
 DAMAGE = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clients.failure_isolation import Attempt
 from clients.node import Node
 from clients.state.serialisation import packed, unpacked
-from clients.training.failure_isolation import Attempt
 from fedfuse.errors import FedfuseError
 from fedfuse.wire.messages import Header
 

@@ -1,0 +1,51 @@
+"""Which keys can change what a client learns alone, and so who may be compared with whom."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from omegaconf import DictConfig, OmegaConf
+
+FUSION_ONLY = frozenset(
+    {
+        "method",
+        "scorer",
+        "neighbours",
+        "rule",
+        "sharpen",
+        "distill",
+        "exchange",
+        "attack",
+        "extract",
+        "student",
+        "privacy",
+        "cache",
+        "codec",
+        "familiarity",
+        "filter",
+        "temperature",
+        "baseline",
+        "budget_bytes",
+        "server",
+        "engine",
+        "checkpoint",
+        "reporter",
+    }
+)
+"""Top-level keys that cannot change what a client learns alone."""
+
+FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "guard"})
+"""Keys of ``client`` of which the same is true."""
+
+
+def baseline_identity(cfg: DictConfig, data_fingerprint: str) -> str:
+    """Return a hash of everything that local training depends on."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
+    # With equal samples, local training learns from as many as the mixed batches have.
+    free = FUSION_ONLY_CLIENT - ({"private_weight"} if kept["budget"] == "samples" else set())
+    kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}
+    text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
