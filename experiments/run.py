@@ -65,7 +65,6 @@ def _dispatch(args: argparse.Namespace) -> int:
         say_version("fedfuse")
         return 0
 
-    from experiments.assembly.build_all import check_parts
     from experiments.config import compose
 
     hydra = compose.open_hydra(args.config_dir)
@@ -80,6 +79,8 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.cfg:
         hydra.show_cfg(compose.CONFIG, lines, args.cfg, args.package, args.resolve)
         return 0
+    from experiments.assembly.build_all import check_parts
+
     for cfg in configs:
         check_parts(cfg)
 

@@ -5,8 +5,8 @@ file is forced to disk, a manifest with the hash of each file is the last of the
 the folder renamed. The rounds' records lie beside the checkpoints, one file a round, because they
 never change; the manifest holds their hashes too. Hashes tell damage, not who wrote it, so nothing
 outside of the run folder is opened, whatever links are in it (:mod:`fedfuse.files.confined`).
-Random numbers need no saving: every stream is derived from seed, client, purpose and round. Everything is
-safetensors or JSON; nothing that is read can run code.
+Random numbers need no saving: every stream is derived from seed, client, purpose and round.
+Everything is safetensors or JSON; nothing that is read can run code.
 """
 
 from __future__ import annotations

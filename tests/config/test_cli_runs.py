@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import experiments
+from experiments import runs
 from experiments.run import main
 from experiments.summary.table import Summary, closing
 from fedfuse.errors import DataError
@@ -47,7 +47,7 @@ def launched(
         module = ModuleType("experiments.runs.launch")
         module.run = run  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "experiments.runs.launch", module)
-        monkeypatch.setattr(experiments, "launch", module, raising=False)
+        monkeypatch.setattr(runs, "launch", module, raising=False)
         return calls
 
     return install
