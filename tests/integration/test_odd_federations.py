@@ -21,7 +21,7 @@ from experiments.run import main
 from fedfuse.fusion import Pipeline
 from fedfuse.testing.fusion import example_bank
 from fedfuse.types import KnowledgeBank, Space
-from tests.integration.tiny import TINY
+from tests.tiny import TINY
 
 LINES = [*TINY, "num_clients=2", "baseline=none"]
 

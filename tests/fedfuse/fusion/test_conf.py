@@ -1,0 +1,70 @@
+"""The configuration groups build the parts they name, with the classes' defaults but for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from fedfuse import distill, fusion
+
+CONF = Path(__file__).parents[3] / "experiments" / "conf"
+
+EXPECTED = {
+    "scorer/knfu": fusion.KnFu(beta=3.0, temperature=2.0),  # by measurement, see the README
+    "scorer/uniform": fusion.Uniform(),
+    "scorer/data_size": fusion.DataSize(),
+    "neighbours/all": fusion.All(),
+    "neighbours/all_but": fusion.AllBut(),
+    "neighbours/top_k": fusion.TopK(),
+    "neighbours/top_p": fusion.TopP(),
+    "neighbours/threshold": fusion.Threshold(),
+    "neighbours/mutual": fusion.Mutual(),
+    "rule/mean_probs": fusion.MeanProbabilities(2.0),
+    "rule/mean_logits": fusion.MeanLogits(),
+    "rule/geometric_mean": fusion.GeometricMean(2.0),
+    "rule/none": None,
+    "sharpen/none": None,
+    "sharpen/era": fusion.ERA(),
+    "sharpen/power": fusion.Power(),
+    "distill/kl": distill.KL(2.0),
+    "distill/soft_ce": distill.SoftCrossEntropy(2.0),
+    "distill/mse": distill.MSELogits(),
+    "distill/mae": distill.MAELogits(),
+}
+ELSEWHERE = {
+    "scorer": {"client_clusters", "kta", "ktpfl", "random", "reference_accuracy", "shuffled"},
+    "rule": {
+        "confidence",
+        "coordinate_median",
+        "geometric_median",
+        "krum",
+        "sample_clusters",
+        "spectral_filter",
+        "trimmed_mean",
+        "uploaded_confidence",
+    },
+}
+"""Options that test_fusion_exchange_contracts.py builds."""
+
+GROUPS = ("scorer", "neighbours", "rule", "sharpen", "distill")
+
+
+@pytest.mark.parametrize("option", EXPECTED)
+def test_an_option_builds_its_part_at_the_defaults(option: str) -> None:
+    config = OmegaConf.create({"temperature": 2.0})
+    config.part = OmegaConf.load(CONF / f"{option}.yaml")
+    target = config.part["_target_"]
+    part = None if target is None else instantiate(config.part)
+    assert part == EXPECTED[option]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_option_is_forgotten_and_every_group_takes_ones_own(group: str) -> None:
+    shipped = {path.stem for path in (CONF / group).glob("*.yaml")}
+    named = {option.split("/")[1] for option in EXPECTED if option.startswith(f"{group}/")}
+    assert shipped == named | ELSEWHERE.get(group, set()) | {"custom"}
+    custom = OmegaConf.load(CONF / group / "custom.yaml")
+    assert OmegaConf.is_missing(custom, "_target_")
