@@ -78,10 +78,7 @@ def _whole(text: str) -> DictConfig:
 def _composed(lines: tuple[str, ...]) -> DictConfig:
     from experiments.config import compose
 
-    _, configs = compose.check(compose.open_hydra(), list(lines), multirun=False)
-    cfg = OmegaConf.masked_copy(configs[0], [k for k in map(str, configs[0]) if k != "hydra"])
-    OmegaConf.resolve(cfg)
-    return cfg
+    return compose.configure(list(lines))
 
 
 def node(context: Context) -> Node:

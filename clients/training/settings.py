@@ -34,18 +34,18 @@ class ClientPlan:
         eval_batch_size: Samples per forward pass when predicting and evaluating.
     """
 
-    batch_size: int = 32
-    local_epochs: int = 1
-    distill_epochs: int = 1
-    distill_batch_size: int = 64
-    private_weight: float = 0.0
-    init: str = "shared"
-    optimizer_state: str = "keep"
-    threads: int = 1
-    share_class_distribution: bool = False
-    budget: str = "optimiser_steps"
-    guard: str = "none"
-    eval_batch_size: int = 500
+    batch_size: int
+    local_epochs: int
+    distill_epochs: int
+    distill_batch_size: int
+    private_weight: float
+    init: str
+    optimizer_state: str
+    threads: int
+    share_class_distribution: bool
+    budget: str
+    guard: str
+    eval_batch_size: int
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "distill_batch_size", "threads", "eval_batch_size"):

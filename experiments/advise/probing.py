@@ -43,7 +43,7 @@ def probe(
     _, (whole,) = compose.check(hydra, [*kept, f"num_rounds={rounds}"], multirun=False)
     check_parts(whole)
     _check(whole, rounds)
-    cfg = OmegaConf.masked_copy(whole, [key for key in map(str, whole) if key != "hydra"])
+    cfg = compose.own_keys(whole)
     OmegaConf.resolve(cfg)
     asked = any(line.lstrip("+").startswith("hydra.run.dir=") for line in lines)
     with claim(Path(whole.hydra.run.dir), exact=asked) as path:

@@ -51,8 +51,7 @@ def _bundles(repeats: int) -> list[Row]:
     names = hydra.config_loader.get_group_options("method")
     rows = []
     for name in sorted(set(names) - {"custom"}):
-        _, [cfg] = compose.check(hydra, [f"method={name}"], multirun=False)
-        pipeline = build_pipeline(cfg)
+        pipeline = build_pipeline(compose.configure([f"method={name}"], hydra))
         if pipeline is not None:
             bar = LEARNED_BAR if name == "ktpfl" else BAR
             step = partial(pipeline, _bank(), torch.arange(SAMPLES) % CLASSES, round_=1)

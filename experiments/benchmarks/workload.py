@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.config import compose
 from fedfuse.types import IntArray
@@ -63,8 +63,4 @@ def configure(
         "baseline=none",
         *lines,
     ]
-    _, configs = compose.check(compose.open_hydra(), overrides, multirun=False)
-    cfg = configs[0]
-    kept = OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
-    OmegaConf.resolve(kept)
-    return kept
+    return compose.configure(overrides)

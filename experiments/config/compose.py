@@ -97,6 +97,27 @@ def expand(hydra: Hydra, lines: list[str], *, multirun: bool) -> list[str]:
     return [*(f"{key}={value}" for key, value in axes.items() if key not in given), *lines]
 
 
+def configure(lines: list[str], hydra: Hydra | None = None) -> DictConfig:
+    """Return the configuration of one run: checked, resolved, without Hydra's own node.
+
+    Args:
+        lines: Overrides, as on the command line.
+        hydra: fedfuse's configuration; None opens it without options of the user's own.
+
+    Raises:
+        ConfigError: For the first mistake found.
+    """
+    _, (whole,) = check(hydra or open_hydra(), lines, multirun=False)
+    cfg = own_keys(whole)
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
+def own_keys(whole: DictConfig) -> DictConfig:
+    """Return a configuration without Hydra's own node; its interpolations stay."""
+    return OmegaConf.masked_copy(whole, [key for key in map(str, whole) if key != "hydra"])
+
+
 def check(hydra: Hydra, lines: list[str], *, multirun: bool) -> tuple[list[str], list[DictConfig]]:
     """Compose every configuration that a command line asks for, and refuse what is wrong.
 
@@ -176,7 +197,7 @@ def _check_one(
         new = _check_keys(hydra, parsed, bases)
         new_keys |= new
         cfg = _compose(hydra, [_line(item, new) for item in parsed])
-    tree = OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
+    tree = own_keys(cfg)
     try:
         for key in sorted(OmegaConf.missing_keys(tree)):
             raise ConfigError(f"{key} has no value.", next_step=f"Add {key}=... to the command.")
@@ -223,7 +244,7 @@ def as_job(cfg: DictConfig, number: int, sweep: Path) -> DictConfig:
         cfg.hydra.runtime.output_dir = str(folder.absolute())
     HydraConfig.instance().set_config(cfg)
     folder.mkdir(parents=True, exist_ok=True)
-    return OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
+    return own_keys(cfg)
 
 
 def subfolder(cfg: DictConfig, number: int, sweep: Path) -> str:

@@ -148,11 +148,10 @@ def configure(hydra: Hydra, axes: Axes, lines: list[str]) -> dict[Cell, DictConf
         if cell.method not in first:
             own = [*lines, "partitioner=dirichlet_inner", f"method={cell.method}"]
             _, (whole,) = compose.check(hydra, own, multirun=False)
-            tree = OmegaConf.masked_copy(whole, [k for k in map(str, whole) if k != "hydra"])
-            OmegaConf.resolve(tree)
-            first[cell.method] = absolute(tree)
+            first[cell.method] = absolute(compose.own_keys(whole))
         cfg = first[cell.method].copy()
         cfg.seed = cell.seed
+        OmegaConf.resolve(cfg)  # only now: parts that draw take the cell's seed
         # The batch size decides how few samples are too few, not the partitioner.
         cfg.partitioner.update({"alpha": cell.alpha, "sizes": cell.samples, "min_samples": 1})
         configs[cell] = cfg

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from time import monotonic
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.config.comparison_keys import baseline_identity
+from experiments.config.compose import own_keys
 
 UNKNOWN = 300
 """Private samples of a client where only the data set knows."""
@@ -87,8 +88,7 @@ def _works(configs: Sequence[DictConfig]) -> list[float]:
         alone = cfg.rule._target_ is None and cfg.exchange._target_ == PREDICTIONS
         work = effort(cfg, samples, fuses=not alone)
         if cfg.baseline != "none" and not alone:
-            own = OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
-            name = baseline_identity(own, "")
+            name = baseline_identity(own_keys(cfg), "")
             work += 0 if name in trained else effort(cfg, samples, fuses=False)
             trained.add(name)
         works.append(work)

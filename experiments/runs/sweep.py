@@ -41,15 +41,14 @@ class Planned:
 
 def write(path: Path, runs: Sequence[Planned], configs: Sequence[DictConfig]) -> None:
     """Write down what the runs of a sweep will be, before the first of them begins."""
-    from omegaconf import OmegaConf
-
+    from experiments.config.compose import own_keys
     from experiments.config.paths import absolute
 
     folder = path / FOLDER
     folder.mkdir()
     for number, cfg in enumerate(configs):
-        tree = OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
-        (folder / f"{number}.yaml").write_text(written(absolute(tree)), encoding="utf-8")
+        text = written(absolute(own_keys(cfg)))
+        (folder / f"{number}.yaml").write_text(text, encoding="utf-8")
     plan = {"format": FORMAT, "runs": [asdict(run) for run in runs]}
     # The plan comes last: with it the folder is that of a sweep.
     (folder / PLAN).write_text(json.dumps(plan, ensure_ascii=False), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fedfuse.faults.protocol import Fate
 from fedfuse.rng import Streams
@@ -21,12 +22,11 @@ class Dropout:
     Args:
         rate: Probability of each client in each round.
         when: ``before`` its upload, ``after`` it, or ``either`` with equal chances.
-        max_age: Nothing is ever late here.
     """
 
     rate: float = 0.5
     when: str = "before"
-    max_age: int = 0
+    max_age: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         require_number("Dropout", "rate", self.rate, at_least=0, at_most=1)
@@ -76,12 +76,11 @@ class Churn:
     Args:
         join: Share of the clients that join after the first round, in the first half of the run.
         leave: Share that leaves in the second half.
-        max_age: Nothing is ever late here.
     """
 
     join: float = 0.3
     leave: float = 0.3
-    max_age: int = 0
+    max_age: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         for name in ("join", "leave"):
@@ -105,12 +104,11 @@ class Messages:
     Args:
         lost: Probability that a reply is lost.
         duplicated: Probability that one arrives again in the next round.
-        max_age: Nothing is ever late here but copies, which are never used.
     """
 
     lost: float = 0.1
     duplicated: float = 0.1
-    max_age: int = 0
+    max_age: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         for name in ("lost", "duplicated"):
@@ -130,11 +128,10 @@ class Restarts:
 
     Args:
         rate: Probability of each client in each round after the first.
-        max_age: Nothing is ever late here.
     """
 
     rate: float = 0.1
-    max_age: int = 0
+    max_age: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         require_number("Restarts", "rate", self.rate, at_least=0, at_most=1)

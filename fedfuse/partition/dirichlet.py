@@ -42,7 +42,7 @@ class Dirichlet:
     """
 
     alpha: float = 0.5
-    min_samples: int = 10
+    min_samples: int = 40
 
     def __post_init__(self) -> None:
         require_number("dirichlet", "alpha", self.alpha, open_low=True)

@@ -96,7 +96,7 @@ class DirichletBalanced:
     """
 
     alpha: float = 0.5
-    min_samples: int = 10
+    min_samples: int = 40
 
     def __post_init__(self) -> None:
         require_number("dirichlet_balanced", "alpha", self.alpha, open_low=True)

@@ -53,7 +53,7 @@ class DirichletCapped:
     """
 
     alpha: float = 0.5
-    min_samples: int = 10
+    min_samples: int = 40
 
     def __post_init__(self) -> None:
         require_number("dirichlet_capped", "alpha", self.alpha, open_low=True)

@@ -71,7 +71,7 @@ class DirichletInner:
 
     alpha: float = 0.5
     sizes: int | Sequence[int] | None = None
-    min_samples: int = 10
+    min_samples: int = 40
 
     def __post_init__(self) -> None:
         owner = "dirichlet_inner"

@@ -40,7 +40,7 @@ class QuantityLogNormal:
     """
 
     sigma: float = 1.0
-    min_samples: int = 10
+    min_samples: int = 40
 
     def __post_init__(self) -> None:
         require_number("quantity_lognormal", "sigma", self.sigma, high=100)
@@ -71,7 +71,7 @@ class QuantityPowerLaw:
     """
 
     exponent: float = 1.0
-    min_samples: int = 10
+    min_samples: int = 40
 
     def __post_init__(self) -> None:
         require_number("quantity_powerlaw", "exponent", self.exponent, high=100)

@@ -91,7 +91,7 @@ class RandomSubset:
         size: m, public samples a round.
     """
 
-    size: int = 1000
+    size: int = 250
 
     def __post_init__(self) -> None:
         require_count("RandomSubset", "size", self.size)
@@ -120,7 +120,7 @@ class ClassBalanced:
         size: m, public samples a round.
     """
 
-    size: int = 1000
+    size: int = 250
     needs_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
