@@ -63,7 +63,7 @@ def test_repair_reaches_the_minimum_and_keeps_the_totals(counts, data):
 def test_a_repair_is_a_warning_with_numbers():
     labels = np.repeat(np.arange(3), 100)
     with pytest.warns(RepairWarning) as caught:
-        Dirichlet(alpha=1e-6)(labels, 10, np.random.default_rng(0))
+        Dirichlet(alpha=1e-6, min_samples=10)(labels, 10, np.random.default_rng(0))
     (warning,) = caught
     # Three classes, each to one client: at most three clients have any sample.
     assert warning.message.owner == "dirichlet"
@@ -78,7 +78,9 @@ def test_apply_counts_the_moved_samples_without_warning():
     labels = np.repeat(np.arange(3), 100)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        parts, moved = apply_partitioner(Dirichlet(1e-6), labels, 10, np.random.default_rng(0))
+        parts, moved = apply_partitioner(
+            Dirichlet(1e-6, min_samples=10), labels, 10, np.random.default_rng(0)
+        )
     assert moved >= 70
     assert min(len(part) for part in parts) == 10
     assert apply_partitioner(Iid(), labels, 10, np.random.default_rng(0))[1] == 0

@@ -104,7 +104,9 @@ def test_inner_goes_on_when_the_preferred_class_runs_out():
 def test_inner_refuses_sizes_that_do_not_fit():
     for sizes in ([20, 20, 20], [50, 51]):
         with pytest.raises(PartitionError, match=f"{len(sizes)} sizes with the sum {sum(sizes)}"):
-            P.DirichletInner(sizes=sizes)(np.arange(100) % 3, 2, np.random.default_rng(0))
+            P.DirichletInner(sizes=sizes, min_samples=10)(
+                np.arange(100) % 3, 2, np.random.default_rng(0)
+            )
 
 
 @pytest.mark.parametrize("num_clients", [5, 7, 20])
