@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.report.contents import Report
 from experiments.report.figure import Figure, sheet
 from experiments.report.layout import Layout
-from experiments.report.page import Report, cannot_write
+from experiments.report.page import cannot_write
 from experiments.report.table import Table, to_csv, to_latex
 from fedfuse.errors import FedfuseError, did_you_mean
 from fedfuse.files import confined

@@ -9,12 +9,12 @@ from typing import Any
 
 from experiments.report.axes import seconds
 from experiments.report.changes import changes_table
+from experiments.report.contents import Group, Report
 from experiments.report.figure import Figure, Numbers
 from experiments.report.gained import forest_figure
 from experiments.report.layout import MOMENTS, Layout
 from experiments.report.lines import Looks
 from experiments.report.overview import map_figure
-from experiments.report.page import Group, Report
 from experiments.report.sections import LOCAL, figures, looks
 from experiments.report.table import Cell, Column, Table
 from experiments.report.verdicts import (

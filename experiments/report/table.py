@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.report.figure import Numbers
-from experiments.report.svg import LONGEST, words
+from experiments.report.svg import LONGEST
 from fedfuse.safe_text import visible
 
 _LATEX = {
@@ -78,37 +78,6 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numbers: Numbers
-
-
-def to_html(table: Table) -> str:
-    """Return the table; with scripts its headings sort it."""
-    heads = "".join(
-        f'<th scope="col"{_align(column)} title="{words(column.about)}">{words(column.name)}</th>'
-        for column in table.columns
-    )
-    rows = "".join(f"<tr>{_row(table.columns, row)}</tr>" for row in table.rows)
-    name = words(table.name)
-    return (
-        f'<p class="caption" id="about-{name}">{words(table.caption)}</p>'
-        f'<div class="wide" tabindex="0" role="region" aria-label="{words(table.title)}">'
-        f'<table class="sortable" id="table-{name}" aria-describedby="about-{name}">'
-        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
-    cells = []
-    for i, (column, cell) in enumerate(zip(columns, row, strict=True)):
-        tag = 'th scope="row"' if i == 0 else "td"
-        key = "" if cell.value is None else f' data-sort="{words(str(cell.value))}"'
-        kinds = ("number" if column.numeric else "", "code" if column.code else "", cell.tone)
-        tone = f' class="{" ".join(filter(None, kinds))}"' if any(kinds) else ""
-        cells.append(f"<{tag}{tone}{key}>{words(cell.text)}</{tag[:2]}>")
-    return "".join(cells)
-
-
-def _align(column: Column) -> str:
-    return ' class="number"' if column.numeric else ""
 
 
 def to_latex(table: Table) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.report.axes import points
+from experiments.report.contents import Verdict
 from experiments.report.figure import Numbers
-from experiments.report.page import Verdict
 from experiments.report.table import Cell, Column, Table
 from experiments.results import TESTS, Lineup, Moment, comparisons, share_undone
 from fedfuse.compare import ENOUGH, Comparison, ranking, ranking_over, verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -86,7 +87,7 @@ def test_the_page_of_a_sweep_has_everything_and_needs_nothing(made: Path) -> Non
 
 
 def test_the_page_says_what_the_statistics_say(made: Path) -> None:
-    page = report(made / "sweep").replace("&#x27;", "'")
+    page = html.unescape(report(made / "sweep"))
     (lineup,) = lineups(load(made / "sweep").runs)
     for test in ("accuracy_own", "accuracy_global"):
         found = comparisons(lineup, test, Moment.LAST)
@@ -143,7 +144,7 @@ def test_one_figure_becomes_a_picture(made: Path, tmp_path: Path) -> None:
 
 
 def test_the_best_method_comes_first_and_the_forest_with_it(made: Path) -> None:
-    page = report(made / "sweep").replace("&#x27;", "'")
+    page = html.unescape(report(made / "sweep"))
     (lineup,) = lineups(load(made / "sweep").runs)
     found = {words: comparisons(lineup, test) for test, words in TESTS.items()}
     assert f'<p class="best">{ranking(found)}</p>' in page.split('<ul class="verdicts">')[0]
