@@ -37,7 +37,7 @@ def inline(drawing: Drawing, name: str) -> str:
         drawing: What to draw.
         name: A name that no other drawing of the page has.
     """
-    marks = "".join(shape(mark) for mark in drawing.marks)
+    name, marks = words(name), "".join(shape(mark) for mark in drawing.marks)
     return f"<svg {_head(drawing, name)}>{_about(drawing, name)}{marks}</svg>"
 
 

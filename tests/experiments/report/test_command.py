@@ -398,7 +398,7 @@ def test_help_fits_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
-    heavy = "{'torch', 'numpy', 'hydra', 'pyarrow', 'matplotlib', 'rich', 'PIL'}"
+    heavy = "{'torch', 'numpy', 'hydra', 'pyarrow', 'matplotlib', 'rich', 'PIL', 'jinja2'}"
     code = (
         "import sys; from experiments.report.command import main; main(['--help']); "
         f"sys.exit(bool({heavy} & set(sys.modules)))"
