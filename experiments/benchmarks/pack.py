@@ -143,12 +143,12 @@ def measure(args: Arguments) -> list[Row]:
     ratio = counted["apart"] / counted["packed"]
     rows = [row("pack", "pack_launch_ratio", what, ratio, "x", higher=True, note=note)]
     gpu = torch.cuda.is_available()
-    speedup = _speedup(Size(50, 20), torch.device("cuda"), args.repeats) if gpu else None
+    gained = speedup(Size(50, 20), torch.device("cuda"), args.repeats) if gpu else None
     what = "runs one by one / packed, 50 runs x 20 clients, GPU"
-    note = "no GPU here" if speedup is None else "each run batched on both sides"
-    rows.append(row("pack", "pack_speedup", what, speedup, "x", higher=True, note=note))
+    note = "no GPU here" if gained is None else "each run batched on both sides"
+    rows.append(row("pack", "pack_speedup", what, gained, "x", higher=True, note=note))
     size = Size(4, 2, 100, 200, 200) if args.quick else Size(4, 5)
-    ratio = _speedup(size, torch.device("cpu"), args.repeats)
+    ratio = speedup(size, torch.device("cpu"), args.repeats)
     what = f"the same, {size.runs} runs x {size.clients} clients, CPU"
     note = "one thread; nothing to win where launches are cheap"
     return [*rows, row("pack", "pack_speedup_cpu", what, ratio, "x", higher=True, note=note)]
@@ -166,7 +166,8 @@ def operations(size: Size) -> dict[str, int]:
     return found
 
 
-def _speedup(size: Size, device: torch.device, repeats: int) -> float:
+def speedup(size: Size, device: torch.device, repeats: int) -> float:
+    """Return how many times faster packed runs are, medians of rounds after the first."""
     sides = {name: Runs(size, device) for name in ("apart", "packed")}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(repeats + 1):

@@ -1,0 +1,40 @@
+"""The sections of the kit, by order of worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from experiments.benchmarks.gpu import correctness, fusing, packing, training, whole
+from experiments.benchmarks.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of the kit.
+
+    Args:
+        name: Its name.
+        seconds: Its time limit.
+        measure: Yields rows as they are found. Takes ``device``, ``tiny`` (as little as shows that
+            it works: the kit's dry run) and ``repeats`` (timed rounds).
+    """
+
+    name: str
+    seconds: float
+    measure: Callable[..., Iterator[Row]]
+
+
+SECTIONS = (
+    Section("correctness", 120, correctness.measure),
+    Section("lenet", 100, training.lenet),
+    Section("lenet_patches", 60, training.lenet_patches),
+    Section("fusion_100k", 45, partial(fusing.measure, 100_000)),
+    Section("fusion_1m", 120, partial(fusing.measure, 1_000_000)),
+    Section("mlp", 45, training.mlps),
+    Section("resnet8", 75, training.resnets),
+    Section("packed", 75, packing.measure),
+    Section("profile", 60, training.profile),
+    Section("whole_run", 90, whole.measure),
+)
