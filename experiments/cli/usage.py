@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from pathlib import Path
 
-from experiments.config.folder import CONF, natural
+from experiments.config.pages import groups, option_files
 
 HEAD = """\
 fedfuse: does fusing knowledge beat local training? Clients share predictions on
@@ -40,14 +39,10 @@ examples:
 
 def usage(config_dir: Path | None = None) -> str:
     """Return the help text, at most 80 columns wide."""
-    defaults = dict(re.findall(r"^  - (\w+): (\w+)", _read(CONF / "config.yaml"), re.MULTILINE))
-    folders = [CONF] if config_dir is None else [CONF, config_dir]
-    lines = []
-    for group in defaults:
-        found = {file.stem for folder in folders for file in folder.glob(f"{group}/*.yaml")}
-        shown = (
-            f"{word}*" if word == defaults[group] else word for word in sorted(found, key=natural)
-        )
+    lines: list[str] = []
+    for group, (default, _) in groups().items():
+        names = option_files(group, config_dir)
+        shown = (f"{word}*" if word == default else word for word in names)
         lines += textwrap.wrap(
             ", ".join(shown),
             width=80,
@@ -56,7 +51,3 @@ def usage(config_dir: Path | None = None) -> str:
             break_long_words=False,
         )
     return HEAD + "\n".join(lines) + "\n" + TAIL
-
-
-def _read(file: Path) -> str:
-    return file.read_text(encoding="utf-8")

@@ -21,10 +21,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from experiments.config import overrides as typed
-from experiments.config.folder import CONF
+from experiments.config.folder import check_own
 from experiments.config.hints import unknown_key, unknown_parameter
 from experiments.config.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
 from experiments.config.texts import check_texts, keep_texts
@@ -45,18 +46,7 @@ def open_hydra(config_dir: Path | None = None) -> Hydra:
     ConfigStore.instance().store("schema", ExperimentConfig)
     path = create_automatic_config_search_path(None, None, "pkg://experiments.conf")
     if config_dir is not None:
-        if not config_dir.is_dir():
-            raise ConfigError(
-                "--config-dir is not a folder",
-                got=str(config_dir),
-                next_step="Name the folder that holds your groups, such as DIR/partitioner/.",
-            )
-        for file in config_dir.glob("*/*.yaml"):
-            if (CONF / file.parent.name / file.name).exists():
-                raise ConfigError(
-                    f"'{file}' has the name of an option of fedfuse's own.",
-                    next_step="Rename it, so that a command means the same everywhere.",
-                )
+        check_own(config_dir, get_yaml_loader())
         path.prepend("command-line", f"file://{config_dir.resolve()}", SearchPathQuery("schema"))
     return Hydra.create_main_hydra2("fedfuse", path)
 

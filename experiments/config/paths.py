@@ -9,13 +9,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config.folder import PATH
 from fedfuse.files.paths import expand
 
 READ = frozenset({"dataset", "sites", "public", "partitioner", "pretrain", "engine"})
 WRITTEN = frozenset({"reporter"})
 """The groups whose options name files: some that are read, some that are written."""
 
-_PATH = re.compile(r"(?:.*_)?(?:path|file|folder|dir|root|credential)s?")
 _ELSEWHERE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|databricks")
 
 
@@ -48,7 +48,7 @@ def _settled(node: Any, *, must_exist: bool, named: bool = False) -> Any:
             key: _settled(
                 value,
                 must_exist=must_exist,
-                named=_PATH.fullmatch(str(key)) is not None or key == "tracking_uri",
+                named=PATH.fullmatch(str(key)) is not None or key == "tracking_uri",
             )
             for key, value in node.items()
         }

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from experiments.cli.usage import CONF
+from experiments.config.folder import CONF
 from experiments.config.instantiate import instantiate
 from experiments.run import main
 from fedfuse.fusion import Pipeline

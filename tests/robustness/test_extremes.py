@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.cli.usage import CONF
+from experiments.config.folder import CONF
 from experiments.config.instantiate import instantiate
 from fedfuse.types import KnowledgeBank
 from fedfuse.wire.schema import LARGEST_LOGIT, MOST_EXAMPLES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from experiments.cli.group_help import group_help
-from experiments.cli.usage import CONF
 from experiments.config import compose
+from experiments.config.folder import CONF
 from experiments.config.overrides import groups
 from experiments.run import main
 from fedfuse.errors import ConfigError

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.cli.usage import CONF, usage
+from experiments.config.folder import CONF, usage
 from experiments.config.schema import ExperimentConfig
 from experiments.map.grid import Axes
 

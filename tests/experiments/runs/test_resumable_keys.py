@@ -9,8 +9,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from experiments.cli.usage import CONF
 from experiments.config import compose
+from experiments.config.folder import CONF
 from experiments.config.schema import ExperimentConfig
 from experiments.config.unread_keys import engine_options
 from experiments.runs.resumable_keys import DECLARED, May, declared, device, identity, leaves, may
