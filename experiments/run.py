@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.cli.commands import subcommand
 from experiments.cli.package_guard import check_siblings
 from experiments.runs import sweep
 from experiments.runs.job import Job
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command(words: list[str]) -> int:
         check_siblings()
-        return _dispatch(_parse(words))
+        done = subcommand(words)
+        return _dispatch(_parse(words)) if done is None else done
 
     return exit_code(command, argv)
 

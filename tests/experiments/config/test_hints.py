@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.config.folder import CONF, usage
+from experiments.cli.usage import usage
+from experiments.config.folder import CONF
 from experiments.config.schema import ExperimentConfig
 from experiments.map.grid import Axes
 

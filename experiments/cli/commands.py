@@ -1,0 +1,62 @@
+"""The subcommands of ``fedfuse``: words that come before groups and keys."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from experiments.terminal.console import say_version
+
+COMMANDS = {
+    "list": "experiments.cli.listing",
+    "show": "experiments.cli.show",
+}
+"""The module of each. It has the text ``USAGE`` and ``run(words) -> exit code``."""
+
+CLOSED = 141
+"""What a shell reports of a program whose reader has gone."""
+
+
+def subcommand(words: Sequence[str]) -> int | None:
+    """Do what a command line asks for whose first word is a subcommand.
+
+    Options may come before it (``fedfuse --config-dir DIR list``). A value is no word of its own,
+    so a folder or an option that is called ``list`` stays what it is: ``partitioner=list``.
+
+    Returns:
+        The exit code; None if the first word is no subcommand.
+    """
+    at = first_word(words)
+    if at is None or words[at] not in COMMANDS:
+        return None
+    module = importlib.import_module(COMMANDS[words[at]])
+    rest = [*words[:at], *words[at + 1 :]]
+    if {"--help", "-h"} & set(rest):
+        sys.stdout.write(module.USAGE)
+        return 0
+    if "--version" in rest:
+        say_version("fedfuse")
+        return 0
+    try:
+        code = int(module.run(rest))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    return code
+
+
+def first_word(words: Sequence[str]) -> int | None:
+    """Return the position of the first word that is neither an option nor an option's value.
+
+    >>> first_word(["--config-dir", "mine", "list"]), first_word(["-m"])
+    (2, None)
+    """
+    value = False
+    for at, word in enumerate(words):
+        if not value and not word.startswith("-"):
+            return at
+        value = word in ("--config-dir", "-cd")
+    return None
