@@ -16,10 +16,10 @@ from clients.state.state_store import StatePlan
 from fedfuse.codec import Parcel
 from fedfuse.codec.packing import unpack
 from fedfuse.errors import KnowledgeError
-from fedfuse.exchange.kind import Upload
 from fedfuse.failure import Failure
+from fedfuse.payload import ArrayField, Payload
 from fedfuse.types import ClientMetrics
-from fedfuse.wire.encode import Expectation, decode, encode
+from fedfuse.wire.encode import decode, encode
 from fedfuse.wire.messages import (
     ACKNOWLEDGED,
     CLIENTS,
@@ -42,7 +42,7 @@ from fedfuse.wire.messages import (
     dump_failures,
 )
 from fedfuse.wire.records import read_arrays, read_ids, take
-from fedfuse.wire.schema import ArrayField, check_header
+from fedfuse.wire.schema import check_header
 
 NodeBuilder = Callable[[Context], Node]
 """Build the node that a Flower context (its ``node_config``) describes."""
@@ -122,18 +122,12 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
     def distil(message: Message, context: Context) -> Message:
         with at_work(message, context) as (node, header):
             client_ids = _read_ids(message, node)
-            received = None
+            received: Payload | Parcel | None = None
             if TEACHERS in message.content:
                 record = take(message.content.array_records, TEACHERS, "The request")
                 arrays = read_arrays(record, "'teachers'")
                 num_public = node.inputs.rounds.size(header.round)
-                asked = Expectation(
-                    client_ids,
-                    num_public,
-                    node.data.num_classes,
-                    node.kind.width,
-                    node.kind.sizes_of(client_ids),
-                )
+                asked = node.kind.expect(client_ids, num_public, node.data.num_classes)
                 if Parcel.is_in(arrays):
                     received = Parcel.read(arrays, asked)
                 else:
@@ -224,7 +218,7 @@ def _read_acknowledged(message: Message, client_ids: tuple[int, ...]) -> dict[in
 
 def _reply(
     message: Message,
-    knowledge: Upload | Parcel | None,
+    knowledge: Payload | Parcel | None,
     metrics: ClientMetrics | None,
     failures: list[Failure],
 ) -> Message:
@@ -245,5 +239,5 @@ def _read_request(message: Message, num_public: int) -> torch.Tensor | None:
         return None
     bits = read_arrays({REQUEST: addressed[REQUEST]}, "The request")[REQUEST]
     sizes = {"P": (-(-num_public // 8), "one bit a sample")}
-    check_header(REQUEST, bits, ArrayField(np.uint8, "P"), sizes)
+    check_header(REQUEST, bits, ArrayField("P", torch.uint8), sizes)
     return unpack(torch.from_numpy(bits.copy()).unsqueeze(0), 2, num_public).bool()

@@ -26,9 +26,10 @@ from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.work_plan import Phases, honest, rows_of
 from fedfuse.codec import Parcel
-from fedfuse.exchange.kind import Download, Kind, Upload
+from fedfuse.exchange.kind import Kind
 from fedfuse.failure import Failure
 from fedfuse.familiarity import Familiarity
+from fedfuse.payload import Payload
 from fedfuse.protocols import DistillLoss, ModelPlan, Relabels
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
@@ -126,7 +127,7 @@ class Node:
 
     def train(
         self, header: Header, client_ids: Sequence[int]
-    ) -> tuple[Upload | Parcel | None, ClientMetrics | None, list[Failure]]:
+    ) -> tuple[Payload | Parcel | None, ClientMetrics | None, list[Failure]]:
         """Train each client on its private data; share and evaluate if the header says so.
 
         Args:
@@ -137,7 +138,7 @@ class Node:
             The knowledge and the metrics of the clients that finished, and the failures.
         """
         way, tools, round_ = self.way(header), self.tools(header), header.round
-        shared: list[Upload | Parcel] = []
+        shared: list[Payload | Parcel] = []
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
@@ -169,7 +170,7 @@ class Node:
         return together, stacked(table, answers=header.answers), failures
 
     def distil(
-        self, header: Header, client_ids: Sequence[int], received: Download | Parcel | None
+        self, header: Header, client_ids: Sequence[int], received: Payload | Parcel | None
     ) -> tuple[ClientMetrics | None, list[Failure]]:
         """Let each client learn from what came back, then evaluate.
 

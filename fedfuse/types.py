@@ -11,18 +11,18 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fedfuse.failure import Failure
-from fedfuse.stacking import as_wide, join_clients, map_tensors
-
-if TYPE_CHECKING:
-    from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
+from fedfuse.payload import COUNTS, LOGITS, NOT_NEGATIVE, SIMPLEX, ArrayField, Payload, TextField
+from fedfuse.payload.fields import OR_NAN
+from fedfuse.payload.payload import join_clients
 
 IntArray = npt.NDArray[np.int64]
 """A one-dimensional array of sample indices."""
@@ -187,7 +187,7 @@ class FederatedData:
 
 
 @dataclass(frozen=True, slots=True)
-class KnowledgeBank:
+class KnowledgeBank(Payload):
     """What clients send up: their predictions on the public set, and what goes with them.
 
     Args:
@@ -200,42 +200,20 @@ class KnowledgeBank:
         confidence: float32 [K, P], how much the client trusts its own answer; None if not sent.
     """
 
-    client_ids: Tensor
-    logits: Tensor
-    num_examples: Tensor
-    class_distribution: Tensor | None = None
-    mask: Tensor | None = None
-    confidence: Tensor | None = None
-
-    @property
-    def num_clients(self) -> int:
-        """Return K."""
-        return int(self.logits.shape[0])
+    logits: Annotated[Tensor, ArrayField("K P C", bounds=LOGITS)]
+    num_examples: Annotated[Tensor, ArrayField("K", torch.int64, COUNTS)]
+    class_distribution: Annotated[Tensor | None, ArrayField("K C", bounds=SIMPLEX)] = None
+    mask: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
+    confidence: Annotated[Tensor | None, ArrayField("K P")] = None
 
     @property
     def num_classes(self) -> int:
         """Return C."""
         return int(self.logits.shape[2])
 
-    def to(self, device: torch.device | str) -> KnowledgeBank:
-        """Return the bank with every tensor on ``device``."""
-        return map_tensors(self, lambda tensor: tensor.to(device))
-
-    def rows(self, index: Tensor | slice) -> KnowledgeBank:
-        """Return the bank of the clients at the positions ``index`` [k], in that order.
-
-        A slice copies nothing.
-        """
-        return map_tensors(self, lambda tensor: tensor[index])
-
-    @classmethod
-    def stack(cls, banks: Sequence[KnowledgeBank]) -> KnowledgeBank:
-        """Join the banks of several nodes into one, ordered by ``client_id``."""
-        return join_clients(cls, banks)
-
 
 @dataclass(frozen=True, slots=True)
-class Teachers:
+class Teachers(Payload):
     """What comes down: one fused target per receiving client.
 
     Args:
@@ -246,23 +224,12 @@ class Teachers:
             (0 leaves it out); None means 1 everywhere.
     """
 
-    client_ids: Tensor
-    targets: Tensor
-    space: Space
-    sample_weight: Tensor | None = None
-
-    @property
-    def num_clients(self) -> int:
-        """Return K."""
-        return int(self.targets.shape[0])
-
-    def to(self, device: torch.device | str) -> Teachers:
-        """Return the teachers with every tensor on ``device``."""
-        return map_tensors(self, lambda tensor: tensor.to(device))
-
-    def rows(self, index: Tensor) -> Teachers:
-        """Return the teachers of the clients at the positions ``index`` [k], in that order."""
-        return map_tensors(self, lambda tensor: tensor[index])
+    targets: Annotated[
+        Tensor,
+        ArrayField("K P C", bounds=SIMPLEX, only_if=("space", Space.PROBABILITIES)),
+    ]
+    space: Annotated[Space, TextField()]
+    sample_weight: Annotated[Tensor | None, ArrayField("K P", bounds=NOT_NEGATIVE)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,14 +245,18 @@ class Fusion:
         model: The weights of the server's own model, by name; None if it has none.
     """
 
-    teachers: Teachers | ClassKnowledge | ModelBank
+    teachers: Payload
     weights: Tensor | None
     metrics: Mapping[str, float] = field(default_factory=dict)
     model: Mapping[str, Tensor] | None = None
 
 
+MOST_BITS = 2**20
+"""The most bytes that say which tests are right: a bit each of 8 million."""
+
+
 @dataclass(frozen=True, slots=True)
-class ClientMetrics:
+class ClientMetrics(Payload):
     """Metrics of several clients at one moment, as a dense table.
 
     Args:
@@ -297,11 +268,10 @@ class ClientMetrics:
         right_global: The same of the balanced test set.
     """
 
-    client_ids: Tensor
-    names: tuple[str, ...]
-    values: Tensor
-    right_own: Tensor | None = None
-    right_global: Tensor | None = None
+    names: Annotated[tuple[str, ...], TextField(dim="M")]
+    values: Annotated[Tensor, ArrayField("K M", torch.float64, OR_NAN)]
+    right_own: Annotated[Tensor | None, ArrayField("K O", torch.uint8, most=MOST_BITS)] = None
+    right_global: Annotated[Tensor | None, ArrayField("K G", torch.uint8, most=MOST_BITS)] = None
 
     @classmethod
     def stack(cls, parts: Sequence[ClientMetrics]) -> ClientMetrics:
@@ -312,8 +282,8 @@ class ClientMetrics:
         """
         names = tuple(sorted({name for part in parts for name in part.names}))
         aligned = [part.aligned(names) for part in parts]
-        own = as_wide([part.right_own for part in parts])
-        both = as_wide([part.right_global for part in parts])
+        own = _as_wide([part.right_own for part in parts])
+        both = _as_wide([part.right_global for part in parts])
         aligned = [
             replace(part, right_own=mine, right_global=whole)
             for part, mine, whole in zip(aligned, own, both, strict=True)
@@ -334,6 +304,15 @@ class ClientMetrics:
             if name in self.names:
                 values[:, column] = self.values[:, self.names.index(name)]
         return replace(self, names=names, values=values)
+
+
+def _as_wide(bits: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return rows of bits with zeros behind, all as wide as the widest; None if any is missing."""
+    there = [item for item in bits if item is not None]
+    if len(there) < len(bits):
+        return [None] * len(bits)
+    width = max(item.shape[1] for item in there)
+    return [functional.pad(item, (0, width - item.shape[1])) for item in there]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedfuse.exchange.kind import PREDICTIONS, Combine, Kind
+from fedfuse.exchange.kind import Combine, Kind
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.faults import Faults
 from fedfuse.stateful import collect, give_back
 from fedfuse.types import FederatedData, RoundRecord

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError
-from fedfuse.exchange.kind import Download, Kind
+from fedfuse.exchange.kind import Kind
 from fedfuse.faults import Fate, Faults
+from fedfuse.payload import Payload
 from fedfuse.rng import Streams
 from fedfuse.wire.encode import decode, encode
 from fedfuse.wire.messages import Header
@@ -131,9 +132,7 @@ class Faulty:
         answered = tuple(sorted(self._answered))
         return replace(answer, knowledge=knowledge, counts=told, answered=answered)
 
-    def distil(
-        self, header: Header, client_ids: Sequence[int], teachers: Download | None
-    ) -> Answer:
+    def distil(self, header: Header, client_ids: Sequence[int], teachers: Payload | None) -> Answer:
         """Teach those who answered and are still there; tell those who rest what goes to all."""
         there = [i for i in client_ids if i in self._answered]
         taught = [i for i in there if not self._fate(i, header.round).gone_after]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fedfuse.exchange.kind import Download
+from fedfuse.payload import Payload
 from fedfuse.wire.messages import Header
 from server.transport.answer import Answer, Clients
 from server.transport.federation import Federation
@@ -37,7 +37,7 @@ class Shadow:
         self,
         header: Header,  # noqa: ARG002
         client_ids: Sequence[int],
-        teachers: Download | None,  # noqa: ARG002
+        teachers: Payload | None,  # noqa: ARG002
     ) -> Answer:
         """Note who is taught."""
         self.taught = tuple(client_ids)
@@ -75,9 +75,7 @@ class Pool:
         answer = self.inner.train(header, range(self.num_clients))
         return replace(answer, counts=counts)
 
-    def distil(
-        self, header: Header, client_ids: Sequence[int], teachers: Download | None
-    ) -> Answer:
+    def distil(self, header: Header, client_ids: Sequence[int], teachers: Payload | None) -> Answer:
         """Hand the model to everybody."""
         return self.inner.distil(header, client_ids, teachers)
 

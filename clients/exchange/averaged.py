@@ -29,10 +29,9 @@ from clients.exchange.models import (
 from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
 from fedfuse.errors import ConfigError
-from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.exchange.layout import Layout
-from fedfuse.exchange.payloads import ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData, Phase

@@ -18,10 +18,9 @@ from torch.nn.functional import one_hot
 
 from clients.exchange.protocol import Task, Tools
 from fedfuse.distill.losses import soft_cross_entropy
-from fedfuse.exchange.combine import LeaveOneOut
-from fedfuse.exchange.fd import class_means
+from fedfuse.exchange.class_logits import LeaveOneOut, class_means
+from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.kind import Kind
-from fedfuse.exchange.payloads import ClassKnowledge
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work
@@ -48,7 +47,7 @@ class ClassLogits:
 
     def kind(self, models: ModelPlan, data: FederatedData) -> Kind:  # noqa: ARG002
         """Return class vectors of C logits; any models can exchange them."""
-        return Kind(ClassKnowledge, ClassKnowledge, width=data.num_classes)
+        return Kind(ClassKnowledge, ClassKnowledge, {"D": data.num_classes})
 
     def combine(self, models: ModelPlan, data: FederatedData) -> LeaveOneOut:  # noqa: ARG002
         """Return the leave-one-out mean."""

@@ -8,7 +8,7 @@ import torch
 
 from clients.exchange.averaged import Averaged
 from fedfuse.data.tensors import to_inputs
-from fedfuse.exchange.feddf import DistilledAverage
+from fedfuse.exchange.distilled import DistilledAverage
 from fedfuse.exchange.kind import Combine
 from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan

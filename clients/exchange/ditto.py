@@ -28,10 +28,9 @@ from clients.exchange.models import (
 )
 from clients.exchange.protocol import Task, Tools
 from clients.training.work_plan import cross_entropy
-from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
-from fedfuse.exchange.payloads import ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.exchange.weights import ditto_term
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fedfuse.errors import ModelError
-from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
-from fedfuse.exchange.payloads import ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.exchange.weights import proximal_term
 from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan
@@ -54,7 +53,7 @@ def layouts(
 def models_kind(combine: AverageModels) -> Kind:
     """Return what travels where models are averaged."""
     sizes = tuple(combine.layouts[name].size for name in combine.architectures)
-    return Kind(ModelBank, ModelBank, model_sizes=sizes)
+    return Kind(ModelBank, ModelBank, {"N": sizes})
 
 
 def near(model: nn.Module, strength: float) -> Penalty:

@@ -18,10 +18,9 @@ from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
 from clients.training.work_plan import cross_entropy
 from fedfuse.distill.losses import KL
-from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
-from fedfuse.exchange.payloads import ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.models.plan import as_plan, build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student

@@ -19,10 +19,9 @@ from clients.exchange.models import bank_of, layouts, models_kind, take
 from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
 from fedfuse.errors import ConfigError
-from fedfuse.exchange.combine import AverageModels
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
-from fedfuse.exchange.payloads import ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData, Phase

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from clients.exchange.protocol import Task, Tools
-from fedfuse.exchange.kind import PREDICTIONS, Kind
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.protocols import ModelPlan
 from fedfuse.sharing_context import Occasion
 from fedfuse.train.trainer import Student

@@ -17,10 +17,14 @@ from torch import Tensor, nn
 from clients.exchange.protocol import Task, Tools
 from clients.training.work_plan import cross_entropy
 from fedfuse.errors import ModelError
-from fedfuse.exchange.combine import MeanPrototypes
+from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.kind import Kind
-from fedfuse.exchange.payloads import ClassKnowledge
-from fedfuse.exchange.prototypes import class_prototypes, prototype_loss, prototype_scores
+from fedfuse.exchange.prototypes import (
+    MeanPrototypes,
+    class_prototypes,
+    prototype_loss,
+    prototype_scores,
+)
 from fedfuse.models.features import WithFeatures, feature_size
 from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan
@@ -69,7 +73,7 @@ class Prototypes:
                 next_step="Choose models with equal feature sizes, or a method that shares "
                 "predictions.",
             )
-        return Kind(ClassKnowledge, ClassKnowledge, width=next(iter(sizes.values())))
+        return Kind(ClassKnowledge, ClassKnowledge, {"D": next(iter(sizes.values()))})
 
     def combine(self, models: ModelPlan, data: FederatedData) -> MeanPrototypes:  # noqa: ARG002
         """Return the mean over the owners of each class."""

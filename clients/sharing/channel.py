@@ -20,6 +20,7 @@ from fedfuse.codec import (
     stack_states,
     state_rows,
 )
+from fedfuse.payload import Payload
 from fedfuse.select.cache import Signal
 from fedfuse.types import KnowledgeBank, Teachers
 
@@ -45,8 +46,13 @@ class Link:
     acknowledged: dict[int, int] = field(default_factory=dict)
     requested: torch.Tensor | None = None
 
-    def write(self, bank: KnowledgeBank, memory: Memory) -> tuple[KnowledgeBank | Parcel, Remember]:
-        """Return what is sent, and what the clients must remember if it is."""
+    def write(self, bank: Payload, memory: Memory) -> tuple[Payload | Parcel, Remember]:
+        """Return what is sent, and what the clients must remember if it is.
+
+        A codec writes nothing but predictions.
+        """
+        if not isinstance(bank, KnowledgeBank):
+            return bank, {}
         if self.requested is not None:
             bank = _only(bank, self.requested)
         if self.channel.up is None and bank.mask is None:

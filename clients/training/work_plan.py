@@ -15,7 +15,7 @@ from clients.training.settings import ClientPlan
 from fedfuse.codec import Parcel
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import FedfuseError
-from fedfuse.exchange.kind import Download
+from fedfuse.payload import Payload
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
 from fedfuse.train.work import (
@@ -210,8 +210,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def rows_of(
-    received: Download | Parcel, wanted: Sequence[int], order: Sequence[int]
-) -> Download | Parcel:
+    received: Payload | Parcel, wanted: Sequence[int], order: Sequence[int]
+) -> Payload | Parcel:
     """Return what came for the clients ``wanted``, which sit in the order ``order``."""
     position = {client_id: row for row, client_id in enumerate(order)}
     return received.rows(torch.tensor([position[client_id] for client_id in wanted]))

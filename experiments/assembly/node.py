@@ -22,7 +22,7 @@ from experiments.assembly.parts import (
 from experiments.assembly.privacy import build_privacy
 from experiments.config.instantiate import instantiate
 from fedfuse.errors import ConfigError
-from fedfuse.exchange.kind import PREDICTIONS
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.extract import ExtractStage, Logits
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams

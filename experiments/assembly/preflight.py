@@ -23,7 +23,7 @@ from experiments.config.instantiate import instantiate
 from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import ConfigError
-from fedfuse.exchange.kind import PREDICTIONS
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.models.plan import as_plan, build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trial import try_training

@@ -20,11 +20,14 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from torch import Tensor
 
 from clients.sharing.channel import Link as ClientLink
 from experiments.benchmarks.fuzz_checkpoints import checkpoint_case
@@ -32,11 +35,22 @@ from experiments.benchmarks.mutations import Rng, bend_message
 from fedfuse.codec import Channel, Parcel
 from fedfuse.codec.channel import cfd, delta, float16, top_k
 from fedfuse.errors import FedfuseError
-from fedfuse.exchange.kind import Kind, Upload
-from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
+from fedfuse.exchange.class_vectors import ClassKnowledge
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.models import ModelBank
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.failure import Failure
 from fedfuse.fusion import All, DataSize, KnFu, MeanLogits, MeanProbabilities
 from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.payload import (
+    COUNTS,
+    NOT_NEGATIVE,
+    SIMPLEX,
+    ArrayField,
+    Bounds,
+    Payload,
+    TextField,
+)
 from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
 from fedfuse.wire.encode import Expectation, decode, encode
 from fedfuse.wire.messages import (
@@ -52,7 +66,7 @@ from fedfuse.wire.messages import (
 from fedfuse.wire.records import read_arrays, read_ids, take
 from server.transport.channel import Link as ServerLink
 from server.transport.handshake import read_hello
-from server.transport.replies import Arrays, Question, Reply, odd_ones_out, read_reply
+from server.transport.replies import Question, Reply, odd_ones_out, read_reply
 
 IDS, OTHERS = (2, 5, 9), (0, 7)
 NUM_PUBLIC, NUM_CLASSES, WIDTH = 6, 4, 3
@@ -113,21 +127,22 @@ def payload_cases(bend: Bend = bend_message) -> list[Case]:
     bank = _bank(IDS)
     cases: list[Case] = [_hello(bend)]
     for kind, value in (
-        (Kind(), bank),
-        (Kind(upload=ClassKnowledge, width=WIDTH), _class_knowledge()),
-        (Kind(upload=ModelBank, model_sizes=(0, 0, 5, 0, 0, 7, 0, 0, 0, 4)), _models()),
+        (PREDICTIONS, bank),
+        (Kind(ClassKnowledge, ClassKnowledge, {"D": WIDTH}), _class_knowledge()),
+        (Kind(ModelBank, ModelBank, {"N": (0, 0, 5, 0, 0, 7, 0, 0, 0, 4)}), _models()),
+        (Kind(Odds, Odds, {"W": WIDTH, "N": (0, 0, 2, 0, 0, 0, 0, 0, 0, 3)}), _odds()),
     ):
         cases.append(_upload(kind, value, Channel(), bend))
     for channel in (float16(), top_k(k=2), cfd(), delta()):
         parcel, _ = ClientLink(channel).write(bank, {i: {} for i in IDS})
-        cases.append(_upload(Kind(), parcel, channel, bend))
+        cases.append(_upload(PREDICTIONS, parcel, channel, bend))
     for space in Space:
         targets = bank.logits if space is Space.LOGITS else bank.logits.softmax(dim=2)
         cases.append(_teachers(Teachers(torch.tensor(IDS), targets, space), bend))
     return cases
 
 
-def _upload(kind: Kind, value: Upload | Parcel, channel: Channel, bend: Bend) -> Case:
+def _upload(kind: Kind, value: Payload | Parcel, channel: Channel, bend: Bend) -> Case:
     """A hostile node's reply beside an honest one's."""
     honest = _reply(value, IDS, [])
     failed = Failure(5, 3, "train", "boom", "Traceback", is_mistake=False)
@@ -139,18 +154,13 @@ def _upload(kind: Kind, value: Upload | Parcel, channel: Channel, bend: Bend) ->
     )
 
     def expect(ids: tuple[int, ...]) -> Expectation:
-        return Expectation(ids, NUM_PUBLIC, NUM_CLASSES, kind.width, kind.sizes_of(ids))
+        return kind.expect(ids, NUM_PUBLIC, NUM_CLASSES)
 
     def case(rng: Rng) -> str:
         link = ServerLink(channel)
-
-        def read(arrays: Arrays, expected: Expectation) -> object:
-            if kind.upload is KnowledgeBank:
-                return link.read(arrays, expected)
-            return decode(kind.upload, arrays, expected)
-
+        read = partial(link.read, kind.upload)
         hostile = bend(honest if rng.integers(8) else partly, rng)
-        question = Question(IDS, Header("knfu", 3, True, True), "train", expect, read)
+        question = Question(IDS, Header("knfu", 3, True, True), "train", expect, read, kind.upload)
         reply = read_reply(hostile, question)
         _promises(reply, kind)
         if isinstance(reply.knowledge, KnowledgeBank):
@@ -169,7 +179,7 @@ def _upload(kind: Kind, value: Upload | Parcel, channel: Channel, bend: Bend) ->
     return case
 
 
-def _reply(value: Upload | Parcel, ids: tuple[int, ...], failures: list[Failure]) -> RecordDict:
+def _reply(value: Payload | Parcel, ids: tuple[int, ...], failures: list[Failure]) -> RecordDict:
     """Return what an honest node sends."""
     arrays = value.arrays() if isinstance(value, Parcel) else encode(value)
     return RecordDict(
@@ -266,6 +276,32 @@ def _class_knowledge() -> ClassKnowledge:
 
 def _models() -> ModelBank:
     return ModelBank.of(IDS, [9] * len(IDS), [torch.ones(size) for size in SIZES])
+
+
+@dataclass(frozen=True, slots=True)
+class Odds(Payload):
+    """A payload of somebody's own, with every kind of field."""
+
+    odds: Annotated[Tensor, ArrayField("K W 2", torch.float64, Bounds(-1, 1))]
+    values: Annotated[Tensor, ArrayField("K C W", torch.float16, SIMPLEX)]
+    sizes: Annotated[Tensor, ArrayField("K", torch.int64, NOT_NEGATIVE)]
+    ids: Annotated[Tensor, ArrayField("N", torch.int32, COUNTS, lengths="sizes")]
+    space: Annotated[Space, TextField()]
+    words: Annotated[tuple[str, ...], TextField(dim="W")]
+    kept: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
+
+
+def _odds() -> Odds:
+    return Odds(
+        client_ids=torch.tensor(IDS),
+        odds=torch.zeros(len(IDS), WIDTH, 2, dtype=torch.float64),
+        values=torch.full((len(IDS), NUM_CLASSES, WIDTH), 1 / WIDTH).half(),
+        sizes=torch.tensor([2, 0, 3]),
+        ids=torch.arange(5, dtype=torch.int32),
+        space=Space.LOGITS,
+        words=("a", "b", "c"),
+        kept=torch.ones(len(IDS), NUM_PUBLIC, dtype=torch.bool),
+    )
 
 
 def _record(arrays: dict[str, np.ndarray]) -> ArrayRecord:

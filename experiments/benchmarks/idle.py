@@ -19,7 +19,8 @@ from clients.sharing.channel import Link
 from clients.state.state import ClientStates
 from clients.state.state_store import StatePlan
 from fedfuse.data.sites import hosted
-from fedfuse.exchange.kind import PREDICTIONS, Kind
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.types import KnowledgeBank, Space, Teachers
 from fedfuse.wire.messages import Header
 from server.transport.federation import Federation

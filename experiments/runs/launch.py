@@ -25,7 +25,7 @@ from experiments.summary.break_even import break_even
 from experiments.summary.faulted import faulted
 from experiments.summary.summary import Summary, closing
 from fedfuse.compare import flips
-from fedfuse.exchange.kind import PREDICTIONS
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.types import FederatedData, MetricRow
 from fedfuse.user_code import blamed
 from server.app import ServerSetup

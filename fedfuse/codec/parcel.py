@@ -20,18 +20,19 @@ from fedfuse.codec.packing import pack, unpack
 from fedfuse.codec.protocol import Codec, Encoded, State
 from fedfuse.errors import KnowledgeError
 from fedfuse.extract import Logits
+from fedfuse.payload import ArrayField
 from fedfuse.protocols import Extract
 from fedfuse.shapes import Bool, Int
 from fedfuse.types import KnowledgeBank, Space, Teachers
-from fedfuse.wire.schema import ArrayField, Expectation, check_header, check_ids
+from fedfuse.wire.schema import Expectation, check_header, check_ids
 
 ENCODED, LENGTHS, MASK, SPACE = "encoded/", "lengths/", "mask_bits", "space"
 EXTRA_FIELDS = {
-    "num_examples": ArrayField(np.int64, "K"),
-    "class_distribution": ArrayField(np.float32, "K C"),
-    "confidence": ArrayField(np.float32, "K P"),
-    "sample_weight": ArrayField(np.float32, "K P"),
-    "signals": ArrayField(np.uint8, "K P"),
+    "num_examples": ArrayField("K", torch.int64),
+    "class_distribution": ArrayField("K C"),
+    "confidence": ArrayField("K P"),
+    "sample_weight": ArrayField("K P"),
+    "signals": ArrayField("K P", torch.uint8),
 }
 """What may go with the predictions, as it is."""
 
@@ -91,6 +92,16 @@ class Parcel:
         return named | {SPACE: np.frombuffer(encoded.space.encode(), dtype=np.uint8)}
 
     @staticmethod
+    def exchanged_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> int:
+        """Return the bytes of these arrays that count."""
+        framing = ("client_ids", SPACE)
+        return sum(
+            array.nbytes
+            for name, array in arrays.items()
+            if name not in framing and not name.startswith(LENGTHS)
+        )
+
+    @staticmethod
     def is_in(arrays: Mapping[str, Any]) -> bool:
         """Return whether these arrays are a parcel's."""
         return any(name.startswith(ENCODED) for name in arrays)
@@ -110,17 +121,17 @@ class Parcel:
         num_clients = len(expect.client_ids)
         flat, lengths, extras = {}, {}, {}
         mask = space = None
-        check_header("client_ids", arrays.get("client_ids"), ArrayField(np.int64, "K"), sizes)
+        check_header("client_ids", arrays.get("client_ids"), ArrayField("K", torch.int64), sizes)
         check_ids(torch.from_numpy(np.array(arrays["client_ids"])), expect)
         for name, array in arrays.items():
             if name.startswith(ENCODED):
                 flat[name.removeprefix(ENCODED)] = _flat(name, array)
             elif name.startswith(LENGTHS):
-                check_header(name, array, ArrayField(np.int64, "K"), sizes)
+                check_header(name, array, ArrayField("K", torch.int64), sizes)
                 lengths[name.removeprefix(LENGTHS)] = torch.from_numpy(np.array(array))
             elif name == MASK:
                 octets = {**sizes, "P": (-(-expect.num_public // 8), "one bit a sample")}
-                check_header(name, array, ArrayField(np.uint8, "K P"), octets)
+                check_header(name, array, ArrayField("K P", torch.uint8), octets)
                 bits = unpack(torch.from_numpy(np.array(array)), 2, expect.num_public)
                 mask = bits.bool()
             elif name == SPACE:

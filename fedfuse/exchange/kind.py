@@ -1,16 +1,16 @@
-"""Which types a method's clients and server exchange, and how large they must be."""
+"""What clients and server exchange in a method, and how large it must be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
-from fedfuse.types import Fusion, KnowledgeBank, Teachers
-
-Upload = KnowledgeBank | ClassKnowledge | ModelBank
-Download = Teachers | ClassKnowledge | ModelBank
+from fedfuse.errors import ConfigError
+from fedfuse.payload import ArrayField, Payload
+from fedfuse.payload.fields import schema
+from fedfuse.types import Fusion
+from fedfuse.wire.schema import Expectation
 
 Combine = Callable[[Any, int], Fusion]
 """The server's half: what clients sent in a round (and its number) to what they get back."""
@@ -21,27 +21,46 @@ class Kind:
     """What travels up and down in a round.
 
     Args:
-        upload: The type that clients send.
-        download: The type that comes back.
-        width: D of :class:`ClassKnowledge`; None where nothing has one.
-        model_sizes: Numbers in each client's model vector, by client id; empty where no models
-            travel.
+        upload: The payload that clients send.
+        download: The payload that comes back.
+        sizes: Size of each dimension of theirs that is neither K, P nor C; where a field declares
+            lengths, one for each client, by client id.
         counted: Whether the bytes count as the method's; those of a bound that no federation
             could reach do not.
         pooled: Whether one client of each architecture trains for all, on everybody's data.
+
+    Raises:
+        ConfigError: If one of them is no payload, or a size is missing: what arrives is compared
+            with what was asked for, so nothing may be as large as its sender likes.
     """
 
-    upload: type[Any] = KnowledgeBank
-    download: type[Any] = Teachers
-    width: int | None = None
-    model_sizes: tuple[int, ...] = ()
+    upload: type[Payload]
+    download: type[Payload]
+    sizes: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     counted: bool = True
     pooled: bool = False
 
-    def sizes_of(self, client_ids: Sequence[int]) -> tuple[int, ...]:
-        """Return the lengths of these clients' model vectors; empty where no models travel."""
-        return tuple(self.model_sizes[i] for i in client_ids) if self.model_sizes else ()
+    def __post_init__(self) -> None:
+        for cls in (self.upload, self.download):
+            for name, declared in schema(cls).items():
+                if isinstance(declared.field, ArrayField):
+                    self._check(f"'{name}' of payload {cls.__name__}", declared.field)
 
+    def expect(self, client_ids: tuple[int, ...], num_public: int, num_classes: int) -> Expectation:
+        """Return what must arrive from, or for, these clients."""
+        sizes = {
+            dim: size if isinstance(size, int) else tuple(size[i] for i in client_ids)
+            for dim, size in self.sizes.items()
+        }
+        return Expectation(client_ids, num_public, num_classes, sizes)
 
-PREDICTIONS = Kind()
-"""Predictions on the public set up, one teacher per client down."""
+    def _check(self, where: str, declared: ArrayField) -> None:
+        wanted = int if declared.lengths is None else tuple
+        for dim in declared.dims.split():
+            known = dim in ("K", "P", "C") or dim.isdigit()
+            if not known and not isinstance(self.sizes.get(dim), wanted):
+                per_client = "(...)  # one per client, by client id"
+                raise ConfigError(
+                    f"Nobody says how large the dimension {dim} of {where} is",
+                    allowed=f'Kind(..., sizes={{"{dim}": {"8" if wanted is int else per_client}}})',
+                )

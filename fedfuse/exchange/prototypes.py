@@ -9,13 +9,16 @@ means after training: taken during it they drift.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fedfuse.errors import KnowledgeError, ModelError
+from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.shapes import Bool, Float, Int
+from fedfuse.types import Fusion
 
 ABSENT = 10.0
 """How much farther than the farthest prototype a class without one counts; its share: < e**-10."""
@@ -128,3 +131,29 @@ def prototype_scores(
     scores = -torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
     farthest = scores.masked_fill(~present, torch.inf).amin(dim=1, keepdim=True)
     return torch.where(present, scores, farthest - ABSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class MeanPrototypes:
+    """FedProto: everybody gets the mean prototype of each class over its owners.
+
+    Args:
+        by_count: Weigh owners by their samples instead of equally; they must have sent counts.
+    """
+
+    by_count: bool = False
+
+    def __call__(self, knowledge: ClassKnowledge, round_: int) -> Fusion:  # noqa: ARG002
+        """Return the same prototypes for each client."""
+        counts = knowledge.present.long()
+        if self.by_count:
+            assert knowledge.num_examples is not None
+            counts = knowledge.num_examples
+        means, owned = mean_prototypes(knowledge.values, counts, by_count=self.by_count)
+        k = knowledge.num_clients
+        down = ClassKnowledge(
+            knowledge.client_ids,
+            means.expand(k, *means.shape).contiguous(),
+            owned.expand(k, *owned.shape).contiguous(),
+        )
+        return Fusion(down, None)

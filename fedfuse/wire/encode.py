@@ -1,13 +1,14 @@
-"""Turn what is exchanged into named NumPy arrays and back, trusting nothing that arrives.
+"""Turn payloads into named NumPy arrays and back, trusting nothing that arrives.
 
 An array travels under its field's name; a field that is None does not travel. Text travels as
-UTF-8 bytes (uint8 [bytes]): a :class:`~fedfuse.types.Space` as its value, a tuple of names with a
-line break between them. Nothing is pickled, so reading a payload runs no code of its sender.
+UTF-8 bytes (uint8 [bytes]): a word out of a ``StrEnum`` as it is, a tuple of names with a line
+break between them. Nothing is pickled, so reading a payload runs no code of its sender.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,29 +17,26 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
-from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
+from fedfuse.payload import Payload, TextField
+from fedfuse.payload.fields import FINITE, Declared, flat_fields, schema
 from fedfuse.wire.schema import (
-    FIELDS,
-    ArrayField,
     Expectation,
-    TextField,
+    check_flat,
     check_header,
     check_ids,
-    check_models,
     check_names,
     check_size,
     check_values,
+    numpy_type,
 )
 
-__all__ = ["Expectation", "decode", "encode"]
+__all__ = ["Expectation", "decode", "encode", "exchanged_bytes", "without"]
 
-Payload = TypeVar("Payload", KnowledgeBank, Teachers, ClientMetrics, ClassKnowledge, ModelBank)
+Arrays = Mapping[str, npt.NDArray[Any]]
+Read = TypeVar("Read", bound=Payload)
 
 
-def encode(
-    value: KnowledgeBank | Teachers | ClientMetrics | ClassKnowledge | ModelBank,
-) -> dict[str, npt.NDArray[Any]]:
+def encode(value: Payload) -> dict[str, npt.NDArray[Any]]:
     """Return ``value`` as named arrays.
 
     Contiguous CPU tensors are not copied: the arrays share their memory.
@@ -46,6 +44,7 @@ def encode(
     Raises:
         KnowledgeError: If a tensor has another dtype than its field, or a name cannot be written.
 
+    >>> from fedfuse.types import ClientMetrics
     >>> metrics = ClientMetrics(torch.tensor([3]), ("loss",), torch.zeros(1, 1).double())
     >>> arrays = encode(metrics)
     >>> {name: array.tolist() for name, array in arrays.items()}
@@ -54,26 +53,24 @@ def encode(
     ('loss',)
     """
     arrays: dict[str, npt.NDArray[Any]] = {}
-    for name, field in FIELDS[type(value)].items():
-        item = getattr(value, name)
-        if item is None:
+    for name, declared in schema(type(value)).items():
+        item, field = getattr(value, name), declared.field
+        if item is None and declared.optional:
             continue
         if isinstance(field, TextField):
             arrays[name] = _write_text(name, (item,) if isinstance(item, str) else item)
             continue
-        if item.dtype != torch.from_numpy(np.empty(0, field.dtype)).dtype:
+        if not isinstance(item, Tensor) or item.dtype != field.dtype:
             raise KnowledgeError(
                 f"'{name}' has the wrong type",
-                got=item.dtype,
-                allowed=field.dtype.__name__,
+                got=getattr(item, "dtype", type(item).__name__),
+                allowed=str(numpy_type(field.dtype)),
             )
         arrays[name] = item.detach().cpu().contiguous().numpy()
     return arrays
 
 
-def decode(
-    cls: type[Payload], arrays: Mapping[str, Any], expect: Expectation | None = None
-) -> Payload:
+def decode(cls: type[Read], arrays: Mapping[str, Any], expect: Expectation | None = None) -> Read:
     """Return the payload that ``arrays`` hold, after checking all of it.
 
     Arrays that are writable and contiguous are not copied: the tensors share their memory.
@@ -86,41 +83,78 @@ def decode(
     Raises:
         KnowledgeError: If a field is missing or unknown, has another dtype, rank or shape than it
             should, disagrees with another field or with ``expect``, or holds ids that do not
-            ascend, numbers that are not finite, or probabilities that are none.
+            ascend, or numbers that are not finite or not within their bounds.
     """
-    fields = FIELDS[cls]
+    fields = schema(cls)
     check_names(cls.__name__, arrays, fields)
     found: dict[str, Any] = dict.fromkeys(fields)
-    sizes: dict[str, tuple[int, str]] = {}  # dimension -> its size and who says so
-    if expect is not None:
-        sizes["P"] = expect.num_public, "what was asked for"
-        sizes["C"] = expect.num_classes, "what was asked for"
-        if expect.width is not None:
-            sizes["D"] = expect.width, "what was asked for"
+    sizes = {} if expect is None else expect.known()
     # Every header is checked before the first number is read.
-    for name, field in fields.items():
+    for name, declared in fields.items():
         if name in arrays:
-            array = arrays[name]
+            array, field = arrays[name], declared.field
             check_header(name, array, field, sizes)
             if isinstance(field, TextField):
-                found[name] = _read_text(name, array, field)
-                if name == "names":
-                    check_size("M", len(found[name]), name, sizes)
+                found[name] = _read_text(name, array, declared)
+                if field.dim is not None:
+                    check_size(field.dim, len(found[name]), name, sizes)
             else:
                 found[name] = _to_tensor(array)
     check_ids(found["client_ids"], expect)
-    for name, field in fields.items():
-        if found[name] is not None and isinstance(field, ArrayField):
-            values = field.values
-            if name == "targets" and found["space"] is Space.PROBABILITIES:
-                values = "simplex"
-            if values == "per model":
-                check_models(found["sizes"], found[name], found["client_ids"], expect)
-            else:
-                check_values(name, found[name], values, found["client_ids"])
-            if values == "simplex" and bool((found[name] < 0).any()):
-                found[name] = found[name].clamp(min=0)  # rounding's hair; its logarithm is NaN
+    for name, declared in fields.items():
+        field = declared.field
+        if found[name] is None or isinstance(field, TextField):
+            continue
+        if field.lengths is not None:
+            check_flat(name, found[name], field, found, expect)
+            continue
+        holds = field.only_if is None or found[field.only_if[0]] == field.only_if[1]
+        bounds = field.bounds if holds else FINITE
+        check_values(name, found[name], bounds, found["client_ids"])
+        if bounds.sum_to_one and bool((found[name] < 0).any()):
+            found[name] = found[name].clamp(min=0)  # rounding's hair; its logarithm is NaN
     return cls(**found)
+
+
+def without(cls: type[Payload], arrays: Arrays, client_ids: Sequence[int]) -> Arrays:
+    """Return a payload's arrays less the rows of some clients, before anything of it is believed.
+
+    Raises:
+        KnowledgeError: If nobody can tell which rows those are.
+    """
+    ids = arrays.get("client_ids")
+    if not client_ids or ids is None or ids.ndim != 1:
+        return arrays
+    keep = ~np.isin(ids, np.array(client_ids))
+    flat, left = flat_fields(cls), {}
+    for name, array in arrays.items():
+        declared = schema(cls).get(name)
+        if declared is not None and isinstance(declared.field, TextField):
+            left[name] = array
+            continue
+        rows = keep
+        if name in flat and (lengths := arrays.get(flat[name])) is not None:
+            counted = lengths.dtype.kind == "i" and lengths.shape == ids.shape
+            if not counted or bool((lengths < 0).any()) or sum(lengths.tolist()) != len(array):
+                raise _inseparable()
+            rows = np.repeat(keep, lengths)
+        if array.ndim == 0 or len(array) != len(rows):
+            raise _inseparable()
+        left[name] = array[rows]
+    return left
+
+
+def exchanged_bytes(cls: type[Payload], arrays: Arrays) -> int:
+    """Return the bytes of the exchanged knowledge: all but what addresses and names it.
+
+    Those are per message, and results must not depend on how many clients share one.
+    """
+    fields = schema(cls)
+    return sum(array.nbytes for name, array in arrays.items() if not fields[name].addresses)
+
+
+def _inseparable() -> KnowledgeError:
+    return KnowledgeError("The reply cannot be read without the clients that were refused")
 
 
 def _write_text(name: str, words: tuple[str, ...]) -> npt.NDArray[np.uint8]:
@@ -135,15 +169,16 @@ def _write_text(name: str, words: tuple[str, ...]) -> npt.NDArray[np.uint8]:
 
 
 def _read_text(
-    name: str, array: npt.NDArray[np.uint8], field: TextField
-) -> Space | tuple[str, ...]:
+    name: str, array: npt.NDArray[np.uint8], declared: Declared
+) -> StrEnum | tuple[str, ...]:
     """Return what :func:`_write_text` wrote."""
+    one_of: type[StrEnum] | None = declared.kind if isinstance(declared.kind, type) else None
     try:
         text = array.tobytes().decode()
-        if field.kind is Space:
-            return Space(text)
+        if one_of is not None:
+            return one_of(text)
     except ValueError as error:
-        allowed = ", ".join(Space) if field.kind is Space else "UTF-8"
+        allowed = "UTF-8" if one_of is None else ", ".join(one_of)
         raise KnowledgeError(f"'{name}' cannot be read", got=error, allowed=allowed) from error
     words = tuple(text.split("\n")) if text else ()
     if not all(word and word.isprintable() for word in words) or len(set(words)) != len(words):

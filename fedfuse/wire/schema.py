@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,26 +17,16 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
-from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
+from fedfuse.payload.fields import (
+    MOST_EXAMPLES,
+    SIMPLEX_TOLERANCE,
+    ArrayField,
+    Bounds,
+    Declared,
+    TextField,
+)
+from fedfuse.types import ClientMetrics
 from fedfuse.wire.messages import SPENT
-
-SIMPLEX_TOLERANCE = 1e-3
-"""How far a row of probabilities may be from summing to 1; what float16 codecs need."""
-
-LARGEST_LOGIT = 1e9
-"""Beyond it one finite number makes sums of squares, and so everybody's teacher, infinite."""
-
-MOST_EXAMPLES = 2**40
-"""The most samples that a client may claim to have; sums of such claims stay within int64."""
-
-_BOUNDS = {
-    "logits": (-LARGEST_LOGIT, LARGEST_LOGIT),
-    "count": (0, MOST_EXAMPLES),
-    "not negative": (0, math.inf),
-    "simplex": (-SIMPLEX_TOLERANCE, math.inf),  # rounding may leave a hair below 0
-}
-"""Between what the numbers of a field must be, by what they mean."""
 
 LONGEST_TEXT = 2**16
 """Bytes of a field of text."""
@@ -49,70 +40,22 @@ class Expectation:
         client_ids: The clients that should be in the payload, ascending.
         num_public: P.
         num_classes: C.
-        width: D, numbers per class; None where the payload has none.
-        model_sizes: Numbers in each client's model; empty where no models were asked for.
+        sizes: What the exchange says of other dimensions: a size, or where a field declares
+            lengths, one for each of these clients.
     """
 
     client_ids: tuple[int, ...]
     num_public: int
     num_classes: int
-    width: int | None = None
-    model_sizes: tuple[int, ...] = ()
+    sizes: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True)
-class ArrayField:
-    """A tensor field: its dtype, the names of its dimensions, and what its numbers must be."""
-
-    dtype: type[np.generic]
-    dims: str
-    optional: bool = False
-    values: str = ""  # "", "count", "logits", "not negative", "simplex" or "metrics"
-
-
-@dataclass(frozen=True, slots=True)
-class TextField:
-    """A field of text: a ``Space``, or a tuple of names."""
-
-    kind: type[Space] | type[tuple[str, ...]]
-
-
-_IDS = ArrayField(np.int64, "K")
-FIELDS: dict[type, dict[str, ArrayField | TextField]] = {
-    KnowledgeBank: {
-        "client_ids": _IDS,
-        "logits": ArrayField(np.float32, "K P C", values="logits"),
-        "num_examples": ArrayField(np.int64, "K", values="count"),
-        "class_distribution": ArrayField(np.float32, "K C", optional=True, values="simplex"),
-        "mask": ArrayField(np.bool_, "K P", optional=True),
-        "confidence": ArrayField(np.float32, "K P", optional=True),
-    },
-    Teachers: {
-        "client_ids": _IDS,
-        "targets": ArrayField(np.float32, "K P C"),
-        "space": TextField(Space),
-        "sample_weight": ArrayField(np.float32, "K P", optional=True, values="not negative"),
-    },
-    ClassKnowledge: {
-        "client_ids": _IDS,
-        "values": ArrayField(np.float32, "K C D"),
-        "present": ArrayField(np.bool_, "K C"),
-        "num_examples": ArrayField(np.int64, "K C", optional=True, values="count"),
-    },
-    ModelBank: {
-        "client_ids": _IDS,
-        "num_examples": ArrayField(np.int64, "K", values="count"),
-        "sizes": ArrayField(np.int64, "K", values="not negative"),
-        "values": ArrayField(np.float32, "N", values="per model"),
-    },
-    ClientMetrics: {
-        "client_ids": _IDS,
-        "names": TextField(tuple),
-        "values": ArrayField(np.float64, "K M", values="metrics"),
-        "right_own": ArrayField(np.uint8, "K O", optional=True),
-        "right_global": ArrayField(np.uint8, "K G", optional=True),
-    },
-}
+    def known(self) -> dict[str, tuple[int, str]]:
+        """Return the size of each dimension, and who says so."""
+        sizes = {"P": self.num_public, "C": self.num_classes, **self.sizes}
+        return {
+            dim: (size if isinstance(size, int) else sum(size), "what was asked for")
+            for dim, size in sizes.items()
+        }
 
 
 _DIMENSIONS = {
@@ -120,20 +63,22 @@ _DIMENSIONS = {
     "P": "public samples",
     "C": "classes",
     "D": "numbers per class",
-    "N": "numbers",
     "M": "metrics",
     "O": "bytes, a bit per sample of a client's own test set",
     "G": "bytes, a bit per sample of the balanced test set",
 }
 """What each dimension counts, in words."""
 
-_MOST = {"O": 2**20, "G": 2**20}
-"""The largest size of a dimension that nobody asked for by number: bits of 8 million tests."""
+
+@cache
+def numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
+    """Return NumPy's word for a type of torch."""
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
-def check_names(what: str, arrays: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+def check_names(what: str, arrays: Mapping[str, Any], fields: Mapping[str, Declared]) -> None:
     """Raise unless every required field is there and nothing else."""
-    needed = {n for n, f in fields.items() if isinstance(f, TextField) or not f.optional}
+    needed = {name for name, declared in fields.items() if not declared.optional}
     problems = [f"no '{name}'" for name in fields if name in needed and name not in arrays]
     problems += [f"an unknown {name!r}" for name in arrays if name not in fields]
     if problems:
@@ -149,8 +94,9 @@ def check_header(
     name: str, array: object, field: ArrayField | TextField, sizes: dict[str, tuple[int, str]]
 ) -> None:
     """Raise unless ``array`` is one, of the field's dtype and rank, as long as the others."""
-    dtype = np.dtype(np.uint8 if isinstance(field, TextField) else field.dtype)
+    dtype = numpy_type(torch.uint8 if isinstance(field, TextField) else field.dtype)
     dims = ["bytes"] if isinstance(field, TextField) else field.dims.split()
+    flat = isinstance(field, ArrayField) and field.lengths is not None
     expected = f"{dtype} [{', '.join(dims)}]"
     if not isinstance(array, np.ndarray):
         raise KnowledgeError(f"'{name}' is no array", got=type(array).__name__, allowed=expected)
@@ -161,26 +107,34 @@ def check_header(
             allowed=expected,
         )
     for dim, size in zip(dims, array.shape, strict=True):
+        if flat:  # as long as its lengths say: check_lengths
+            continue
         if dim != "bytes":
-            check_size(dim, size, name, sizes)
+            most = None if isinstance(field, TextField) else field.most
+            check_size(dim, size, name, sizes, most)
         elif size > LONGEST_TEXT:
             raise KnowledgeError(
                 f"'{name}' is too long", got=f"{size} bytes", allowed=f"at most {LONGEST_TEXT}"
             )
 
 
-def check_size(dim: str, size: int, name: str, sizes: dict[str, tuple[int, str]]) -> None:
+def check_size(
+    dim: str, size: int, name: str, sizes: dict[str, tuple[int, str]], most: int | None = None
+) -> None:
     """Raise if a dimension is empty or differs from what was seen before under its name."""
-    known, source = sizes.setdefault(dim, (size, f"'{name}'"))
+    first = int(dim) if dim.isdigit() else size
+    known, source = sizes.setdefault(
+        dim, (first, "its declaration" if dim.isdigit() else f"'{name}'")
+    )
     if size != known:
-        what = _DIMENSIONS[dim]
+        what = _DIMENSIONS.get(dim, f"elements along {dim}")
         raise KnowledgeError(
             f"'{name}' has the wrong number of {what}",
             got=f"{size}",
             allowed=f"{known}, as {source} has it",
         )
-    if size > _MOST.get(dim, size):
-        raise KnowledgeError(f"'{name}' is too long", got=f"{size}", allowed=f"{_MOST[dim]}")
+    if most is not None and size > most:
+        raise KnowledgeError(f"'{name}' is too long", got=f"{size}", allowed=f"{most}")
     if size == 0 and dim != "M":
         raise KnowledgeError(f"'{name}' is empty", got=f"{dim} = 0", allowed="at least 1")
 
@@ -200,18 +154,18 @@ def check_ids(client_ids: Tensor, expect: Expectation | None) -> None:
         )
 
 
-def check_values(name: str, tensor: Tensor, values: str, client_ids: Tensor) -> None:
+def check_values(name: str, tensor: Tensor, bounds: Bounds, client_ids: Tensor) -> None:
     """Raise unless the numbers of a field mean what the field promises, naming the client."""
     rows = tensor.reshape(len(tensor), -1)
-    if not _within(tensor, *_BOUNDS.get(values, (-math.inf, math.inf))):
-        _blame_values(name, rows, values, client_ids)
-    if values == "simplex":
+    if not _within(tensor, bounds):
+        _blame_values(name, rows, bounds, client_ids)
+    if bounds.sum_to_one:
         off = (tensor.sum(dim=-1) - 1).abs() > SIMPLEX_TOLERANCE
         allowed = "probabilities that sum to 1"
         _blame(name, off.reshape(len(off), -1), client_ids, "rows with another sum", allowed)
 
 
-def _within(tensor: Tensor, least: float, most: float) -> bool:
+def _within(tensor: Tensor, bounds: Bounds) -> bool:
     """Tell whether all numbers are finite and within bounds, in one pass over them.
 
     The least and the largest number say it all: either is NaN if any number is. To ask every
@@ -220,18 +174,24 @@ def _within(tensor: Tensor, least: float, most: float) -> bool:
     if tensor.numel() == 0 or tensor.dtype == torch.bool:
         return True
     low, high = (float(extreme) for extreme in torch.aminmax(tensor))
-    return least <= low and high <= most and math.isfinite(low) and math.isfinite(high)
+    return (
+        bounds.least <= low and high <= bounds.most and math.isfinite(low) and math.isfinite(high)
+    )
 
 
-def _blame_values(name: str, rows: Tensor, values: str, client_ids: Tensor) -> None:
+def _blame_values(name: str, rows: Tensor, bounds: Bounds, client_ids: Tensor) -> None:
     """Raise for what is wrong in [K, values], if anything is."""
-    if values == "metrics":  # what a client has no data for is NaN
+    if bounds.may_be_nan:
         _blame(name, torch.isinf(rows), client_ids, "not finite", "numbers, or NaN for none")
-        return
-    _blame(name, ~torch.isfinite(rows), client_ids, "not finite", "finite numbers")
-    least, most = _BOUNDS.get(values, (-math.inf, math.inf))
-    allowed = f"at most {most} samples" if values == "count" else f"numbers up to {most:g}"
-    _blame(name, rows.abs() > most, client_ids, "too large", allowed)
+        rows = rows.nan_to_num(max(bounds.least, 0) if bounds.most >= 0 else bounds.most)
+    else:
+        _blame(name, ~torch.isfinite(rows), client_ids, "not finite", "finite numbers")
+    least, most = bounds.least, bounds.most
+    large = rows.abs() > most if least == -most else rows > most
+    allowed = f"at most {most} {bounds.unit}" if bounds.unit else f"numbers up to {most:g}"
+    _blame(name, large, client_ids, "too large", allowed)
+    if least > 0 or (math.isfinite(least) and most < 0):
+        _blame(name, rows < least, client_ids, "too small", f"numbers from {least:g} upwards")
     _blame(name, rows < least, client_ids, "negative", "numbers from 0 upwards")
 
 
@@ -268,20 +228,35 @@ MOST_METRICS, LONGEST_NAME = 256, 100
 """Metrics of a client, and characters of their names."""
 
 
-def check_models(
-    sizes: Tensor, values: Tensor, client_ids: Tensor, expect: Expectation | None
+def check_flat(
+    name: str,
+    values: Tensor,
+    field: ArrayField,
+    found: Mapping[str, Tensor],
+    expect: Expectation | None,
 ) -> None:
-    """Raise unless flat model vectors are as long as they say and as was asked, and finite."""
-    allowed = list(sizes.tolist() if expect is None else expect.model_sizes)
-    if sizes.tolist() != allowed or int(sizes.sum()) != len(values):
+    """Raise unless a flat field is as long as it says and as was asked, within bounds."""
+    assert field.lengths is not None
+    lengths = found[field.lengths].tolist()
+    asked = None if expect is None else expect.sizes.get(field.dims)
+    allowed = list(asked) if isinstance(asked, tuple) else lengths
+    if lengths != allowed or sum(lengths) != len(values):
         raise KnowledgeError(
-            "The models that arrived have other sizes than the clients' models",
-            got=f"{sizes.tolist()[:20]} numbers per client, {len(values)} in all",
+            f"'{name}' has other lengths than were asked for",
+            got=f"{lengths[:20]} numbers per client, {len(values)} in all",
             allowed=f"{allowed[:20]} numbers per client, {sum(allowed)} in all",
             next_step="Give every node the same model configuration.",
         )
-    finite = [vector.isfinite().all() for vector in torch.split(values, allowed)]
-    _blame("values", ~torch.stack(finite)[:, None], client_ids, "not finite", "finite numbers")
+    client_ids, wrong = found["client_ids"], []
+    for row, part in enumerate(torch.split(values, lengths)):
+        try:
+            if len(part):
+                check_values(name, part.unsqueeze(0), field.bounds, client_ids[row : row + 1])
+        except KnowledgeError as error:
+            wrong.append(error)
+    if wrong:
+        wrong[0].client_ids = tuple(i for error in wrong for i in error.client_ids)
+        raise wrong[0]
 
 
 def _blame(name: str, wrong: Tensor, client_ids: Tensor, what: str, allowed: str) -> None:

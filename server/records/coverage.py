@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedfuse.exchange.kind import Upload
+from fedfuse.payload import Payload
 from fedfuse.types import Fusion, KnowledgeBank, MetricRow, Phase, Teachers
 
 
-def coverage(round_: int, knowledge: Upload | None, fusion: Fusion | None) -> Iterator[MetricRow]:
+def coverage(round_: int, knowledge: Payload | None, fusion: Fusion | None) -> Iterator[MetricRow]:
     """Yield each client's counts.
 
     ``samples_answered`` of its own where clients send masks, ``samples_left_out`` of its teacher's

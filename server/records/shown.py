@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedfuse.advise.shown import shown
-from fedfuse.exchange.kind import Upload
+from fedfuse.payload import Payload
 from fedfuse.types import Fusion, KnowledgeBank, MetricRow, Phase, Teachers
 
 
-def exchanged(round_: int, knowledge: Upload | None, fusion: Fusion | None) -> Iterator[MetricRow]:
+def exchanged(round_: int, knowledge: Payload | None, fusion: Fusion | None) -> Iterator[MetricRow]:
     """Yield each client's numbers; none where something else than predictions was exchanged.
 
     Predictions themselves are too large to keep, so what ``fedfuse-advise`` wants to know of them

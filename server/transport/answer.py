@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fedfuse.exchange.kind import Download, Upload
 from fedfuse.failure import Failure
+from fedfuse.payload import Payload
 from fedfuse.types import ClientMetrics
 from fedfuse.wire.messages import Header
 
@@ -30,7 +30,7 @@ class Answer:
             exchanges and in one that does not; None for all that were asked and did not fail.
     """
 
-    knowledge: Upload | None
+    knowledge: Payload | None
     metrics: ClientMetrics | None
     failures: tuple[Failure, ...]
     num_bytes: int
@@ -72,9 +72,7 @@ class Clients(Protocol):
         """Let the clients train and, if the header says so, share and evaluate."""
         ...
 
-    def distil(
-        self, header: Header, client_ids: Sequence[int], teachers: Download | None
-    ) -> Answer:
+    def distil(self, header: Header, client_ids: Sequence[int], teachers: Payload | None) -> Answer:
         """Send each client what it learns from, or nothing, and let it learn."""
         ...
 

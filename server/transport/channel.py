@@ -18,6 +18,7 @@ from fedfuse.codec import (
 )
 from fedfuse.codec.memory import CodecMemory
 from fedfuse.codec.packing import pack
+from fedfuse.payload import Payload
 from fedfuse.protocols import Stateful
 from fedfuse.types import KnowledgeBank, Teachers
 from fedfuse.wire.encode import Expectation, decode, encode
@@ -59,12 +60,14 @@ class Link:
             return None
         return pack(self.cache.request(round_).unsqueeze(0).to(torch.uint8), 2)[0]
 
-    def read(self, arrays: Mapping[str, Any], expect: Expectation) -> KnowledgeBank:
-        """Return the knowledge that a node sent, checked.
+    def read(self, cls: type[Payload], arrays: Mapping[str, Any], expect: Expectation) -> Payload:
+        """Return the knowledge that a node sent, checked; a codec writes nothing but predictions.
 
         Raises:
             KnowledgeError: If it is damaged, or not what was asked for.
         """
+        if cls is not KnowledgeBank:
+            return decode(cls, arrays, expect)
         if not Parcel.is_in(arrays):
             bank = decode(KnowledgeBank, arrays, expect)
             self.accepts(bank)
@@ -77,8 +80,10 @@ class Link:
         self._up.keep(ids, state)
         return bank
 
-    def write(self, teachers: Teachers, round_: int) -> Teachers | Parcel:
-        """Return what is sent: the teachers as they are, or as the codec writes them."""
+    def write(self, teachers: Payload, round_: int) -> Payload | Parcel:
+        """Return what is sent: the knowledge as it is, or teachers as the codec writes them."""
+        if not isinstance(teachers, Teachers):
+            return teachers
         sent, extras = None, {}
         if self.cache is not None:
             sent, extras["signals"] = self.cache.send(teachers.client_ids, round_)
@@ -109,10 +114,12 @@ class Link:
         return [("up", self._up), ("down", self._down)]
 
 
-def distinct_bytes(sent: Teachers | Parcel) -> int:
-    """Return the bytes of all teachers if one that several clients get is sent to them once."""
+def distinct_bytes(sent: Payload | Parcel) -> int:
+    """Return the bytes of all that is sent if what several clients get is sent to them once."""
     if isinstance(sent, Parcel):
         return sent.distinct_bytes
+    if not isinstance(sent, Teachers):
+        return sum(map(len, set(sent.messages())))
     targets = sent.targets
     common = all(torch.equal(row, targets[0]) for row in targets[1:])
     return targets[0].nbytes if common else targets.nbytes

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedfuse.codec.parcel import Parcel
 from fedfuse.errors import FedfuseError, KnowledgeError
-from fedfuse.exchange.kind import PREDICTIONS, Download, Kind, Upload
-from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
+from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.failure import Failure
-from fedfuse.types import ClientMetrics, KnowledgeBank, Teachers
-from fedfuse.wire.encode import Expectation, decode
+from fedfuse.payload import Payload
+from fedfuse.types import ClientMetrics
+from fedfuse.wire.encode import Expectation
 from fedfuse.wire.messages import (
     DISTILL,
     HELLO,
@@ -29,7 +30,6 @@ from server.transport.channel import Link, distinct_bytes
 from server.transport.client_states import RemoteStates
 from server.transport.handshake import read_hello
 from server.transport.replies import (
-    Arrays,
     Question,
     check_envelope,
     odd_ones_out,
@@ -124,9 +124,7 @@ class Federation:
         """
         return self._ask(TRAIN, header, client_ids, None, restarted)
 
-    def distil(
-        self, header: Header, client_ids: Sequence[int], teachers: Download | None
-    ) -> Answer:
+    def distil(self, header: Header, client_ids: Sequence[int], teachers: Payload | None) -> Answer:
         """Send each client what it learns from, or nothing, and let it learn."""
         return self._ask(DISTILL, header, client_ids, teachers)
 
@@ -173,30 +171,24 @@ class Federation:
         message_type: str,
         header: Header,
         client_ids: Sequence[int],
-        teachers: Download | None,
+        teachers: Payload | None,
         restarted: Sequence[int] = (),
     ) -> Answer:
         """Ask those of the clients that are wanted, and read what they answer."""
-        sent = (
-            self._link.write(teachers, header.round) if isinstance(teachers, Teachers) else teachers
-        )
+        sent = None if teachers is None else self._link.write(teachers, header.round)
         self._link.lost(restarted)
         requests = compose(
             self._hosts, message_type, header, client_ids, sent, restarted, self._link
         )
         asked, num_bytes = requests.asked, requests.num_bytes
-        num_public, kind = self._num_public(header.round), self._kind
+        num_public, upload = self._num_public(header.round), self._kind.upload
 
         def expect(ids: tuple[int, ...]) -> Expectation:
-            sizes = kind.sizes_of(ids)
-            return Expectation(ids, num_public, self._num_classes, kind.width, sizes)
+            return self._kind.expect(ids, num_public, self._num_classes)
 
-        def decode_upload(arrays: Arrays, expected: Expectation) -> Upload:
-            if kind.upload is KnowledgeBank:
-                return self._link.read(arrays, expected)
-            return decode(kind.upload, arrays, expected)  # type: ignore[no-any-return]
+        decode_upload = partial(self._link.read, upload)
 
-        banks: list[Upload] = []
+        banks: list[Payload] = []
         metrics: list[ClientMetrics] = []
         failures: list[Failure] = []
         begun = time.monotonic()
@@ -214,7 +206,7 @@ class Federation:
                 failures += _absent(node_ids, header.round, PHASES[message_type], reply)
                 continue
             question = Question(
-                node_ids, header, message_type, expect, decode_upload, self._num_tests
+                node_ids, header, message_type, expect, decode_upload, upload, self._num_tests
             )
             try:
                 check_envelope(message, reply)
@@ -223,14 +215,14 @@ class Federation:
                 continue
             read = read_reply(reply.content, question)
             failures += read.failures
-            num_bytes += exchanged(read.arrays)
+            num_bytes += exchanged(upload, read.arrays)
             if read.knowledge is not None:
                 banks.append(read.knowledge)
             if read.metrics is not None:
                 metrics.append(read.metrics)
         banks, odd = odd_ones_out(banks)
         for bank, reason in odd:
-            question = Question((), header, message_type, expect, decode_upload)
+            question = Question((), header, message_type, expect, decode_upload, upload)
             failures += [quarantine(i, question, reason) for i in bank.client_ids.tolist()]
         lost = [failure.client_id for failure in failures]
         if sent is not None:
@@ -238,6 +230,7 @@ class Federation:
         everyone = {i for node_ids in asked.values() for i in node_ids}
         self.states.begun(header.arm, everyone - set(lost), restarted)
         noted, self._noted = tuple(self._noted), []
+        broadcast = num_bytes if sent is None else distinct_bytes(sent)
         return Answer(
             knowledge=self._kind.upload.stack(banks) if banks else None,
             metrics=ClientMetrics.stack(metrics) if metrics else None,
@@ -245,7 +238,7 @@ class Federation:
             num_bytes=num_bytes if self._kind.counted else 0,
             asked_bytes=requests.asked_bytes,
             noted=noted,
-            broadcast_bytes=_distinct(sent, num_bytes) if self._kind.counted else 0,
+            broadcast_bytes=broadcast if self._kind.counted else 0,
         )
 
 
@@ -261,10 +254,3 @@ def _absent(client_ids: Sequence[int], round_: int, phase: str, reason: str) -> 
             traceback="",
             is_mistake=False,
         )
-
-
-def _distinct(sent: Download | Parcel | None, num_bytes: int) -> int:
-    """Return the bytes that leave the server if equal messages leave it once."""
-    if isinstance(sent, ModelBank | ClassKnowledge):
-        return sum(map(len, {message.numpy().tobytes() for message in sent.messages()}))
-    return distinct_bytes(sent) if isinstance(sent, Teachers | Parcel) else num_bytes

@@ -6,20 +6,20 @@ concerned, marked as quarantined: the round goes on without them or stops, as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from flwr.app import Message, RecordDict
+from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.exchange.kind import Upload
 from fedfuse.failure import Failure
+from fedfuse.payload import Payload
 from fedfuse.safe_text import visible
 from fedfuse.types import ClientMetrics
-from fedfuse.wire.encode import Expectation, decode
+from fedfuse.wire.encode import Expectation, decode, without
 from fedfuse.wire.messages import (
     FAILURES,
     KNOWLEDGE,
@@ -48,7 +48,7 @@ class Reply:
         arrays: The knowledge as it arrived, for counting bytes.
     """
 
-    knowledge: Upload | None
+    knowledge: Payload | None
     metrics: ClientMetrics | None
     failures: tuple[Failure, ...]
     arrays: Arrays
@@ -64,6 +64,7 @@ class Question:
         message_type: What the request was.
         expect: Client ids to what their arrays must be.
         decode: Arrays to knowledge; raises :class:`KnowledgeError`.
+        upload: What the knowledge is.
         num_tests: Samples of the balanced test set; 0 if nobody says.
     """
 
@@ -72,6 +73,7 @@ class Question:
     message_type: str
     expect: Callable[[tuple[int, ...]], Expectation]
     decode: Callable[[Arrays, Expectation], Any]
+    upload: type[Payload]
     num_tests: int = 0
 
     @property
@@ -138,15 +140,20 @@ def refusal(client_id: int, round_: int, phase: str, reason: str) -> Failure:
     )
 
 
-def odd_ones_out(uploads: Sequence[Upload]) -> tuple[list[Upload], list[tuple[Upload, str]]]:
+def odd_ones_out(uploads: Sequence[Payload]) -> tuple[list[Payload], list[tuple[Payload, str]]]:
     """Return the uploads that agree on what they hold, and the others with the reason.
 
     What most clients sent counts (of equals, what the lowest id sent): whether to send, say, a
     label histogram is the configuration's to say and not a node's.
     """
-    by_fields: dict[tuple[str, ...], list[Upload]] = {}
+    by_fields: dict[tuple[str, ...], list[Payload]] = {}
     for upload in uploads:
-        held = tuple(f.name for f in fields(upload) if getattr(upload, f.name) is not None)
+        values = {f.name: getattr(upload, f.name) for f in fields(upload)}
+        held = tuple(
+            name if isinstance(value, Tensor) else f"{name}={value}"
+            for name, value in values.items()
+            if value is not None
+        )
         by_fields.setdefault(held, []).append(upload)
     if len(by_fields) < 2:
         return list(uploads), []
@@ -179,12 +186,15 @@ def _read(content: RecordDict, question: Question, outside: set[int]) -> Reply:
     parts: dict[str, Arrays] = {}
     # What was spent may always be told; tests only where they are wanted.
     told = METRICS in content
-    for name, asked in ((KNOWLEDGE, header.share), (METRICS, header.evaluate or told)):
+    for name, cls, asked in (
+        (KNOWLEDGE, question.upload, header.share),
+        (METRICS, ClientMetrics, header.evaluate or told),
+    ):
         if name in content and not asked:
             raise KnowledgeError(f"The reply holds '{name}', which nobody asked for")
         if asked and ids:
             record = take(content.array_records, name, "The reply")
-            parts[name] = _without(read_arrays(record, f"'{name}'"), gone)
+            parts[name] = dict(without(cls, read_arrays(record, f"'{name}'"), gone))
     expected = question.expect(ids)
     metrics = knowledge = None
     # Metrics first: reading knowledge may change what a codec remembers.
@@ -215,17 +225,3 @@ def _check_right(metrics: ClientMetrics, question: Question) -> None:
                 got=f"{width} bytes",
                 allowed=f"{allowed}, a bit for each of {question.num_tests}",
             )
-
-
-def _without(arrays: Mapping[str, npt.NDArray[Any]], client_ids: Sequence[int]) -> Arrays:
-    """Return the arrays less the rows of some clients, where each array has a row per client."""
-    ids = arrays.get("client_ids")
-    if not client_ids or ids is None or ids.ndim != 1:
-        return dict(arrays)
-    keep = ~np.isin(ids, np.array(client_ids))
-    if any(len(array) != len(ids) for name, array in arrays.items() if name not in _TEXT):
-        raise KnowledgeError("The reply cannot be read without the clients that were refused")
-    return {name: array if name in _TEXT else array[keep] for name, array in arrays.items()}
-
-
-_TEXT = frozenset({"names", "space"})

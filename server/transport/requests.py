@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fedfuse.codec.parcel import LENGTHS, Parcel
-from fedfuse.exchange.kind import Download
-from fedfuse.wire.encode import encode
+from fedfuse.codec.parcel import Parcel
+from fedfuse.payload import Payload
+from fedfuse.wire.encode import Arrays, encode, exchanged_bytes
 from fedfuse.wire.messages import (
     ACKNOWLEDGED,
     CLIENTS,
@@ -49,7 +49,7 @@ def compose(
     message_type: str,
     header: Header,
     client_ids: Sequence[int],
-    sent: Download | Parcel | None,
+    sent: Payload | Parcel | None,
     restarted: Sequence[int],
     link: Link,
 ) -> Requests:
@@ -88,23 +88,18 @@ def compose(
         if sent is not None:
             theirs = sent.rows(torch.searchsorted(sent.client_ids, torch.tensor(ids)))
             arrays = theirs.arrays() if isinstance(theirs, Parcel) else encode(theirs)
-            num_bytes += exchanged(arrays)
+            num_bytes += exchanged(type(theirs), arrays)
             content[TEACHERS] = array_record(arrays)
         asked[node_id] = ids
         messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
     return Requests(messages, asked, num_bytes, asked_bytes)
 
 
-def exchanged(arrays: Mapping[str, np.ndarray]) -> int:
-    """Return the bytes of the exchanged knowledge: all but what addresses and names it.
-
-    Those are per message, and results must not depend on how many clients share one.
-    """
-    return sum(
-        array.nbytes
-        for name, array in arrays.items()
-        if name not in _ENVELOPE and not name.startswith(LENGTHS)
-    )
+def exchanged(cls: type[Payload | Parcel], arrays: Arrays) -> int:
+    """Return the bytes of the exchanged knowledge: all but what addresses and names it."""
+    if issubclass(cls, Parcel) or Parcel.is_in(arrays):
+        return Parcel.exchanged_bytes(arrays)
+    return exchanged_bytes(cls, arrays)
 
 
 def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
@@ -120,6 +115,3 @@ def opening(header: Header, addressed: Mapping[str, np.ndarray]) -> RecordDict:
             CLIENTS: array_record(addressed),
         }
     )
-
-
-_ENVELOPE = frozenset({"client_ids", "space", "sizes"})

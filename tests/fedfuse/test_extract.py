@@ -16,6 +16,7 @@ from fedfuse.errors import KnowledgeError
 from fedfuse.extract import Probabilities, as_logits, shared_probabilities
 from fedfuse.fusion import KnFu, MeanLogits, MeanProbabilities, Pipeline, TopK
 from fedfuse.testing.fusion import example_bank
+from fedfuse.types import KnowledgeBank
 from fedfuse.wire.schema import Expectation
 from server.transport.channel import Link as ServerLink
 from tests.tiny import TINY
@@ -61,14 +62,16 @@ def test_a_codec_that_knows_of_probabilities_needs_no_range_for_each_row():
         channel = uint8() if extract is None else replace(uint8(), extract=extract)
         parcel, _ = ClientLink(channel).write(bank, ids)
         sizes.append(parcel.num_bytes)
-        read.append(ServerLink(channel).read(parcel.arrays(), Expectation((0, 1), 5, 10)))
+        read.append(
+            ServerLink(channel).read(KnowledgeBank, parcel.arrays(), Expectation((0, 1), 5, 10))
+        )
     assert sizes[0] - sizes[1] == 2 * 5 * 8
     for knowledge in read:
         torch.testing.assert_close(
             knowledge.logits.softmax(dim=-1), bank.logits.softmax(dim=-1), rtol=0, atol=0.02
         )
     with pytest.raises(KnowledgeError, match="probabilities where logits"):
-        ServerLink(uint8()).read(parcel.arrays(), Expectation((0, 1), 5, 10))
+        ServerLink(uint8()).read(KnowledgeBank, parcel.arrays(), Expectation((0, 1), 5, 10))
 
 
 def test_a_run_with_probabilities_learns_the_same_and_says_what_it_sent(tmp_path):

@@ -13,7 +13,7 @@ from fedfuse.codec import Channel, Parcel, Quantize, RowCodec
 from fedfuse.codec.channel import cfd, delta, float16, top_k
 from fedfuse.errors import KnowledgeError
 from fedfuse.testing.fusion import example_bank
-from fedfuse.types import Space, Teachers
+from fedfuse.types import KnowledgeBank, Space, Teachers
 from fedfuse.wire.encode import Expectation
 from server.transport.channel import Link as ServerLink
 from server.transport.channel import distinct_bytes
@@ -43,7 +43,7 @@ def up(client, server, bank, memory):
         memory[client_id].update(remember.get(client_id, {}))
         parcels.append(sent)
     together = Parcel.stack(parcels)
-    return server.read(together.arrays(), EXPECT), together
+    return server.read(KnowledgeBank, together.arrays(), EXPECT), together
 
 
 @pytest.mark.parametrize("channel", [delta(), float16(), cfd(), top_k(k=4, delta=True)])
@@ -72,7 +72,7 @@ def test_a_masked_bank_sends_its_own_rows_and_one_bit_a_sample():
     parcel, _ = ClientLink().write(bank, {i: {} for i in IDS})
     rows = (2 + 0 + M) * C * 4
     assert parcel.num_bytes == rows + K * 2 + K * 8  # bits of 9 samples; the numbers of examples
-    arrived = ServerLink().read(parcel.arrays(), EXPECT)
+    arrived = ServerLink().read(KnowledgeBank, parcel.arrays(), EXPECT)
     assert torch.equal(arrived.mask, mask)
     assert torch.equal(arrived.logits[mask], bank.logits[mask])
     assert bool((arrived.logits[~mask] == 0).all())
@@ -169,4 +169,4 @@ def test_damage_is_named(change, says):
     arrays = parcel.arrays()
     change(arrays)
     with pytest.raises(KnowledgeError, match=says):
-        ServerLink().read(arrays, EXPECT)
+        ServerLink().read(KnowledgeBank, arrays, EXPECT)

@@ -9,7 +9,7 @@ import torch
 
 from clients.exchange.predictions import Predictions
 from experiments.run import main
-from fedfuse.stacking import map_tensors
+from fedfuse.payload.payload import map_tensors
 
 QUICK = (
     "dataset=synthetic",

@@ -12,7 +12,7 @@ from clients.exchange.models import Twins, near
 from clients.exchange.mutual import MutualLoss, SideBySide
 from clients.exchange.prototypes import ByPrototype, NearPrototypes
 from fedfuse.errors import ModelError
-from fedfuse.exchange.fd import fd_loss
+from fedfuse.exchange.class_logits import fd_loss
 from fedfuse.models.cnn import cnn2
 from fedfuse.models.features import WithFeatures, feature_size
 from fedfuse.models.lenet import lenet5

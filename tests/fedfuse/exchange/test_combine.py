@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.exchange.combine import AverageModels, LeaveOneOut, MeanPrototypes
+from fedfuse.exchange.class_logits import LeaveOneOut
+from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.layout import Layout
-from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank
+from fedfuse.exchange.prototypes import MeanPrototypes
 
 
 def test_leave_one_out_by_hand():

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfuse.exchange.fd import class_means, fd_loss, leave_one_out
+from fedfuse.exchange.class_logits import class_means, fd_loss, leave_one_out
 
 
 def test_class_means_by_hand() -> None:

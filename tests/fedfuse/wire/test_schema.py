@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
+from fedfuse.exchange.class_vectors import ClassKnowledge
+from fedfuse.exchange.models import ModelBank
 from fedfuse.wire.encode import decode, encode
 from fedfuse.wire.schema import Expectation
 
 IDS, C, D = (1, 4), 3, 5
-CLASSES = Expectation(IDS, 7, C, width=D)
-MODELS = Expectation(IDS, 7, C, model_sizes=(4, 2))
+CLASSES = Expectation(IDS, 7, C, {"D": D})
+MODELS = Expectation(IDS, 7, C, {"N": (4, 2)})
 
 
 def classes(*, counted=True):
@@ -64,8 +65,8 @@ def test_broken_class_vectors_are_refused(change, says):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"sizes": np.array([3, 3])}, "other sizes than the clients' models"),
-        ({"values": np.zeros(5, np.float32)}, "other sizes than the clients' models"),
+        ({"sizes": np.array([3, 3])}, "other lengths than were asked for"),
+        ({"values": np.zeros(5, np.float32)}, "other lengths than were asked for"),
         ({"sizes": np.array([-1, 7])}, "negative"),
         ({"values": np.array([0, 0, 0, 0, 0, np.inf], np.float32)}, "client 4 holds impossible"),
     ],
@@ -76,5 +77,5 @@ def test_broken_models_are_refused(change, says):
 
 
 def test_the_model_of_another_architecture_is_refused():
-    with pytest.raises(KnowledgeError, match="other sizes"):
-        decode(ModelBank, encode(models()), Expectation(IDS, 7, C, model_sizes=(4, 4)))
+    with pytest.raises(KnowledgeError, match="other lengths"):
+        decode(ModelBank, encode(models()), Expectation(IDS, 7, C, {"N": (4, 4)}))

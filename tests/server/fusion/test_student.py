@@ -21,10 +21,9 @@ from fedfuse.data.tensors import to_inputs
 from fedfuse.distill import KL, MAELogits, SoftCrossEntropy, as_targets
 from fedfuse.distill.losses import kl_forward
 from fedfuse.errors import ConfigError
-from fedfuse.exchange.combine import AverageModels
-from fedfuse.exchange.feddf import DistilledAverage
+from fedfuse.exchange.distilled import DistilledAverage
 from fedfuse.exchange.layout import Layout
-from fedfuse.exchange.payloads import ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.models.assign import Same
 from fedfuse.models.mlp import mlp
 from fedfuse.rng import Streams

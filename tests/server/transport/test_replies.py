@@ -53,6 +53,7 @@ def question(share=True, evaluate=True):
         "train",
         lambda ids: Expectation(ids, P, C),
         lambda arrays, expected: decode(KnowledgeBank, arrays, expected),
+        KnowledgeBank,
     )
 
 

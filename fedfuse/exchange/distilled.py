@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fedfuse.distill.losses import KL
-from fedfuse.exchange.combine import AverageModels
-from fedfuse.exchange.payloads import ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.rng import Streams
 from fedfuse.train.loop import fit, predict
 from fedfuse.train.work import Work, schedule, steps_per_epoch

@@ -1,55 +1,59 @@
-"""The server's half of the exchanges without a public set."""
+"""Models go up, their average comes back: FedAvg and its kin.
+
+What a vector holds is a :class:`fedfuse.exchange.layout.Layout`'s to say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.exchange.fd import leave_one_out
 from fedfuse.exchange.layout import Layout
-from fedfuse.exchange.payloads import ClassKnowledge, ModelBank
-from fedfuse.exchange.prototypes import mean_prototypes
 from fedfuse.exchange.weights import weighted_average
+from fedfuse.payload import COUNTS, NOT_NEGATIVE, ArrayField, Payload
 from fedfuse.types import Fusion
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveOneOut:
-    """FD: each client gets, per class, the mean over the *other* clients that own the class."""
-
-    def __call__(self, knowledge: ClassKnowledge, round_: int) -> Fusion:  # noqa: ARG002
-        """Return each client's own class teachers."""
-        teachers, taught = leave_one_out(knowledge.values, knowledge.present)
-        return Fusion(ClassKnowledge(knowledge.client_ids, teachers, taught), None)
-
-
-@dataclass(frozen=True, slots=True)
-class MeanPrototypes:
-    """FedProto: everybody gets the mean prototype of each class over its owners.
+class ModelBank(Payload):
+    """Models as flat vectors, one after the other; they may be of different lengths.
 
     Args:
-        by_count: Weigh owners by their samples instead of equally; they must have sent counts.
+        client_ids: int64 [K], ascending.
+        num_examples: int64 [K], private training samples.
+        sizes: int64 [K], numbers per model.
+        values: float32 [sum(sizes)], in the order of the clients.
+
+    >>> a = ModelBank.of([1], [10], [torch.tensor([1.0, 1.0])])
+    >>> b = ModelBank.of([0], [20], [torch.tensor([0.0])])
+    >>> ModelBank.stack([a, b]).values
+    tensor([0., 1., 1.])
     """
 
-    by_count: bool = False
+    num_examples: Annotated[Tensor, ArrayField("K", torch.int64, COUNTS, own=True)]
+    sizes: Annotated[Tensor, ArrayField("K", torch.int64, NOT_NEGATIVE)]
+    values: Annotated[Tensor, ArrayField("N", lengths="sizes")]
 
-    def __call__(self, knowledge: ClassKnowledge, round_: int) -> Fusion:  # noqa: ARG002
-        """Return the same prototypes for each client."""
-        counts = knowledge.present.long()
-        if self.by_count:
-            assert knowledge.num_examples is not None
-            counts = knowledge.num_examples
-        means, owned = mean_prototypes(knowledge.values, counts, by_count=self.by_count)
-        k = knowledge.num_clients
-        down = ClassKnowledge(
-            knowledge.client_ids,
-            means.expand(k, *means.shape).contiguous(),
-            owned.expand(k, *owned.shape).contiguous(),
+    def vectors(self) -> list[Tensor]:
+        """Return each client's vector, a view."""
+        return self.split("values")
+
+    @classmethod
+    def of(
+        cls, client_ids: Sequence[int], num_examples: Sequence[int], vectors: Sequence[Tensor]
+    ) -> ModelBank:
+        """Return the bank of these vectors, one per client."""
+        return cls(
+            client_ids=torch.tensor(client_ids),
+            num_examples=torch.tensor(num_examples),
+            sizes=torch.tensor([len(vector) for vector in vectors]),
+            values=torch.cat(list(vectors)),
         )
-        return Fusion(down, None)
 
 
 @dataclass(frozen=True, slots=True)
