@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import psutil
 
 from fedfuse.errors import FedfuseError
 
@@ -83,16 +85,11 @@ def end(family: set[int], signs: Sequence[signal.Signals | None]) -> None:
             time.sleep(0.05)
 
 
-def descendants(pids: Sequence[int] | set[int]) -> set[int]:
+def descendants(pids: Iterable[int]) -> set[int]:
     """Return the processes that these started, directly or not."""
     children: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            # The name may hold anything, so count from behind its closing bracket.
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(folder.name))
+    for process in psutil.process_iter(["ppid"]):  # skips those that end meanwhile
+        children.setdefault(process.info["ppid"], []).append(process.pid)
     found: set[int] = set()
     new = list(pids)
     while new:
@@ -104,8 +101,8 @@ def descendants(pids: Sequence[int] | set[int]) -> set[int]:
 def alive(pid: int) -> bool:
     """Tell whether a process runs; one that has ended but was not yet reaped does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
 
 

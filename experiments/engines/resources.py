@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from dataclasses import dataclass
 
 from omegaconf import DictConfig
@@ -129,7 +130,12 @@ def this_host() -> Host:
     """Return what this machine offers to this process."""
     import torch
 
-    return Host(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
+    return Host(cpus=usable_cpus(), gpus=torch.cuda.device_count())
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may use; macOS knows no such limit."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _words(cpus: float, gpus: float) -> str:

@@ -186,6 +186,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _cores(configs: Mapping[Cell, DictConfig]) -> int:
+    from experiments.engines.resources import usable_cpus
+
     threads = max(int(cfg.client.threads) for cfg in configs.values())
-    free = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, free // threads)
+    return max(1, usable_cpus() // threads)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from experiments.engines.resources import usable_cpus
 from experiments.runs.revisions import KEY, REVISION
 
 PACKAGES = ("fedfuse", "torch", "numpy", "flwr", "hydra-core")
@@ -21,7 +20,7 @@ def facts() -> dict[str, Any]:
         "machine": {
             "system": platform.system(),
             "architecture": platform.machine(),
-            "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+            "cores": usable_cpus(),
         },
     }
 

@@ -408,3 +408,12 @@ def test_bfloat16_stays_near_and_keeps_float32_parameters():
             torch.testing.assert_close(a, b, atol=5e-3, rtol=0)
     logits = BatchedTrainer(Precision.BF16).predict(ours, torch.randn(3, *SHAPE), 2)
     assert logits.dtype is torch.float32
+
+
+def test_where_there_is_no_proc_free_memory_is_asked_of_psutil(monkeypatch):
+    psutil = pytest.importorskip("psutil")
+    memory_there = psutil.virtual_memory()._replace(available=12345)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory_there)
+    assert memory.free_bytes(torch.device("cpu")) > 2**20
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert memory.free_bytes(torch.device("cpu")) == 12345
