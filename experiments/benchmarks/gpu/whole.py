@@ -15,6 +15,9 @@ import torch
 
 from experiments.benchmarks.rows import Row, row
 
+SMALL = ["model=mlp", "public.size=50", "evaluation.test_samples=100", "checkpoint.every=0"]
+"""What keeps the dry run short."""
+
 NEEDED = ("flwr", "hydra", "rich", "pyarrow", "safetensors", "yaml")
 
 
@@ -33,7 +36,7 @@ def measure(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
             "dataset.image_size=28", f"dataset.num_train={1_500 + 100 * clients}",
             f"num_clients={clients}", f"num_rounds={rounds}", "warmup_rounds=0",
             "trainer=batched", f"client.device={device}", f"server.device={device}",
-            f"hydra.run.dir={folder}",
+            f"hydra.run.dir={folder}", *(SMALL if tiny else []),
         ]  # fmt: skip
         begin = time.perf_counter()
         subprocess.run(command, check=True)  # noqa: S603 - our own command
