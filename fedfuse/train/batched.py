@@ -8,7 +8,7 @@ are always the first rows: a client whose steps are over is not touched at all.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -17,17 +17,22 @@ from torch import Tensor
 
 from fedfuse.errors import FedfuseError
 from fedfuse.train.memory import bytes_per_sample, clients_that_fit
-from fedfuse.train.moments import trained, update_of
+from fedfuse.train.moments import Update, trained, update_of
 from fedfuse.train.obstacles import obstacle
 from fedfuse.train.padded import PaddedSteps, pad
 from fedfuse.train.patches import Patches
 from fedfuse.train.precision import Precision
+from fedfuse.train.replay import Batch, Replay, Step, record_on
 from fedfuse.train.stacked import StackedModels
 from fedfuse.train.trainer import LoopTrainer, Student
-from fedfuse.train.work import Work
+from fedfuse.train.work import SampleLoss, Work
 
 _Feed = Callable[[Sequence[int], slice], tuple[Tensor, bool]]
 """Give the inputs of a batch to students: [k, B, ...], or [B, ...] and True if all share them."""
+
+
+_MOST_REPLAYS = 8
+"""Phases whose recorded steps are kept: local training and distillation of a few architectures."""
 
 
 class LoopFallbackWarning(UserWarning):
@@ -48,16 +53,21 @@ class BatchedTrainer:
         fallback: Who trains what cannot be batched; None refuses it.
         atomic: Whether a :meth:`fit` that fails leaves all students as they were, at the price of
             a copy of their parameters and moments.
+        graphs: Whether steps are recorded as CUDA graphs where there is CUDA.
     """
 
     precision: Precision = Precision.FP32
     patches: bool = False
     fallback: LoopTrainer | None = None
     atomic: bool = False
+    graphs: bool = True
     _obstacles: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)
     _chunks: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _bytes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _ranks: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
+    _replays: dict[tuple[object, ...], Replay] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def cohorts(
         self, client_ids: Sequence[int], architectures: Sequence[str]
@@ -177,28 +187,63 @@ class BatchedTrainer:
         main = pad(works)
         anchors = [work.anchor for work in works if work.anchor is not None]
         anchor = pad(anchors) if len(anchors) == len(works) else None
+        weight = 0.0 if anchor is None else works[0].anchor_weight
+        take = self._steps(models, update, [main, *([] if anchor is None else [anchor])], weight)
         works[0].seed_layers()
         total = torch.zeros(len(students), device=models.rows.device)
         for step, active in enumerate(main.active):
-            leaf = models.rows[:active].detach().requires_grad_()
-            losses = self._losses(models, leaf, main, step)
-            if anchor is not None:
-                weight = works[0].anchor_weight
-                losses = losses + weight * self._losses(models, leaf, anchor, step)
-            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
-            with torch.no_grad():
-                update(models.rows[:active], gradient)
-                total[:active] += losses.detach()
+            batch = main.batch(step) + (() if anchor is None else anchor.batch(step))
+            total[:active] += take(batch)
         counts = torch.tensor([float(work.schedule.num_steps) for work in works])
         means: list[float] = (total.cpu() / counts).tolist()
         return means
 
-    def _losses(self, models: StackedModels, leaf: Tensor, steps: PaddedSteps, step: int) -> Tensor:
+    def _steps(
+        self, models: StackedModels, update: Update, parts: Sequence[PaddedSteps], weight: float
+    ) -> Step:
+        """Return what takes a step with the batches of ``parts``, the anchor's times ``weight``."""
+
+        def step(batch: Batch) -> Tensor:
+            inputs = batch[0]
+            assert inputs is not None
+            leaf = models.rows[: len(inputs)].detach().requires_grad_()
+            losses = self._losses(models, leaf, parts[0].loss, *batch[:3])
+            if len(parts) > 1:
+                losses = losses + weight * self._losses(models, leaf, parts[1].loss, *batch[3:])
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+            with torch.no_grad():
+                update(models.rows[: len(inputs)], gradient)
+            return losses.detach()
+
+        record = record_on(models.rows.device) if self.graphs else None
+        if record is None or models.fixed:  # buffers are stacked anew in each phase
+            return step
+        moved = [models.rows, *update.moments]
+        key = (*((part.data_ptr(), part.shape) for part in moved), weight)
+        key += tuple(p.loss if isinstance(p.loss, Hashable) else id(p.loss) for p in parts)
+        kept = self._replays.pop(key, None) or Replay(step, record)
+        self._replays[key] = kept  # the latest comes last
+        kept.step = step  # its model is in training mode now, the former phase's may not be
+        while len(self._replays) > _MOST_REPLAYS:
+            self._replays.pop(next(iter(self._replays)))
+        kept.begin()
+        return kept
+
+    def _losses(
+        self,
+        models: StackedModels,
+        leaf: Tensor,
+        loss: SampleLoss,
+        inputs: Tensor | None,
+        targets: Tensor | None,
+        weights: Tensor | None,
+    ) -> Tensor:
         """Return the mean loss of each active client's batch, [A]."""
-        inputs, targets, weights = steps.batch(step)
+        assert inputs is not None
+        assert targets is not None
         with self.precision.context(inputs.device), self._convolutions():
             logits = models(leaf, inputs)
-        losses = steps.loss(logits.float().flatten(0, 1), targets.flatten(0, 1))
+        losses = loss(logits.float().flatten(0, 1), targets.flatten(0, 1))
         losses = losses.view(len(leaf), -1)
         if weights is None:
             return losses.mean(dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from functools import partial
 
 import pytest
@@ -17,6 +18,7 @@ from fedfuse.models.resnet import resnet8, resnet20
 from fedfuse.train import batched
 from fedfuse.train.batched import BatchedTrainer
 from fedfuse.train.precision import Precision
+from fedfuse.train.replay import GraphWarning
 from fedfuse.train.trainer import LoopTrainer, Student
 from fedfuse.train.work import Work, schedule
 
@@ -62,9 +64,9 @@ def students(make_model, make_optimizer, device):
     return made
 
 
-def private(device, round_=0):
+def private(device, round_=0, sizes=SIZES):
     works = []
-    for client_id, size in enumerate(SIZES):
+    for client_id, size in enumerate(sizes):
         rng = torch.Generator().manual_seed(100 + client_id)
         inputs = torch.randn(size, *SHAPE, generator=rng).to(device)
         labels = torch.randint(0, CLASSES, (size,), generator=rng).to(device)
@@ -73,7 +75,7 @@ def private(device, round_=0):
     return works
 
 
-def taught(loss, device, *, anchored=False, weighted=False):
+def taught(loss, device, *, anchored=False, weighted=False, steps=5):
     rng = torch.Generator().manual_seed(8)
     public = torch.randn(10, *SHAPE, generator=rng).to(device)
     targets = torch.randn(len(SIZES), 10, CLASSES, generator=rng)
@@ -84,14 +86,14 @@ def taught(loss, device, *, anchored=False, weighted=False):
         order = torch.Generator().manual_seed(client_id)
         mine = own[client_id]
         anchor = Work(
-            mine.inputs, mine.targets, cross_entropy, schedule(len(mine.targets), 4, 5, order)
+            mine.inputs, mine.targets, cross_entropy, schedule(len(mine.targets), 4, steps, order)
         )
         works.append(
             Work(
                 public,
                 targets[client_id],
                 loss,
-                schedule(10, 4, 5, order),
+                schedule(10, 4, steps, order),
                 sample_weight=weights[client_id] if weighted else None,
                 anchor=anchor if anchored else None,
                 anchor_weight=0.3 if anchored else 0.0,
@@ -148,6 +150,20 @@ def test_every_loss_with_weights_and_an_anchor(loss, anchored, device):
 def test_convolutions_over_patches(device):
     phases = [private, partial(taught, KL())]
     compare(lenet5, OPTIMIZERS["sgd"], phases, device, BatchedTrainer(patches=True))
+
+
+@pytest.mark.parametrize("model", ["mlp", "lenet5", "resnet8"])
+def test_recorded_steps_over_several_rounds(model, device):
+    """Enough steps of one shape to be recorded, and rounds in which they are replayed."""
+    many = partial(private, sizes=(40, 40, 24))
+    phases = [
+        step
+        for round_ in range(3)
+        for step in (partial(many, round_=round_), partial(taught, KL(), anchored=True, steps=8))
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GraphWarning)
+        compare(MODELS[model], OPTIMIZERS["momentum"], phases, device)
 
 
 def test_chunks_of_clients(device, monkeypatch):

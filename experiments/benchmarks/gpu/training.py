@@ -125,6 +125,8 @@ def lenet(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
     load, many, few = _sizes(LENET, 1_000, 20, tiny=tiny)
     goal, speedup = (None, None) if tiny else (LENET_GOAL, SPEEDUP_GOAL)
     rate = yield from _rate("lenet", load, many, BatchedTrainer(), device, repeats, goal=goal)
+    launched = BatchedTrainer(graphs=False)
+    yield from _rate("lenet_without_graphs", load, many, launched, device, repeats)
     loop = yield from _rate("lenet_loop", load, few, LoopTrainer(), device, repeats)
     if rate and loop:
         what = "  batched / one by one"
