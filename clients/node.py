@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clients.exchange import Exchange, Predictions, Tools
+from clients.exchange.protocol import check_shared
 from clients.failure_isolation import Alone, Attempt, Step, take_steps
 from clients.membership import Membership
 from clients.sharing.chain import Sharing
@@ -145,10 +146,10 @@ class Node:
             held = [self.student(way, tools, client_id) for client_id in cohort]
             tasks = way.train(held, tools, round_, exchanging=header.share)
             spent = take_steps(self.trainer, tasks, round_)
-            knowledge = way.share(held, tools, round_) if header.share else None
             remember: Remember = {}
-            if isinstance(knowledge, KnowledgeBank):
-                knowledge, remember = self.link.write(knowledge, self._memory(cohort))
+            if header.share:
+                made = check_shared(way.share(held, tools, round_), way, self.kind, cohort)
+                knowledge, remember = self.link.write(made, self._memory(cohort))
             judged = way.judged(held, tools, Phase.LOCAL)
             tested = self.evaluate(judged) if header.evaluate else []
             for row, client_id in zip(tested, cohort, strict=False):
@@ -161,7 +162,7 @@ class Node:
                     row.metrics.update(found)
             # Nothing may fail from here on: a client is done, or it is not.
             self._remember(remember)
-            if knowledge is not None:
+            if header.share:
                 shared.append(knowledge)
             table.update(zip(cohort, tested, strict=True))
 

@@ -26,7 +26,7 @@ from clients.exchange.models import (
     near,
     take,
 )
-from clients.exchange.protocol import Task, Tools
+from clients.exchange.protocol import Exchange, Task, Tools
 from clients.training.settings import BUDGETS
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import Combine, Kind
@@ -39,7 +39,7 @@ from fedfuse.validation import require_count, require_flag, require_number, requ
 
 
 @dataclass(frozen=True, slots=True)
-class Averaged:
+class Averaged(Exchange):
     """Exchange models and average them (McMahan et al. 2017, arXiv 1602.05629).
 
     Args:

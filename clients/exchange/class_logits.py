@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import one_hot
 
-from clients.exchange.protocol import Task, Tools
+from clients.exchange.protocol import Exchange, Task, Tools
 from fedfuse.distill.losses import soft_cross_entropy
 from fedfuse.exchange.class_logits import LeaveOneOut, class_means
 from fedfuse.exchange.class_vectors import ClassKnowledge
@@ -24,12 +23,12 @@ from fedfuse.exchange.kind import Kind
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work
-from fedfuse.types import FederatedData, Phase
+from fedfuse.types import FederatedData
 from fedfuse.validation import require_number
 
 
 @dataclass(frozen=True, slots=True)
-class ClassLogits:
+class ClassLogits(Exchange):
     """Exchange mean logits per class (Jeong et al. 2018, arXiv 1811.11479).
 
     Args:
@@ -39,7 +38,6 @@ class ClassLogits:
 
     gamma: float = 1.0
     temperature: float = 1.0
-    batchable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_number("ClassLogits", "gamma", self.gamma, at_least=0)
@@ -52,10 +50,6 @@ class ClassLogits:
     def combine(self, models: ModelPlan, data: FederatedData) -> LeaveOneOut:  # noqa: ARG002
         """Return the leave-one-out mean."""
         return LeaveOneOut()
-
-    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
-        """Return the model alone."""
-        return model
 
     def train(
         self,
@@ -92,10 +86,6 @@ class ClassLogits:
             memory["exchange/values"], memory["exchange/present"] = values, present
         works = tools.phases.untaught([student.client_id for student in held], round_)
         return self._taught(held, works, tools)
-
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
-        """Return the models themselves."""
-        return list(held)
 
     def _taught(self, held: Sequence[Student], works: list[Work], tools: Tools) -> list[Task]:
         """Return the steps with each sample's class teacher beside its label."""

@@ -26,7 +26,7 @@ from clients.exchange.models import (
     models_kind,
     take,
 )
-from clients.exchange.protocol import Task, Tools
+from clients.exchange.protocol import Exchange, Task, Tools
 from clients.training.work_plan import cross_entropy
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
@@ -40,7 +40,7 @@ from fedfuse.validation import require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Ditto:
+class Ditto(Exchange):
     """Average models, keep personal ones near them (Li et al. 2021, arXiv 2012.04221).
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.exchange.models import SideBySide, Twins, as_personal, bank_of, models_kind, take
-from clients.exchange.protocol import Task, Tools
+from clients.exchange.protocol import Exchange, Task, Tools
 from clients.training.settings import BUDGETS
 from clients.training.work_plan import cross_entropy
 from fedfuse.distill.losses import KL
@@ -30,7 +30,7 @@ from fedfuse.validation import require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Mutual:
+class Mutual(Exchange):
     """Exchange one small model, learn mutually with it (FML, Shen et al. 2020, arXiv 2006.16765).
 
     Args:

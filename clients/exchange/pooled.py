@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clients.exchange.models import bank_of, layouts, models_kind, take
-from clients.exchange.protocol import Task, Tools
+from clients.exchange.protocol import Exchange, Task, Tools
 from clients.training.settings import BUDGETS
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import Kind
@@ -24,12 +24,12 @@ from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
-from fedfuse.types import FederatedData, Phase
+from fedfuse.types import FederatedData
 from fedfuse.validation import require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Pooled:
+class Pooled(Exchange):
     """Train one model per architecture on the private data of all clients.
 
     Args:
@@ -62,10 +62,6 @@ class Pooled:
     def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:
         """Return what hands on the trained model: the weights of all others are zero."""
         return AverageModels(*layouts(models, data, mixed="group", buffers="average"))
-
-    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
-        """Return the model alone."""
-        return model
 
     def train(
         self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
@@ -102,10 +98,6 @@ class Pooled:
         for student, vector in zip(held, received.vectors(), strict=True):
             take(student, layout, vector, keep_moments=True)
         return []
-
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
-        """Return the models themselves."""
-        return list(held)
 
     def _teacher(self, student: Student, tools: Tools) -> int:
         """Return the client that learns for the student's architecture: the first that has it."""

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from torch import nn
 
-from clients.exchange.protocol import Task, Tools
+from clients.exchange.protocol import Exchange, Task, Tools
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.protocols import ModelPlan
 from fedfuse.sharing_context import Occasion
 from fedfuse.train.trainer import Student
-from fedfuse.types import FederatedData, KnowledgeBank, Phase, Teachers
+from fedfuse.types import FederatedData, KnowledgeBank, Teachers
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
+class Predictions(Exchange):
     """Predict the round's public samples, then distil the teacher that comes back."""
-
-    batchable: ClassVar[bool] = True
 
     def kind(self, models: ModelPlan, data: FederatedData) -> Kind:  # noqa: ARG002
         """Return predictions and teachers; any models can exchange them."""
@@ -30,22 +26,6 @@ class Predictions:
 
     def combine(self, models: ModelPlan, data: FederatedData) -> None:
         """Leave it to the slots: predictions are fused by a pipeline of parts."""
-
-    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
-        """Return the model alone."""
-        return model
-
-    def train(
-        self,
-        held: Sequence[Student],
-        tools: Tools,
-        round_: int,
-        *,
-        exchanging: bool,  # noqa: ARG002
-    ) -> list[Task]:
-        """Return the local epochs."""
-        works = tools.phases.local([student.client_id for student in held], round_)
-        return list(zip(held, works, strict=True))
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> KnowledgeBank:
         """Return the predictions on the round's public samples, after the stages of sharing."""
@@ -73,7 +53,3 @@ class Predictions:
         tools.sharing.note(received, {i: tools.memory(i) for i in client_ids})
         works = tools.phases.distillation(client_ids, round_, received)
         return list(zip(held, works, strict=True))
-
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
-        """Return the models themselves."""
-        return list(held)

@@ -20,11 +20,13 @@ from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.work_plan import Phases
 from fedfuse.exchange.kind import Combine, Kind
+from fedfuse.payload import Payload
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.train.work import Work
 from fedfuse.types import FederatedData, Phase
+from fedfuse.user_code import PartError, kind_of
 
 Task = tuple[Student, Work]
 """Whose model takes which steps."""
@@ -96,9 +98,14 @@ class Tools:
 
 
 class Exchange(Protocol):
-    """What clients send after training and how they use what comes back."""
+    """What clients send after training and how they use what comes back.
 
-    batchable: ClassVar[bool]
+    A frozen dataclass that inherits this takes over what most do alike: a client is its model,
+    trains on its own data before it shares, and is tested as it is. Whatever a client must remember
+    from round to round belongs into ``tools.memory``, which checkpoints save.
+    """
+
+    batchable: ClassVar[bool] = True
     """Whether many clients may be trained at once: all steps are on the clients' own models."""
 
     def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
@@ -116,15 +123,21 @@ class Exchange(Protocol):
         """
         ...
 
-    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
         """Return the module that is the client's memory: its model, and what goes with it."""
-        ...
+        return model
 
     def train(
-        self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
+        self,
+        held: Sequence[Student],
+        tools: Tools,
+        round_: int,
+        *,
+        exchanging: bool,  # noqa: ARG002
     ) -> list[Task]:
         """Return the steps before sharing; ``exchanging`` is False in warm-up rounds."""
-        ...
+        works = tools.phases.local([student.client_id for student in held], round_)
+        return list(zip(held, works, strict=True))
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> Any:
         """Return what the clients send, of the kind's ``upload`` type."""
@@ -136,6 +149,30 @@ class Exchange(Protocol):
         """Take in what came back (the kind's ``download`` type); return the steps that follow."""
         ...
 
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:
+    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
         """Return the models whose accuracy counts after a phase."""
-        ...
+        return list(held)
+
+
+def check_shared(
+    shared: object, exchange: Exchange, kind: Kind, client_ids: Sequence[int]
+) -> Payload:
+    """Return what an exchange shared for these clients, if it is what it declares.
+
+    Raises:
+        PartError: If it is another payload, or knowledge of other clients.
+    """
+    name = f"The exchange {type(exchange).__name__}"
+    if not isinstance(shared, kind.upload):
+        raise PartError(
+            f"{name} shared another payload than its kind declares",
+            got=kind_of(shared),
+            allowed=kind.upload.__name__,
+        )
+    if shared.client_ids.tolist() != list(client_ids):
+        raise PartError(
+            f"{name} shared knowledge of other clients than were asked",
+            got=f"client ids {shared.client_ids.tolist()[:20]}",
+            allowed=f"client ids {list(client_ids)[:20]}",
+        )
+    return shared

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from clients.exchange.protocol import Task, Tools
+from clients.exchange.protocol import Exchange, Task, Tools
 from clients.training.work_plan import cross_entropy
 from fedfuse.errors import ModelError
 from fedfuse.exchange.class_vectors import ClassKnowledge
@@ -35,7 +35,7 @@ from fedfuse.validation import require_flag, require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Prototypes:
+class Prototypes(Exchange):
     """Exchange mean features per class (Tan et al., AAAI 2022, arXiv 2105.00243).
 
     Args:
@@ -78,10 +78,6 @@ class Prototypes:
     def combine(self, models: ModelPlan, data: FederatedData) -> MeanPrototypes:  # noqa: ARG002
         """Return the mean over the owners of each class."""
         return MeanPrototypes(self.by_count)
-
-    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
-        """Return the model alone."""
-        return model
 
     def train(
         self,

@@ -5,6 +5,7 @@ Call one in a test, or in a Python shell; it is silent if all is well.
 
 from fedfuse.testing.codec import check_codec
 from fedfuse.testing.distill import check_distill_loss
+from fedfuse.testing.exchange import check_exchange
 from fedfuse.testing.failed import CheckFailed
 from fedfuse.testing.fusion import (
     check_neighbours,
@@ -26,6 +27,7 @@ __all__ = [
     "CheckFailed",
     "check_codec",
     "check_distill_loss",
+    "check_exchange",
     "check_extract",
     "check_familiarity",
     "check_filter",

@@ -175,6 +175,14 @@ class Federation:
         restarted: Sequence[int] = (),
     ) -> Answer:
         """Ask those of the clients that are wanted, and read what they answer."""
+        wanted = self._kind.download
+        if teachers is not None and not isinstance(teachers, wanted):
+            raise FedfuseError(
+                "What the server made of the clients' knowledge is another payload than the "
+                "exchange's kind declares",
+                got=type(teachers).__name__,
+                allowed=wanted.__name__,
+            )
         sent = None if teachers is None else self._link.write(teachers, header.round)
         self._link.lost(restarted)
         requests = compose(
