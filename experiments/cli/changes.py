@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.cli.columns import aligned, folded
-from experiments.config import compose
+from experiments.cli.composed import composed
 from experiments.config.pages import dotted, groups, main_keys, options
 
 ABSENT = "-"
@@ -26,11 +26,9 @@ def changes(words: Sequence[str], config_dir: Path | None, width: int) -> Iterat
     Raises:
         ConfigError: As for a run.
     """
-    hydra = compose.open_hydra(config_dir)
-    _, (asked,) = compose.check(hydra, list(words), multirun=False)
-    _, (plain,) = compose.check(hydra, [], multirun=False)
-    before, after = flat(plain), flat(asked)
-    told = _meanings(asked, config_dir)
+    asked = composed(words, config_dir, "fedfuse show")
+    before, after = flat(asked.plain), flat(asked.cfg)
+    told = _meanings(asked.cfg, config_dir)
     rows = [  # keys that go with an option that is not chosen any more are not worth a line
         (key, _shown(before, key), _shown(after, key), told.get(key, ""))
         for key in _in_order([*before, *after])
@@ -42,13 +40,13 @@ def changes(words: Sequence[str], config_dir: Path | None, width: int) -> Iterat
         yield "These are the defaults."
     else:
         yield from aligned([("key", "default", "here", ""), *rows], width)
-    given = {word.partition("=")[0] for word in words}
-    axes = {k: v for k, v in (asked.hydra.sweeper.params or {}).items() if k not in given}
-    if axes:
+    if asked.axes:
         yield ""
         yield "sweeps over"
         yield from aligned(
-            [(str(k), str(v).replace(",", ", ")) for k, v in axes.items()], width, indent=2
+            [(key, values.replace(",", ", ")) for key, values in asked.axes.items()],
+            width,
+            indent=2,
         )
 
 

@@ -12,6 +12,7 @@ from experiments.terminal.console import say_version
 COMMANDS = {
     "list": "experiments.cli.listing",
     "show": "experiments.cli.show",
+    "partition": "experiments.cli.partition",
 }
 """The module of each. It has the text ``USAGE`` and ``run(words) -> exit code``."""
 

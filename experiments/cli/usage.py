@@ -12,8 +12,9 @@ fedfuse: does fusing knowledge beat local training? Clients share predictions on
 a public set; a server fuses them into one personal teacher per client.
 
   fedfuse [GROUP=OPTION ...] [KEY=VALUE ...] [-m] [--config-dir DIR] [--cfg job]
-  fedfuse list [GROUP]           the groups, or a group's options, a line each
-  fedfuse show GROUP=OPTION      what it sets, where it is from, what is verified
+  fedfuse list [GROUP]         the groups, or a group's options, a line each
+  fedfuse show GROUP=OPTION    what it sets, where it is from, what is verified
+  fedfuse partition [WORDS]    who would hold what, without training
 
 groups, each with its options (* is the default):
 """

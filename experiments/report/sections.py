@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from experiments.report import axes, theme
 from experiments.report.figure import Figure, Numbers, chosen
@@ -15,7 +16,7 @@ from experiments.report.figures.effectiveness import neighbour_graph, weight_mat
 from experiments.report.figures.labels import label_map
 from experiments.report.figures.times import phase_keys, time_bars
 from experiments.report.gained import gains_figure
-from experiments.report.layout import Layout
+from experiments.report.layout import PANEL, Layout
 from experiments.report.lines import Array, Looks, band_words, keys_of, line_of, rows_of, stacked
 from experiments.report.theme import look
 from experiments.report.verdicts import Compared
@@ -108,18 +109,36 @@ def _curves(
 
 def _labels(lineup: Lineup, suffix: str, width: float) -> Figure | None:
     run = next(iter(lineup.methods.values()))[0]
-    counts = run.counts
-    if not counts.any():  # hosts with their own data do not tell who holds what
+    if not run.counts.any():  # hosts with their own data do not tell who holds what
         return None
+    return labels_figure(run.counts, f"Seed {run.seed}; other seeds deal anew.", suffix, width)
+
+
+def labels_figure(
+    counts: npt.NDArray[np.integer],
+    origin: str,
+    suffix: str = "",
+    width: float = PANEL,
+    title: str | None = None,
+) -> Figure:
+    """Return who holds which classes.
+
+    Args:
+        counts: [K, C], training samples per client and class.
+        origin: Where the partition comes from, in a sentence.
+        suffix: What tells its name from those of other federations.
+        width: Pixels of the panel.
+        title: Of the panel; the number of clients if None.
+    """
     rows = [(k, c, int(n)) for (k, c), n in np.ndenumerate(counts)]
+    title = title or f"Training samples, {len(counts)} clients"
     return Figure(
         f"labels{suffix}",
         "Who holds which classes",
         "A row per client, a column per class: the stronger the colour, the larger the class's "
         "share of the client's training samples, on one scale from 0 to 100%. The bar is how many "
-        "samples it has. "
-        f"Seed {run.seed}; other seeds deal anew.",
-        (label_map(counts, title=f"Training samples, {len(counts)} clients", width=width),),
+        f"samples it has. {origin}",
+        (label_map(counts, title=title, width=width),),
         Numbers(("client", "class", "samples"), tuple(rows)),
         columns=1,
     )
