@@ -1,4 +1,4 @@
-# make run · make map-demo · make test · make lint · make bench · make help
+# make run · make map-demo · make test · make lint · make docs · make bench · make help
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -6,10 +6,10 @@ ARGS   ?=
 DEPS   := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run map-demo test lint bench clean
+.PHONY: help run map-demo test lint docs notebooks bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.core ## set up, then run the main job: KnFu against local training on real digits
 	@$(BIN)/fedfuse
@@ -28,11 +28,17 @@ lint: $(VENV)/.dev ## ruff, mypy --strict and the layer contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: $(VENV)/.dev ## build the documentation into site/, strict; open site/index.html
+	@NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build -q
+
+notebooks: $(VENV)/.dev ## run the notebooks of examples/ and write what they show into them
+	@$(BIN)/python docs/theme/notebooks.py
+
 bench: $(VENV)/.dev ## measure every bar: start-up, the round against a bare PyTorch loop, fusion, engines
 	@$(BIN)/python -m experiments.benchmarks $(ARGS)
 
 clean: ## remove the environment and every cache
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

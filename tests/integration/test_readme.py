@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("## Your own partitioner")[1].split("\n## ")[0]
+SECTION = README.split("**Plug in.**")[1].split("\n## ")[0]
 CODE = re.search(r"```python\n(.*?)```", SECTION, re.DOTALL)[1]
 COMMANDS = re.search(r"```\n(fedfuse .*?)```", SECTION, re.DOTALL)[1].splitlines()
 
@@ -34,6 +34,10 @@ def follow(command: str, folder: Path, *more: str) -> subprocess.CompletedProces
         text=True,
         check=False,
     )
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_recipe_is_the_example():
