@@ -17,8 +17,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from experiments.cli.group_help import CHOICE, read_page
-from experiments.config.folder import CONF, natural
+from experiments.config import pages
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(\]\(|src=\")([^)#\s\"]+)(#[^)\"]*)?([)\"])")
@@ -129,16 +128,11 @@ def _module(module: str, *, alone: bool) -> str:
 
 def _configuration() -> Iterator[tuple[str, str]]:
     """Yield a page for the keys of the main file and one for each group of options."""
-    main = CONF / "config.yaml"
-    lines = main.read_text(encoding="utf-8").splitlines()
-    groups = {m[1]: (m[2], m[3] or "") for line in lines if (m := CHOICE.match(line))}
-    groups = {name: told for name, told in groups.items() if "/" not in name}
-    groups.pop("schema", None)
+    groups = pages.groups()
     rows = [
-        f"| [`{name}`]({name}.md) | {about} | `{default}` | {len(list(_options(name)))} |"
+        f"| [`{name}`]({name}.md) | {about} | `{default}` | {len(pages.option_files(name))} |"
         for name, (default, about) in groups.items()
     ]
-    keys = [row for row in read_page(main).keys if row[0].split(".")[0] not in groups]
     yield (
         "reference/configuration/index.md",
         "# Configuration\n\nMade from the comments of `experiments/conf`. On the command line:"
@@ -147,33 +141,32 @@ def _configuration() -> Iterator[tuple[str, str]]:
         "In the order of a round.\n\n| group | | default | options |\n|---|---|---|---|\n"
         + "\n".join(rows)
         + "\n\n## Keys outside of groups\n\n"
-        + _table(keys),
+        + _table(pages.main_keys()),
     )
     for name, (default, about) in groups.items():
         parts = [f"# `{name}`", f"{about[:1].upper()}{about[1:]}. Default: `{name}={default}`."]
-        for option, file in _options(name):
-            page = read_page(file)
-            parts.append(f"## {option} {{ #{option} }}")
-            parts += [f"{page.about}"] if page.about else []
-            if page.target:
-                parts.append(f"`_target_: {page.target}`")
-            own = [f"`{key}={value}`" for key, value in page.choices.items() if "/" not in key]
-            parts += [f"Sets {', '.join(own)}."] if own else []
-            if page.sweeps:
-                sweeps = (f"`{k}={v.replace(',', ', ')}`" for k, v in page.sweeps.items())
-                parts.append(f"Sweeps over {'; '.join(sweeps)}.")
-            prefix = "" if name in ("method", "experiment") else f"{name}."
-            told = [(prefix + key, value, meaning) for key, value, meaning in page.keys]
-            parts += [_table(told)] if told else []
+        for option, page in pages.options(name).items():
+            parts += [f"## {option} {{ #{option} }}", *_option(name, page)]
         yield f"reference/configuration/{name}.md", "\n\n".join(parts) + "\n"
 
 
-def _options(group: str) -> Iterator[tuple[str, Path]]:
-    for file in sorted(CONF.glob(f"{group}/*.yaml"), key=lambda file: natural(file.stem)):
-        yield file.stem, file
+def _option(group: str, page: pages.Page) -> Iterator[str]:
+    """Yield what an option says of itself, a paragraph each."""
+    yield page.about
+    if page.facts:
+        yield "\n".join(f"* *{fact}*: {told}" for fact, told in page.facts.items())
+    if page.target:
+        yield f"`_target_: {page.target}`"
+    if own := [f"`{key}={value}`" for key, value in page.choices.items() if "/" not in key]:
+        yield f"Sets {', '.join(own)}."
+    if page.sweeps:
+        sweeps = (f"`{k}={v.replace(',', ', ')}`" for k, v in page.sweeps.items())
+        yield f"Sweeps over {'; '.join(sweeps)}."
+    if page.keys:
+        yield _table([(pages.dotted(group, key), *told) for key, *told in page.keys])
 
 
-def _table(keys: list[tuple[str, str, str]]) -> str:
+def _table(keys: list[tuple[str, ...]]) -> str:
     def cell(text: str) -> str:
         return text.replace("|", "\\|")
 
