@@ -167,26 +167,17 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
     from rich.console import Console
 
     from experiments.assembly.parts import Parts
-    from experiments.config.paths import absolute
-    from experiments.runs import launch
-    from experiments.runs.environment import facts
-    from experiments.runs.watchers import build_watchers
+    from experiments.runs.lifecycle import open_run, perform
     from experiments.summary import table
     from experiments.terminal.encoding import any_character
     from server.app import ServerSetup, make_server_app
-    from server.reporters.files import Files
     from server.reporters.folder import RunFolder
     from server.reporters.lines import Lines
-    from server.reporters.many import Many
 
     any_character()
-    cfg = absolute(cfg)
     parent = Path(str(context.run_config.get("output") or "outputs"))
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d/%H-%M-%S")
-    folder = RunFolder((parent / f"{stamp}-{cfg.method.name}-flwr").resolve())
-    folder.open(overrides=[], seed=cfg.seed, **facts())
-    folder.write_config(OmegaConf.to_yaml(cfg))
-    reporter = Many([Files(folder), *build_watchers(cfg), Lines()])
+    path = (parent / f"{stamp}-{cfg.method.name}-flwr").resolve()
 
     def engine(parts: Parts, setup: ServerSetup, _: RunFolder) -> None:  # noqa: ARG001
         there = replace(setup, num_nodes=None, patience=patience, counts_clients=True)
@@ -194,16 +185,8 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
             there = replace(there, checkpoints=None)
         make_server_app(lambda _: there)(grid, context)
 
-    try:
-        try:
-            summary = launch.run(cfg, folder, reporter, engine=engine)
-        finally:
-            reporter.close()
-    except BaseException as error:
-        folder.fail(str(error))
-        raise
-    folder.finish(summary.as_dict())
-    table.render(summary, Console(highlight=False, width=100), folder.path)
+    outcome = perform(open_run(cfg, path, []), [Lines()], engine=engine)
+    table.render(outcome.summary, Console(highlight=False, width=100), path)
 
 
 client_app = make_client_app(node, states)

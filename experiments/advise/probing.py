@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.terminal.console import say
-from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.errors import ConfigError
 
 
 def probe(
@@ -26,9 +25,9 @@ def probe(
         FedfuseError: If the configuration cannot work, or advice on it is impossible; nothing has
             been trained then.
     """
-    from experiments.assembly.build_all import check_parts
     from experiments.config import compose
-    from experiments.runs.reserve import claim
+    from experiments.runs.prepare import prepare
+    from experiments.runs.reserve import reserve_for
 
     given = {line.partition("=")[0]: line.partition("=")[2] for line in lines}
     if given.get("num_rounds", str(rounds)) != str(rounds):
@@ -40,14 +39,10 @@ def probe(
         )
     hydra = compose.open_hydra(config_dir)
     kept = [line for line in lines if not line.startswith("num_rounds=")]
-    _, (whole,) = compose.check(hydra, [*kept, f"num_rounds={rounds}"], multirun=False)
-    check_parts(whole)
-    _check(whole, rounds)
-    cfg = compose.own_keys(whole)
-    OmegaConf.resolve(cfg)
-    asked = any(line.lstrip("+").startswith("hydra.run.dir=") for line in lines)
-    with claim(Path(whole.hydra.run.dir), exact=asked) as path:
-        return _run(cfg, path, lines, quiet=quiet), path
+    lines, (cfg,) = prepare(hydra, [*kept, f"num_rounds={rounds}"])
+    _check(cfg, rounds)
+    with reserve_for(cfg, lines) as path:
+        return _run(compose.own_keys(cfg), path, list(cfg.hydra.overrides.task), quiet=quiet), path
 
 
 def _check(cfg: DictConfig, rounds: int) -> None:
@@ -73,49 +68,14 @@ def _check(cfg: DictConfig, rounds: int) -> None:
 
 
 def _run(cfg: DictConfig, path: Path, lines: list[str], *, quiet: bool) -> int:
-    from experiments.config.paths import absolute
-    from experiments.runs import launch
-    from experiments.runs.environment import facts
-    from experiments.runs.failures import told
-    from experiments.runs.watchers import build_watchers
-    from server.reporters.files import Files
-    from server.reporters.folder import RunFolder
-    from server.reporters.many import Many
+    from experiments.runs.display import Terminal
+    from experiments.runs.failures import format_failure
+    from experiments.runs.lifecycle import open_run, perform
     from server.transport.answer import ClientFailedError
 
-    cfg, folder = absolute(cfg), RunFolder(path)
-    folder.open(overrides=[*lines, "num_rounds=" + str(cfg.num_rounds)], seed=cfg.seed, **facts())
-    folder.write_config(OmegaConf.to_yaml(cfg, resolve=True))
-    screen: list[Any] = [] if quiet else [_screen()]
-    reporter = Many([Files(folder), *build_watchers(cfg), *screen])
     try:
-        try:
-            summary = launch.run(cfg, folder, reporter)
-        finally:
-            reporter.close()
-    except FedfuseError:
-        if folder.rounds:
-            folder.fail("stopped by an error")
-        else:
-            folder.discard()
-        raise
+        perform(open_run(cfg, path, lines), [] if quiet else Terminal().reporters())
     except ClientFailedError as error:
-        folder.fail(str(error))
-        say(told(error, folder.overrides(), serial=cfg.engine.name == "serial"))
+        say(format_failure(error))
         return 1
-    except BaseException as error:
-        folder.fail("interrupted" if isinstance(error, KeyboardInterrupt) else repr(error))
-        raise
-    folder.finish(summary.as_dict())
     return 0
-
-
-def _screen() -> Any:
-    from rich.console import Console
-
-    from server.reporters.lines import Lines
-    from server.reporters.panel import Panel
-
-    console = Console(highlight=False)
-    live = console.is_terminal and not console.is_dumb_terminal
-    return Panel(console) if live else Lines()

@@ -61,21 +61,11 @@ def write(cfg: DictConfig, scratch: str) -> tuple[str, str]:
 
 def perform(config: str, folder: str, watch: Memory | None = None) -> None:
     """Run one configuration in this process, as the command does; ``watch`` is told of it."""
-    from experiments.runs import launch
-    from experiments.runs.environment import facts
-    from server.reporters.files import Files
-    from server.reporters.folder import RunFolder
-    from server.reporters.many import Many
+    from experiments.runs import lifecycle
 
     cfg = OmegaConf.load(config)
     assert isinstance(cfg, DictConfig)
-    where = RunFolder(Path(folder))
-    where.open(overrides=[], seed=cfg.seed, **facts())
-    reporter = Many([Files(where), watch or Memory()])
-    try:
-        launch.run(cfg, where, reporter)
-    finally:
-        reporter.close()
+    lifecycle.perform(lifecycle.open_run(cfg, Path(folder), []), [watch or Memory()])
 
 
 if __name__ == "__main__":

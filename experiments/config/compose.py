@@ -218,25 +218,6 @@ def _check_keys(
     return typed.check_keys(rest, bases[early], typed.groups(loader))
 
 
-def as_job(cfg: DictConfig, number: int, sweep: Path) -> DictConfig:
-    """Do what Hydra's launcher does for a run of a sweep, without composing it twice more.
-
-    Args:
-        cfg: The run's configuration as :func:`check` returned it.
-        number: Its number in the sweep.
-        sweep: The folder of the sweep.
-
-    Returns:
-        The configuration without its ``hydra`` node, which is where Hydra keeps it from now on.
-    """
-    folder = sweep / subfolder(cfg, number, sweep)
-    with read_write(cfg.hydra.runtime):
-        cfg.hydra.runtime.output_dir = str(folder.absolute())
-    HydraConfig.instance().set_config(cfg)
-    folder.mkdir(parents=True, exist_ok=True)
-    return own_keys(cfg)
-
-
 def subfolder(cfg: DictConfig, number: int, sweep: Path) -> str:
     """Return the name of a run's folder in a sweep, and number the run."""
     with open_dict(cfg), read_write(cfg.hydra), read_write(cfg.hydra.runtime):

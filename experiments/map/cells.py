@@ -36,6 +36,8 @@ def finished(folder: Path, configs: Mapping[Cell, DictConfig]) -> dict[Cell, Run
         if not run.finished:
             continue
         wanted: Any = OmegaConf.to_container(cfg, resolve=True)
+        if "seed" in run.config["privacy"]:  # written down also of an option that has no such key
+            wanted["privacy"].setdefault("seed", run.config["privacy"]["seed"])
         both = [flatten(settled(run.config)), flatten(wanted)]
         if keys := varying(both):
             raise ConfigError(

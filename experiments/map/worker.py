@@ -6,16 +6,18 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from experiments.terminal.encoding import any_character
 from fedfuse.types import RoundRecord
 
+if TYPE_CHECKING:
+    from experiments.runs.lifecycle import Run
+    from server.reporters.protocol import Reporter
+
 Tell = Callable[..., None]
-Perform = Callable[[Any, Any, Any, Path], Any]
-"""Configuration, folder, reporter and where baselines are kept, to the run's summary."""
 
 
 class Ticks:
@@ -46,59 +48,37 @@ class Ticks:
         """Hold nothing."""
 
 
-def alone(cfg: Any, folder: Any, reporter: Any, shared: Path) -> Any:
-    """Run a cell by itself."""
-    from experiments.runs import baselines, launch
-
-    return launch.run(cfg, folder, reporter, baselines.Shelf(shared))
-
-
 def run_cell(
-    job: dict[str, Any], tell: Tell, perform: Perform = alone, log: TextIO | None = None
+    job: Mapping[str, Any],
+    tell: Tell,
+    perform: Callable[[Run, list[Reporter]], object],
+    log: TextIO | None = None,
 ) -> None:
     """Run one cell, in a folder that holds nothing yet; what was left half done is removed.
 
     Args:
         job: ``folder``, ``shared`` (where baselines are kept), ``config`` (YAML), ``overrides``.
         tell: Takes events.
-        perform: Runs it.
+        perform: Performs the run that it is.
         log: Where a traceback goes; standard error if None.
     """
     from omegaconf import DictConfig, OmegaConf
 
-    from experiments.runs.environment import facts
-    from experiments.runs.watchers import build_watchers
+    from experiments.runs.lifecycle import open_run
     from fedfuse.errors import FedfuseError
-    from server.reporters.files import Files
     from server.reporters.folder import RunFolder
-    from server.reporters.many import Many
 
-    path = Path(job["folder"])
-    folder = RunFolder(path)
+    path, shared = Path(job["folder"]), Path(job["shared"])
     try:
         if path.exists():
-            folder.clear()
-    except FedfuseError as error:
-        tell("failed", error=str(error))
-        return
-    cfg = OmegaConf.create(job["config"])
-    assert isinstance(cfg, DictConfig)
-    folder.open(overrides=job["overrides"], seed=cfg.seed, **facts())
-    reporter = Many([Files(folder), Ticks(tell), *build_watchers(cfg)])
-    try:
-        folder.write_config(job["config"])
-        try:
-            summary = perform(cfg, folder, reporter, Path(job["shared"]))
-        finally:
-            reporter.close()
-        folder.finish(summary.as_dict())
+            RunFolder(path).clear()
+        cfg = OmegaConf.create(job["config"])
+        assert isinstance(cfg, DictConfig)
+        perform(open_run(cfg, path, job["overrides"], baselines=shared), [Ticks(tell)])
     except Exception as error:
-        words = (
-            str(error) if isinstance(error, FedfuseError) else f"{type(error).__name__}: {error}"
-        )
-        folder.fail(words)
+        mistake = isinstance(error, FedfuseError)
         traceback.print_exc(file=log)
-        tell("failed", error=words)
+        tell("failed", error=str(error) if mistake else f"{type(error).__name__}: {error}")
         return
     tell("done")
 
@@ -114,8 +94,10 @@ def main() -> None:
         back.write(json.dumps({"event": event, **fields}) + "\n")
         back.flush()
 
+    from experiments.runs.lifecycle import perform
+
     try:
         for line in sys.stdin:
-            run_cell(json.loads(line), tell)
+            run_cell(json.loads(line), tell, perform)
     except BrokenPipeError:  # the map is gone
         os._exit(1)

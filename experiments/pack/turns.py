@@ -17,6 +17,8 @@ import numpy as np
 import torch
 
 from fedfuse.train.joint import Call, Fit, Outcome, Predict
+from fedfuse.types import RoundRecord
+from server.reporters.protocol import RunInfo
 
 Answer = Callable[[Sequence[Call]], list[Outcome]]
 """Answer calls of several runs."""
@@ -32,7 +34,7 @@ class Wait:
     over: Callable[[], bool]
 
 
-class Run:
+class PackedRun:
     """One run in a thread of its own.
 
     Args:
@@ -40,7 +42,7 @@ class Run:
         task: What it does; its result is the run's.
     """
 
-    def __init__(self, number: int, task: Callable[[Run], Any]) -> None:
+    def __init__(self, number: int, task: Callable[[PackedRun], Any]) -> None:
         self.number = number
         self.place: Place = (-2, 0, 0)
         self.asks: Call | Wait | None = None
@@ -82,7 +84,7 @@ class Run:
         _set_generators(drawn)
         return self._outcome
 
-    def _work(self, task: Callable[[Run], Any]) -> None:
+    def _work(self, task: Callable[[PackedRun], Any]) -> None:
         self._mine.acquire()
         try:
             if not self._stopped:
@@ -116,7 +118,37 @@ class Run:
         self.ended = True
 
 
-def take_turns(runs: Sequence[Run], answer: Answer) -> Iterator[None]:
+class PlaceReporter:
+    """The reporter that notes how far a run is.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: PackedRun) -> None:
+        self._run = run
+        self._arms: tuple[str, ...] = ()
+
+    def start(self, info: RunInfo) -> None:
+        """Remember which arms there are."""
+        self._arms = info.arms
+
+    def phase(self, arm: str, round_: int, phase: str) -> None:
+        """Note the phase."""
+        order = ("train", "fuse", "distill")
+        self._run.place = (self._arms.index(arm) - len(self._arms), round_, order.index(phase))
+
+    def client_done(self, client_id: int) -> None:
+        """Note nothing."""
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Note nothing."""
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def take_turns(runs: Sequence[PackedRun], answer: Answer) -> Iterator[None]:
     """Work on all runs until the last has ended, and yield now and then.
 
     A run's error stays with the run. Leaving early, also by Ctrl-C, interrupts every run.
@@ -151,7 +183,7 @@ def take_turns(runs: Sequence[Run], answer: Answer) -> Iterator[None]:
         _set_generators(drawn)
 
 
-def _order(run: Run) -> tuple[Place, int]:
+def _order(run: PackedRun) -> tuple[Place, int]:
     """Return what decides whose turn it is.
 
     Who is behind catches up first, so that the same phase of the same round finds all runs

@@ -33,7 +33,7 @@ class Baselines(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class BaselineCache:
     """A folder of baselines, for runs one after the other or in several processes.
 
     Args:
@@ -51,7 +51,7 @@ class Shelf:
         save(self.folder, name, records)
 
 
-class Keeper(Memory):
+class BaselineRecorder(Memory):
     """A reporter that puts a baseline down as soon as its last round is done.
 
     Args:

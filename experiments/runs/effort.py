@@ -9,7 +9,6 @@ from time import monotonic
 from omegaconf import DictConfig
 
 from experiments.config.comparison_keys import baseline_identity
-from experiments.config.compose import own_keys
 
 UNKNOWN = 300
 """Private samples of a client where only the data set knows."""
@@ -64,7 +63,7 @@ class SweepClock:
             self._spent += monotonic() - self._begun
         self._number = -1
 
-    def shown(self, seconds: float) -> str:
+    def remaining(self, seconds: float) -> str:
         """Return what to show beside a run that will take so many seconds as a whole."""
         others = len(self._work) - (self._number in self._work)
         left = self._rest(seconds, self._work.get(self._number, 0.0), including=False)
@@ -88,7 +87,7 @@ def _works(configs: Sequence[DictConfig]) -> list[float]:
         alone = cfg.rule._target_ is None and cfg.exchange._target_ == PREDICTIONS
         work = effort(cfg, samples, fuses=not alone)
         if cfg.baseline != "none" and not alone:
-            name = baseline_identity(own_keys(cfg), "")
+            name = baseline_identity(cfg, "")
             work += 0 if name in trained else effort(cfg, samples, fuses=False)
             trained.add(name)
         works.append(work)

@@ -12,7 +12,7 @@ from experiments.runs.revisions import KEY, REVISION
 PACKAGES = ("fedfuse", "torch", "numpy", "flwr", "hydra-core")
 
 
-def facts() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Return the versions and the kind of machine, for ``run.json``."""
     return {
         KEY: REVISION,

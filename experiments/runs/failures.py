@@ -13,51 +13,64 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config.untrusted import own_code
-from experiments.terminal.console import TRACEBACK, shows_all
+from experiments.terminal.console import TRACEBACK, complain, notes, say, shows_all
 from experiments.terminal.literal import literal
+from fedfuse.errors import FedfuseError
 from fedfuse.failure import Failure
 from fedfuse.types import RoundRecord
 from server.reporters.protocol import RunInfo
 from server.transport.answer import ClientFailedError
 
+Expected = FedfuseError | ClientFailedError
+EXPECTED = (FedfuseError, ClientFailedError)
+"""What stops a run and is no bug: the other runs of its sweep go on."""
 
-def told(
-    error: ClientFailedError,
-    overrides: Sequence[str],
-    saved: Path | None = None,
-    *,
-    serial: bool = False,
-) -> str:
-    """Return where a client failed, who it was and the command that goes on from there.
+
+def tell(error: Expected) -> int:
+    """Tell what stopped a run, and return the exit code."""
+    if isinstance(error, ClientFailedError):
+        say(format_failure(error))
+        return 1
+    complain(error)
+    return 2
+
+
+def format_failure(error: ClientFailedError) -> str:
+    """Return where a client failed, who it was, and the notes that say how to go on from there.
 
     Where it failed are the frames of the user's own code, if it is theirs; else, or where it is
     asked for, the client's whole traceback.
+    """
+    failure, lines = error.failure, [f"error: {error}"]
+    if failure.own and not shows_all():
+        lines += [failure.own, f"{TRACEBACK} shows the rest of the traceback."]
+    elif not failure.quarantined:  # such a client ran into no error of its own
+        lines.insert(0, failure.traceback.rstrip("\n"))
+    return "\n".join([*lines, *notes(error)])
+
+
+def how_to_repeat(
+    failure: Failure, overrides: Sequence[str], saved: Path | None = None, *, serial: bool = False
+) -> list[str]:
+    """Return what to do about a client that failed: go on without it, or see it happen alone.
 
     Args:
-        error: What happened.
+        failure: What happened.
         overrides: The run's command line.
         saved: The run folder, if it holds a checkpoint: the round that failed is then all that
             has to be repeated.
         serial: Whether the run was in one process already.
     """
-    failure = error.failure
     if failure.quarantined:
-        return f"error: {error}\nTo go on without such clients: server.fail_fast=false"
-    lines = [f"error: {error}"]
-    if failure.own and not shows_all():
-        lines += [failure.own, f"{TRACEBACK} shows the rest of the traceback."]
-    else:
-        lines.insert(0, failure.traceback.rstrip("\n"))
+        return ["To go on without such clients: server.fail_fast=false"]
     if saved is not None:
         # Code of the user's own is named again: a folder alone is not believed.
         given = [line for line in overrides if "._target_=" in line]
         own = own_code(saved) or given
         words = ["fedfuse", f"resume={saved}", *own, *([] if serial else ["engine=serial"])]
         what = "Once it is mended, go on with" if serial else "To see it in one process"
-        lines.append(f"{what}: {shlex.join(words)}")
-    elif not serial:
-        lines.append(f"To see it in one process: {rerun(overrides)}")
-    return "\n".join(lines)
+        return [f"{what}: {shlex.join(words)}"]
+    return [] if serial else [f"To see it in one process: {rerun(overrides)}"]
 
 
 def rerun(overrides: Sequence[str]) -> str:

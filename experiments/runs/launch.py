@@ -130,7 +130,7 @@ def _run(
         if records := shared.find(name):
             setup = replace(setup, known={BASELINE: records})
         else:
-            watchers.append(baselines.Keeper(shared, name, BASELINE))
+            watchers.append(baselines.BaselineRecorder(shared, name, BASELINE))
     info = replace(setup.info, folder=folder.path)
     setup = replace(setup, info=info, reporter=Many(watchers))
     setup = replace(setup, checkpoints=kept)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from experiments.runs import sweep
+from experiments.runs import sweep_plan
 from fedfuse.errors import ConfigError
 from server.records.durable import sync_folder
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 SWEEP_FILE = "multirun.yaml"
-LEFT = {SWEEP_FILE, sweep.FOLDER}
+LEFT = {SWEEP_FILE, sweep_plan.FOLDER}
 """What is in the folder of a sweep even if none of its runs left anything; Hydra's first."""
 
 
 @contextmanager
-def claim(wanted: Path, *, exact: bool) -> Iterator[Path]:
+def reserve(wanted: Path, *, exact: bool) -> Iterator[Path]:
     """Yield a new or empty folder, and remove it again if nothing was put there.
 
     Args:
@@ -36,8 +41,29 @@ def claim(wanted: Path, *, exact: bool) -> Iterator[Path]:
             with suppress(OSError):
                 if {file.name for file in folder.iterdir()} <= LEFT:
                     (folder / SWEEP_FILE).unlink(missing_ok=True)
-                    shutil.rmtree(folder / sweep.FOLDER, ignore_errors=True)
+                    shutil.rmtree(folder / sweep_plan.FOLDER, ignore_errors=True)
                 folder.rmdir()
+
+
+def reserve_for(
+    cfg: DictConfig, lines: Sequence[str], *, sweep: bool = False
+) -> AbstractContextManager[Path]:
+    """Reserve the folder that a composed configuration names for its run or its sweep.
+
+    Args:
+        cfg: The configuration, with Hydra's own node.
+        lines: Its command line; a folder that it names is taken as it is or refused.
+        sweep: Whether it is one of a sweep's.
+    """
+    kind = "sweep" if sweep else "run"
+    named = any(line.lstrip("+").startswith(f"hydra.{kind}.dir=") for line in lines)
+    return reserve(shortest(Path(cfg.hydra[kind].dir)), exact=named)
+
+
+def shortest(path: Path) -> Path:
+    """Return a path as a person names it: relative if it is below the working folder."""
+    below = Path(os.path.relpath(path))
+    return below.resolve() if below.parts[:1] == ("..",) else below
 
 
 def _make(wanted: Path, made: list[Path], *, exact: bool) -> Path:

@@ -16,14 +16,16 @@ from experiments.assembly.build_all import check_parts
 from experiments.assembly.privacy import SIMULATED
 from experiments.config import compose
 from experiments.config import overrides as typed
+from experiments.config.paths import absolute
 from experiments.config.schema import ExperimentConfig, validate
 from experiments.config.unread_keys import check_keys_are_read, engine_options
 from experiments.config.untrusted import MALFORMED, check_reach, check_targets, read_config
+from experiments.runs.lifecycle import SHARED, Run
 from experiments.runs.resumable_keys import May, declared, identity, legacy_identity
 from experiments.runs.revisions import check_meaning
 from fedfuse.errors import ConfigError
 from server.records.checkpoint import Checkpoints
-from server.reporters.folder import CHECKPOINTS
+from server.reporters.folder import CHECKPOINTS, RunFolder
 
 KEY = "resume"
 ALLOWED = (
@@ -43,6 +45,31 @@ def checkpoints(cfg: DictConfig, folder: Path, data_fingerprint: str) -> Checkpo
         identity=identity(cfg, data_fingerprint),
         legacy=legacy_identity(cfg, data_fingerprint),
     )
+
+
+def reopen_run(path: Path, lines: list[str], hydra: Hydra, number: int = 0) -> Run:
+    """Open the folder of a run that was broken off.
+
+    Args:
+        path: The run folder.
+        lines: The command line, as for :func:`configuration`.
+        hydra: Composes the engine's options.
+        number: The run's number in its sweep.
+
+    Raises:
+        FedfuseError: If it is no run that can go on; nothing has been written then.
+    """
+    folder = RunFolder(path)
+    record = folder.take()
+    try:
+        cfg = absolute(configuration(path, record, lines, hydra))
+        folder.reopen()
+    except BaseException:
+        folder.release()
+        raise
+    shared = path.resolve().parent / SHARED
+    here = shared.is_dir() and not shared.is_symlink()
+    return Run(cfg, folder, folder.overrides(), shared if here else None, number)
 
 
 def configuration(

@@ -1,123 +1,181 @@
-"""A sweep as a whole: what its runs are, how far it is, and how it is gone on with."""
+"""A whole sweep, new or gone on with: its runs one after the other, or all of them together."""
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from experiments.runs.lifecycle import written
-from fedfuse.errors import ConfigError, FedfuseError
+from experiments.config import compose
+from experiments.config.paths import absolute
+from experiments.config.untrusted import read_config
+from experiments.pack.preflight import packed
+from experiments.runs import sweep_plan
+from experiments.runs.display import Display, show
+from experiments.runs.effort import SweepClock
+from experiments.runs.failures import EXPECTED, Expected
+from experiments.runs.lifecycle import SHARED, Run, again, open_run
+from experiments.runs.packed import perform_together
+from experiments.runs.resume import reopen_run, trusted
+from experiments.runs.sweep_plan import FOLDER, Planned
+from fedfuse.errors import ConfigError
 from fedfuse.files import confined
+from server.reporters.folder import CHECKPOINTS, RunFolder
 
 if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
-
-FOLDER, PLAN = ".sweep", "plan.json"
-"""Where a sweep keeps what its runs are: the plan, and each run's configuration."""
-
-FORMAT = 1
-LARGEST = 2**24
-"""Bytes of a plan; a run takes some 200."""
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A run of a sweep.
+class Sweep:
+    """A sweep whose plan is in its folder.
 
     Args:
-        folder: Its folder within that of the sweep.
-        overrides: Its command line.
+        path: Its folder.
+        planned: Its runs.
+        configs: One configuration per run, without Hydra's own node.
+        lines: The command line that goes on with it.
+        hydra: Composes what that command line changes; None for a sweep that has not begun.
     """
 
-    folder: str
-    overrides: tuple[str, ...]
+    path: Path
+    planned: Sequence[Planned]
+    configs: Sequence[DictConfig]
+    lines: Sequence[str] = ()
+    hydra: Hydra | None = None
+
+    def unfinished(self) -> list[int]:
+        """Return the numbers of the runs that have not finished."""
+        numbers = enumerate(self.planned)
+        return [n for n, run in numbers if sweep_plan.status(self.path, run) != "finished"]
+
+    def open(self, number: int) -> Run:
+        """Open a run: the one that was broken off goes on, if it was saved, or begins anew."""
+        planned, cfg = self.planned[number], self.configs[number]
+        path = self.path / planned.folder
+        if sweep_plan.status(self.path, planned) is not None:
+            saved = cfg.checkpoint.every or (path / CHECKPOINTS).is_dir()
+            if self.hydra is not None and saved and (path / "config.yaml").exists():
+                return reopen_run(path, list(self.lines), self.hydra, number)
+            held = RunFolder(path)
+            held.take()  # nobody else is at it
+            held.release()
+            confined.remove(self.path, *planned.folder.split("/"))
+        with confined.opened(self.path, *planned.folder.split("/"), make=True):
+            pass  # it is a folder within the sweep's, whoever wrote the plan
+        shared = path.parent / SHARED
+        return open_run(cfg, path, planned.overrides, baselines=shared, number=number)
 
 
-def write(path: Path, runs: Sequence[Planned], configs: Sequence[DictConfig]) -> None:
-    """Write down what the runs of a sweep will be, before the first of them begins."""
-    from experiments.config.compose import own_keys
-    from experiments.config.paths import absolute
+def new_sweep(path: Path, configs: Sequence[DictConfig]) -> Sweep:
+    """Write down what the runs of a sweep will be, before the first of them begins.
 
-    folder = path / FOLDER
-    folder.mkdir()
-    for number, cfg in enumerate(configs):
-        text = written(absolute(own_keys(cfg)))
-        (folder / f"{number}.yaml").write_text(text, encoding="utf-8")
-    plan = {"format": FORMAT, "runs": [asdict(run) for run in runs]}
-    # The plan comes last: with it the folder is that of a sweep.
-    (folder / PLAN).write_text(json.dumps(plan, ensure_ascii=False), encoding="utf-8")
-
-
-def is_sweep(path: Path) -> bool:
-    """Tell whether a folder is that of a sweep with a plan."""
-    return (path / FOLDER / PLAN).is_file() and not (path / "run.json").exists()
+    Args:
+        path: The folder of the sweep; it exists.
+        configs: One configuration per run, each with its ``hydra`` node.
+    """
+    planned = [
+        Planned(compose.subfolder(cfg, number, path), tuple(cfg.hydra.overrides.task))
+        for number, cfg in enumerate(configs)
+    ]
+    plain = [absolute(compose.own_keys(cfg)) for cfg in configs]
+    sweep_plan.write(path, planned, plain)
+    return Sweep(path, planned, plain)
 
 
-def read(path: Path) -> list[Planned]:
-    """Return the runs of a sweep, whoever wrote its plan.
+def reopen_sweep(path: Path, lines: Sequence[str], hydra: Hydra) -> Sweep:
+    """Return a sweep that was broken off; all its configurations are checked before one goes on.
+
+    Args:
+        path: The folder of the sweep, whoever wrote it.
+        lines: The command line: where to run it, and what of a stranger's folder is trusted.
+        hydra: Composes what the command line changes.
 
     Raises:
-        ConfigError: If it is none that this version can read.
-        FedfuseError: If something in it leads elsewhere.
+        FedfuseError: If the plan cannot be read, or the command line changes what the runs are.
     """
-    try:
-        plan = json.loads(confined.read(path, FOLDER, PLAN, most=LARGEST))
-        if plan["format"] != FORMAT:
-            raise ValueError(f"format {plan['format']}")
-        runs = [
-            Planned(_plain(run["folder"]), tuple(str(line) for line in run["overrides"]))
-            for run in plan["runs"]
-        ]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ConfigError(
-            f"the plan of the sweep in '{path}' cannot be read",
-            got=" ".join(str(error).split())[:200] or type(error).__name__,
-            next_step="Resume its runs one by one: fedfuse resume=RUN_FOLDER.",
-        ) from error
-    return runs
+    confined.check_plain(path)
+    planned = sweep_plan.read(path)
+    configs = []
+    for name in (f"{number}.yaml" for number in range(len(planned))):
+        config = read_config(path, FOLDER, name)
+        configs.append(absolute(trusted(config, path / FOLDER / name, list(lines), hydra)))
+    return Sweep(path, planned, configs, lines, hydra)
 
 
-def _plain(name: Any) -> str:
-    """Return the name of a folder that cannot lead out of the sweep's."""
-    if not isinstance(name, str) or any(
-        part in ("", ".", "..") or part.startswith(".") for part in name.split("/")
-    ):
-        raise ValueError(f"{str(name)[:100]!r} as the name of a run's folder")
-    return name
+Each = Callable[["Sweep", Sequence[int], Display], dict[int, Expected]]
+"""Perform runs of a sweep, by their numbers, and return what stopped some of them."""
 
 
-def status(path: Path, run: Planned) -> str | None:
-    """Return how a run stands: its ``run.json``'s word; None if it has not begun."""
-    try:
-        record = json.loads(confined.read(path, *run.folder.split("/"), "run.json", most=LARGEST))
-        return str(record["status"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return "damaged"
+def perform_sweep(sweep: Sweep, display: Display, each: Each | None = None) -> dict[int, Expected]:
+    """Run what of a sweep has not finished, and return what stopped runs, by their number.
 
+    A run that fails does not stop the others; a bug does, and so does Ctrl-C, which leaves a
+    sweep that can be gone on with.
 
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold a sweep as long as the block runs, so that no second process goes on with it.
+    Args:
+        sweep: The sweep.
+        display: Where it is shown.
+        each: Performs its runs; if None one after the other, or together with ``engine.pack``.
 
     Raises:
-        FedfuseError: If another one holds it.
+        FedfuseError: If another process is at it, or all of its runs have finished.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with sweep_plan.held(sweep.path):
+        todo, total = sweep.unfinished(), len(sweep.planned)
+        if not todo:
+            raise ConfigError(f"all {total} runs of the sweep in '{sweep.path}' have finished.")
+        if sweep.hydra is not None:
+            told = f"{total - len(todo)} are done, {len(todo)} to run"
+            display.say(f"sweep of {total} runs in {sweep.path}: {told}")
+        if each is None:
+            together = packed([sweep.configs[number] for number in todo], many=True)
+            each = _together if together else _one_by_one
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise FedfuseError(
-                f"the sweep in '{path}' is still running.", next_step="Wait for it, or end it."
-            ) from None
-        yield
-    finally:
-        os.close(handle)
+            errors = each(sweep, todo, display)
+        except KeyboardInterrupt as error:
+            note_how_to_go_on(sweep, error)
+            raise
+        display.closed(sweep.path, len(sweep.unfinished()), total)
+    return errors
+
+
+def note_how_to_go_on(sweep: Sweep, error: BaseException) -> None:
+    """Note on what broke a sweep off how far it is."""
+    done = len(sweep.planned) - len(sweep.unfinished())
+    so_far = f"{done} of {len(sweep.planned)} runs are done"
+    error.add_note(f"{so_far}. Go on with the sweep: {again(sweep.path)}")
+
+
+def headline(number: int, total: int, overrides: Sequence[str], left: str = "") -> str:
+    """Return which run of a sweep begins, and how long the rest will take."""
+    return f"run {number + 1} of {total}: {' '.join(overrides)}{left}"
+
+
+def _say_headline(sweep: Sweep, number: int, display: Display, left: str = "") -> None:
+    display.say("")
+    display.say(headline(number, len(sweep.planned), sweep.planned[number].overrides, left))
+
+
+def _one_by_one(sweep: Sweep, todo: Sequence[int], display: Display) -> dict[int, Expected]:
+    clock = SweepClock(sweep.configs, todo)
+    errors: dict[int, Expected] = {}
+    for number in todo:
+        _say_headline(sweep, number, display, clock.begin(number))
+        try:
+            show(sweep.open(number), display, clock.remaining)
+        except EXPECTED as error:
+            errors[number] = error
+            display.failed(number, error)
+        finally:
+            clock.end()
+    return errors
+
+
+def _together(sweep: Sweep, todo: Sequence[int], display: Display) -> dict[int, Expected]:
+    for number in todo:
+        _say_headline(sweep, number, display)
+    with display.together() as shown:
+        return perform_together((sweep.open(number) for number in todo), shown)

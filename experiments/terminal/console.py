@@ -71,7 +71,9 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
     except FedfuseError as error:
         complain(error)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        for note in notes(error):
+            say(note)
         say("interrupted")
         return INTERRUPTED
 
@@ -99,6 +101,13 @@ def complain(error: FedfuseError) -> None:
     say(f"error: {error}")
     if error.frames and not _Shown.whole:
         say(f"{TRACEBACK} shows the rest of the traceback.")
+    for note in notes(error):
+        say(note)
+
+
+def notes(error: BaseException) -> list[str]:
+    """Return what was noted on an error: where the work is that it broke off, how to go on."""
+    return list(getattr(error, "__notes__", ()))
 
 
 def shows_all() -> bool:

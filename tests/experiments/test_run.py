@@ -40,7 +40,7 @@ def launched(
     def install(stub: Stub = one_round) -> list[tuple[Any, Path]]:
         calls: list[tuple[Any, Path]] = []
 
-        def run(cfg: Any, folder: Any, reporter: Any, shared: Any) -> Summary:
+        def run(cfg: Any, folder: Any, reporter: Any, *_: Any) -> Summary:
             calls.append((cfg, folder.path))
             return stub(cfg, folder, reporter)
 
@@ -103,11 +103,11 @@ def test_two_runs_never_share_a_folder(launched: Any) -> None:
 
 
 def test_the_default_folder_is_made_unique(launched: Any, monkeypatch: Any) -> None:
-    from experiments.runs.reserve import claim
+    from experiments.runs.reserve import reserve
 
-    with claim(Path("x/run"), exact=False) as first:
+    with reserve(Path("x/run"), exact=False) as first:
         (first / "f").touch()
-    with claim(Path("x/run"), exact=False) as second:
+    with reserve(Path("x/run"), exact=False) as second:
         assert (first, second) == (Path("x/run"), Path("x/run-2"))
     assert not second.exists(), "an unused folder is given back"
     assert first.exists()
@@ -163,9 +163,7 @@ def test_a_mistake_in_one_run_of_a_sweep_spares_the_others(launched: Any, capsys
     calls = launched(stub)
     assert main(["-m", "seed=0,1", "hydra.sweep.dir=s"]) == 2
     assert len(calls) == 2
-    assert sorted(p.name for p in Path("s").iterdir()) == [
-        ".sweep", "1-knfu-seed1", "multirun.yaml",
-    ]  # fmt: skip
+    assert sorted(p.name for p in Path("s").iterdir()) == [".sweep", "1-knfu-seed1"]
     assert "error: no samples left" in capsys.readouterr().err
 
 

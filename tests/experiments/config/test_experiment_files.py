@@ -87,5 +87,4 @@ def test_an_experiment_of_ones_own_runs_each_of_its_values_once(tmp_path, capsys
     assert {path.name for path in Path("out").iterdir() if not path.name.startswith(".")} == {
         "0-mean-seed3",
         "1-local-seed3",
-        "multirun.yaml",
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.pack.turns import Run, take_turns
+from experiments.pack.turns import PackedRun, take_turns
 from fedfuse.train.joint import Call, Fit, Outcome, Predict
 
 NOBODY = torch.empty(0)
@@ -33,7 +33,7 @@ def test_each_gets_the_answer_to_its_own_call():
     def task(run):
         return run.ask(fit(run)), run.ask(predict(run))
 
-    assert finish([Run(n, task) for n in (3, 1, 2)]) == [(3, 3), (1, 1), (2, 2)]
+    assert finish([PackedRun(n, task) for n in (3, 1, 2)]) == [(3, 3), (1, 1), (2, 2)]
 
 
 def test_who_is_behind_catches_up_so_that_phases_meet():
@@ -55,7 +55,7 @@ def test_who_is_behind_catches_up_so_that_phases_meet():
         asked.append((type(calls[0]).__name__, [call.run for call in calls]))
         return [Outcome() for _ in calls]
 
-    finish([Run(0, task(1)), Run(1, task(3)), Run(2, task(2))], answer)
+    finish([PackedRun(0, task(1)), PackedRun(1, task(3)), PackedRun(2, task(2))], answer)
     everybody = [0, 1, 2]
     assert [runs for kind, runs in asked if kind == "Predict"] == [everybody] * 3
     assert [runs for kind, runs in asked if kind == "Fit"] == [
@@ -84,7 +84,7 @@ def test_only_one_works_at_a_time_and_has_random_numbers_of_its_own():
         torch.manual_seed(1)
         np.random.seed(1)  # noqa: NPY002
         random.seed(1)
-        return finish([Run(n, task) for n in numbers])
+        return finish([PackedRun(n, task) for n in numbers])
 
     assert seeded(range(3)) == seeded([0]) * 3
 
@@ -101,7 +101,7 @@ def test_a_failure_stays_with_its_run():
             for call in calls
         ]
 
-    runs = [Run(n, task) for n in range(4)]
+    runs = [PackedRun(n, task) for n in range(4)]
     assert finish(runs, answer) == ["fine", None, None, "fine"]
     assert [str(run.error) for run in runs] == ["None", "mine", "yours", "None"]
 
@@ -117,7 +117,7 @@ def test_who_waits_goes_on_when_it_is_over():
         run.wait(lambda: bool(done))
         done.append("waited")
 
-    finish([Run(0, waits), Run(1, slow)])
+    finish([PackedRun(0, waits), PackedRun(1, slow)])
     assert done == ["slow", "waited"]
 
 
@@ -134,7 +134,7 @@ def test_an_interruption_reaches_every_run_where_it_waits():
     def answer(calls: list[Call]):
         raise KeyboardInterrupt
 
-    runs = [Run(n, task) for n in range(3)]
+    runs = [PackedRun(n, task) for n in range(3)]
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         finish(runs, answer)
@@ -143,7 +143,7 @@ def test_an_interruption_reaches_every_run_where_it_waits():
 
 
 def test_leaving_early_interrupts_and_starts_nobody_new():
-    turns = take_turns([Run(n, lambda run: run.ask(fit(run))) for n in range(3)], None)
+    turns = take_turns([PackedRun(n, lambda run: run.ask(fit(run))) for n in range(3)], None)
     next(turns)
     before = threading.active_count()
     turns.close()

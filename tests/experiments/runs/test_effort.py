@@ -10,7 +10,8 @@ from experiments.runs.effort import SweepClock
 
 
 def configs(*words: str) -> list:
-    return compose.check(compose.open_hydra(), list(words), multirun=True)[1]
+    found = compose.check(compose.open_hydra(), list(words), multirun=True)[1]
+    return [compose.own_keys(cfg) for cfg in found]
 
 
 def test_a_baseline_counts_once_per_federation() -> None:
@@ -32,11 +33,11 @@ def test_the_time_left_follows_the_work(monkeypatch: pytest.MonkeyPatch) -> None
     sweep = configs("method=local", "seed=0,1,2")
     clock = SweepClock(sweep, [0, 1, 2])
     assert clock.begin(0) == ""
-    assert clock.shown(60.0) == "; 2 more runs, about 2:00"
+    assert clock.remaining(60.0) == "; 2 more runs, about 2:00"
     now = 60.0
     clock.end()
     assert clock.begin(1) == " (about 2:00 left)"
-    assert clock.shown(60.0) == "; 1 more run, about 1:00"
+    assert clock.remaining(60.0) == "; 1 more run, about 1:00"
     now = 120.0
     clock.begin(2)
-    assert clock.shown(60.0) == ""
+    assert clock.remaining(60.0) == ""

@@ -14,9 +14,8 @@ import torch
 
 from clients.failure_isolation import Attempt
 from experiments.config.untrusted import own_code
-from experiments.runs.failures import rerun, told
-from experiments.runs.job import Job
-from experiments.runs.lifecycle import again, watched
+from experiments.runs.failures import format_failure, how_to_repeat, rerun
+from experiments.runs.lifecycle import Run, again, last_word
 from fedfuse.errors import FedfuseError
 from fedfuse.failure import Failure
 from fedfuse.wire.messages import dump_failures, load_failures
@@ -24,35 +23,43 @@ from server.loop import ClientFailedError, stop_on_failure
 from server.reporters.folder import RunFolder
 from server.transport.answer import Answer
 
-ERROR = ClientFailedError(Failure(3, 2, "train", "boom", "Traceback ...\n", is_mistake=False))
+FAILURE = Failure(3, 2, "train", "boom", "Traceback ...\n", is_mistake=False)
 LINES = ["engine=ray", "engine.num_nodes=2", "model._target_=mine.Net", "num_rounds=9"]
 
 
-def command(said: str) -> list[str]:
-    return shlex.split(said.splitlines()[-1].removeprefix("To see it in one process: "))
+def command(said: list[str]) -> list[str]:
+    return shlex.split(said[-1].removeprefix("To see it in one process: "))
+
+
+def formatted(failure: Failure, *notes: str) -> str:
+    error = ClientFailedError(failure)
+    for note in notes:
+        error.add_note(note)
+    return format_failure(error)
 
 
 def test_a_failure_names_client_round_phase_and_its_own_traceback():
-    said = told(ERROR, LINES)
+    said = formatted(FAILURE, *how_to_repeat(FAILURE, LINES))
     assert said.startswith("Traceback ...\nerror: client 3 failed in round 2, phase 'train': boom")
+    assert said.splitlines()[-1].startswith("To see it in one process: fedfuse ")
 
 
 def test_without_a_checkpoint_the_same_run_is_repeated_in_one_process():
     # Fewer rounds would be another run: with warm-up rounds it may not even be allowed.
-    assert command(told(ERROR, LINES)) == shlex.split(rerun(LINES))
+    assert command(how_to_repeat(FAILURE, LINES)) == shlex.split(rerun(LINES))
     assert rerun(LINES) == "fedfuse model._target_=mine.Net num_rounds=9 engine=serial"
 
 
 def test_with_a_checkpoint_only_what_came_after_it_is_repeated(tmp_path: Path):
     folder = tmp_path / "a run"
-    assert command(told(ERROR, LINES, folder)) == [
+    assert command(how_to_repeat(FAILURE, LINES, folder)) == [
         "fedfuse", f"resume={folder}", "model._target_=mine.Net", "engine=serial",
     ]  # fmt: skip
 
 
 def test_what_was_in_one_process_is_not_sent_there(tmp_path: Path):
-    assert "in one process" not in told(ERROR, ["num_rounds=9"], serial=True)
-    said = told(ERROR, LINES[2:], tmp_path, serial=True)
+    assert how_to_repeat(FAILURE, ["num_rounds=9"], serial=True) == []
+    [said] = how_to_repeat(FAILURE, LINES[2:], tmp_path, serial=True)
     assert said.endswith(f"go on with: fedfuse resume={tmp_path} model._target_=mine.Net")
 
 
@@ -83,7 +90,7 @@ def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Failur
 
 def test_a_part_of_the_users_shows_its_own_lines_from_wherever_it_ran(tmp_path, monkeypatch):
     failure = failed(tmp_path, monkeypatch, "step")
-    said = told(ClientFailedError(failure), LINES).splitlines()
+    said = formatted(failure, *how_to_repeat(failure, LINES)).splitlines()
     assert said[0] == ("error: client 3 failed in round 2, phase 'train': Odd: ('client', [3])")
     assert said[1].endswith('ff_failing.py", line 5, in step')
     assert said[2] == '    raise Odd("client", cohort)'
@@ -111,15 +118,15 @@ def test_the_command_that_goes_on_names_the_users_own_code(tmp_path):
     assert again(tmp_path) == f"fedfuse resume={tmp_path}"
 
 
-def test_a_log_that_an_error_names_outlives_a_run_that_measured_nothing(tmp_path, capsys):
-    def lacks(_: Any) -> None:
-        raise FedfuseError("SuperNode 0 ended", next_step=f"See {folder.path}/engine.log.")
-
+def test_a_log_that_an_error_names_outlives_a_run_that_measured_nothing(tmp_path):
     for number, logged in enumerate((True, False)):
         folder = RunFolder(tmp_path / str(number))
         folder.open(overrides=[])
         if logged:
             (folder.path / "engine.log").write_text("why")
-        assert watched(Job(None, folder, None, []), lacks) == 2
+        with pytest.raises(FedfuseError) as caught, last_word(Run(None, folder)):
+            raise FedfuseError("SuperNode 0 ended", next_step=f"See {folder.path}/engine.log.")
         assert folder.path.exists() == logged
-        assert ("the log is" in capsys.readouterr().err) == logged
+        assert getattr(caught.value, "__notes__", []) == (
+            [f"the log is {folder.path}/engine.log"] if logged else []
+        )

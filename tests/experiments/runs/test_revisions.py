@@ -9,12 +9,12 @@ import pytest
 
 from experiments.config import compose
 from experiments.run import main
-from experiments.runs.environment import facts
+from experiments.runs.environment import environment
 from experiments.runs.revisions import check_meaning
 from fedfuse.errors import ConfigError
 from server import loop
 
-OLD, NEW, FOLDER = {}, facts(), Path("a-run")
+OLD, NEW, FOLDER = {}, environment(), Path("a-run")
 
 
 @pytest.mark.parametrize(

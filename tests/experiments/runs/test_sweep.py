@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.run import main
-from experiments.runs import sweep
+from experiments.runs import sweep_plan
 from fedfuse.errors import ConfigError, FedfuseError
 from server.reporters.lines import Lines
 from tests.tiny import TINY
@@ -93,7 +93,7 @@ def test_a_finished_sweep_says_so(whole: Path, capsys: pytest.CaptureFixture[str
 def test_two_processes_do_not_go_on_with_one_sweep(
     whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with sweep.held(whole):
+    with sweep_plan.held(whole):
         assert main([f"resume={whole}"]) == 2
     assert "still running" in capsys.readouterr().err
 
@@ -109,7 +109,7 @@ def test_a_strangers_plan_names_no_folder_outside(name: object, tmp_path: Path) 
     plan = {"format": 1, "runs": [{"folder": name, "overrides": []}]}
     (tmp_path / ".sweep" / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(ConfigError, match="cannot be read"):
-        sweep.read(tmp_path)
+        sweep_plan.read(tmp_path)
 
 
 def test_a_strangers_sweep_runs_no_code_of_theirs(
@@ -139,4 +139,4 @@ def test_a_plan_of_another_kind_is_refused(tmp_path: Path) -> None:
     for text in ("", "[]", "{}", '{"format": 2, "runs": []}', '{"format": 1, "runs": [1]}'):
         (tmp_path / ".sweep" / "plan.json").write_text(text)
         with pytest.raises(FedfuseError, match="cannot be read"):
-            sweep.read(tmp_path)
+            sweep_plan.read(tmp_path)
