@@ -51,7 +51,7 @@ class Ticks:
 def run_cell(
     job: Mapping[str, Any],
     tell: Tell,
-    perform: Callable[[Run, list[Reporter]], object],
+    perform: Callable[[Run, list[Reporter]], object] | None = None,
     log: TextIO | None = None,
 ) -> None:
     """Run one cell, in a folder that holds nothing yet; what was left half done is removed.
@@ -59,12 +59,12 @@ def run_cell(
     Args:
         job: ``folder``, ``shared`` (where baselines are kept), ``config`` (YAML), ``overrides``.
         tell: Takes events.
-        perform: Performs the run that it is.
+        perform: Performs the run that it is; as a run alone if None.
         log: Where a traceback goes; standard error if None.
     """
     from omegaconf import DictConfig, OmegaConf
 
-    from experiments.runs.lifecycle import open_run
+    from experiments.runs import lifecycle
     from fedfuse.errors import FedfuseError
     from server.reporters.folder import RunFolder
 
@@ -74,7 +74,8 @@ def run_cell(
             RunFolder(path).clear()
         cfg = OmegaConf.create(job["config"])
         assert isinstance(cfg, DictConfig)
-        perform(open_run(cfg, path, job["overrides"], baselines=shared), [Ticks(tell)])
+        run = lifecycle.open_run(cfg, path, job["overrides"], baselines=shared)
+        (perform or lifecycle.perform)(run, [Ticks(tell)])
     except Exception as error:
         mistake = isinstance(error, FedfuseError)
         traceback.print_exc(file=log)
@@ -94,10 +95,8 @@ def main() -> None:
         back.write(json.dumps({"event": event, **fields}) + "\n")
         back.flush()
 
-    from experiments.runs.lifecycle import perform
-
     try:
         for line in sys.stdin:
-            run_cell(json.loads(line), tell, perform)
+            run_cell(json.loads(line), tell)
     except BrokenPipeError:  # the map is gone
         os._exit(1)
