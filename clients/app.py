@@ -41,7 +41,7 @@ from fedfuse.wire.messages import (
     answers,
     dump_failures,
 )
-from fedfuse.wire.records import read_arrays, read_ids, take
+from fedfuse.wire.record_checks import read_arrays, read_ids, take
 from fedfuse.wire.schema import check_header
 
 NodeBuilder = Callable[[Context], Node]
@@ -94,7 +94,7 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
         node.states.close()
 
     @app.query()
-    def hello(message: Message, context: Context) -> Message:
+    def handshake(message: Message, context: Context) -> Message:
         node = node_of(context)
         content = RecordDict(
             {
@@ -113,8 +113,8 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
             if RESTARTED in message.content:
                 node.restart(header.arm, _read_ids(message, node, RESTARTED))
             if (known := _read_acknowledged(message, client_ids)) is not None:
-                node.link.acknowledged.update(known)
-            node.link.requested = _read_request(message, node.inputs.rounds.size(header.round))
+                node.channel.acknowledged.update(known)
+            node.channel.requested = _read_request(message, node.inputs.rounds.size(header.round))
             knowledge, metrics, failures = node.train(header, client_ids)
         return _reply(message, knowledge, metrics, failures)
 

@@ -82,7 +82,7 @@ class Attempt:
             except Exception as raised:
                 error = _understood(raised)
                 mistake = isinstance(error, FedfuseError)
-                told, own = _told(error)
+                told, own = _describe(error)
                 return [
                     Failure(
                         client_id=client_id,
@@ -114,7 +114,7 @@ def _understood(error: Exception) -> Exception:
     )
 
 
-def _told(error: Exception) -> tuple[str, str]:
+def _describe(error: Exception) -> tuple[str, str]:
     """Return what an exception says in one line, and the frames of the user's own code in it."""
     if isinstance(error, FedfuseError):
         return error.message, error.frames

@@ -19,7 +19,7 @@ from clients.training.work_plan import cross_entropy
 from fedfuse.privacy.membership import Attack, Shadow, features, judge, loss_scores
 from fedfuse.privacy.stage import SECRET
 from fedfuse.rng import Streams
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work, schedule, steps_per_epoch
 from fedfuse.types import ClientData, IntArray, KnowledgeBank
@@ -137,9 +137,9 @@ class _Ask:
             streams = Streams(self.streams.entropy(name))
             kept = tools.memory(self.client_id)
             memory = {self.client_id: {SECRET: kept[SECRET]} if SECRET in kept else {}}
-            occasion = Occasion(tools.arm, self.round, index, counts, memory, streams)
+            context = SharingContext(tools.arm, self.round, index, counts, memory, streams)
             for stage in stages:
-                bank = stage(bank, occasion)
+                bank = stage(bank, context)
             logits = bank.logits
         return logits[0], labels.cpu()
 

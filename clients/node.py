@@ -17,15 +17,15 @@ from clients.exchange.protocol import check_shared
 from clients.failure_isolation import Alone, Attempt, Step, take_steps
 from clients.membership import Membership
 from clients.sharing.chain import Sharing
-from clients.sharing.channel import Link, Remember
-from clients.sharing.familiarity import Trust
+from clients.sharing.channel import ClientChannel, Remember
+from clients.sharing.familiarity import FamiliarityStage
 from clients.state.state import ClientState, ClientStates, OptimizerFactory
-from clients.training.evaluation import Evaluation, Tested, stacked, told
+from clients.training.evaluation import Evaluation, Tested, stacked, with_spending
 from clients.training.guard import Guard
 from clients.training.pretrain import STEPS, Beginning, Pretraining
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
-from clients.training.work_plan import Phases, honest, rows_of
+from clients.training.work_plan import WorkPlan, honest, rows_of
 from fedfuse.codec import Parcel
 from fedfuse.exchange.kind import Kind
 from fedfuse.failure import Failure
@@ -57,7 +57,7 @@ class Node:
         select: Which public samples each round is about.
         familiarity: Which public samples a client answers for, or how surely; None for all alike.
         sharing: What happens to predictions before they leave.
-        link: How predictions are written and teachers read.
+        channel: How predictions are written and teachers read.
         pretraining: What comes before the first round; None for nothing.
         attacked: The round in which membership inference is tried on what clients share; 0 never.
         shadows: Shadow models per client that it trains.
@@ -79,7 +79,7 @@ class Node:
     select: Select = field(default_factory=All)
     familiarity: Familiarity | None = None
     sharing: Sharing = field(default_factory=Sharing)
-    link: Link = field(default_factory=Link)
+    channel: ClientChannel = field(default_factory=ClientChannel)
     pretraining: Pretraining | None = None
     attacked: int = 0
     shadows: int = 0
@@ -91,17 +91,17 @@ class Node:
     states: ClientStates = field(default_factory=ClientStates)
     inputs: ModelInputs = field(init=False)
     beginning: Beginning = field(init=False)
-    phases: Phases = field(init=False)
+    work_plan: WorkPlan = field(init=False)
     evaluate: Evaluation = field(init=False)
     membership: Membership = field(init=False)
     guard: Guard = field(init=False)
     kind: Kind = field(init=False)
-    trust: Trust | None = field(init=False, default=None)
+    familiarity_stage: FamiliarityStage | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         rounds = PublicRounds(self.select, self.data.public, self.streams)
         self.inputs = ModelInputs(self.data, rounds, self.device)
-        self.phases = Phases(self.inputs, self.plan, self.loss, self.streams)
+        self.work_plan = WorkPlan(self.inputs, self.plan, self.loss, self.streams)
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
         self.beginning = Beginning(
             self.models,
@@ -118,7 +118,7 @@ class Node:
         self.guard = Guard(self.evaluate)
         self.kind = self.exchange.kind(self.models, self.data)
         if self.familiarity is not None:
-            self.trust = Trust(
+            self.familiarity_stage = FamiliarityStage(
                 self.familiarity,
                 self.inputs,
                 self.trainer,
@@ -149,15 +149,15 @@ class Node:
             remember: Remember = {}
             if header.share:
                 made = check_shared(way.share(held, tools, round_), way, self.kind, cohort)
-                knowledge, remember = self.link.write(made, self._memory(cohort))
-            judged = way.judged(held, tools, Phase.LOCAL)
-            tested = self.evaluate(judged) if header.evaluate else []
+                knowledge, remember = self.channel.write(made, self._memory(cohort))
+            evaluation_models = way.evaluation_models(held, tools, Phase.LOCAL)
+            tested = self.evaluate(evaluation_models) if header.evaluate else []
             for row, client_id in zip(tested, cohort, strict=False):
                 if STEPS in (extras := self.states.memory(client_id)):
                     row.metrics["pretrain_steps"] = float(extras[STEPS])
-            tested = told(tested, cohort, spent)
+            tested = with_spending(tested, cohort, spent)
             if header.share and header.evaluate:
-                attacks = self.membership(judged, tools, round_)
+                attacks = self.membership(evaluation_models, tools, round_)
                 for row, found in zip(tested, attacks, strict=False):
                     row.metrics.update(found)
             # Nothing may fail from here on: a client is done, or it is not.
@@ -185,20 +185,20 @@ class Node:
         def step(cohort: Sequence[int]) -> None:
             distils = received is not None and self.kind.upload is KnowledgeBank
             held = [self.student(way, tools, i, distils=distils) for i in cohort]
-            judged = partial(way.judged, held, tools, Phase.FUSED)
+            evaluation_models = partial(way.evaluation_models, held, tools, Phase.FUSED)
             guarded = received is not None and self.plan.guard == "validation"
-            memory = self.guard.before(held, judged) if guarded else None
+            memory = self.guard.before(held, evaluation_models) if guarded else None
             if received is None:
-                alone = self.phases.untaught(cohort, round_)
+                alone = self.work_plan.budget_matched(cohort, round_)
                 tasks = [
                     (student, work)
-                    for student, work in zip(judged(), alone, strict=True)
+                    for student, work in zip(evaluation_models(), alone, strict=True)
                     if not tools.is_ahead(student.client_id, round_)
                 ]
             else:
                 theirs = rows_of(received, cohort, client_ids)
                 if isinstance(theirs, Parcel):
-                    theirs, remember = self.link.read(
+                    theirs, remember = self.channel.read(
                         theirs,
                         self._memory(cohort),
                         self.inputs.rounds.index(round_),
@@ -210,10 +210,10 @@ class Node:
                 tasks = [task for task in tasks if tools.taught(task[0].client_id)]
             spent = take_steps(self.trainer, tasks, round_)
             if memory is not None:
-                tested = self.guard.after(held, judged, memory, evaluate=header.evaluate)
+                tested = self.guard.after(held, evaluation_models, memory, evaluate=header.evaluate)
             else:
-                tested = self.evaluate(judged()) if header.evaluate else []
-            table.update(zip(cohort, told(tested, cohort, spent), strict=True))
+                tested = self.evaluate(evaluation_models()) if header.evaluate else []
+            table.update(zip(cohort, with_spending(tested, cohort, spent), strict=True))
 
         failures = self._each(client_ids, header, "distill", step)
         return stacked(table, answers=header.answers), failures
@@ -228,7 +228,11 @@ class Node:
         def step(cohort: Sequence[int]) -> None:
             held = [self.student(way, tools, client_id) for client_id in cohort]
             table.update(
-                zip(cohort, self.evaluate(way.judged(held, tools, Phase.FUSED)), strict=True)
+                zip(
+                    cohort,
+                    self.evaluate(way.evaluation_models(held, tools, Phase.FUSED)),
+                    strict=True,
+                )
             )
 
         failures = self._each(client_ids, header, "test", step)
@@ -254,11 +258,11 @@ class Node:
             arm=header.arm,
             inputs=self.inputs,
             models=self.models,
-            phases=replace(self.phases, relabel=relabel),
+            work_plan=replace(self.work_plan, relabel=relabel),
             trainer=self.trainer,
             plan=self.plan,
             streams=self.streams,
-            trust=self.trust,
+            familiarity_stage=self.familiarity_stage,
             sharing=self.sharing,
             memory=self.states.memory,
             pretrains=self.pretraining is not None
@@ -308,7 +312,7 @@ class Node:
         def make(new: bool) -> ClientState:
             if not (new and begins and tools.pretrains):
                 return ClientState(way.hold(client_id, self.beginning.model(client_id), tools))
-            model, steps = self.beginning.pretrained(client_id, tools.phases.relabel)
+            model, steps = self.beginning.pretrained(client_id, tools.work_plan.relabel)
             extras = {STEPS: torch.tensor(steps)}
             return ClientState(way.hold(client_id, model, tools), extras=extras)
 

@@ -91,7 +91,7 @@ class SoftLabels(Exchange):
 
     def learn(self, held, tools, round_, received):
         """Train towards what came back, for as many steps as distillation takes elsewhere."""
-        works = tools.phases.untaught([student.client_id for student in held], round_)
+        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
         tasks = []
         for student, work, labels in zip(held, works, received.labels, strict=True):
             mixed = self.weight * labels + (1 - self.weight) * torch.eye(len(labels))

@@ -30,7 +30,7 @@ from experiments.assembly.privacy import draws_from_secrets
 from experiments.config.unread_keys import check_keys_are_read
 from experiments.engines.hosting import NodeRecipe
 from fedfuse.errors import ConfigError
-from server.transport.reply_timeout import Patience
+from server.transport.reply_timeout import ReplyTimeout
 
 
 def config_of(run_config: Mapping[str, Any]) -> DictConfig:
@@ -153,14 +153,14 @@ def serve(grid: Grid, context: Context) -> None:
 
     cfg = config_of(context.run_config)
     check_parts(cfg)
-    patience = Patience(cfg.engine.get("timeout") or None, interval=0.1)
+    reply_timeout = ReplyTimeout(cfg.engine.get("timeout") or None, interval=0.1)
     if relay.wanted():
-        relay.serve(cfg, grid, context, patience)
+        relay.serve(cfg, grid, context, reply_timeout)
     else:
-        serve_alone(cfg, grid, context, patience)
+        serve_alone(cfg, grid, context, reply_timeout)
 
 
-def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patience) -> None:
+def serve_alone(cfg: DictConfig, grid: Grid, context: Context, reply_timeout: ReplyTimeout) -> None:
     """Report into a run folder and, in lines, to the log that ``flwr run --stream`` shows."""
     from dataclasses import replace
 
@@ -180,7 +180,7 @@ def serve_alone(cfg: DictConfig, grid: Grid, context: Context, patience: Patienc
     path = (parent / f"{stamp}-{cfg.method.name}-flwr").resolve()
 
     def engine(parts: Parts, setup: ServerSetup, _: RunFolder) -> None:  # noqa: ARG001
-        there = replace(setup, num_nodes=None, patience=patience, counts_clients=True)
+        there = replace(setup, num_nodes=None, reply_timeout=reply_timeout, counts_clients=True)
         if withheld(cfg):
             there = replace(there, checkpoints=None)
         make_server_app(lambda _: there)(grid, context)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.cli.commands import subcommand
-from experiments.cli.package_guard import check_siblings
+from experiments.cli.package_guard import check_packages
 from experiments.terminal.console import Parser, exit_code, say_version
 from fedfuse.errors import ConfigError
 from fedfuse.files.paths import expand
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
 
     def command(words: list[str]) -> int:
-        check_siblings()
+        check_packages()
         done = subcommand(words)
         return _dispatch(_parse(words)) if done is None else done
 

@@ -19,7 +19,7 @@ from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.protocols import Extract
 from fedfuse.shapes import Float
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.types import KnowledgeBank, Space
 from fedfuse.user_code import kind_of
 from fedfuse.validation import require_number
@@ -99,7 +99,7 @@ class ExtractStage:
 
     extract: Extract
 
-    def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank:  # noqa: ARG002
+    def __call__(self, bank: KnowledgeBank, context: SharingContext) -> KnowledgeBank:  # noqa: ARG002
         """Return the bank with logits that say what is shared and no more.
 
         Raises:

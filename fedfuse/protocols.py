@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.types import IntArray, KnowledgeBank, Space, Transform
 
 
@@ -48,7 +48,7 @@ class Stateful(Protocol):
 
     Any part of the server that can be reached through the fields of dataclasses is found and
     saved, named by the path of fields that leads to it (``fedfuse.stateful``). A client's memory
-    is another matter: it belongs into ``Occasion.memory``.
+    is another matter: it belongs into ``SharingContext.memory``.
     """
 
     def state(self) -> dict[str, Tensor]:
@@ -120,14 +120,14 @@ class Extract(Protocol):
 class SharingStage(Protocol):
     """Change what a cohort of clients sends, on the clients' side: an attack, a privacy mechanism.
 
-    Gets the bank of k clients (logits [k, m, C] and what goes with them) and the occasion, and
+    Gets the bank of k clients (logits [k, m, C] and what goes with them) and the context, and
     returns the bank that goes on to the next stage: the same clients and samples, float32, finite.
     A client's part depends on its own part alone, and what is random is drawn from
-    ``occasion.generator(client_id, purpose)``. What it must remember belongs into
-    ``occasion.memory[client_id]``.
+    ``context.generator(client_id, purpose)``. What it must remember belongs into
+    ``context.memory[client_id]``.
     """
 
-    def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank: ...
+    def __call__(self, bank: KnowledgeBank, context: SharingContext) -> KnowledgeBank: ...
 
 
 @runtime_checkable

@@ -33,11 +33,11 @@ def visible(text: str, most: int | None = LONGEST, *, lines: bool = False) -> st
     """
     length = len(text)
     kept = text if most is None else text[:most]
-    shown = _SUSPECT.sub(lambda found: _shown(found[0], lines=lines), kept)
+    shown = _SUSPECT.sub(lambda found: _escaped(found[0], lines=lines), kept)
     return shown if len(kept) == length else f"{shown}… ({length} characters)"
 
 
-def _shown(letter: str, *, lines: bool) -> str:
+def _escaped(letter: str, *, lines: bool) -> str:
     if (lines and letter == "\n") or letter in JOINERS:
         return letter
     # Control, format, surrogate, private, unassigned; line and paragraph separators.

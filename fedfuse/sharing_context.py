@@ -12,7 +12,7 @@ from fedfuse.rng import Streams
 
 
 @dataclass(frozen=True, slots=True)
-class Occasion:
+class SharingContext:
     """What a stage on the clients' side knows when a cohort of k clients shares.
 
     Everything here is the clients' own: a stage runs where their data are.

@@ -10,6 +10,13 @@ from torch import Tensor
 from fedfuse.errors import FedfuseError
 from fedfuse.protocols import Stateful
 
+FORMER = {
+    "plan.link": "plan.channel",
+    "plan.purse": "plan.byte_budget",
+    "clients.luck": "clients.faulty",
+}
+"""Former paths of parts to today's, so that older checkpoints still mean them."""
+
 
 def stateful_parts(roots: Mapping[str, object]) -> dict[str, Stateful]:
     """Return every part with a memory that the fields of dataclasses lead to, by its path.
@@ -55,6 +62,7 @@ def give_back(roots: Mapping[str, object], flat: Mapping[str, Tensor]) -> None:
     memory: dict[str, dict[str, Tensor]] = {path: {} for path in parts}
     for key, value in flat.items():
         path, _, name = key.partition("/")
+        path = FORMER.get(path, path)
         if path not in memory:
             raise FedfuseError(
                 "The checkpoint holds the memory of a part that this run does not have",

@@ -114,7 +114,7 @@ def check_call(
         ) from None
 
 
-def claim(module: str) -> None:
+def note_module(module: str) -> None:
     """Take note that a configuration names code of this module."""
     root = module.partition(".")[0]
     file = getattr(sys.modules.get(root), "__file__", None) or ""

@@ -21,12 +21,12 @@ from fedfuse.wire.messages import Header
 from server.faults import Faulty
 from server.loop import ServerPlan, run_arm
 from server.pooled import Pool, Shadow
-from server.records.background_writer import Behind
+from server.records.background_writer import BackgroundWriter
 from server.records.checkpoint import Checkpoints, Saved
 from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
 from server.transport.answer import Clients
 from server.transport.federation import Federation
-from server.transport.reply_timeout import Patience
+from server.transport.reply_timeout import ReplyTimeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class ServerSetup:
         reporter: Who watches.
         kind: What clients send and receive.
         num_nodes: How many nodes there will be; None waits until every client has one.
-        patience: How long to wait for them.
+        reply_timeout: How long to wait for them.
         counts_clients: Whether the server tells the reporter which clients are done, because
             the nodes are too far away to do so.
         faults: What goes wrong; None for nothing.
@@ -58,7 +58,7 @@ class ServerSetup:
     reporter: Reporter
     kind: Kind = PREDICTIONS
     num_nodes: int | None = 1
-    patience: Patience = Patience()  # noqa: RUF009 - frozen
+    reply_timeout: ReplyTimeout = ReplyTimeout()  # noqa: RUF009 - frozen
     counts_clients: bool = False
     faults: Faults | None = None
     checkpoints: Checkpoints | None = None
@@ -68,7 +68,7 @@ class ServerSetup:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class Checkpointer:
     """Save an arm after its rounds, and bring it back to where it was saved.
 
     Args:
@@ -76,14 +76,14 @@ class Keeper:
         federation: The clients.
         clients: The same, or what faults make of them.
         arm: The arm.
-        behind: Who writes a checkpoint while the next round begins, where that may be.
+        writer: Who writes a checkpoint while the next round begins, where that may be.
     """
 
     setup: ServerSetup
     federation: Federation
     clients: Clients
     arm: str
-    behind: Behind
+    writer: BackgroundWriter
 
     def begin(self) -> None:
         """Save the clients' secrets before anything is shared that is drawn from them.
@@ -103,7 +103,7 @@ class Keeper:
         checkpoints, last = self.setup.checkpoints, self.setup.plan.num_rounds
         if checkpoints is None:
             return
-        self.behind.wait()  # the checkpoint before names the rounds before
+        self.writer.wait()  # the checkpoint before names the rounds before
         checkpoints.note(arm, record)
         ended = record.round == last
         if (ended and arm == self.setup.info.arms[-1]) or not checkpoints.due(record.round, last):
@@ -116,7 +116,7 @@ class Keeper:
         memory = {name: value.clone() for name, value in collect(self._roots()).items()}
         write = partial(checkpoints.save, arm, record.round, clients, memory)
         if states.apart:
-            self.behind.start(write)
+            self.writer.start(write)
         else:
             write()
 
@@ -139,7 +139,7 @@ class Keeper:
         }
 
 
-def luck(setup: ServerSetup, federation: Federation, arm: str) -> Clients:
+def with_faults(setup: ServerSetup, federation: Federation, arm: str) -> Clients:
     """Return the clients of one arm, with the faults that happen to them."""
     if setup.kind.pooled and setup.combines[arm] is not None:
         shadow = Shadow()
@@ -169,7 +169,7 @@ def _faulty(setup: ServerSetup, federation: Federation) -> Clients:
 
 
 def run_arms(
-    setup: ServerSetup, federation: Federation, saved: Saved | None, behind: Behind
+    setup: ServerSetup, federation: Federation, saved: Saved | None, writer: BackgroundWriter
 ) -> None:
     """Run the arms one after the other, each from where it was saved."""
     for arm in setup.info.arms:
@@ -178,12 +178,12 @@ def run_arms(
             setup.reporter.round_done(arm, record)
         if len(known) == setup.plan.num_rounds:
             continue
-        clients = luck(setup, federation, arm)
-        keeper = Keeper(setup, federation, clients, arm, behind)
+        clients = with_faults(setup, federation, arm)
+        checkpointer = Checkpointer(setup, federation, clients, arm, writer)
         if saved is not None and saved.arm == arm:
-            keeper.restore(saved)
+            checkpointer.restore(saved)
         else:
-            keeper.begin()
+            checkpointer.begin()
         run_arm(
             arm,
             clients,
@@ -191,7 +191,7 @@ def run_arms(
             setup.plan,
             setup.reporter,
             done=len(known),
-            after=keeper.keep,
+            after=checkpointer.keep,
         )
 
 
@@ -219,9 +219,9 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
             public_fingerprint=setup.data.public.fingerprint(),
             common_fingerprint=setup.data.common_hash,
             kind=setup.kind,
-            link=setup.plan.link,
+            channel=setup.plan.channel,
             num_nodes=setup.num_nodes,
-            patience=setup.patience,
+            reply_timeout=setup.reply_timeout,
             fail_fast=setup.plan.fail_fast,
             on_answer=on_answer,
             on_silence=on_silence,
@@ -230,7 +230,7 @@ def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:
         )
         saved = None if setup.checkpoints is None else setup.checkpoints.latest()
         setup.reporter.start(setup.info)
-        with Behind() as behind:
-            run_arms(setup, federation, saved, behind)
+        with BackgroundWriter() as writer:
+            run_arms(setup, federation, saved, writer)
 
     return app

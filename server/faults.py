@@ -44,7 +44,7 @@ COUNTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class PendingUpload:
     """An upload on its way.
 
     Args:
@@ -95,7 +95,7 @@ class Faulty:
         self._streams = streams
         self._kind = kind
         self._same_samples = same_samples
-        self._letters: list[Letter] = []
+        self._pending: list[PendingUpload] = []
         self._newest = torch.zeros(num_clients, dtype=torch.int64)
         """The round of the last upload of each client that counted."""
         self._answered: set[int] = set()
@@ -106,7 +106,7 @@ class Faulty:
         round_ = header.round
         counts: Counter[str] = Counter()
         fates = {i: self._fate(i, round_) for i in client_ids}
-        busy = {letter.client_id for letter in self._letters if not letter.copy}
+        busy = {upload.client_id for upload in self._pending if not upload.copy}
         asked = []
         for client_id, fate in fates.items():
             if client_id in busy:
@@ -123,9 +123,9 @@ class Faulty:
             answer = self._inner.train(replace(header, taught=taught), asked, restarted)
         failed = {failure.client_id for failure in answer.failures}
         arrived = self._post(answer, [i for i in asked if i not in failed], fates, round_, counts)
-        rows = [letter.knowledge for letter in arrived if letter.knowledge is not None]
+        rows = [upload.knowledge for upload in arrived if upload.knowledge is not None]
         self._asked = set(client_ids)
-        self._answered = {letter.client_id for letter in arrived}
+        self._answered = {upload.client_id for upload in arrived}
         counts[PARTICIPANTS] = len(arrived)
         told = {name: float(n) for name, n in counts.items() if n or name == PARTICIPANTS}
         knowledge = self._kind.upload.stack(rows) if rows else None
@@ -153,14 +153,14 @@ class Faulty:
 
     def state(self) -> dict[str, Tensor]:
         """Return the uploads that are on their way, and which have counted."""
-        heads = [[m.client_id, m.sent, m.arrives, int(m.copy)] for m in self._letters]
+        heads = [[m.client_id, m.sent, m.arrives, int(m.copy)] for m in self._pending]
         state = {
             "letters": torch.tensor(heads, dtype=torch.int64).reshape(-1, 4),
             "newest": self._newest.clone(),
         }
-        for number, letter in enumerate(self._letters):
-            if letter.knowledge is not None:
-                for name, array in encode(letter.knowledge).items():
+        for number, upload in enumerate(self._pending):
+            if upload.knowledge is not None:
+                for name, array in encode(upload.knowledge).items():
                     state[f"{number}/{name}"] = torch.tensor(array)
         return state
 
@@ -175,8 +175,8 @@ class Faulty:
         if heads is None or newest is None or newest.shape != self._newest.shape:
             raise FedfuseError("The saved uploads do not fit", got=sorted(state))
         self._newest = newest.clone()
-        self._letters = [
-            Letter(
+        self._pending = [
+            PendingUpload(
                 client_id=head[0],
                 sent=head[1],
                 arrives=head[2],
@@ -193,7 +193,7 @@ class Faulty:
         """Tell whether a client was not asked in the round, and can be reached nevertheless."""
         fate = self._fate(client_id, round_)
         gone = fate.away or fate.gone_before or fate.gone_after
-        busy = any(letter.client_id == client_id for letter in self._letters if not letter.copy)
+        busy = any(upload.client_id == client_id for upload in self._pending if not upload.copy)
         return client_id not in self._asked and not gone and not busy
 
     @staticmethod
@@ -209,12 +209,12 @@ class Faulty:
     def _due(self, round_: int) -> list[int]:
         """Return whose late upload arrives in the round and counts, so that they are taught."""
         return [
-            letter.client_id
-            for letter in self._letters
-            if letter.arrives <= round_
-            and letter.sent > int(self._newest[letter.client_id])
-            and not self._stale(letter, round_)
-            and not self._fate(letter.client_id, round_).gone_after
+            upload.client_id
+            for upload in self._pending
+            if upload.arrives <= round_
+            and upload.sent > int(self._newest[upload.client_id])
+            and not self._stale(upload, round_)
+            and not self._fate(upload.client_id, round_).gone_after
         ]
 
     def _post(
@@ -224,7 +224,7 @@ class Faulty:
         fates: Mapping[int, Fate],
         round_: int,
         counts: Counter[str],
-    ) -> list[Letter]:
+    ) -> list[PendingUpload]:
         """Send the new uploads on their way; return those that arrive now and count."""
         known = [] if answer.knowledge is None else answer.knowledge.client_ids.tolist()
         for client_id in client_ids:
@@ -236,32 +236,34 @@ class Faulty:
                 continue
             counts["late"] += fate.delay > 0
             arrives = round_ + fate.delay
-            self._letters.append(Letter(client_id, round_, arrives, copy=False, knowledge=row))
+            self._pending.append(
+                PendingUpload(client_id, round_, arrives, copy=False, knowledge=row)
+            )
             if fate.duplicated:
-                again = Letter(client_id, round_, arrives + 1, copy=True, knowledge=row)
-                self._letters.append(again)
+                again = PendingUpload(client_id, round_, arrives + 1, copy=True, knowledge=row)
+                self._pending.append(again)
         due = sorted(
-            (m for m in self._letters if m.arrives <= round_), key=lambda m: (m.client_id, -m.sent)
+            (m for m in self._pending if m.arrives <= round_), key=lambda m: (m.client_id, -m.sent)
         )
-        self._letters = [m for m in self._letters if m.arrives > round_]
-        return [letter for letter in due if self._counts(letter, round_, counts)]
+        self._pending = [m for m in self._pending if m.arrives > round_]
+        return [upload for upload in due if self._counts(upload, round_, counts)]
 
-    def _counts(self, letter: Letter, round_: int, counts: Counter[str]) -> bool:
+    def _counts(self, upload: PendingUpload, round_: int, counts: Counter[str]) -> bool:
         """Tell whether an upload that has arrived counts."""
-        if letter.sent <= int(self._newest[letter.client_id]):
+        if upload.sent <= int(self._newest[upload.client_id]):
             counts["duplicates"] += 1
             return False
-        if self._stale(letter, round_):
+        if self._stale(upload, round_):
             counts["stale"] += 1
             return False
-        counts["late_used"] += letter.sent < round_
-        self._newest[letter.client_id] = letter.sent
+        counts["late_used"] += upload.sent < round_
+        self._newest[upload.client_id] = upload.sent
         return True
 
-    def _stale(self, letter: Letter, round_: int) -> bool:
+    def _stale(self, upload: PendingUpload, round_: int) -> bool:
         """Tell whether an upload is too old to count, or about other samples."""
-        age = round_ - letter.sent
+        age = round_ - upload.sent
         if age == 0:
             return False
-        old = age > self._faults.max_age or letter.sent <= self._warmup_rounds
-        return old or not self._same_samples(letter.sent, round_)
+        old = age > self._faults.max_age or upload.sent <= self._warmup_rounds
+        return old or not self._same_samples(upload.sent, round_)

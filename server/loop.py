@@ -14,11 +14,11 @@ from fedfuse.participation import Participants
 from fedfuse.select import PublicRounds
 from fedfuse.types import Fusion, RoundRecord
 from fedfuse.wire.messages import SPENT, Header
-from server.fusion.byte_budget import Purse
+from server.fusion.byte_budget import ByteBudget
 from server.records.round_record import record
 from server.reporters.protocol import Reporter
 from server.transport.answer import Answer, ClientFailedError, Clients
-from server.transport.channel import Link
+from server.transport.channel import ServerChannel
 from server.transport.replies import refusal
 
 
@@ -38,8 +38,8 @@ class ServerPlan:
         participants: Who takes part in each round.
         adversaries: Who attacks, as the simulation knows and the server does not.
         device: Where knowledge is fused.
-        link: How predictions are read and teachers written; remembers what its codec needs.
-        purse: Whether the budget of bytes, if there is one, pays for another exchange.
+        channel: How predictions are read and teachers written; remembers what its codec needs.
+        byte_budget: Whether the budget of bytes, if there is one, pays for another exchange.
     """
 
     num_clients: int
@@ -52,8 +52,8 @@ class ServerPlan:
     participants: Participants
     device: torch.device
     adversaries: tuple[int, ...] = ()
-    link: Link = field(default_factory=Link)
-    purse: Purse = field(default_factory=Purse)
+    channel: ServerChannel = field(default_factory=ServerChannel)
+    byte_budget: ByteBudget = field(default_factory=ByteBudget)
 
 
 def run_arm(
@@ -82,7 +82,7 @@ def run_arm(
         last = round_ == plan.num_rounds
         evaluates = round_ % plan.evaluate_every == 0 or last
         exchanges = combine is not None
-        shares = fuses and exchanges and plan.purse.pays()
+        shares = fuses and exchanges and plan.byte_budget.affords()
         header = Header(arm, round_, shares, evaluates, exchanges, answers=last)
 
         asked = plan.participants.ids(round_)
@@ -113,7 +113,7 @@ def run_arm(
             stop_on_failure(fused, len(told), plan)
             clock.lap("distill")
 
-        plan.purse.book(local.num_bytes + local.asked_bytes + fused.num_bytes)
+        plan.byte_budget.book(local.num_bytes + local.asked_bytes + fused.num_bytes)
         rest = None
         if idle := resting(header, local, fused, plan):
             rest = federation.test(replace(header, share=False), idle)

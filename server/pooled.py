@@ -55,22 +55,22 @@ class Pool:
     Args:
         inner: The clients.
         shadow: Who notes what happened to whom.
-        luck: The shadow, with the faults that happen to it.
+        faulty: The shadow, with the faults that happen to it.
         num_clients: K.
     """
 
     inner: Federation
     shadow: Shadow
-    luck: Clients
+    faulty: Clients
     num_clients: int
 
     def train(self, header: Header, client_ids: Sequence[int]) -> Answer:
         """Let one client of each architecture take the steps of all that are there."""
         self.shadow.present = self.shadow.taught = ()
-        told = self.luck.train(header, client_ids)
+        told = self.faulty.train(header, client_ids)
         counts = dict(told.counts)
         if header.share:
-            counts |= self.luck.distil(header, told.heard(client_ids), None).counts
+            counts |= self.faulty.distil(header, told.heard(client_ids), None).counts
         header = replace(header, present=self.shadow.present, taught=self.shadow.taught)
         answer = self.inner.train(header, range(self.num_clients))
         return replace(answer, counts=counts)

@@ -112,16 +112,16 @@ class Averaged(Exchange):
         self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
     ) -> list[Task]:
         """Return the steps before the average."""
-        phases = tools.phases
+        work_plan = tools.work_plan
         client_ids = [student.client_id for student in held]
-        costs = phases.passes(client_ids)
+        costs = work_plan.passes(client_ids)
         if exchanging:
             ahead = tools.ahead(client_ids, round_, self.budget)
             kept = self._tuning(client_ids, tools, round_)
             costs = [n + s - (t if s else 0) for n, s, t in zip(costs, ahead, kept, strict=True)]
         students = [as_shared(s) if exchanging else self._own(s, tools) for s in held]
         more = [self._public(student, tools, round_) for student in students]
-        works = phases.private(client_ids, "train", round_, costs, more)
+        works = work_plan.private(client_ids, "train", round_, costs, more)
         if self.mu > 0 and exchanging:
             works = [
                 replace(work, penalty=near(student.model, self.mu))
@@ -158,10 +158,12 @@ class Averaged(Exchange):
                 for parameter in copy.parameters():
                     student.optimizer.state.pop(parameter, None)
                 tools.memory(student.client_id)["exchange/tuned"] = torch.tensor(True)
-        works = tools.phases.private(client_ids, "distill", round_, costs)
+        works = tools.work_plan.private(client_ids, "distill", round_, costs)
         return list(zip(map(as_personal, held), works, strict=True))
 
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:
+    def evaluation_models(
+        self, held: Sequence[Student], tools: Tools, phase: Phase
+    ) -> list[Student]:
         """Return the models before the average, and after it (fine-tuned, if they are)."""
         return [as_shared(s) if phase is Phase.LOCAL else self._own(s, tools) for s in held]
 
@@ -175,10 +177,10 @@ class Averaged(Exchange):
 
         With ``budget=rounds`` it comes on top of them.
         """
-        tuning = tools.phases.passes(client_ids, self.fine_tune_epochs)
+        tuning = tools.work_plan.passes(client_ids, self.fine_tune_epochs)
         if self.budget == "rounds":
             return tuning
-        local, spare = tools.phases.passes(client_ids), tools.phases.spare(client_ids, round_)
+        local, spare = tools.work_plan.passes(client_ids), tools.work_plan.spare(client_ids, round_)
         return [min(t, n + s - 1) for t, n, s in zip(tuning, local, spare, strict=True)]
 
     def _layout(self, student: Student) -> Layout:

@@ -60,7 +60,7 @@ class ClassLogits(Exchange):
         exchanging: bool,  # noqa: ARG002
     ) -> list[Task]:
         """Return the local epochs, towards what came back last."""
-        works = tools.phases.local([student.client_id for student in held], round_)
+        works = tools.work_plan.local([student.client_id for student in held], round_)
         return self._taught(held, works, tools)
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:  # noqa: ARG002
@@ -84,7 +84,7 @@ class ClassLogits(Exchange):
         for student, values, present in zip(held, received.values, received.present, strict=True):
             memory = tools.memory(student.client_id)
             memory["exchange/values"], memory["exchange/present"] = values, present
-        works = tools.phases.untaught([student.client_id for student in held], round_)
+        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
         return self._taught(held, works, tools)
 
     def _taught(self, held: Sequence[Student], works: list[Work], tools: Tools) -> list[Task]:

@@ -80,7 +80,7 @@ class Ditto(Exchange):
         self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
     ) -> list[Task]:
         """Return the local epochs: of the personal model in warm-up, then of both."""
-        works = tools.phases.local([student.client_id for student in held], round_)
+        works = tools.work_plan.local([student.client_id for student in held], round_)
         if not exchanging:
             return [(as_personal(student), work) for student, work in zip(held, works, strict=True)]
         return [
@@ -104,13 +104,18 @@ class Ditto(Exchange):
         for student, vector in zip(held, received.vectors(), strict=True):
             take(student, layout, vector)
             tools.memory(student.client_id)["exchange/averaged"] = torch.tensor(True)
-        works = tools.phases.untaught([student.client_id for student in held], round_)
+        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
         return [
             (as_personal(student), replace(work, penalty=self._pull(student, tools)))
             for student, work in zip(held, works, strict=True)
         ]
 
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+    def evaluation_models(
+        self,
+        held: Sequence[Student],
+        tools: Tools,  # noqa: ARG002
+        phase: Phase,  # noqa: ARG002
+    ) -> list[Student]:
         """Return the personal models."""
         return [as_personal(student) for student in held]
 

@@ -81,14 +81,14 @@ class Mutual(Exchange):
         self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
     ) -> list[Task]:
         """Return the steps of both models; in warm-up the client's own learns alone."""
-        phases = tools.phases
+        work_plan = tools.work_plan
         client_ids = [student.client_id for student in held]
         if not exchanging:
-            works = phases.local(client_ids, round_)
+            works = work_plan.local(client_ids, round_)
             return [(as_personal(student), work) for student, work in zip(held, works, strict=True)]
         ahead = tools.ahead(client_ids, round_, self.budget)
-        costs = [n + s for n, s in zip(phases.passes(client_ids), ahead, strict=True)]
-        return self._together(held, phases.private(client_ids, "train", round_, costs))
+        costs = [n + s for n, s in zip(work_plan.passes(client_ids), ahead, strict=True)]
+        return self._together(held, work_plan.private(client_ids, "train", round_, costs))
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
         """Return the small models."""
@@ -106,9 +106,14 @@ class Mutual(Exchange):
         costs = tools.due(client_ids, round_, self.budget)
         if not any(costs):
             return []
-        return self._together(held, tools.phases.private(client_ids, "distill", round_, costs))
+        return self._together(held, tools.work_plan.private(client_ids, "distill", round_, costs))
 
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+    def evaluation_models(
+        self,
+        held: Sequence[Student],
+        tools: Tools,  # noqa: ARG002
+        phase: Phase,  # noqa: ARG002
+    ) -> list[Student]:
         """Return the clients' own models."""
         return [as_personal(student) for student in held]
 

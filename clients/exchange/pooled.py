@@ -67,18 +67,18 @@ class Pooled(Exchange):
         self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
     ) -> list[Task]:
         """Return steps on all private data, of the client that learns for its architecture."""
-        phases, clients = tools.phases, tools.inputs.data.clients
+        work_plan, clients = tools.work_plan, tools.inputs.data.clients
         who = [s for s in held if s.client_id == self._teacher(s, tools)]
         if not who:
             return []
         everyone = [client.client_id for client in clients]
         present = everyone if tools.present is None else list(tools.present)
-        cost = sum(phases.passes(present))
+        cost = sum(work_plan.passes(present))
         if exchanging and self.budget != "rounds":
-            cost += sum(phases.spare([i for i in everyone if tools.taught(i)], round_))
+            cost += sum(work_plan.spare([i for i in everyone if tools.taught(i)], round_))
         client_ids = [student.client_id for student in who]
         pool = [self._others(student, tools) for student in who]
-        works = phases.private(client_ids, "train", round_, [cost] * len(who), pool)
+        works = work_plan.private(client_ids, "train", round_, [cost] * len(who), pool)
         return list(zip(who, works, strict=True))
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002

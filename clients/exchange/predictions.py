@@ -11,7 +11,7 @@ from clients.exchange.protocol import Exchange, Task, Tools
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.protocols import ModelPlan
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData, KnowledgeBank, Teachers
 
@@ -38,12 +38,12 @@ class Predictions(Exchange):
         if tools.plan.share_class_distribution:
             distribution = counts.float() / sizes.float().unsqueeze(1)
         bank = KnowledgeBank(torch.tensor(client_ids), logits, sizes, distribution)
-        if tools.trust is not None:
-            bank = tools.trust(bank, held, round_)
+        if tools.familiarity_stage is not None:
+            bank = tools.familiarity_stage(bank, held, round_)
         memory = {i: tools.memory(i) for i in client_ids}
         index = tools.inputs.rounds.index(round_)
-        occasion = Occasion(tools.arm, round_, index, counts, memory, tools.streams)
-        return tools.sharing(bank, occasion)
+        context = SharingContext(tools.arm, round_, index, counts, memory, tools.streams)
+        return tools.sharing(bank, context)
 
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: Teachers
@@ -51,5 +51,5 @@ class Predictions(Exchange):
         """Return the steps of distillation."""
         client_ids = [student.client_id for student in held]
         tools.sharing.note(received, {i: tools.memory(i) for i in client_ids})
-        works = tools.phases.distillation(client_ids, round_, received)
+        works = tools.work_plan.distillation(client_ids, round_, received)
         return list(zip(held, works, strict=True))

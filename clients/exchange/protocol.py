@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from clients.sharing.chain import Sharing
-from clients.sharing.familiarity import Trust
+from clients.sharing.familiarity import FamiliarityStage
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
-from clients.training.work_plan import Phases
+from clients.training.work_plan import WorkPlan
 from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.payload import Payload
 from fedfuse.protocols import ModelPlan
@@ -40,11 +40,12 @@ class Tools:
         arm: The federation that its clients play in.
         inputs: The clients' samples.
         models: Which client runs which architecture.
-        phases: Writes down the steps of a phase.
+        work_plan: Writes down the steps of a phase.
         trainer: Who asks models.
         plan: How clients train.
         streams: The run's random streams.
-        trust: Which public samples a client answers for, or how surely; None for all alike.
+        familiarity_stage: Which public samples a client answers for, or how surely; None for all
+            alike.
         sharing: What happens to predictions before they leave.
         memory: Client id to what it remembers from round to round, tensors by name; may be
             changed.
@@ -58,11 +59,11 @@ class Tools:
     arm: str
     inputs: ModelInputs
     models: ModelPlan
-    phases: Phases
+    work_plan: WorkPlan
     trainer: Trainer
     plan: ClientPlan
     streams: Streams
-    trust: Trust | None
+    familiarity_stage: FamiliarityStage | None
     sharing: Sharing
     memory: Callable[[int], dict[str, Tensor]]
     pretrains: bool = False
@@ -77,7 +78,9 @@ class Tools:
         in which it has not trained.
         """
         costs = []
-        for client_id, cost in zip(client_ids, self.phases.spare(client_ids, round_), strict=True):
+        for client_id, cost in zip(
+            client_ids, self.work_plan.spare(client_ids, round_), strict=True
+        ):
             early = budget != "rounds" and self.taught(client_id)
             if early:
                 self.memory(client_id)["exchange/ahead"] = torch.tensor(round_)
@@ -86,7 +89,7 @@ class Tools:
 
     def due(self, client_ids: Sequence[int], round_: int, budget: str) -> list[int]:
         """Return what is left to spend of :meth:`ahead` once the answer has come."""
-        costs = self.phases.spare(client_ids, round_)
+        costs = self.work_plan.spare(client_ids, round_)
         return [
             0 if budget == "rounds" or self.is_ahead(client_id, round_) else cost
             for client_id, cost in zip(client_ids, costs, strict=True)
@@ -136,7 +139,7 @@ class Exchange(Protocol):
         exchanging: bool,  # noqa: ARG002
     ) -> list[Task]:
         """Return the steps before sharing; ``exchanging`` is False in warm-up rounds."""
-        works = tools.phases.local([student.client_id for student in held], round_)
+        works = tools.work_plan.local([student.client_id for student in held], round_)
         return list(zip(held, works, strict=True))
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> Any:
@@ -149,7 +152,12 @@ class Exchange(Protocol):
         """Take in what came back (the kind's ``download`` type); return the steps that follow."""
         ...
 
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+    def evaluation_models(
+        self,
+        held: Sequence[Student],
+        tools: Tools,  # noqa: ARG002
+        phase: Phase,  # noqa: ARG002
+    ) -> list[Student]:
         """Return the models whose accuracy counts after a phase."""
         return list(held)
 

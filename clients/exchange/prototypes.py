@@ -88,7 +88,7 @@ class Prototypes(Exchange):
         exchanging: bool,  # noqa: ARG002
     ) -> list[Task]:
         """Return the local epochs, near the prototypes that came back last."""
-        works = tools.phases.local([student.client_id for student in held], round_)
+        works = tools.work_plan.local([student.client_id for student in held], round_)
         return self._near(held, works, tools)
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:  # noqa: ARG002
@@ -120,13 +120,18 @@ class Prototypes(Exchange):
         for student, values, present in zip(held, received.values, received.present, strict=True):
             memory = tools.memory(student.client_id)
             memory["exchange/values"], memory["exchange/present"] = values, present
-        works = tools.phases.untaught([student.client_id for student in held], round_)
+        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
         return self._near(held, works, tools)
 
-    def judged(self, held: Sequence[Student], tools: Tools, phase: Phase) -> list[Student]:  # noqa: ARG002
+    def evaluation_models(
+        self,
+        held: Sequence[Student],
+        tools: Tools,
+        phase: Phase,  # noqa: ARG002
+    ) -> list[Student]:
         """Return models that predict by the nearest prototype, once there are prototypes."""
         num_classes = tools.inputs.data.num_classes
-        judged = []
+        evaluation_models = []
         for student in held:
             memory = tools.memory(student.client_id)
             if self.inference == "prototype" and "exchange/values" in memory:
@@ -137,8 +142,8 @@ class Prototypes(Exchange):
                     memory["exchange/present"],
                 )
                 student = replace(student, model=module.to(tools.inputs.device))
-            judged.append(student)
-        return judged
+            evaluation_models.append(student)
+        return evaluation_models
 
     def _near(self, held: Sequence[Student], works: list[Work], tools: Tools) -> list[Task]:
         """Return the steps of models that show their features, held near the prototypes."""

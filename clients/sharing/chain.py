@@ -16,7 +16,7 @@ from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.privacy.stage import PrivacyStage
 from fedfuse.protocols import SharingStage
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.types import KnowledgeBank, Teachers
 
 
@@ -34,14 +34,14 @@ class Sharing:
     extract: SharingStage | None = None
     privacy: SharingStage | None = None
 
-    def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank:
+    def __call__(self, bank: KnowledgeBank, context: SharingContext) -> KnowledgeBank:
         """Return what the clients of the cohort send.
 
         Raises:
             FedfuseError: If a stage answers for other clients or other samples.
         """
         for stage in self._stages():
-            made = stage(bank, occasion)
+            made = stage(bank, context)
             same = made.client_ids.tolist() == bank.client_ids.tolist()
             if not (same and made.logits.shape == bank.logits.shape):
                 raise FedfuseError(

@@ -33,7 +33,7 @@ Remember = dict[int, State]
 
 
 @dataclass(slots=True)
-class Link:
+class ClientChannel:
     """Write and read the messages of a node's clients.
 
     Args:

@@ -22,7 +22,7 @@ _Answer = dict[str, Tensor]
 
 
 @dataclass(slots=True)
-class Trust:
+class FamiliarityStage:
     """Add a mask or a confidence to what a cohort shares.
 
     What is estimated on inputs never changes in a run, so it is computed once per client and

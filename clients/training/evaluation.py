@@ -138,7 +138,7 @@ def _joined(
     return logits, labels
 
 
-def told(
+def with_spending(
     tested: Sequence[Tested], cohort: Sequence[int], spent: Mapping[int, Mapping[str, float]]
 ) -> list[Tested]:
     """Return a cohort's tests and what it has spent; the latter alone where nobody was tested."""

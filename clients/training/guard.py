@@ -22,7 +22,7 @@ FEWEST = 4
 """Validation samples below which a client keeps everything: were it a toss-up whether an answer
 turns wrong or right, all of three would turn wrong in one case of eight."""
 
-Judged = Callable[[], Sequence[Student]]
+EvaluationModels = Callable[[], Sequence[Student]]
 """The models whose accuracy counts, read anew whenever it is called."""
 
 
@@ -49,29 +49,34 @@ class Guard:
 
     evaluate: Evaluation
 
-    def before(self, held: Sequence[Student], judged: Judged) -> _Memory:
+    def before(self, held: Sequence[Student], evaluation_models: EvaluationModels) -> _Snapshot:
         """Remember the clients as they are, and how they do on their validation data."""
-        return _Memory(
+        return _Snapshot(
             states=[_snapshot(student) for student in held],
-            validation=self.evaluate.validation(judged()),
+            validation=self.evaluate.validation(evaluation_models()),
         )
 
     def after(
-        self, held: Sequence[Student], judged: Judged, memory: _Memory, *, evaluate: bool
+        self,
+        held: Sequence[Student],
+        evaluation_models: EvaluationModels,
+        memory: _Snapshot,
+        *,
+        evaluate: bool,
     ) -> list[Tested]:
         """Send back the clients that lost; return everybody's tests, if they are wanted.
 
         Args:
             held: The clients, in the order of :meth:`before`.
-            judged: Their models.
+            evaluation_models: Their models.
             memory: What :meth:`before` returned.
             evaluate: Whether metrics are wanted; rounds without evaluation decide and tell nothing.
         """
-        tested = self.evaluate(judged()) if evaluate else []
+        tested = self.evaluate(evaluation_models()) if evaluate else []
         learned = (
             [row.metrics.get("accuracy_val") for row in tested]
             if evaluate
-            else self.evaluate.validation(judged())
+            else self.evaluate.validation(evaluation_models())
         )
         lost = [
             index
@@ -91,7 +96,7 @@ class Guard:
             for index, row in enumerate(tested)
         ]
         if lost:
-            everybody = judged()
+            everybody = evaluation_models()
             again = self.evaluate([everybody[index] for index in lost])
             for index, now_ in zip(lost, again, strict=True):
                 tested[index] = now_
@@ -104,7 +109,7 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class _Memory:
+class _Snapshot:
     """Clients before their distillation: their states and validation accuracies."""
 
     states: list[tuple[dict[str, Any], dict[str, Any]]]

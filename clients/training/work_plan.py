@@ -34,7 +34,7 @@ def honest(client_id: int, labels: Tensor) -> Tensor:  # noqa: ARG001
 
 
 @dataclass(frozen=True, slots=True)
-class Phases:
+class WorkPlan:
     """Write down the steps that clients take.
 
     Args:
@@ -55,7 +55,7 @@ class Phases:
         """Return ``local_epochs`` passes of each client over its private data."""
         return self.private(client_ids, "train", round_, self.passes(client_ids))
 
-    def untaught(self, client_ids: Sequence[int], round_: int) -> list[Work]:
+    def budget_matched(self, client_ids: Sequence[int], round_: int) -> list[Work]:
         """Return as many steps as distillation takes, or as many samples, on private data."""
         return self.private(client_ids, "distill", round_, self.spare(client_ids, round_))
 

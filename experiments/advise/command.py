@@ -92,8 +92,8 @@ def _study(asked: str, args: argparse.Namespace) -> int:
 
 
 def _advise(args: argparse.Namespace) -> int:
+    from experiments.advise.format import as_json, render
     from experiments.advise.reading import read_probe
-    from experiments.advise.words import as_json, render
     from experiments.results import read_run
     from fedfuse.advise.advisor import SHIPPED, load_advisor
 

@@ -106,14 +106,14 @@ def _table(found: Score) -> Table:
 
 
 def _percent(found: Estimate) -> str:
-    return _shown(found, 0)
+    return _format_estimate(found, 0)
 
 
 def _points(found: Estimate) -> str:
-    return _shown(found, 2)
+    return _format_estimate(found, 2)
 
 
-def _shown(found: Estimate, digits: int) -> str:
+def _format_estimate(found: Estimate, digits: int) -> str:
     if not math.isfinite(found.mean):
         return "-"
     low, mean, high = (f"{100 * v:.{digits}f}" for v in (found.low, found.mean, found.high))

@@ -51,7 +51,7 @@ def fit(maps: Sequence[Path], rounds: int, output: Path) -> None:
     found = read_maps(maps, rounds)
     advisor = fit_advisor([case for _, case in found], rounds, _provenance(found, maps, output))
     save_advisor(advisor, output)
-    tell(f"{output}: fitted on {_words(advisor.fitted)}")
+    tell(f"{output}: fitted on {_format_study(advisor.fitted)}")
 
 
 def evaluate(maps: Sequence[Path], advisor: Advisor, output: Path | None) -> None:
@@ -121,7 +121,7 @@ def _partitioner(run: Run) -> str:
     return f"{name}({', '.join(told)})"
 
 
-def _words(fitted: Any) -> str:
+def _format_study(fitted: Any) -> str:
     return (
         f"{fitted['runs']} runs of {fitted['federations']} federations: "
         f"{', '.join(fitted['datasets'])}; {', '.join(fitted['methods'])}; "

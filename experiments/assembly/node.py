@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from clients.node import Node
 from clients.sharing.chain import Sharing
-from clients.sharing.channel import Link
+from clients.sharing.channel import ClientChannel
 from clients.training.settings import ClientPlan
 from experiments.assembly.attack import build_attack
 from experiments.assembly.parts import (
@@ -104,7 +104,7 @@ def build_node(
         pretraining=parts.pretraining,
         attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
         shadows=cfg.evaluation.shadow_models,
-        link=Link(parts.channel),
+        channel=ClientChannel(parts.channel),
         trainer=trainer if wrap is None else wrap(trainer),
         device=build_device(client.device, "client.device"),
         isolates=not cfg.server.fail_fast,

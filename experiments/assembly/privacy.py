@@ -16,7 +16,7 @@ from fedfuse.privacy import (
     Privacy,
     PrivacyStage,
     Temperature,
-    TopK,
+    TopKOnly,
 )
 from fedfuse.select import PublicRounds
 
@@ -140,4 +140,4 @@ def disclosure(cfg: DictConfig, rounds: PublicRounds, *, shares: bool) -> Disclo
 
 def _is_noisy(mechanism: Privacy) -> bool:
     """Tell whether a mechanism draws anything, as far as anybody can tell."""
-    return not isinstance(mechanism, LabelOnly | TopK | Temperature)
+    return not isinstance(mechanism, LabelOnly | TopKOnly | Temperature)

@@ -30,13 +30,13 @@ from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
 from fedfuse.types import FederatedData
 from server.app import ServerSetup
-from server.fusion.byte_budget import Purse
+from server.fusion.byte_budget import ByteBudget
 from server.fusion.combine import FusePredictions
 from server.fusion.student import AlsoTeach, ServerModel
 from server.fusion.target_cache import TargetCache
 from server.loop import ServerPlan
 from server.reporters.protocol import Reporter, RunInfo
-from server.transport.channel import Link as ServerLink
+from server.transport.channel import ServerChannel
 
 BASELINE = "local"
 """The arm every method is compared with."""
@@ -92,8 +92,8 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             participants=build_participants(cfg, data),
             adversaries=attackers(cfg),
             device=device,
-            link=ServerLink(parts.channel, cache, accepts),
-            purse=Purse(cfg.budget_bytes or None),
+            channel=ServerChannel(parts.channel, cache, accepts),
+            byte_budget=ByteBudget(cfg.budget_bytes or None),
         ),
         data=data,
         reporter=reporter,

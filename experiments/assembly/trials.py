@@ -35,7 +35,7 @@ from fedfuse.participation import Participants
 from fedfuse.privacy import Calibrated, PrivacyStage
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.types import KnowledgeBank, Space
 from fedfuse.user_code import PartError, blamed, is_foreign, kind_of
 
@@ -91,10 +91,10 @@ class Toy:
         confident = declared(pipeline.rule, "needs_confidence", False)
         pipeline(self.bank(shares=shares, confident=confident), self.labels(), round_=1)
 
-    def occasion(self) -> Occasion:
-        """Return the first occasion on which all clients share."""
+    def context(self) -> SharingContext:
+        """Return the first sharing context on which all clients share."""
         cfg, data = self.parts.cfg, self.parts.data
-        return Occasion(
+        return SharingContext(
             arm=cfg.method.name,
             round=1,
             index=torch.arange(self.num_public),
@@ -197,19 +197,19 @@ def _distill(part: Any, toy: Toy) -> None:
 
 
 def _extract(part: Any, toy: Toy) -> None:
-    ExtractStage(part)(toy.bank(), toy.occasion())
+    ExtractStage(part)(toy.bank(), toy.context())
 
 
 def _privacy(part: Any, toy: Toy) -> None:
     if isinstance(part, Calibrated):
         part = part.for_queries(toy.num_public)
-    PrivacyStage(part, simulated=True)(toy.bank(), toy.occasion())
+    PrivacyStage(part, simulated=True)(toy.bank(), toy.context())
 
 
 def _attack(part: Any, toy: Toy) -> None:  # noqa: ARG001 - built with its adversaries
     stage = build_attack(toy.parts.cfg, toy.parts.data)
     assert isinstance(stage, AttackStage)
-    stage(toy.bank(), toy.occasion())
+    stage(toy.bank(), toy.context())
     labels = stage.relabel(stage.adversaries[0], torch.zeros(3, dtype=torch.int64))
     if not isinstance(labels, Tensor) or labels.shape != (3,) or labels.is_floating_point():
         raise PartError(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.benchmarks.rows import Row, row
 from experiments.run import main
-from server.app import Keeper
+from server.app import Checkpointer
 
 CLIENTS, SAMPLES = 100, 300
 
@@ -54,16 +54,16 @@ def measure(args: argparse.Namespace) -> list[Row]:
 
 @contextmanager
 def timed(spent: list[float]) -> Iterator[None]:
-    """Note how long each call of ``Keeper.keep`` takes."""
-    real = Keeper.keep
+    """Note how long each call of ``Checkpointer.keep`` takes."""
+    real = Checkpointer.keep
 
     def keep(*args: object) -> None:
         begun = time.perf_counter()
         real(*args)  # type: ignore[arg-type]
         spent.append(time.perf_counter() - begun)
 
-    Keeper.keep = keep  # type: ignore[method-assign,assignment]
+    Checkpointer.keep = keep  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
-        Keeper.keep = real  # type: ignore[method-assign]
+        Checkpointer.keep = real  # type: ignore[method-assign]

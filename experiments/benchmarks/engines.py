@@ -10,7 +10,7 @@ from experiments.benchmarks.idle import idle_ray, idle_serial
 from experiments.benchmarks.rows import Arguments, Row, median_ratio, row
 from experiments.benchmarks.turns import in_rounds
 from experiments.benchmarks.whole import whole_run
-from experiments.benchmarks.workload import configure, find_mnist, words
+from experiments.benchmarks.workload import configure, describe_data, find_mnist
 
 NAME = "engines"
 TWO_WORKERS = {"num_clients": 20, "samples": 500, "public": 200, "test": 200}
@@ -64,7 +64,7 @@ def two_workers(args: Arguments) -> list[Row]:
     )
     wall = {side: [turn.wall for turn in its] for side, its in took.items()}
     cpu = {side: [turn.cpu for turn in its] for side, its in took.items()}
-    note = f"LeNet-5, {words(mnist)}, 20 clients x 500"
+    note = f"LeNet-5, {describe_data(mnist)}, 20 clients x 500"
     spent = median_ratio(cpu["ray"], cpu["serial"])
     ceiling = 2 * median_ratio(wall["serial"], wall["both"])
     rows = [
@@ -102,7 +102,7 @@ def deployment(args: Arguments) -> list[Row]:
     mnist = find_mnist(args.mnist)
     lines = ("num_rounds=1", "engine=deployment", "engine.num_nodes=3")
     run = whole_run(mnist, TWO_WORKERS, *lines)
-    note = f"LeNet-5, {words(mnist)}, 20 clients x 500 on 3 SuperNodes"
+    note = f"LeNet-5, {describe_data(mnist)}, 20 clients x 500 on 3 SuperNodes"
     around, phases = run.wall - sum(run.rounds), f"its one round {sum(run.rounds):.1f} s"
     return [
         row(NAME, "around_deployment", "start and end: deployment", around, "s", note=phases),
@@ -116,7 +116,9 @@ def memory() -> list[Row]:
     MNIST's 60,000 digits do not hold 100 samples for each of them, so they are made up.
     """
     run = whole_run(None, MANY, "num_rounds=3", "engine=ray")
-    note = f"LeNet-5, {words(None)} x {MANY['samples']}, 3 rounds, whole run {run.wall:.0f} s"
+    note = (
+        f"LeNet-5, {describe_data(None)} x {MANY['samples']}, 3 rounds, whole run {run.wall:.0f} s"
+    )
     return [
         row(NAME, "peak_1000", "memory: ray, K=1000", run.peak / 2**20, "MiB", bar=3072, note=note)
     ]

@@ -29,7 +29,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
-from clients.sharing.channel import Link as ClientLink
+from clients.sharing.channel import ClientChannel
 from experiments.benchmarks.fuzz_checkpoints import checkpoint_case
 from experiments.benchmarks.mutations import Rng, bend_message
 from fedfuse.codec import Channel, Parcel
@@ -63,9 +63,9 @@ from fedfuse.wire.messages import (
     Header,
     dump_failures,
 )
-from fedfuse.wire.records import read_arrays, read_ids, take
-from server.transport.channel import Link as ServerLink
-from server.transport.handshake import read_hello
+from fedfuse.wire.record_checks import read_arrays, read_ids, take
+from server.transport.channel import ServerChannel
+from server.transport.handshake import read_handshake
 from server.transport.replies import Question, Reply, odd_ones_out, read_reply
 
 IDS, OTHERS = (2, 5, 9), (0, 7)
@@ -125,7 +125,7 @@ def fuzz(cases: list[Case], count: int, seed: int = 0) -> Findings:
 def payload_cases(bend: Bend = bend_message) -> list[Case]:
     """Return every kind of message that either end reads, each changed by ``bend``."""
     bank = _bank(IDS)
-    cases: list[Case] = [_hello(bend)]
+    cases: list[Case] = [_handshake(bend)]
     for kind, value in (
         (PREDICTIONS, bank),
         (Kind(ClassKnowledge, ClassKnowledge, {"D": WIDTH}), _class_knowledge()),
@@ -134,7 +134,7 @@ def payload_cases(bend: Bend = bend_message) -> list[Case]:
     ):
         cases.append(_upload(kind, value, Channel(), bend))
     for channel in (float16(), top_k(k=2), cfd(), delta()):
-        parcel, _ = ClientLink(channel).write(bank, {i: {} for i in IDS})
+        parcel, _ = ClientChannel(channel).write(bank, {i: {} for i in IDS})
         cases.append(_upload(PREDICTIONS, parcel, channel, bend))
     for space in Space:
         targets = bank.logits if space is Space.LOGITS else bank.logits.softmax(dim=2)
@@ -157,8 +157,8 @@ def _upload(kind: Kind, value: Payload | Parcel, channel: Channel, bend: Bend) -
         return kind.expect(ids, NUM_PUBLIC, NUM_CLASSES)
 
     def case(rng: Rng) -> str:
-        link = ServerLink(channel)
-        read = partial(link.read, kind.upload)
+        server = ServerChannel(channel)
+        read = partial(server.read, kind.upload)
         hostile = bend(honest if rng.integers(8) else partly, rng)
         question = Question(IDS, Header("knfu", 3, True, True), "train", expect, read, kind.upload)
         reply = read_reply(hostile, question)
@@ -235,7 +235,7 @@ def _teachers(teachers: Teachers, bend: Bend) -> Case:
     return case
 
 
-def _hello(bend: Bend) -> Case:
+def _handshake(bend: Bend) -> Case:
     """A hostile node's first words."""
     honest = RecordDict(
         {
@@ -246,7 +246,7 @@ def _hello(bend: Bend) -> Case:
 
     def case(rng: Rng) -> str:
         try:
-            ids = read_hello(bend(honest, rng), 1, ("p", "c"), 10)
+            ids = read_handshake(bend(honest, rng), 1, ("p", "c"), 10)
         except FedfuseError as error:
             return "refused" if len(str(error)) < 2000 else "refused at length"
         assert len(set(ids)) == len(ids), "a client twice"

@@ -15,7 +15,7 @@ from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from clients.app import make_client_app
-from clients.sharing.channel import Link
+from clients.sharing.channel import ClientChannel
 from clients.state.state import ClientStates
 from clients.state.state_store import StatePlan
 from fedfuse.data.sites import hosted
@@ -24,7 +24,7 @@ from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.types import KnowledgeBank, Space, Teachers
 from fedfuse.wire.messages import Header
 from server.transport.federation import Federation
-from server.transport.reply_timeout import Patience
+from server.transport.reply_timeout import ReplyTimeout
 from server.transport.serial_grid import SerialGrid
 
 PUBLIC, CLASSES = 1000, 10
@@ -64,7 +64,7 @@ class IdleNode:
     data: _Data = field(default_factory=_Data)
     inputs: _Inputs = field(default_factory=_Inputs)
     states: ClientStates = field(default_factory=ClientStates)
-    link: Link = field(default_factory=Link)
+    channel: ClientChannel = field(default_factory=ClientChannel)
     kind: Kind = PREDICTIONS
     make_optimizer: Any = None
     on_client_done: Callable[[int], None] = lambda _: None
@@ -99,7 +99,7 @@ class IdleRecipe:
 
 
 def idle_server(
-    num_clients: int, num_nodes: int, patience: Patience, rounds: int, times: list[float]
+    num_clients: int, num_nodes: int, reply_timeout: ReplyTimeout, rounds: int, times: list[float]
 ) -> ServerApp:
     """Return a ServerApp that exchanges logits and teachers and notes each round's seconds."""
     app = ServerApp()
@@ -113,7 +113,7 @@ def idle_server(
             num_classes=CLASSES,
             public_fingerprint="none",
             num_nodes=num_nodes,
-            patience=patience,
+            reply_timeout=reply_timeout,
         )
         for round_ in range(1, rounds + 1):
             begun = time.perf_counter()
@@ -133,7 +133,7 @@ def idle_serial(num_clients: int, rounds: int) -> list[float]:
     grid = SerialGrid(
         make_client_app(IdleRecipe(num_clients)), [{"partition-id": 0, "num-partitions": 1}]
     )
-    server = idle_server(num_clients, 1, Patience(), rounds, times)
+    server = idle_server(num_clients, 1, ReplyTimeout(), rounds, times)
     server(grid, Context(grid.run_id, 0, {}, RecordDict(), {}))
     return times
 
@@ -148,15 +148,17 @@ def idle_ray(num_clients: int, num_nodes: int, rounds: int, *, tuned: bool) -> l
     times: list[float] = []
     plan = RayPlan(num_nodes=num_nodes)
     chosen = fit(plan, [this_host()], num_clients)
-    bell = ray_backend.Bell(num_nodes)
-    patience = Patience(None, bell.interval, sleep=bell.sleep) if tuned else Patience()
-    server = idle_server(num_clients, num_nodes, patience, rounds, times)
+    notifier = ray_backend.Notifier(num_nodes)
+    reply_timeout = (
+        ReplyTimeout(None, notifier.interval, sleep=notifier.sleep) if tuned else ReplyTimeout()
+    )
+    server = idle_server(num_clients, num_nodes, reply_timeout, rounds, times)
     client = make_client_app(IdleRecipe(num_clients), StatePlan("context"))
     resources: Any = {"num_cpus": 1, "num_gpus": 0}
     with tempfile.TemporaryDirectory() as folder, ray.quiet(Path(folder) / "log"):
         ray.connect(plan, 1, chosen)
         try:
-            with ray_backend.tuned(bell, num_nodes, lambda: None) if tuned else nullcontext():
+            with ray_backend.tuned(notifier, num_nodes, lambda: None) if tuned else nullcontext():
                 run_simulation(
                     server, client, num_nodes, backend_config={"client_resources": resources}
                 )

@@ -72,7 +72,7 @@ def measure(args: Arguments) -> list[Row]:
         name: statistics.median(s for result in results for s in result.cpu_seconds[WARM:])
         for name, results in found.items()
     }
-    return _rows(wall, cpu, accuracy, workload.words(mnist))
+    return _rows(wall, cpu, accuracy, workload.describe_data(mnist))
 
 
 def _rows(

@@ -14,10 +14,10 @@ from experiments.assembly.parts import build_parts
 from experiments.assembly.server import build_server
 from experiments.benchmarks.family import cpu_seconds, family
 from fedfuse.types import RoundRecord
-from server.reporters.memory import Memory
+from server.reporters.in_memory import InMemory
 
 
-class Stopwatch(Memory):
+class Stopwatch(InMemory):
     """Take the wall time and the processor time of all processes at the end of every round.
 
     Args:

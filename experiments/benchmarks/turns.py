@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from experiments.benchmarks.family import cpu_seconds, family
 from experiments.benchmarks.whole import perform, write
 from fedfuse.types import RoundRecord
-from server.reporters.memory import Memory
+from server.reporters.in_memory import InMemory
 
 DONE = "round done"
 
@@ -33,7 +33,7 @@ class Turn:
     cpu: float
 
 
-class Waiting(Memory):
+class Waiting(InMemory):
     """Say that a round is done and wait until the next is wanted."""
 
     def round_done(self, arm: str, record: RoundRecord) -> None:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.benchmarks.family import family, pss
 from experiments.benchmarks.workload import configure
-from server.reporters.memory import Memory
+from server.reporters.in_memory import InMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ def write(cfg: DictConfig, scratch: str) -> tuple[str, str]:
     return str(config), f"{scratch}/run"
 
 
-def perform(config: str, folder: str, watch: Memory | None = None) -> None:
+def perform(config: str, folder: str, watch: InMemory | None = None) -> None:
     """Run one configuration in this process, as the command does; ``watch`` is told of it."""
     from experiments.runs import lifecycle
 
     cfg = OmegaConf.load(config)
     assert isinstance(cfg, DictConfig)
-    lifecycle.perform(lifecycle.open_run(cfg, Path(folder), []), [watch or Memory()])
+    lifecycle.perform(lifecycle.open_run(cfg, Path(folder), []), [watch or InMemory()])
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def find_mnist(given: Path | None) -> Path | None:
     return given or (near if near.is_dir() else None)
 
 
-def words(mnist: Path | None) -> str:
+def describe_data(mnist: Path | None) -> str:
     """Return in words what data is used."""
     return "MNIST" if mnist else "synthetic data of MNIST's shape"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims.shown import Array, Row, both, federation, gain, read
+from experiments.claims.shared import Array, Row, both, federation, gain, read
 from experiments.results import TESTS, Run
 from fedfuse.compare import compare
 
@@ -19,8 +19,8 @@ def adverse(folder: Path) -> Iterator[Row]:
         *(f"{title}: local, gain [95%], +/−" for title in TESTS.values()),
         *("weight on adversaries", "equal share"),
     )
-    for lineup in read(folder):
-        for name, runs in lineup.methods.items():
+    for run_group in read(folder):
+        for name, runs in run_group.methods.items():
             cells = []
             for test in TESTS:
                 found = both(runs, test)
@@ -36,7 +36,7 @@ def adverse(folder: Path) -> Iterator[Row]:
             share = np.mean([len(one.get("adversaries", ())) for one in told])
             share /= int(runs[0].summary["num_clients"])
             yield (
-                *(federation(lineup), name, "/".join(map(str, sorted(counts)))),
+                *(federation(run_group), name, "/".join(map(str, sorted(counts)))),
                 *cells,
                 *(f"{np.mean(given):.2f}" if given else "-", f"{share:.2f}"),
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims.shown import Array, Row, federation, mean_of, read
+from experiments.claims.shared import Array, Row, federation, mean_of, read
 from experiments.results import Arm
 
 DISAGREEMENT = "pairwise_disagreement@fuse"
@@ -40,8 +40,8 @@ def drift(folder: Path) -> Iterator[Row]:
         *("federation", "method", "pairs of clients that disagree on the public set, %: first"),
         *("last fusion", "balanced test set, points a round: local training", "fusion"),
     )
-    for lineup in read(folder):
-        for name, runs in lineup.methods.items():
+    for run_group in read(folder):
+        for name, runs in run_group.methods.items():
             teeth = [sawtooth(run.arm) for run in runs]
             apart = [
                 values[np.isfinite(values)]
@@ -49,7 +49,7 @@ def drift(folder: Path) -> Iterator[Row]:
                 if (values := run.arm.federation.get(DISAGREEMENT)) is not None
             ]
             yield (
-                *(federation(lineup), name),
+                *(federation(run_group), name),
                 *(mean_of([row[[end]] for row in apart if len(row)], sign="") for end in (0, -1)),
                 *(mean_of([pair[part] for pair in teeth]) for part in (0, 1)),
             )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims.shown import SHORT, Row, against, both, difference, federation, gain, read
-from experiments.results import TESTS, Lineup, Run, flatten, share_undone
+from experiments.claims.shared import SHORT, Row, against, both, difference, federation, gain, read
+from experiments.results import TESTS, Run, RunGroup, flatten, share_undone
 from fedfuse.compare import compare
 
 GUARD = "client.guard"
@@ -20,8 +20,8 @@ def guard(folder: Path) -> Iterator[Row]:
         *("federation", "method", "test set", "guard", "undid"),
         *("local, gain [95%], +/−", "below local", "over no guard"),
     )
-    for lineup in read(folder):
-        for name, sides in pairs(lineup).items():
+    for run_group in read(folder):
+        for name, sides in pairs(run_group).items():
             for test in TESTS:
                 for kind, runs in sides.items():
                     found = both(runs, test)
@@ -31,7 +31,7 @@ def guard(folder: Path) -> Iterator[Row]:
                     undone = share_undone(runs)
                     over = None if kind == "none" else against(runs, sides["none"], test)
                     yield (
-                        *(federation(lineup), name, SHORT[test], kind),
+                        *(federation(run_group), name, SHORT[test], kind),
                         "-" if undone is None else f"{100 * undone:.0f}%",
                         gain(compare(ours, theirs, seeds=seeds, test_sizes=sizes)),
                         f"{int((ours < theirs).sum())} of {int(np.isfinite(ours).sum())}",
@@ -39,10 +39,10 @@ def guard(folder: Path) -> Iterator[Row]:
                     )
 
 
-def pairs(lineup: Lineup) -> dict[str, dict[str, Sequence[Run]]]:
+def pairs(run_group: RunGroup) -> dict[str, dict[str, Sequence[Run]]]:
     """Return, per method, its runs without and with the guard; only methods that have both."""
     sides: dict[str, dict[str, list[Run]]] = {}
-    for name, runs in lineup.methods.items():
+    for name, runs in run_group.methods.items():
         for run in runs:
             # What tells a method's settings apart, the guard aside.
             kind = str(flatten(run.config).get(GUARD, "none"))

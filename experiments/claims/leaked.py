@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims.shown import Row, difference, federation, read
+from experiments.claims.shared import Row, difference, federation, read
 from experiments.results import TESTS, comparisons
 
 
@@ -18,9 +18,9 @@ def leaked(folder: Path) -> Iterator[Row]:
         "hits at 1% false alarms, %",
         *(f"{title}: gain [95%]" for title in TESTS.values()),
     )
-    for lineup in read(folder):
-        gained = {test: comparisons(lineup, test) for test in TESTS}
-        for name, runs in lineup.methods.items():
+    for run_group in read(folder):
+        gained = {test: comparisons(run_group, test) for test in TESTS}
+        for name, runs in run_group.methods.items():
             told = [run.summary.get("membership") for run in runs]
             found = [one for one in told if one and "loss" in one["auc"]]
             if not found:
@@ -28,6 +28,6 @@ def leaked(folder: Path) -> Iterator[Row]:
             auc, worst = (np.mean([one[k]["loss"] for one in found]) for k in ("auc", "auc_worst"))
             hits = np.mean([one["tpr"]["loss"] for one in found])
             yield (
-                *(federation(lineup), name, f"{auc:.3f}", f"{worst:.3f}", f"{100 * hits:.1f}"),
+                *(federation(run_group), name, f"{auc:.3f}", f"{worst:.3f}", f"{100 * hits:.1f}"),
                 *(difference(gained[test].get(name)) for test in TESTS),
             )

@@ -14,7 +14,7 @@ from experiments.claims.gains import changes, gains
 from experiments.claims.guarded import guard
 from experiments.claims.leaked import leaked
 from experiments.claims.planted import mass_inside, precision_at, self_mass
-from experiments.claims.shown import Row, difference, federation, read
+from experiments.claims.shared import Row, difference, federation, read
 from experiments.claims.tiers import tiers
 from experiments.claims.utility import scorers
 from experiments.results import TESTS, Run, comparisons
@@ -27,8 +27,8 @@ def planted(folder: Path) -> Iterator[Row]:
         *("federation", "method", "seed", "k", "precision@k, first fusion", "last"),
         *("weight within the group, first", "last", "self-weight, last"),
     )
-    for lineup in read(folder):
-        for name, runs in lineup.methods.items():
+    for run_group in read(folder):
+        for name, runs in run_group.methods.items():
             for run in runs:
                 if run.weights is None:
                     continue
@@ -36,7 +36,7 @@ def planted(folder: Path) -> Iterator[Row]:
                 k = max(1, int(np.bincount(groups).max()) - 1)
                 first, last = run.weights[1][0], run.weights[1][-1]
                 yield (
-                    *(federation(lineup), name, str(run.seed), str(k)),
+                    *(federation(run_group), name, str(run.seed), str(k)),
                     *(f"{precision_at(w, groups, k):.2f}" for w in (first, last)),
                     *(f"{mass_inside(w, groups):.2f}" for w in (first, last)),
                     f"{self_mass(last):.2f}",
@@ -49,14 +49,14 @@ def traffic(folder: Path) -> Iterator[Row]:
         *("federation", "method", "kB a client and round, up", "down"),
         *(f"{title}: gain [95%]" for title in TESTS.values()),
     )
-    for lineup in read(folder):
-        found = {test: comparisons(lineup, test) for test in TESTS}
-        for name, runs in lineup.methods.items():
+    for run_group in read(folder):
+        found = {test: comparisons(run_group, test) for test in TESTS}
+        for name, runs in run_group.methods.items():
             if name not in found["accuracy_own"]:
                 continue
             up, down = (np.mean([_per_round(run, way) for run in runs]) for way in ("up", "down"))
             shown = [difference(found[test][name]) for test in TESTS]
-            yield (federation(lineup), name, f"{up:.1f}", f"{down:.1f}", *shown)
+            yield (federation(run_group), name, f"{up:.1f}", f"{down:.1f}", *shown)
 
 
 CLAIMS: dict[str, Callable[[Path], Iterator[Row]]] = {

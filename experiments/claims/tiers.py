@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from experiments.claims.shown import Row, both, federation, gain, read
+from experiments.claims.shared import Row, both, federation, gain, read
 from experiments.results import TESTS
 from fedfuse.compare import compare
 from fedfuse.models.assign import Cycle, Table, Tiers
@@ -21,8 +21,8 @@ def tiers(folder: Path) -> Iterator[Row]:
         *("federation", "method", "architecture", "clients"),
         *(f"{title}: local, gain [95%], +/−" for title in TESTS.values()),
     )
-    for lineup in read(folder):
-        for name, runs in lineup.methods.items():
+    for run_group in read(folder):
+        for name, runs in run_group.methods.items():
             found = {test: both(runs, test) for test in TESTS}
             if all(tables is None for tables in found.values()):
                 continue
@@ -41,7 +41,7 @@ def tiers(folder: Path) -> Iterator[Row]:
                     )
                     for tables in found.values()
                 ]
-                yield (federation(lineup), name, architecture, str(int(mine.sum())), *cells)
+                yield (federation(run_group), name, architecture, str(int(mine.sum())), *cells)
 
 
 def architectures(config: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims.shown import Array, Row, difference, mean_of, read
-from experiments.results import TESTS, Lineup, Run, comparisons
+from experiments.claims.shared import Array, Row, difference, mean_of, read
+from experiments.results import TESTS, Run, RunGroup, comparisons
 from fedfuse.errors import ConfigError
 
 WORTH = {"accuracy_own": 1, "loss_own": -1}
@@ -68,10 +68,10 @@ def scorers(folder: Path) -> Iterator[Row]:
         *("scorer", "rank correlation with worth by accuracy [95%]", "by loss [95%]"),
         *(f"{title}: gain over local [95%]" for title in TESTS.values()),
     )
-    for lineup in read(folder):
-        worth = {metric: _worth(lineup, metric, sign) for metric, sign in WORTH.items()}
-        gained = {test: comparisons(lineup, test) for test in TESTS}
-        for name, runs in lineup.methods.items():
+    for run_group in read(folder):
+        worth = {metric: _worth(run_group, metric, sign) for metric, sign in WORTH.items()}
+        gained = {test: comparisons(run_group, test) for test in TESTS}
+        for name, runs in run_group.methods.items():
             scored = [run for run in runs if _left_out(run) is None and run.weights is not None]
             if not scored:
                 continue
@@ -86,11 +86,11 @@ def scorers(folder: Path) -> Iterator[Row]:
             yield (_scorer(runs[0]), *told, *(difference(gained[t].get(name)) for t in TESTS))
 
 
-def _worth(lineup: Lineup, metric: str, sign: int) -> dict[int, Array]:
+def _worth(run_group: RunGroup, metric: str, sign: int) -> dict[int, Array]:
     """Return, per seed, the worth of every client to every other, [K, K]."""
     whole: dict[int, Array] = {}
     without: dict[int, dict[int, Array]] = {}
-    for run in (run for runs in lineup.methods.values() for run in runs):
+    for run in (run for runs in run_group.methods.values() for run in runs):
         values = run.arm.last(metric)
         if values is None:
             continue

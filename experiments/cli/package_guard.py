@@ -14,7 +14,7 @@ from fedfuse.errors import ConfigError
 PACKAGES = ("fedfuse", "clients", "server")
 
 
-def check_siblings(home: Path = Path(__file__).parents[2]) -> None:
+def check_packages(home: Path = Path(__file__).parents[2]) -> None:
     """Refuse to start with somebody else's package.
 
     Args:

@@ -249,7 +249,9 @@ def _translate(error: BaseException, parsed: list[Override]) -> ConfigError:
         return unknown_parameter(owner, word, known) if owner else unknown_key(word, known)
     wanted = key_type(key)
     if wanted is not None and key in given:
-        return ConfigError(f"{key} must be {TYPE_WORDS[wanted]}, got {_shown(given[key].value())}.")
+        return ConfigError(
+            f"{key} must be {TYPE_WORDS[wanted]}, got {_format_value(given[key].value())}."
+        )
     if key in given and not isinstance(given[key].value(), dict) and "ot a subclass" in str(cause):
         return ConfigError(f"{key} holds several keys.", next_step=f"Set one: {key}.KEY=VALUE.")
     if key and str(cause).startswith("Cannot merge"):
@@ -260,7 +262,7 @@ def _translate(error: BaseException, parsed: list[Override]) -> ConfigError:
     return ConfigError(f"{key}: {text}" if key and key not in text else text)
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     """Return a value as the user would write it."""
     if value is None:
         return "null"

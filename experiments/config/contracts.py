@@ -32,7 +32,7 @@ class Contract:
     holds: tuple[str, ...] = ()
     keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Return what a part must have."""
         if set(self.takes) == {CALL} and not self.holds:
             return f"a function of ({', '.join(self.takes[CALL])})"
@@ -87,7 +87,7 @@ CONTRACTS = {
             "train": ("held", "tools", "round_"),
             "share": ("held", "tools", "round_"),
             "learn": ("held", "tools", "round_", "received"),
-            "judged": ("held", "tools", "phase"),
+            "evaluation_models": ("held", "tools", "phase"),
         },
         ("batchable",),
         {"train": ("exchanging",)},
@@ -138,7 +138,7 @@ def look(slot: str, part: object, target: object) -> None:
         raise PartError(
             f"{what} {lacks}",
             got="a function" if is_function else f"an instance of {type(part).__name__}",
-            allowed=contract.words(),
+            allowed=contract.describe(),
             next_step=see,
         )
     for name, given in contract.takes.items():

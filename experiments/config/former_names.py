@@ -7,8 +7,12 @@ from typing import Any
 FORMER = {
     "clients.pretrain": "clients.training.pretrain",
     "fedfuse.density": "fedfuse.familiarity",
+    "fedfuse.codec.TopK": "fedfuse.codec.TopKCodes",
+    "fedfuse.codec.top_k.TopK": "fedfuse.codec.TopKCodes",
+    "fedfuse.privacy.TopK": "fedfuse.privacy.TopKOnly",
+    "fedfuse.privacy.blunt.TopK": "fedfuse.privacy.TopKOnly",
 }
-"""Former packages and modules to today's; what lies in them kept its name."""
+"""Former packages, modules and parts to today's; what lies in them kept its name."""
 
 
 def today(target: str) -> str:
@@ -20,7 +24,7 @@ def today(target: str) -> str:
     'fedfuse.density_of_mine.Score'
     """
     for former, now in FORMER.items():
-        if target.startswith(f"{former}."):
+        if f"{target}.".startswith(f"{former}."):
             return now + target.removeprefix(former)
     return target
 

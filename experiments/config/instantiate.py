@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.config.former_names import today
 from experiments.config.hints import unknown_parameter
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
-from fedfuse.user_code import brief, claim, frames, kind_of, showing
+from fedfuse.user_code import brief, frames, kind_of, note_module, showing
 
 
 def instantiate(node: Any, where: str) -> Any:
@@ -178,7 +178,7 @@ def _import_longest(parts: list[str], where: str) -> tuple[Any, list[str]]:
         except Exception as error:
             told = ConfigError(f"{where}._target_: importing '{name}' raised {brief(error)}")
             raise showing(told, error) from error
-        claim(name)
+        note_module(name)
     return module, []
 
 

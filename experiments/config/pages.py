@@ -15,7 +15,7 @@ from experiments.config.folder import CONF, natural
 
 KEY = re.compile(r"^( *)([\w.]+):(?: +([^#\s].*?))?(?: +# *(.*))?$")
 CHOICE = re.compile(r"^  - (?:override )?/?([\w/]+): (\w+)(?: +# *(.*))?$")
-UNTOLD = ("defaults", "hydra", "_target_", "method.name", "name")
+UNDESCRIBED = ("defaults", "hydra", "_target_", "method.name", "name")
 """Keys that nobody sets by hand."""
 WHOLE = ("method", "experiment")
 """The groups whose options set keys of the whole configuration."""
@@ -71,7 +71,7 @@ def read_page(file: Path) -> Page:
             about = about or comment
         elif dotted.startswith("hydra.sweeper.params."):
             sweeps[dotted.removeprefix("hydra.sweeper.params.")] = value
-        if dotted.split(".")[0] in UNTOLD or dotted in UNTOLD or name == "_target_":
+        if dotted.split(".")[0] in UNDESCRIBED or dotted in UNDESCRIBED or name == "_target_":
             continue
         keys.append((dotted, value or "", comment or ""))
     parents = {dotted.rpartition(".")[0] for dotted, _, _ in keys}

@@ -37,7 +37,7 @@ from experiments.engines.sockets import ray_folder
 from fedfuse.errors import ConfigError, FedfuseError
 from server.app import ServerSetup, make_server_app
 from server.reporters.folder import RunFolder
-from server.transport.reply_timeout import Patience
+from server.transport.reply_timeout import ReplyTimeout
 
 LOG = "engine.log"
 NICENESS = "RAY_worker_niceness"
@@ -238,9 +238,13 @@ def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, thr
     from experiments.engines import ray_backend
 
     outcome = Outcome()
-    bell = ray_backend.Bell(chosen.num_nodes)
-    patience = Patience(plan.timeout, bell.interval, check=outcome.check, sleep=bell.sleep)
-    setup = replace(setup, num_nodes=chosen.num_nodes, patience=patience, counts_clients=True)
+    notifier = ray_backend.Notifier(chosen.num_nodes)
+    reply_timeout = ReplyTimeout(
+        plan.timeout, notifier.interval, check=outcome.check, sleep=notifier.sleep
+    )
+    setup = replace(
+        setup, num_nodes=chosen.num_nodes, reply_timeout=reply_timeout, counts_clients=True
+    )
     server = guarded(make_server_app(lambda _: setup), outcome, threads)
     resources: Any = {
         "num_cpus": plan.cpus_per_node,
@@ -249,7 +253,7 @@ def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, thr
     try:
         # Ctrl-C stops the server, which ends all others in order; an exception in the middle of
         # Flower's main loop would let go of Ray while its workers' threads still talk to it.
-        tuned = ray_backend.tuned(bell, chosen.num_nodes, outcome.check)
+        tuned = ray_backend.tuned(notifier, chosen.num_nodes, outcome.check)
         with uninterrupted(outcome.stopped.set), tuned:
             run_simulation(
                 server, app, chosen.num_nodes, backend_config={"client_resources": resources}

@@ -26,14 +26,14 @@ from flwr.server.superlink.fleet.vce.backend import raybackend
 from flwr.simulation.ray_transport.ray_actor import BasicActorPool, ClientAppActor
 from ray.exceptions import RayActorError
 
-PATIENCE = 20.0
+START_TIMEOUT = 20.0
 """Seconds in which the replacement of a dead worker must come up."""
 
 FEW_NODES = 64
 """Up to so many nodes the server reads each reply as it comes; each look costs time per node."""
 
 
-class Bell:
+class Notifier:
     """Wake whoever waits for a message or a reply when there is one.
 
     Args:
@@ -144,7 +144,7 @@ class PinnedRayBackend(raybackend.RayBackend):
         # Ray may take a lost machine's room for there still, and wait for it.
         begun, starting = time.monotonic(), new.__ray_ready__.remote()
         ready: list[Any] = []
-        while not ready and time.monotonic() - begun < PATIENCE:
+        while not ready and time.monotonic() - begun < START_TIMEOUT:
             ready, _ = ray.wait([starting], timeout=0.5)
             self._check()
         alive = [self._actors[i] for i in range(len(self._actors)) if i not in self._dead | {slot}]
@@ -155,18 +155,18 @@ class PinnedRayBackend(raybackend.RayBackend):
 
 
 @contextmanager
-def tuned(bell: Bell, num_nodes: int, check: Callable[[], None]) -> Iterator[None]:
+def tuned(notifier: Notifier, num_nodes: int, check: Callable[[], None]) -> Iterator[None]:
     """Let Flower's simulation use the pinned backend, and the bell instead of looking."""
 
     def add_messages_to_queue(
         state: Any, queue: Queue[Message], nodes_mapping: dict[int, int], f_stop: Event
     ) -> None:
-        bell.hang(state)
+        notifier.hang(state)
         for node_id in nodes_mapping:  # who was asked before that
-            bell.asked.put(node_id)
+            notifier.asked.put(node_id)
         while not f_stop.is_set():
             try:
-                node_id = bell.asked.get(timeout=0.5)
+                node_id = notifier.asked.get(timeout=0.5)
             except Empty:
                 continue
             for message in state.get_message_ins(node_id=node_id, limit=1):

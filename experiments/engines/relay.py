@@ -26,7 +26,7 @@ from fedfuse.user_code import blamed
 from server.app import make_server_app
 from server.records.checkpoint import Checkpoints
 from server.reporters.protocol import RunInfo
-from server.transport.reply_timeout import Patience
+from server.transport.reply_timeout import ReplyTimeout
 
 ADDRESS, SECRET, CHECKPOINTS = "FEDFUSE_RELAY", "FEDFUSE_RELAY_KEY", "FEDFUSE_CHECKPOINTS"
 
@@ -71,26 +71,30 @@ class Relay:
         self.connection.send_bytes(pickle.dumps((call, arguments)))
 
 
-def serve(cfg: DictConfig, grid: Grid, context: Context, patience: Patience) -> None:
+def serve(cfg: DictConfig, grid: Grid, context: Context, reply_timeout: ReplyTimeout) -> None:
     """Run the server's half and relay what happens, errors included."""
     key = bytes.fromhex(os.environ[SECRET])
     with Client(os.environ[ADDRESS], authkey=key) as connection:
         relay = Relay(connection)
         try:
             with blamed():  # an exception of the user's own class need not be one that travels
-                _serve(cfg, grid, context, patience, relay)
+                _serve(cfg, grid, context, reply_timeout, relay)
         except BaseException as error:
             relay.send("error", error)
             raise
         relay.send("end")
 
 
-def _serve(cfg: DictConfig, grid: Grid, context: Context, patience: Patience, relay: Relay) -> None:
+def _serve(
+    cfg: DictConfig, grid: Grid, context: Context, reply_timeout: ReplyTimeout, relay: Relay
+) -> None:
     import torch
 
     torch.set_num_threads(cfg.client.threads)
     setup = build_server(build_parts(cfg, private=False), relay)
-    setup = replace(setup, num_nodes=cfg.engine.num_nodes, patience=patience, counts_clients=True)
+    setup = replace(
+        setup, num_nodes=cfg.engine.num_nodes, reply_timeout=reply_timeout, counts_clients=True
+    )
     if kept := json.loads(os.environ.get(CHECKPOINTS, "null")):
         kept["folder"] = Path(kept["folder"])
         setup = replace(setup, checkpoints=Checkpoints(**kept))

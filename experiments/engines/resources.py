@@ -100,7 +100,7 @@ def fit(plan: RayPlan, hosts: list[Host], num_clients: int) -> Fit:
     ray: 10 clients on 2 nodes, 2 at once (each 1 CPU; available: 2 CPUs)
     """
     cpus, gpus = plan.cpus_per_node, plan.gpus_per_node
-    available = _words(sum(h.cpus for h in hosts), sum(h.gpus for h in hosts))
+    available = _format_resources(sum(h.cpus for h in hosts), sum(h.gpus for h in hosts))
     if len(hosts) > 1:
         available += f" on {len(hosts)} machines"
     workers = sum(host.workers(cpus, gpus) for host in hosts)
@@ -109,7 +109,7 @@ def fit(plan: RayPlan, hosts: list[Host], num_clients: int) -> Fit:
         most = max(h.gpus if short == "gpus_per_node" else h.cpus for h in hosts)
         raise FedfuseError(
             "The resources of one node do not fit on any machine",
-            got=f"{_words(cpus, gpus)} asked",
+            got=f"{_format_resources(cpus, gpus)} asked",
             allowed=f"{available} available",
             next_step=f"Set engine.{short}={most:g} or less.",
         )
@@ -123,7 +123,9 @@ def fit(plan: RayPlan, hosts: list[Host], num_clients: int) -> Fit:
     workers = min(workers, nodes)
     several = "s" if nodes != 1 else ""
     line = f"ray: {num_clients} clients on {nodes} node{several}, {workers} at once"
-    return Fit(nodes, workers, f"{line} (each {_words(cpus, gpus)}; available: {available})")
+    return Fit(
+        nodes, workers, f"{line} (each {_format_resources(cpus, gpus)}; available: {available})"
+    )
 
 
 def this_host() -> Host:
@@ -138,6 +140,6 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _words(cpus: float, gpus: float) -> str:
+def _format_resources(cpus: float, gpus: float) -> str:
     text = f"{cpus:g} CPU{'s' if cpus != 1 else ''}"
     return f"{text}, {gpus:g} GPU{'s' if gpus != 1 else ''}" if gpus else text

@@ -139,7 +139,7 @@ def _draw(
     """Run the cells that are missing, then write the table and the picture."""
     from rich.console import Console
 
-    from experiments.map import closing
+    from experiments.map import outcome
     from experiments.map.cells import as_job, check_data, finished
     from experiments.map.pool import Pool
     from experiments.map.progress import Estimate, Watch
@@ -177,7 +177,7 @@ def _draw(
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    closing.close(folder, axes, finished(folder, configs), console)
+    outcome.show_outcome(folder, axes, finished(folder, configs), console)
     return 1 if failed else 0
 
 

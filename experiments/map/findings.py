@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.map.grid import LOCAL, Cell
-from experiments.results import TESTS, Lineup, Moment, Run, comparisons
+from experiments.results import TESTS, Moment, Run, RunGroup, comparisons
 from fedfuse.compare import Comparison
 from fedfuse.files import confined
 
@@ -46,9 +46,9 @@ def find(runs: Mapping[Cell, Run], moment: Moment = Moment.LAST) -> Findings:
         if method == LOCAL:
             continue
         alone = places.get((samples, alpha, LOCAL), [])
-        lineup = Lineup("", {LOCAL: _by_seed(alone), method: _by_seed(own)})
+        run_group = RunGroup("", {LOCAL: _by_seed(alone), method: _by_seed(own)})
         for test, found in gains.items():
-            compared = comparisons(lineup, test, moment)
+            compared = comparisons(run_group, test, moment)
             if method in compared:
                 found[samples, alpha, method] = compared[method]
     return Findings(

@@ -115,7 +115,7 @@ def _written(
 ) -> list[Path]:
     """Read the folders, write what was asked for, and return the files."""
     from experiments.report import export
-    from experiments.report.story import tell
+    from experiments.report.builder import tell
     from experiments.results import load
     from fedfuse.files.confined import check_folder
 

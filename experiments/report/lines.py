@@ -52,7 +52,7 @@ def keys_of(names: Mapping[str, Any], style: Looks) -> tuple[Key, ...]:
     return tuple(Key(name, *style[name]) for name in names)
 
 
-def band_words(arms: Mapping[str, Sequence[Arm]]) -> str:
+def format_band(arms: Mapping[str, Sequence[Arm]]) -> str:
     """Return what the band around a line is."""
     seeds = sorted({len(found) for found in arms.values()})
     if seeds == [1]:

@@ -10,14 +10,14 @@ from experiments.report.figure import Figure, Numbers
 from experiments.report.figures.gain_map import gain_map
 from experiments.report.layout import PANEL
 from experiments.report.verdicts import Compared
-from experiments.results import TESTS, Lineup, flatten, text, varying
+from experiments.results import TESTS, RunGroup, flatten, text, varying
 from fedfuse.compare import ENOUGH
 
 _NAMES = {"partitioner.alpha": "Dirichlet α", "partitioner.sizes": "samples per client"}
 
 
 def map_figure(
-    found: Sequence[Lineup],
+    found: Sequence[RunGroup],
     done: Sequence[Sequence[Compared]],
     keys: Sequence[str] | None = None,
     title: str = "Where fusion wins",
@@ -32,7 +32,7 @@ def map_figure(
         title: Its heading.
         width: Of a panel, in pixels.
     """
-    flat = [flatten(next(iter(lineup.methods.values()))[0].config) for lineup in found]
+    flat = [flatten(next(iter(run_group.methods.values()))[0].config) for run_group in found]
     if keys is None:
         keys = [key for key in varying(flat) if key != "seed" and _same_methods_aside(key)]
     if not 1 <= len(keys) <= 2 or not any(done):
@@ -72,10 +72,10 @@ def map_figure(
             gain_map(
                 gains,
                 shown,
-                columns=(_NAMES.get(across, across), [_told(value) for value in columns]),
+                columns=(_NAMES.get(across, across), [_format_value(value) for value in columns]),
                 rows=(
                     _NAMES.get(up or "", up or ""),
-                    [_told(value) if up else "" for value in rows],
+                    [_format_value(value) if up else "" for value in rows],
                 ),
                 title=f"{method}: {TESTS[test]}",
                 strongest=strongest[test],
@@ -107,7 +107,7 @@ def _same_methods_aside(key: str) -> bool:
     return top not in FUSION_ONLY and not (top == "client" and rest in FUSION_ONLY_CLIENT)
 
 
-def _told(value: object) -> str:
+def _format_value(value: object) -> str:
     """Return a value as one reads it; 5.0 is 5."""
     return f"{value:g}" if isinstance(value, float) else text(value)
 

@@ -17,22 +17,24 @@ from experiments.report.figures.labels import label_map
 from experiments.report.figures.times import phase_keys, time_bars
 from experiments.report.gained import gains_figure
 from experiments.report.layout import PANEL, Layout
-from experiments.report.lines import Array, Looks, band_words, keys_of, line_of, rows_of, stacked
+from experiments.report.lines import Array, Looks, format_band, keys_of, line_of, rows_of, stacked
 from experiments.report.theme import look
 from experiments.report.verdicts import Compared
-from experiments.results import TESTS, Arm, Lineup, Run
+from experiments.results import TESTS, Arm, Run, RunGroup
 
 LOCAL = "local"
 
 
-def looks(lineups: Sequence[Lineup]) -> dict[str, tuple[str, str]]:
+def looks(run_groups: Sequence[RunGroup]) -> dict[str, tuple[str, str]]:
     """Give every method a colour and a stroke; local training is grey and dashed."""
-    names = dict.fromkeys(name for lineup in lineups for name in lineup.methods if name != LOCAL)
+    names = dict.fromkeys(
+        name for run_group in run_groups for name in run_group.methods if name != LOCAL
+    )
     return {LOCAL: theme.LOCAL} | {name: look(i) for i, name in enumerate(names)}
 
 
 def figures(
-    lineup: Lineup,
+    run_group: RunGroup,
     done: Sequence[Compared],
     number: int,
     style: Looks,
@@ -42,7 +44,7 @@ def figures(
     """Yield the figures of a line-up.
 
     Args:
-        lineup: The runs.
+        run_group: The runs.
         done: Their comparisons with local training.
         number: Which line-up of the report it is, from 1; 0 if it is the only one.
         style: From :func:`looks`.
@@ -51,27 +53,27 @@ def figures(
     """
     width = layout.panel
     suffix = f"-{number}" if number else ""
-    local = local_arms(lineup)
-    yield from _some(_curves(lineup, local, style, suffix, width))
+    local = local_arms(run_group)
+    yield from _some(_curves(run_group, local, style, suffix, width))
     yield from _some(gains_figure(done, suffix, width))
-    yield from _some(_labels(lineup, suffix, layout.whole))
+    yield from _some(_labels(run_group, suffix, layout.whole))
     taken: set[str] = set()
-    for i, (name, runs) in enumerate(lineup.methods.items()):
+    for i, (name, runs) in enumerate(run_group.methods.items()):
         slug = re.sub(r"\W+", "_", name).strip("_")[:80]  # a file has to be called so
         slug = f"m{i}" if slug in taken or not slug.isascii() or not slug else slug
         taken.add(slug)
         yield from _some(_effectiveness(name, runs[0], most_frames, f"{suffix}-{slug}", width))
-    yield from _some(_neighbours(lineup, style, suffix, width))
-    yield from _some(_traffic(lineup, local, style, suffix, width))
-    yield from _some(_time(lineup, suffix, layout.whole))
+    yield from _some(_neighbours(run_group, style, suffix, width))
+    yield from _some(_traffic(run_group, local, style, suffix, width))
+    yield from _some(_time(run_group, suffix, layout.whole))
 
 
-def local_arms(lineup: Lineup) -> list[Arm]:
+def local_arms(run_group: RunGroup) -> list[Arm]:
     """Return local training, an arm a seed: runs of their own, or the baselines of others."""
-    if LOCAL in lineup.methods:
-        return [run.arm for run in lineup.methods[LOCAL]]
+    if LOCAL in run_group.methods:
+        return [run.arm for run in run_group.methods[LOCAL]]
     arms: dict[int, Arm] = {}
-    for runs in lineup.methods.values():
+    for runs in run_group.methods.values():
         arms |= {run.seed: run.baseline for run in runs if run.baseline is not None}
     return [arms[seed] for seed in sorted(arms)]
 
@@ -81,9 +83,9 @@ def _some(figure: Figure | None) -> tuple[Figure, ...]:
 
 
 def _curves(
-    lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str, width: float
+    run_group: RunGroup, local: Sequence[Arm], style: Looks, suffix: str, width: float
 ) -> Figure | None:
-    arms = _named_arms(lineup, local)
+    arms = _named_arms(run_group, local)
     panels, rows = [], []
     for test, words in TESTS.items():
         lines = [line_of(name, found, test, style, 100.0) for name, found in arms.items()]
@@ -100,15 +102,15 @@ def _curves(
         f"curves{suffix}",
         "Accuracy by round",
         "Each line is the mean over the clients, after both training phases of a round. "
-        + band_words(arms),
+        + format_band(arms),
         tuple(panels),
         Numbers(("test", "method", "round", "seed_number", "accuracy"), tuple(rows)),
         keys_of(arms, style),
     )
 
 
-def _labels(lineup: Lineup, suffix: str, width: float) -> Figure | None:
-    run = next(iter(lineup.methods.values()))[0]
+def _labels(run_group: RunGroup, suffix: str, width: float) -> Figure | None:
+    run = next(iter(run_group.methods.values()))[0]
     if not run.counts.any():  # hosts with their own data do not tell who holds what
         return None
     return labels_figure(run.counts, f"Seed {run.seed}; other seeds deal anew.", suffix, width)
@@ -178,7 +180,7 @@ def is_uniform(weights: Array) -> bool:
     return bool(np.allclose(weights, np.where(taking[..., None], shares, 0.0), atol=1e-5))
 
 
-def _neighbours(lineup: Lineup, style: Looks, suffix: str, width: float) -> Figure | None:
+def _neighbours(run_group: RunGroup, style: Looks, suffix: str, width: float) -> Figure | None:
     measures = {
         "self_weight": ("Self-weight", "weight of one's own knowledge", 0.05),
         "effective_neighbours": (
@@ -187,7 +189,7 @@ def _neighbours(lineup: Lineup, style: Looks, suffix: str, width: float) -> Figu
             0.5,
         ),
     }
-    arms = {name: [run.arm for run in runs] for name, runs in lineup.methods.items()}
+    arms = {name: [run.arm for run in runs] for name, runs in run_group.methods.items()}
     panels, rows = [], []
     for metric, (title, y_label, least) in measures.items():
         lines = [line_of(name, own, metric, style, 1.0, "fuse") for name, own in arms.items()]
@@ -206,7 +208,7 @@ def _neighbours(lineup: Lineup, style: Looks, suffix: str, width: float) -> Figu
         "How far clients listen to others",
         "Means over the clients. A self-weight of 1 is learning alone; as many effective "
         "neighbours as there are clients is plain averaging, which has no matrix of its own here. "
-        + band_words(arms),
+        + format_band(arms),
         tuple(panels),
         Numbers(("measure", "method", "round", "seed_number", "value"), tuple(rows)),
         keys_of(arms, style),
@@ -214,11 +216,11 @@ def _neighbours(lineup: Lineup, style: Looks, suffix: str, width: float) -> Figu
 
 
 def _traffic(
-    lineup: Lineup, local: Sequence[Arm], style: Looks, suffix: str, width: float
+    run_group: RunGroup, local: Sequence[Arm], style: Looks, suffix: str, width: float
 ) -> Figure | None:
     talking = {
         name: [run.arm for run in runs]
-        for name, runs in lineup.methods.items()
+        for name, runs in run_group.methods.items()
         if any(run.arm.traffic.sum() > 0 for run in runs)
     }
     if not talking:
@@ -257,16 +259,16 @@ def _traffic(
         "A line runs through the rounds of a method: the further left and up, the more accuracy "
         "for its bytes. Bytes are those of all clients together, up and down, since the first "
         "round. The dashed line is local training's last round, which sends nothing. "
-        + band_words(drawn),
+        + format_band(drawn),
         tuple(panels),
         Numbers(("test", "method", "bytes", "seed_number", "accuracy"), tuple(rows)),
         keys_of(drawn, style),
     )
 
 
-def _time(lineup: Lineup, suffix: str, width: float) -> Figure | None:
+def _time(run_group: RunGroup, suffix: str, width: float) -> Figure | None:
     bars: dict[str, dict[str, float]] = {}
-    for name, runs in lineup.methods.items():
+    for name, runs in run_group.methods.items():
         spent: list[Mapping[str, Any]] = [run.summary.get("seconds") or {} for run in runs]
         phases = dict.fromkeys(phase for own in spent for phase in own)
         bars[name] = {p: float(np.mean([own.get(p, 0.0) for own in spent])) for p in phases}
@@ -286,8 +288,8 @@ def _time(lineup: Lineup, suffix: str, width: float) -> Figure | None:
     )
 
 
-def _named_arms(lineup: Lineup, local: Sequence[Arm]) -> dict[str, list[Arm]]:
+def _named_arms(run_group: RunGroup, local: Sequence[Arm]) -> dict[str, list[Arm]]:
     others = {
-        name: [run.arm for run in runs] for name, runs in lineup.methods.items() if name != LOCAL
+        name: [run.arm for run in runs] for name, runs in run_group.methods.items() if name != LOCAL
     }
     return ({LOCAL: list(local)} if local else {}) | others

@@ -37,7 +37,7 @@ def inline(drawing: Drawing, name: str) -> str:
         drawing: What to draw.
         name: A name that no other drawing of the page has.
     """
-    name, marks = words(name), "".join(shape(mark) for mark in drawing.marks)
+    name, marks = escaped(name), "".join(shape(mark) for mark in drawing.marks)
     return f"<svg {_head(drawing, name)}>{_about(drawing, name)}{marks}</svg>"
 
 
@@ -72,16 +72,16 @@ def _head(drawing: Drawing, name: str) -> str:
 
 
 def _about(drawing: Drawing, name: str) -> str:
-    about = f'<title id="{name}-title">{words(drawing.title)}</title>'
+    about = f'<title id="{name}-title">{escaped(drawing.title)}</title>'
     if drawing.description:
-        about += f'<desc id="{name}-desc">{words(drawing.description)}</desc>'
+        about += f'<desc id="{name}-desc">{escaped(drawing.description)}</desc>'
     return about
 
 
-def words(text: str) -> str:
+def escaped(text: str) -> str:
     r"""Return a text as XML and HTML show it: markup is text, and nothing in it acts or hides.
 
-    >>> words("<b>\x00")
+    >>> escaped("<b>\x00")
     '&lt;b&gt;\\x00'
     """
     return escape(visible(text, LONGEST))
@@ -108,7 +108,7 @@ def shape(mark: Mark, paint: Paint = variable) -> str:
                 f'stroke-width="{number(mark.width)}"{dash}{_opacity(mark.opacity)} '
                 f'stroke-linejoin="round"'
             )
-            return _told(drawn, "path", mark.label)
+            return _titled(drawn, "path", mark.label)
         case Area():
             fill = f'fill="{paint(mark.colour)}"{_opacity(mark.opacity)}'
             return f'<path d="{path(mark.points)}Z" {fill}/>'
@@ -119,19 +119,19 @@ def shape(mark: Mark, paint: Paint = variable) -> str:
                 f'<rect x="{number(mark.x)}" y="{number(mark.y)}" width="{number(mark.width)}" '
                 f'height="{number(mark.height)}" fill="{fill}"{stroke}{_opacity(mark.opacity)}'
             )
-            return _told(drawn, "rect", mark.label)
+            return _titled(drawn, "rect", mark.label)
         case Dot():
             drawn = (
                 f'<circle cx="{number(mark.x)}" cy="{number(mark.y)}" r="{number(mark.radius)}" '
                 f'fill="{paint(mark.colour)}"{_opacity(mark.opacity)}'
             )
-            return _told(drawn, "circle", mark.label)
+            return _titled(drawn, "circle", mark.label)
         case Text():
             weight = ' font-weight="600"' if mark.bold else ""
             anchor = f' text-anchor="{mark.anchor}"' if mark.anchor != "start" else ""
             return (
                 f'<text x="{number(mark.x)}" y="{number(mark.y)}" fill="{paint(mark.colour)}" '
-                f'font-size="{number(mark.size)}"{anchor}{weight}>{words(mark.text)}</text>'
+                f'font-size="{number(mark.size)}"{anchor}{weight}>{escaped(mark.text)}</text>'
             )
         case Pixels():
             drawn = (
@@ -139,7 +139,7 @@ def shape(mark: Mark, paint: Paint = variable) -> str:
                 f'height="{number(mark.height)}" preserveAspectRatio="none" '
                 f'style="image-rendering:pixelated" href="{data_uri(mark)}"'
             )
-            return _told(drawn, "image", mark.label)
+            return _titled(drawn, "image", mark.label)
 
 
 def path(points: Sequence[Point]) -> str:
@@ -179,5 +179,5 @@ def _opacity(value: float) -> str:
     return f' opacity="{value:.2f}"' if value < 1 else ""
 
 
-def _told(drawn: str, tag: str, label: str) -> str:
-    return f"{drawn}><title>{words(label)}</title></{tag}>" if label else f"{drawn}/>"
+def _titled(drawn: str, tag: str, label: str) -> str:
+    return f"{drawn}><title>{escaped(label)}</title></{tag}>" if label else f"{drawn}/>"

@@ -10,7 +10,7 @@ from experiments.report.axes import points
 from experiments.report.contents import Verdict
 from experiments.report.figure import Numbers
 from experiments.report.table import Cell, Column, Table
-from experiments.results import TESTS, Lineup, Moment, comparisons, share_undone
+from experiments.results import TESTS, Moment, RunGroup, comparisons, share_undone
 from fedfuse.compare import ENOUGH, Comparison, ranking, ranking_over, verdict
 from fedfuse.compare.interval import Interval
 
@@ -36,12 +36,12 @@ class Compared:
     undone: float | None = None
 
 
-def compared(lineup: Lineup, moment: Moment = Moment.LAST) -> list[Compared]:
+def compared(run_group: RunGroup, moment: Moment = Moment.LAST) -> list[Compared]:
     """Return every comparison of a line-up, method by method."""
-    found = {test: comparisons(lineup, test, moment) for test in TESTS}
+    found = {test: comparisons(run_group, test, moment) for test in TESTS}
     return [
-        Compared(lineup.label, method, test, found[test][method], share_undone(runs))
-        for method, runs in lineup.methods.items()
+        Compared(run_group.label, method, test, found[test][method], share_undone(runs))
+        for method, runs in run_group.methods.items()
         for test in TESTS
         if method in found[test]
     ]

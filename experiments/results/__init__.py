@@ -3,22 +3,22 @@
 from experiments.results.arms import TESTS, Arm, read_arm
 from experiments.results.comparisons import Moment, comparisons, share_undone
 from experiments.results.folders import Results, load
-from experiments.results.lineup import Lineup, flatten, lineups, text, varying
+from experiments.results.run_group import RunGroup, flatten, run_groups, text, varying
 from experiments.results.runs import Run, read_run
 
 __all__ = [
     "TESTS",
     "Arm",
-    "Lineup",
     "Moment",
     "Results",
     "Run",
+    "RunGroup",
     "comparisons",
     "flatten",
-    "lineups",
     "load",
     "read_arm",
     "read_run",
+    "run_groups",
     "share_undone",
     "text",
     "varying",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.results.arms import Arm, Array
-from experiments.results.lineup import Lineup
+from experiments.results.run_group import RunGroup
 from experiments.results.runs import Run
 from fedfuse.compare import ENOUGH, Change, Comparison, Flips, change, compare, flips
 
@@ -34,7 +34,7 @@ class Moment(StrEnum):
 
 
 def comparisons(
-    lineup: Lineup, test: str, moment: Moment = Moment.LAST, draws: int = 4000
+    run_group: RunGroup, test: str, moment: Moment = Moment.LAST, draws: int = 4000
 ) -> dict[str, Comparison]:
     """Return each method's comparison with local training on one test protocol.
 
@@ -42,14 +42,14 @@ def comparisons(
     the lineup's ``local`` run of the same seed, if it has one, and else left out.
 
     Args:
-        lineup: The methods on one federation.
+        run_group: The methods on one federation.
         test: ``accuracy_own`` or ``accuracy_global``.
         moment: Which round counts.
         draws: Bootstrap draws.
     """
-    alone = {run.seed: run for run in lineup.methods.get(LOCAL, ())}
+    alone = {run.seed: run for run in run_group.methods.get(LOCAL, ())}
     found = {}
-    for name, runs in lineup.methods.items():
+    for name, runs in run_group.methods.items():
         if name == LOCAL:
             continue
         if moment is Moment.BEST_VALIDATION:

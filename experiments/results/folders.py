@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.results.lineup import settings_of, text
+from experiments.results.run_group import settings_of, text
 from experiments.results.runs import Run, read_run
 from fedfuse.errors import ConfigError
 from fedfuse.files import confined

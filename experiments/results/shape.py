@@ -79,7 +79,7 @@ def check_shape(
         if not 1 <= clients <= MOST_CLIENTS or len(each) not in (0, clients):
             raise ValueError(f"summary.json tells of {clients} clients")
         _check_clients(each)
-        _check_told(summary, clients)
+        _check_parts(summary, clients)
 
 
 def _check_clients(each: list[Any]) -> None:
@@ -92,7 +92,7 @@ def _check_clients(each: list[Any]) -> None:
         raise ValueError("summary.json holds class_counts that are none")
 
 
-def _check_told(summary: Mapping[str, Any], clients: int) -> None:
+def _check_parts(summary: Mapping[str, Any], clients: int) -> None:
     """Check what single parts of a run left in its summary."""
     attack = summary.get("attack") or {}
     liars = attack.get("adversaries") or []

@@ -17,7 +17,7 @@ import torch
 
 from fedfuse.files import confined
 from fedfuse.types import MetricRow, RoundRecord
-from server.reporters.memory import Memory
+from server.reporters.in_memory import InMemory
 
 
 class Baselines(Protocol):
@@ -51,7 +51,7 @@ class BaselineCache:
         save(self.folder, name, records)
 
 
-class BaselineRecorder(Memory):
+class BaselineRecorder(InMemory):
     """A reporter that puts a baseline down as soon as its last round is done.
 
     Args:

@@ -14,7 +14,7 @@ from rich.console import Console
 from experiments.pack.screen import Screen, Watcher
 from experiments.runs.failures import Expected, tell
 from experiments.runs.lifecycle import Outcome, Run, again, perform
-from experiments.summary import closing, table
+from experiments.summary import comparison, table
 from fedfuse.safe_text import visible
 from server.reporters.lines import Lines
 from server.reporters.panel import Panel
@@ -105,7 +105,7 @@ class Terminal:
         """Print the tables."""
         outcome.absences.render(self.console)
         table.render(outcome.summary, self.console, run.folder.path)
-        closing.verdicts(run.folder.path, self.console)
+        comparison.verdicts(run.folder.path, self.console)
 
     def failed(self, number: int, error: Expected) -> None:  # noqa: ARG002
         """Print what stopped a run."""
@@ -122,7 +122,7 @@ class Terminal:
 
     def closed(self, path: Path, broken: int, total: int) -> None:
         """Print the table over the seeds, where everything is, and how to go on."""
-        closing.table(path, self.console)
+        comparison.table(path, self.console)
         self.say(f"sweep folder: {path}")
         self.say(f"as a page: {shlex.join(['fedfuse-report', str(path)])}")
         if broken:

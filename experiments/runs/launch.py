@@ -23,15 +23,15 @@ from experiments.runs import baselines
 from experiments.runs.resume import checkpoints
 from experiments.summary.break_even import break_even
 from experiments.summary.faulted import faulted
-from experiments.summary.summary import Summary, closing
+from experiments.summary.summary import Summary, summarise
 from fedfuse.compare import flips
 from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.types import FederatedData, MetricRow
 from fedfuse.user_code import blamed
 from server.app import ServerSetup
 from server.reporters.folder import RunFolder, partition_columns
+from server.reporters.in_memory import InMemory
 from server.reporters.many import Many
-from server.reporters.memory import Memory
 from server.reporters.protocol import Reporter
 
 Array = npt.NDArray[np.floating]
@@ -123,7 +123,7 @@ def _run(
         data = parts.data
         shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
         folder.record(server_model={**shape, "mean": data.mean, "std": data.std})
-    memory = Memory()
+    memory = InMemory()
     watchers = [reporter, memory]
     if shared is not None and BASELINE in setup.info.arms:
         name = baseline_identity(cfg, parts.data.fingerprint)
@@ -148,7 +148,7 @@ def _run(
         even = break_even(parts.data, parts.models, sent, asked)
     folder.record(budget=spending(memory.rows(method), cfg.budget, cfg.budget_bytes or None))
     sizes = _test_sizes(parts.data, memory.rows(method))
-    return closing(
+    return summarise(
         memory.rows(method),
         memory.rows(baseline) if baseline != method else None,
         setup.info,
@@ -182,7 +182,7 @@ def _test_sizes(
 
 
 def _flipped(
-    memory: Memory, method: str, baseline: str, sizes: Mapping[str, npt.NDArray[np.integer]]
+    memory: InMemory, method: str, baseline: str, sizes: Mapping[str, npt.NDArray[np.integer]]
 ) -> dict[str, tuple[Array, Array]]:
     """Return every client's flip rates per test protocol; empty without a baseline."""
     if baseline == method or not sizes:

@@ -95,7 +95,7 @@ def configuration(
             f"'{folder}' was broken off before its configuration was written.",
             next_step="Start it anew in another folder.",
         )
-    cfg = trusted(read_config(folder), folder / "config.yaml", lines, hydra)
+    cfg = resumed_config(read_config(folder), folder / "config.yaml", lines, hydra)
     if cfg.checkpoint.every == 0 and not (folder / CHECKPOINTS).is_dir():
         raise ConfigError(
             f"the run in '{folder}' wrote no checkpoints (checkpoint.every=0).",
@@ -107,7 +107,7 @@ def configuration(
     return cfg
 
 
-def trusted(
+def resumed_config(
     config: Mapping[str, Any], source: Path, lines: Sequence[str], hydra: Hydra
 ) -> DictConfig:
     """Return a configuration that somebody wrote, with what the command line changes and allows.

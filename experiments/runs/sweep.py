@@ -17,7 +17,7 @@ from experiments.runs.effort import SweepClock
 from experiments.runs.failures import EXPECTED, Expected
 from experiments.runs.lifecycle import SHARED, Run, again, open_run
 from experiments.runs.packed import perform_together
-from experiments.runs.resume import reopen_run, trusted
+from experiments.runs.resume import reopen_run, resumed_config
 from experiments.runs.sweep_plan import FOLDER, Planned
 from fedfuse.errors import ConfigError
 from fedfuse.files import confined
@@ -90,7 +90,7 @@ def reopen_sweep(path: Path, lines: Sequence[str], hydra: Hydra) -> Sweep:
 
     Args:
         path: The folder of the sweep, whoever wrote it.
-        lines: The command line: where to run it, and what of a stranger's folder is trusted.
+        lines: The command line: where to run it, and what of a stranger's folder is resumed_config.
         hydra: Composes what the command line changes.
 
     Raises:
@@ -101,7 +101,7 @@ def reopen_sweep(path: Path, lines: Sequence[str], hydra: Hydra) -> Sweep:
     configs = []
     for name in (f"{number}.yaml" for number in range(len(planned))):
         config = read_config(path, FOLDER, name)
-        configs.append(absolute(trusted(config, path / FOLDER / name, list(lines), hydra)))
+        configs.append(absolute(resumed_config(config, path / FOLDER / name, list(lines), hydra)))
     return Sweep(path, planned, configs, lines, hydra)
 
 
@@ -177,5 +177,5 @@ def _one_by_one(sweep: Sweep, todo: Sequence[int], display: Display) -> dict[int
 def _together(sweep: Sweep, todo: Sequence[int], display: Display) -> dict[int, Expected]:
     for number in todo:
         _say_headline(sweep, number, display)
-    with display.together() as shown:
-        return perform_together((sweep.open(number) for number in todo), shown)
+    with display.together() as format_rest:
+        return perform_together((sweep.open(number) for number in todo), format_rest)

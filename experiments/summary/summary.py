@@ -168,7 +168,7 @@ class Summary:
         return asdict(self)
 
 
-def closing(
+def summarise(
     rows: Iterable[MetricRow],
     baseline_rows: Iterable[MetricRow] | None,
     info: RunInfo,

@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.summary.arm_rows import TESTS
-from experiments.summary.summary import ClientLine, Figures, Moment, Summary, closing
+from experiments.summary.summary import ClientLine, Figures, Moment, Summary, summarise
 from experiments.terminal.literal import literal
 from fedfuse.compare import ENOUGH, outcomes
 from fedfuse.safe_text import visible
 from server.reporters.figures import named, percent, points
 
-__all__ = ["Summary", "closing", "render"]
+__all__ = ["Summary", "render", "summarise"]
 
 MOST_CLIENTS = 20
 """With more clients than this their lines are left out; ``metrics.parquet`` has them all."""

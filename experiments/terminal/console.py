@@ -56,13 +56,13 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
         argv: The words; those that the program was started with if None.
     """
     any_character()
-    warnings.formatwarning = _in_words
+    warnings.formatwarning = _format_warning
     _tell_notices()
     # Behind everything installed, so that a user's folder called 'server' shadows nothing.
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
     words = sys.argv[1:] if argv is None else list(argv)
-    _Shown.whole = TRACEBACK in words
+    _Tracebacks.whole = TRACEBACK in words
     try:
         if cache := os.environ.get("FEDFUSE_CACHE"):
             # For the processes of a run that start in other folders.
@@ -78,7 +78,7 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
         return INTERRUPTED
 
 
-def _in_words(
+def _format_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -96,10 +96,10 @@ _usual = warnings.formatwarning
 
 def complain(error: FedfuseError) -> None:
     """Tell a mistake: in one message, or with every frame where that is asked for."""
-    if _Shown.whole:
+    if _Tracebacks.whole:
         sys.stderr.write(error.whole or "".join(traceback.format_exception(error)))
     say(f"error: {error}")
-    if error.frames and not _Shown.whole:
+    if error.frames and not _Tracebacks.whole:
         say(f"{TRACEBACK} shows the rest of the traceback.")
     for note in notes(error):
         say(note)
@@ -112,10 +112,10 @@ def notes(error: BaseException) -> list[str]:
 
 def shows_all() -> bool:
     """Tell whether whole tracebacks are asked for."""
-    return _Shown.whole
+    return _Tracebacks.whole
 
 
-class _Shown:
+class _Tracebacks:
     """What the command line says of errors; a process runs one command."""
 
     whole = False

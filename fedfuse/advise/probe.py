@@ -44,7 +44,7 @@ class Probe:
         alone_accuracy: The same of the clients' twins that learned alone, [K].
         alone_loss: Likewise, [K].
         shown: ``epd_classes``, ``epd_distance``, ``entropy``, ``teacher_entropy``,
-            ``disagreement`` (:func:`fedfuse.advise.shown.shown`) and ``self_weight``, [K] each.
+            ``disagreement`` (:func:`fedfuse.advise.signals.shown`) and ``self_weight``, [K] each.
     """
 
     method: str

@@ -10,7 +10,7 @@ from torch import Tensor
 from fedfuse.attack.protocol import Attack, Scene
 from fedfuse.errors import FedfuseError
 from fedfuse.rng import Streams
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.types import KnowledgeBank
 from fedfuse.user_code import kind_of
 
@@ -51,7 +51,7 @@ class AttackStage:
             return labels
         return self.attack.labels(labels, self.shares.shape[1])
 
-    def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank:
+    def __call__(self, bank: KnowledgeBank, context: SharingContext) -> KnowledgeBank:
         """Return the bank with the adversaries' logits [k, m, C] replaced.
 
         Raises:
@@ -61,7 +61,7 @@ class AttackStage:
         for row, client_id in enumerate(bank.client_ids.tolist()):
             if client_id not in self.adversaries:
                 continue
-            sent = self.attack.predictions(logits[row], self._scene(client_id, occasion))
+            sent = self.attack.predictions(logits[row], self._scene(client_id, context))
             right = isinstance(sent, Tensor) and sent.shape == logits[row].shape
             if not right or not bool(torch.isfinite(sent).all()):
                 raise FedfuseError(
@@ -72,17 +72,17 @@ class AttackStage:
             logits[row] = sent
         return replace(bank, logits=logits)
 
-    def _scene(self, client_id: int, occasion: Occasion) -> Scene:
+    def _scene(self, client_id: int, context: SharingContext) -> Scene:
         benign = [i for i in range(len(self.shares)) if i not in self.adversaries]
         # Its victim stays the same for the whole run.
         draw = torch.randint(
-            len(benign), (1,), generator=occasion.streams.torch("attack", "victim", client_id)
+            len(benign), (1,), generator=context.streams.torch("attack", "victim", client_id)
         )
-        received = occasion.memory[client_id].get(RECEIVED)
-        same = received is not None and len(received) == len(occasion.index)
+        received = context.memory[client_id].get(RECEIVED)
+        same = received is not None and len(received) == len(context.index)
         return Scene(
             victim=self.shares[benign[int(draw)]],
             received=received if same else None,
-            own=occasion.generator(client_id, "attack"),
-            common=occasion.streams.torch("attack", "common", occasion.round),
+            own=context.generator(client_id, "attack"),
+            common=context.streams.torch("attack", "common", context.round),
         )

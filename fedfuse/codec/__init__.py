@@ -18,7 +18,7 @@ from fedfuse.codec.quantize import Quantize
 from fedfuse.codec.range_coder import entropy_bound_bytes, entropy_coded_bytes
 from fedfuse.codec.row_codec import RowCodec
 from fedfuse.codec.state import stack_states, state_rows
-from fedfuse.codec.top_k import TopK
+from fedfuse.codec.top_k import TopKCodes
 from fedfuse.codec.uint8 import UInt8
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "RowCode",
     "RowCodec",
     "State",
-    "TopK",
+    "TopKCodes",
     "UInt8",
     "entropy_bound_bytes",
     "entropy_coded_bytes",

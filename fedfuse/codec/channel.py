@@ -12,7 +12,7 @@ from fedfuse.codec.floats import Float16, Float32
 from fedfuse.codec.protocol import Codec, RowCode
 from fedfuse.codec.quantize import Quantize
 from fedfuse.codec.row_codec import RowCodec
-from fedfuse.codec.top_k import TopK
+from fedfuse.codec.top_k import TopKCodes
 from fedfuse.codec.uint8 import UInt8
 from fedfuse.declarations import declared
 from fedfuse.extract import Logits
@@ -66,8 +66,8 @@ def top_k(
     entropy_coded: bool = False,
     down: str = "same",
 ) -> Channel:
-    """Return the k most probable classes of each sample (:class:`fedfuse.codec.TopK`)."""
-    return _both(TopK(k, rest, half, temperature), delta, entropy_coded, down)
+    """Return the k most probable classes of each sample (:class:`fedfuse.codec.TopKCodes`)."""
+    return _both(TopKCodes(k, rest, half, temperature), delta, entropy_coded, down)
 
 
 def delta(*, entropy_coded: bool = False, down: str = "same") -> Channel:

@@ -65,7 +65,7 @@ def class_bytes(num_classes: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class TopK:
+class TopKCodes:
     """Send the ``k`` largest probabilities of each sample and their classes.
 
     ``k * (b + ceil(log2(C) / 8))`` bytes a sample, b being 4, or 2 with ``half``.
@@ -83,10 +83,10 @@ class TopK:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        require_count("TopK", "k", self.k)
-        require_one_of("TopK", "rest", self.rest, ("spread", "drop"))
-        require_flag("TopK", "half", self.half)
-        require_number("TopK", "temperature", self.temperature, above=0)
+        require_count("TopKCodes", "k", self.k)
+        require_one_of("TopKCodes", "rest", self.rest, ("spread", "drop"))
+        require_flag("TopKCodes", "half", self.half)
+        require_number("TopKCodes", "temperature", self.temperature, above=0)
 
     @property
     def _float(self) -> torch.dtype:

@@ -1,7 +1,7 @@
 """How much a client trusts its own answer, sample by sample, read off its logits: [K, P].
 
-Every measure returns the *logarithm* of an unnormalised, non-negative trust, so that
-``exp(sharpness * log_trust)`` is the trust to a power and a ratio of two trusts is a difference.
+Every measure returns the *logarithm* of an unnormalised, non-negative confidence, so that
+``exp(sharpness * log_confidence)`` is a power of it and a ratio of two is a difference.
 Port of the ideas of Fed-ET (logit variance; Cho et al. 2022) and of confidence-weighted ensembles
 to predictions on a public set; Fed-ET's formula was not read in the paper.
 """
@@ -22,7 +22,7 @@ Measure = Callable[[Tensor], Tensor]
 def entropy(logits: Float[Tensor, "K P C"]) -> Float[Tensor, "K P"]:
     """Return the negative entropy of ``softmax(z)``, nats: from ``-log C`` up to 0.
 
-    As a logarithm: the trust ``exp(-H)`` is one over the number of classes that a prediction
+    As a logarithm: the confidence ``exp(-H)`` is one over the number of classes that a prediction
     hesitates between.
 
     >>> entropy(torch.tensor([[[0.0, 0.0], [99.0, 0.0]]])).exp()
@@ -90,6 +90,6 @@ def standardise(
     return logits / scale.view(-1, 1, 1)
 
 
-def _log(trust: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
-    """Return the logarithm, finite also for no trust at all."""
-    return trust.clamp_min(torch.finfo(trust.dtype).tiny).log()
+def _log(confidence: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
+    """Return the logarithm, finite also for no confidence at all."""
+    return confidence.clamp_min(torch.finfo(confidence.dtype).tiny).log()

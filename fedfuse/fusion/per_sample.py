@@ -1,7 +1,7 @@
-"""Fuse with a trust of its own for every client and sample, beside the weights of the pairs.
+"""Fuse with a confidence of its own for every client and sample, beside the weights of the pairs.
 
-``target_i(x) = sum_j w_ij c_j(x) v_j(x) / sum_j w_ij c_j(x)`` is two GEMMs: the trust belongs to
-the source alone, so it is multiplied into the values before the [K, J] x [J, P*C] product.
+``target_i(x) = sum_j w_ij c_j(x) v_j(x) / sum_j w_ij c_j(x)`` is two GEMMs: the confidence belongs
+to the source alone, so it is multiplied into the values before the [K, J] x [J, P*C] product.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fedfuse.types import KnowledgeBank, Space
 from fedfuse.validation import require_flag, require_number, require_one_of
 
 _FLOOR = -80.0
-"""Log of the least trust that counts, relative to the sample's most trusted answer.
+"""Log of the least confidence that counts, relative to the sample's most confident answer.
 
 A receiver whose sources are all that far below gets their plain weighted mean and not 0 / 0.
 """
@@ -27,35 +27,35 @@ A receiver whose sources are all that far below gets their plain weighted mean a
 Average = Literal["probabilities", "logits"]
 
 
-def trust_weighted_mean(
+def confidence_weighted_mean(
     values: Float[Tensor, "J P C"],
     weights: Float[Tensor, "K J"],
-    log_trust: Float[Tensor, "J P"],
+    log_confidence: Float[Tensor, "J P"],
     mask: Bool[Tensor, "J P"] | None = None,
 ) -> Float[Tensor, "K P C"]:
-    """Return ``sum_j w_kj c_j v_j / sum_j w_kj c_j`` per sample, with ``c = exp(log_trust)``.
+    """Return ``sum_j w_kj c_j v_j / sum_j w_kj c_j`` per sample, with ``c = exp(log_confidence)``.
 
-    0 where none of a receiver's sources answered. The products run in float64: a trust and a
+    0 where none of a receiver's sources answered. The products run in float64: a confidence and a
     weight may each be near the end of float32's range.
 
     >>> values = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
-    >>> trust = torch.tensor([[3.0], [1.0]])
-    >>> trust_weighted_mean(values, torch.full((1, 2), 0.5), trust.log())
+    >>> confidence = torch.tensor([[3.0], [1.0]])
+    >>> confidence_weighted_mean(values, torch.full((1, 2), 0.5), confidence.log())
     tensor([[[0.7500, 0.2500]]])
     """
-    log_trust = log_trust.double().clamp_min(torch.finfo(torch.float64).min / 2)
+    log_confidence = log_confidence.double().clamp_min(torch.finfo(torch.float64).min / 2)
     known = values.double()
     if mask is not None:
-        log_trust = log_trust.masked_fill(~mask, -torch.inf)
+        log_confidence = log_confidence.masked_fill(~mask, -torch.inf)
         # Not a product with 0: an answer that was never given may hold NaN.
         known = torch.where(mask.unsqueeze(-1), known, 0)
-    best = log_trust.amax(dim=0)
-    trust = (log_trust - torch.where(best.isfinite(), best, 0)).clamp_min(_FLOOR).exp()
+    best = log_confidence.amax(dim=0)
+    confidence = (log_confidence - torch.where(best.isfinite(), best, 0)).clamp_min(_FLOOR).exp()
     if mask is not None:
-        trust = trust * mask
+        confidence = confidence * mask
     exact = weights.double()
-    mass = exact @ trust
-    total = (exact @ (trust.unsqueeze(-1) * known).flatten(1)).view(*mass.shape, -1)
+    mass = exact @ confidence
+    total = (exact @ (confidence.unsqueeze(-1) * known).flatten(1)).view(*mass.shape, -1)
     fused = total / mass.clamp_min(torch.finfo(torch.float64).tiny).unsqueeze(-1)
     return fused.to(values.dtype)
 
@@ -64,14 +64,15 @@ def trust_weighted_mean(
 class ConfidenceWeighted:
     """Weigh every answer by a confidence that the server reads off the client's own logits.
 
-    The trust is ``measure ** sharpness``, normalised over a receiver's sources on every sample.
-    ``measure="variance", average="logits"`` is Fed-ET-like; the others are our ports of the idea.
+    The confidence is ``measure ** sharpness``, normalised over a receiver's sources on every
+    sample. ``measure="variance", average="logits"`` is Fed-ET-like; the others are our ports of
+    the idea.
 
     Args:
         measure: ``entropy`` (one over the effective number of classes), ``margin``, ``max_prob``
             or ``variance``.
         temperature: Of the softmax, in the measure and in what is averaged.
-        sharpness: Exponent of the trust; 0 is the plain weighted mean.
+        sharpness: Exponent of the confidence; 0 is the plain weighted mean.
         standardise: Bring every client's logits to one scale before they are measured, because
             architectures differ in theirs; what is averaged stays as it is.
         average: ``probabilities`` or raw ``logits``.
@@ -100,8 +101,8 @@ class ConfidenceWeighted:
     ) -> Float[Tensor, "K P C"]:
         """Return one target per receiver."""
         measured = standardise(bank.logits, bank.mask) if self.standardise else bank.logits
-        log_trust = MEASURES[self.measure](measured / self.temperature)
-        return _fuse(bank, weights, self.sharpness * log_trust, self.space, self.temperature)
+        log_confidence = MEASURES[self.measure](measured / self.temperature)
+        return _fuse(bank, weights, self.sharpness * log_confidence, self.space, self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +157,15 @@ class UploadedConfidence:
 def _fuse(
     bank: KnowledgeBank,
     weights: Float[Tensor, "K J"],
-    log_trust: Float[Tensor, "J P"],
+    log_confidence: Float[Tensor, "J P"],
     space: Space,
     temperature: float,
 ) -> Float[Tensor, "K P C"]:
     """Return the fused logits or probabilities; the latter uniform where nobody answered."""
     if space is Space.LOGITS:
-        return trust_weighted_mean(bank.logits, weights, log_trust, bank.mask)
+        return confidence_weighted_mean(bank.logits, weights, log_confidence, bank.mask)
     probs = (bank.logits / temperature).softmax(dim=-1)
-    fused = trust_weighted_mean(probs, weights, log_trust, bank.mask)
+    fused = confidence_weighted_mean(probs, weights, log_confidence, bank.mask)
     return torch.where(fused.sum(dim=-1, keepdim=True) > 0, fused, 1 / fused.shape[-1])
 
 

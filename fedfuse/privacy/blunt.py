@@ -48,7 +48,7 @@ class LabelOnly:
 
 
 @dataclass(frozen=True, slots=True)
-class TopK:
+class TopKOnly:
     """Send the k largest probabilities; the others share what is left in equal parts.
 
     Args:
@@ -58,7 +58,7 @@ class TopK:
     k: int = 1
 
     def __post_init__(self) -> None:
-        require_count("TopK", "k", self.k)
+        require_count("TopKOnly", "k", self.k)
 
     def __call__(
         self,
@@ -68,7 +68,7 @@ class TopK:
         """Return logarithms of probabilities, of which all but k are equal.
 
         >>> probs = torch.tensor([[0.5, 0.3, 0.15, 0.05]])
-        >>> TopK(k=2)(probs.log(), torch.Generator()).softmax(1)
+        >>> TopKOnly(k=2)(probs.log(), torch.Generator()).softmax(1)
         tensor([[0.5000, 0.3000, 0.1000, 0.1000]])
         """
         num_classes = logits.shape[1]

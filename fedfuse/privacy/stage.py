@@ -11,7 +11,7 @@ from torch import Tensor
 from fedfuse.errors import FedfuseError
 from fedfuse.privacy.protocol import Privacy
 from fedfuse.privacy.secret import new_secret, secret_generator
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.types import KnowledgeBank
 from fedfuse.user_code import kind_of
 
@@ -44,48 +44,48 @@ class PrivacyStage:
         if not self.simulated and SECRET not in memory:
             memory[SECRET] = new_secret()
 
-    def __call__(self, bank: KnowledgeBank, occasion: Occasion) -> KnowledgeBank:
+    def __call__(self, bank: KnowledgeBank, context: SharingContext) -> KnowledgeBank:
         """Return the bank with protected logits [k, m, C]; nothing else in it changes.
 
         Raises:
             FedfuseError: If the mechanism returns something else than finite logits, or a round is
                 asked about that is over, or that no budget was computed for.
         """
-        if self.rounds is not None and occasion.round not in self.rounds:
+        if self.rounds is not None and context.round not in self.rounds:
             raise FedfuseError(
                 "A round was asked about that the privacy budget does not cover",
-                got=f"round {occasion.round}",
+                got=f"round {context.round}",
                 next_step="Start a new run with as many rounds as there shall be.",
             )
         protected = torch.empty_like(bank.logits)
         for row, client_id in enumerate(bank.client_ids.tolist()):
             logits = bank.logits[row]
             if self.simulated:
-                generator = occasion.generator(client_id, "privacy")
+                generator = context.generator(client_id, "privacy")
                 protected[row] = self._released(logits, generator, client_id)
             else:
-                memory = occasion.memory[client_id]
-                protected[row] = self._once(logits, memory, occasion, client_id)
+                memory = context.memory[client_id]
+                protected[row] = self._once(logits, memory, context, client_id)
         return replace(bank, logits=protected)
 
     def _once(
-        self, logits: Tensor, memory: dict[str, Tensor], occasion: Occasion, client_id: int
+        self, logits: Tensor, memory: dict[str, Tensor], context: SharingContext, client_id: int
     ) -> Tensor:
         """Return the round's answer, which is made once."""
         last = int(memory[ROUND]) if ROUND in memory else 0
-        if occasion.round < last or (occasion.round == last and memory[SENT].shape != logits.shape):
+        if context.round < last or (context.round == last and memory[SENT].shape != logits.shape):
             raise FedfuseError(
                 f"Client {client_id} was asked again about a round that is over",
-                got=f"round {occasion.round}",
+                got=f"round {context.round}",
                 allowed=f"a round after {last}",
                 next_step="Two noisy copies of an answer would say more than one.",
             )
-        if occasion.round == last:
+        if context.round == last:
             return memory[SENT]
         self.begin(memory)
-        name = ("privacy", occasion.streams.seed, occasion.arm, client_id, occasion.round)
+        name = ("privacy", context.streams.seed, context.arm, client_id, context.round)
         sent = self._released(logits, secret_generator(memory[SECRET], *name), client_id)
-        memory[ROUND], memory[SENT] = torch.tensor(occasion.round), sent.clone()
+        memory[ROUND], memory[SENT] = torch.tensor(context.round), sent.clone()
         return sent
 
     def _released(self, logits: Tensor, generator: torch.Generator, client_id: int) -> Tensor:

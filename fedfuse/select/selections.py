@@ -39,8 +39,8 @@ def class_balanced(
     grouped = order[labels[order].argsort(stable=True)]
     counts = labels.bincount(minlength=num_classes)
     turn = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[grouped]]
-    luck = torch.randperm(num_classes, generator=generator)[labels[grouped]]
-    chosen = grouped[(turn * num_classes + luck).argsort()[:size]]
+    tie_break = torch.randperm(num_classes, generator=generator)[labels[grouped]]
+    chosen = grouped[(turn * num_classes + tie_break).argsort()[:size]]
     return chosen.sort().values
 
 
@@ -60,8 +60,8 @@ def stratified(
     labels = labels.to(order.device)
     counts = labels.bincount()
     quota, remainder = size * counts // len(labels), size * counts % len(labels)
-    luck = torch.randperm(len(counts), generator=generator)
-    first = (-remainder * len(counts) + luck).argsort()[: size - int(quota.sum())]
+    tie_break = torch.randperm(len(counts), generator=generator)
+    first = (-remainder * len(counts) + tie_break).argsort()[: size - int(quota.sum())]
     quota[first] += 1
     grouped = order[labels[order].argsort(stable=True)]
     turn = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[grouped]]

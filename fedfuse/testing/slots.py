@@ -10,7 +10,7 @@ from fedfuse.familiarity import Familiarity, Scored
 from fedfuse.protocols import Extract, SharingStage, TargetFilter
 from fedfuse.rng import Streams
 from fedfuse.select import Select
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.testing.expect import (
     call_twice,
     expect,
@@ -139,7 +139,7 @@ def check_sharing_stage(stage: SharingStage) -> None:
     """Raise unless the stage keeps the promises of :class:`fedfuse.protocols.SharingStage`.
 
     The same clients and samples, float32 and finite; a client's part does not depend on who else
-    is in its cohort; no randomness but the occasion's.
+    is in its cohort; no randomness but the context's.
 
     Raises:
         CheckFailed: Naming the broken promise.
@@ -148,17 +148,17 @@ def check_sharing_stage(stage: SharingStage) -> None:
     for size in SIZES:
         bank = example_bank(*size)
         with global_randomness_untouched(name, f"{size[0]} clients"):
-            made = stage(bank, _occasion(bank.client_ids, size))
+            made = stage(bank, _context(bank.client_ids, size))
         expect_tensor(name, made.logits, size, torch.float32)
         expect(bool(made.logits.isfinite().all()), name, "gave predictions that are not finite")
         expect(torch.equal(made.client_ids, bank.client_ids), name, "answers for other clients")
         for row in range(size[0]):
             one = torch.tensor([row])
-            single = stage(bank.rows(one), _occasion(bank.client_ids[one], (1, *size[1:])))
+            single = stage(bank.rows(one), _context(bank.client_ids[one], (1, *size[1:])))
             expect_close(name, single.logits, made.logits[one], "depends on the rest of the cohort")
 
 
-def _occasion(client_ids: Tensor, size: tuple[int, int, int]) -> Occasion:
+def _context(client_ids: Tensor, size: tuple[int, int, int]) -> SharingContext:
     counts = torch.ones(size[0], size[2], dtype=torch.int64)
     memory: dict[int, dict[str, Tensor]] = {i: {} for i in client_ids.tolist()}
-    return Occasion("method", 1, torch.arange(size[1]), counts, memory, Streams(0))
+    return SharingContext("method", 1, torch.arange(size[1]), counts, memory, Streams(0))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError
-from fedfuse.train.memory import bytes_per_sample, clients_that_fit
+from fedfuse.train.device_memory import bytes_per_sample, clients_that_fit
 from fedfuse.train.moments import Update, trained, update_of
 from fedfuse.train.obstacles import obstacle
 from fedfuse.train.padded import PaddedSteps, pad
@@ -281,15 +281,15 @@ class BatchedTrainer:
         if name not in self._obstacles:
             self._obstacles[name] = obstacle(student.model, student.optimizer, inputs)
             if self._obstacles[name] is not None and self.fallback is not None:
-                words = f"{self._words(name)}; its clients train one after the other."
+                words = f"{self._refusal(name)}; its clients train one after the other."
                 warnings.warn(words, LoopFallbackWarning, stacklevel=2)
         if self._obstacles[name] is None:
             return False
         if self.fallback is None:
-            raise FedfuseError(self._words(name), next_step="Set trainer=auto or trainer=loop.")
+            raise FedfuseError(self._refusal(name), next_step="Set trainer=auto or trainer=loop.")
         return True
 
-    def _words(self, architecture: str) -> str:
+    def _refusal(self, architecture: str) -> str:
         reason = self._obstacles[architecture]
         return f"Model '{architecture}' cannot be trained for many clients at once: {reason}"
 

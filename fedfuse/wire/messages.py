@@ -17,7 +17,7 @@ from fedfuse.errors import KnowledgeError
 from fedfuse.failure import Failure
 from fedfuse.safe_text import visible
 
-HELLO = "query"
+HANDSHAKE = "query"
 """Message type: which clients do you host, and on which public set?"""
 TRAIN = "train"
 """Message type: train, then share what was learnt."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from fedfuse.errors import FedfuseError
 
 
-class Purse:
+class ByteBudget:
     """What exchanges cost so far, and whether another one may be afforded.
 
     What an exchange costs is known when it is over (a codec decides as it goes), so the dearest
@@ -24,11 +24,11 @@ class Purse:
     def __init__(self, budget: int | None = None) -> None:
         self.budget = budget
         self.spent = 0
-        self.dearest = 0
+        self.largest = 0
 
-    def pays(self) -> bool:
+    def affords(self) -> bool:
         """Tell whether another exchange fits."""
-        return self.budget is None or self.spent + self.dearest <= self.budget
+        return self.budget is None or self.spent + self.largest <= self.budget
 
     def book(self, num_bytes: int) -> None:
         """Note the cost of a round.
@@ -44,12 +44,12 @@ class Purse:
                 next_step="Raise it, or send less: a smaller public.size, select=random or codec=.",
             )
         self.spent += num_bytes
-        self.dearest = max(self.dearest, num_bytes)
+        self.largest = max(self.largest, num_bytes)
 
     def state(self) -> dict[str, Tensor]:
         """Return what a resumed run has to know."""
-        return {"spent": torch.tensor([self.spent, self.dearest])}
+        return {"spent": torch.tensor([self.spent, self.largest])}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what :meth:`state` returned."""
-        self.spent, self.dearest = (int(value) for value in state["spent"])
+        self.spent, self.largest = (int(value) for value in state["spent"])

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 
-class Behind:
+class BackgroundWriter:
     """One piece of work at a time, in a thread beside the rounds.
 
     What it raises is raised by the next call of :meth:`start` or :meth:`wait`, and at the end,
@@ -15,7 +15,7 @@ class Behind:
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "fedfuse-behind")
+        self._pool = ThreadPoolExecutor(1, "fedfuse-writer")
         self._work: Future[None] | None = None
 
     def start(self, work: Callable[[], None]) -> None:
@@ -29,7 +29,7 @@ class Behind:
         if work is not None:
             work.result()
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundWriter:
         return self
 
     def __exit__(

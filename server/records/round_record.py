@@ -12,7 +12,7 @@ from fedfuse.metrics import pairwise_disagreement
 from fedfuse.types import ClientMetrics, Fusion, KnowledgeBank, MetricRow, Phase, RoundRecord
 from fedfuse.wire.messages import SPENT
 from server.records.coverage import coverage
-from server.records.shown import exchanged
+from server.records.prediction_rows import prediction_rows
 from server.transport.answer import Answer
 
 DISAGREEMENT = "pairwise_disagreement"
@@ -68,7 +68,7 @@ def record(
             ]
     rows += _spent(round_, (local.metrics, fused.metrics))
     rows += coverage(round_, local.knowledge, fusion)
-    rows += exchanged(round_, local.knowledge, fusion)
+    rows += prediction_rows(round_, local.knowledge, fusion)
     shared = local.knowledge
     if isinstance(shared, KnowledgeBank) and len(shared.client_ids) > 1:
         apart = pairwise_disagreement(shared.logits, shared.mask)

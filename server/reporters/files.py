@@ -44,7 +44,7 @@ class Files:
     def start(self, info: RunInfo) -> None:
         """Write what is known before the first round."""
         self._method = info.arms[-1]
-        self._told = self._folder.told()
+        self._told = self._folder.rounds_told()
         for arm in info.arms:
             name = "metrics.parquet" if arm == self._method else "baseline.parquet"
             self._tables[arm] = _Metrics(self._folder, name)

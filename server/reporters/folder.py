@@ -155,17 +155,17 @@ class RunFolder:
         lines = self._record.get("overrides", [])
         return [str(line) for line in lines] if isinstance(lines, list) else []
 
-    def told(self) -> set[tuple[str, int]]:
+    def rounds_told(self) -> set[tuple[str, int]]:
         """Return the rounds, as arm and number, that the events tell of already."""
-        told = set()
+        rounds_told = set()
         if self.resumed and (self.path / "events.jsonl").exists():
             text = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace")
             for line in text.splitlines():
                 with suppress(ValueError, KeyError, TypeError, RecursionError):
                     event = json.loads(line)
                     if event["event"] == "round":
-                        told.add((event["arm"], event["round"]))
-        return told
+                        rounds_told.add((event["arm"], event["round"]))
+        return rounds_told
 
     def _lock(self) -> None:
         """Hold the folder as long as this process lives, however it ends."""

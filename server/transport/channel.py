@@ -25,7 +25,7 @@ from fedfuse.wire.encode import Expectation, decode, encode
 from server.fusion.target_cache import TargetCache
 
 
-class Link:
+class ServerChannel:
     """Write and read the messages of all clients, and remember what the codec needs.
 
     Messages may be lost. What a client sends builds on what the server has acknowledged with its

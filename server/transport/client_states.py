@@ -35,9 +35,9 @@ from fedfuse.wire.messages import (
     Header,
     check_answers,
 )
-from fedfuse.wire.records import read_arrays, take
+from fedfuse.wire.record_checks import read_arrays, take
 from server.transport.replies import check_envelope, refusal
-from server.transport.reply_timeout import Patience
+from server.transport.reply_timeout import ReplyTimeout
 from server.transport.requests import Hosts, array_record, opening
 
 CHUNK = 8
@@ -63,7 +63,7 @@ class RemoteStates:
     Args:
         grid: Flower's way to the nodes.
         hosts: Who hosts whom.
-        patience: How long to wait.
+        reply_timeout: How long to wait.
         folder: Where the clients' states wait as files, if the server reaches them: then it reads
             them there, and nodes only say which count. None if it must ask for what they hold.
         refused: Told of clients whose states cannot be used; raises to end the run.
@@ -71,7 +71,7 @@ class RemoteStates:
 
     grid: Grid
     hosts: Hosts
-    patience: Patience
+    reply_timeout: ReplyTimeout
     folder: Path | None = None
     refused: Refused = _stop
     _arm: str = ""
@@ -181,7 +181,7 @@ class RemoteStates:
         for requests in _about(self.hosts, message_type, header, states, at_once):
             asked = {message.metadata.dst_node_id: ids for ids, message in requests}
             messages = [message for _, message in requests]
-            for message, reply in self.patience.ask(self.grid, messages):
+            for message, reply in self.reply_timeout.ask(self.grid, messages):
                 ids, what = asked[message.metadata.dst_node_id], _PHASES[message_type]
                 if isinstance(reply, str):
                     node = message.metadata.dst_node_id

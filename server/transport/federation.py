@@ -19,16 +19,16 @@ from fedfuse.types import ClientMetrics
 from fedfuse.wire.encode import Expectation
 from fedfuse.wire.messages import (
     DISTILL,
-    HELLO,
+    HANDSHAKE,
     PHASES,
     TEST,
     TRAIN,
     Header,
 )
 from server.transport.answer import Answer, ClientFailedError
-from server.transport.channel import Link, distinct_bytes
+from server.transport.channel import ServerChannel, distinct_bytes
 from server.transport.client_states import RemoteStates
-from server.transport.handshake import read_hello
+from server.transport.handshake import read_handshake
 from server.transport.replies import (
     Question,
     check_envelope,
@@ -37,8 +37,8 @@ from server.transport.replies import (
     read_reply,
     refusal,
 )
-from server.transport.reply_timeout import Patience
-from server.transport.requests import Hosts, compose, exchanged
+from server.transport.reply_timeout import ReplyTimeout
+from server.transport.requests import Hosts, compose, knowledge_bytes
 
 
 class Federation:
@@ -52,9 +52,9 @@ class Federation:
         public_fingerprint: Hash of the server's public set; every node must have the same.
         common_fingerprint: Hash of everything that every node must have as the server has it.
         kind: What clients send and receive.
-        link: How predictions are read and teachers written.
+        channel: How predictions are read and teachers written.
         num_nodes: How many nodes there will be; None waits until every client has one.
-        patience: How long to wait.
+        reply_timeout: How long to wait.
         fail_fast: Whether a node whose first words are refused stops the run; if not, it is left
             out, and the others must host every client.
         on_answer: Called with the ids of the clients that a node has answered for.
@@ -78,9 +78,9 @@ class Federation:
         public_fingerprint: str,
         common_fingerprint: str = "",
         kind: Kind = PREDICTIONS,
-        link: Link | None = None,
+        channel: ServerChannel | None = None,
         num_nodes: int | None = 1,
-        patience: Patience = Patience(),  # noqa: B008 - frozen
+        reply_timeout: ReplyTimeout = ReplyTimeout(),  # noqa: B008 - frozen
         fail_fast: bool = True,
         on_answer: Callable[[Sequence[int]], None] = lambda _: None,
         on_silence: Callable[[Sequence[int], float], None] = lambda _, __: None,
@@ -88,7 +88,7 @@ class Federation:
         num_tests: int = 0,
     ) -> None:
         self._grid = grid
-        self._patience = patience
+        self._reply_timeout = reply_timeout
         self._fail_fast = fail_fast
         self._noted: list[Failure] = []
         self._on_answer = on_answer
@@ -97,9 +97,9 @@ class Federation:
         self._num_public, self._num_tests = num_public, num_tests
         self._num_classes = num_classes
         self._kind = kind
-        self._link = link or Link()
+        self._channel = channel or ServerChannel()
         self._hosts = self._meet((public_fingerprint, common_fingerprint), num_clients, num_nodes)
-        self.states = RemoteStates(grid, self._hosts, patience, states, self._refused)
+        self.states = RemoteStates(grid, self._hosts, reply_timeout, states, self._refused)
         """What the clients remember."""
         hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
         if hosted != list(range(num_clients)):
@@ -134,7 +134,7 @@ class Federation:
 
     def forgotten(self, client_ids: Sequence[int]) -> None:
         """Note that these clients remember nothing of what they were ever sent."""
-        self._link.lost(client_ids)
+        self._channel.lost(client_ids)
 
     def _refused(self, failures: Sequence[Failure]) -> None:
         """Take the refusal of what clients were to be saved or loaded with."""
@@ -148,15 +148,17 @@ class Federation:
     ) -> Hosts:
         """Return which clients each node hosts, once enough nodes have come."""
         hosts: dict[int, tuple[int, ...]] = {}
-        for found in self._patience.arrivals(self._grid):
-            messages = [Message(RecordDict(), node_id, HELLO) for node_id in found]
-            for message, reply in self._patience.ask(self._grid, messages):
+        for found in self._reply_timeout.arrivals(self._grid):
+            messages = [Message(RecordDict(), node_id, HANDSHAKE) for node_id in found]
+            for message, reply in self._reply_timeout.ask(self._grid, messages):
                 node_id = message.metadata.dst_node_id
                 try:
                     if isinstance(reply, str):
                         raise FedfuseError(f"Node {node_id} cannot take part", got=reply)
                     check_envelope(message, reply)
-                    hosts[node_id] = read_hello(reply.content, node_id, fingerprints, num_clients)
+                    hosts[node_id] = read_handshake(
+                        reply.content, node_id, fingerprints, num_clients
+                    )
                 except FedfuseError as error:
                     if self._fail_fast:
                         raise
@@ -183,10 +185,10 @@ class Federation:
                 got=type(teachers).__name__,
                 allowed=wanted.__name__,
             )
-        sent = None if teachers is None else self._link.write(teachers, header.round)
-        self._link.lost(restarted)
+        sent = None if teachers is None else self._channel.write(teachers, header.round)
+        self._channel.lost(restarted)
         requests = compose(
-            self._hosts, message_type, header, client_ids, sent, restarted, self._link
+            self._hosts, message_type, header, client_ids, sent, restarted, self._channel
         )
         asked, num_bytes = requests.asked, requests.num_bytes
         num_public, upload = self._num_public(header.round), self._kind.upload
@@ -194,7 +196,7 @@ class Federation:
         def expect(ids: tuple[int, ...]) -> Expectation:
             return self._kind.expect(ids, num_public, self._num_classes)
 
-        decode_upload = partial(self._link.read, upload)
+        decode_upload = partial(self._channel.read, upload)
 
         banks: list[Payload] = []
         metrics: list[ClientMetrics] = []
@@ -206,7 +208,7 @@ class Federation:
             self._on_silence(sorted(i for node_id in node_ids for i in asked[node_id]), seconds)
 
         usual = self._usual.get(message_type, 0.0)
-        for message, reply in self._patience.ask(self._grid, requests.messages, silent, usual):
+        for message, reply in self._reply_timeout.ask(self._grid, requests.messages, silent, usual):
             self._usual[message_type] = max(usual, time.monotonic() - begun)
             node_ids = asked[message.metadata.dst_node_id]
             self._on_answer(node_ids)
@@ -223,7 +225,7 @@ class Federation:
                 continue
             read = read_reply(reply.content, question)
             failures += read.failures
-            num_bytes += exchanged(upload, read.arrays)
+            num_bytes += knowledge_bytes(upload, read.arrays)
             if read.knowledge is not None:
                 banks.append(read.knowledge)
             if read.metrics is not None:
@@ -234,7 +236,7 @@ class Federation:
             failures += [quarantine(i, question, reason) for i in bank.client_ids.tolist()]
         lost = [failure.client_id for failure in failures]
         if sent is not None:
-            self._link.lost(lost)
+            self._channel.lost(lost)
         everyone = {i for node_ids in asked.values() for i in node_ids}
         self.states.begun(header.arm, everyone - set(lost), restarted)
         noted, self._noted = tuple(self._noted), []

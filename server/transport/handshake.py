@@ -7,10 +7,10 @@ from flwr.app import RecordDict
 from fedfuse.errors import FedfuseError, KnowledgeError
 from fedfuse.safe_text import visible
 from fedfuse.wire.messages import CLIENTS, HEADER
-from fedfuse.wire.records import read_ids, take
+from fedfuse.wire.record_checks import read_ids, take
 
 
-def read_hello(
+def read_handshake(
     content: RecordDict, node_id: int, fingerprints: tuple[str, str], num_clients: int
 ) -> tuple[int, ...]:
     """Return the clients that a node hosts.

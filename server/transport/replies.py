@@ -31,7 +31,7 @@ from fedfuse.wire.messages import (
     load_failures,
     one_line,
 )
-from fedfuse.wire.records import read_arrays, take
+from fedfuse.wire.record_checks import read_arrays, take
 from fedfuse.wire.schema import check_metrics
 
 Arrays = dict[str, npt.NDArray[Any]]

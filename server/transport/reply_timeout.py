@@ -20,7 +20,7 @@ WORKER_LOST = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "Node
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ReplyTimeout:
     """Wait for replies.
 
     Args:

@@ -21,7 +21,7 @@ from fedfuse.wire.messages import (
     TEACHERS,
     Header,
 )
-from server.transport.channel import Link
+from server.transport.channel import ServerChannel
 
 Hosts = Mapping[int, tuple[int, ...]]
 """Node to the clients that it hosts."""
@@ -51,7 +51,7 @@ def compose(
     client_ids: Sequence[int],
     sent: Payload | Parcel | None,
     restarted: Sequence[int],
-    link: Link,
+    channel: ServerChannel,
 ) -> Requests:
     """Return what is said to the nodes.
 
@@ -62,7 +62,7 @@ def compose(
         client_ids: Who is asked.
         sent: What clients are to learn from, as it travels; None for nothing.
         restarted: Who must forget beforehand all that it has learnt.
-        link: Knows what clients are told of the server's memory.
+        channel: Knows what clients are told of the server's memory.
     """
     wanted = set(client_ids)
     messages: list[Message] = []
@@ -73,10 +73,10 @@ def compose(
         if not ids:
             continue
         addressed: dict[str, np.ndarray] = {"client_ids": np.array(ids, dtype=np.int64)}
-        known = link.acknowledged(ids) if header.share else None
+        known = channel.acknowledged(ids) if header.share else None
         if known is not None:
             addressed[ACKNOWLEDGED] = np.array(known, dtype=np.int32)
-        rows = link.request(header.round) if header.share else None
+        rows = channel.request(header.round) if header.share else None
         if rows is not None:
             addressed[REQUEST] = rows.numpy()
         asked_bytes += sum(a.nbytes for name, a in addressed.items() if name != "client_ids")
@@ -88,14 +88,14 @@ def compose(
         if sent is not None:
             theirs = sent.rows(torch.searchsorted(sent.client_ids, torch.tensor(ids)))
             arrays = theirs.arrays() if isinstance(theirs, Parcel) else encode(theirs)
-            num_bytes += exchanged(type(theirs), arrays)
+            num_bytes += knowledge_bytes(type(theirs), arrays)
             content[TEACHERS] = array_record(arrays)
         asked[node_id] = ids
         messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
     return Requests(messages, asked, num_bytes, asked_bytes)
 
 
-def exchanged(cls: type[Payload | Parcel], arrays: Arrays) -> int:
+def knowledge_bytes(cls: type[Payload | Parcel], arrays: Arrays) -> int:
     """Return the bytes of the exchanged knowledge: all but what addresses and names it."""
     if issubclass(cls, Parcel) or Parcel.is_in(arrays):
         return Parcel.exchanged_bytes(arrays)

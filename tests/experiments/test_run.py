@@ -13,7 +13,7 @@ import pytest
 
 from experiments import runs
 from experiments.run import main
-from experiments.summary.table import Summary, closing
+from experiments.summary.table import Summary, summarise
 from fedfuse.errors import DataError
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.protocol import RunInfo
@@ -27,7 +27,7 @@ def one_round(cfg: Any, folder: Any, reporter: Any) -> Summary:
     reporter.start(info)
     reporter.phase("knfu", 1, "train")
     reporter.round_done("knfu", RoundRecord(1, rows, None))
-    return closing(rows, None, info)
+    return summarise(rows, None, info)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from clients.sharing.channel import Link as ClientLink
+from clients.sharing.channel import ClientChannel
 from experiments.run import main
 from fedfuse.codec.channel import uint8
 from fedfuse.errors import KnowledgeError
@@ -18,7 +18,7 @@ from fedfuse.fusion import KnFu, MeanLogits, MeanProbabilities, Pipeline, TopK
 from fedfuse.testing.fusion import example_bank
 from fedfuse.types import KnowledgeBank
 from fedfuse.wire.schema import Expectation
-from server.transport.channel import Link as ServerLink
+from server.transport.channel import ServerChannel
 from tests.tiny import TINY
 
 LINES = [*TINY, "num_clients=3", "baseline=none"]
@@ -60,10 +60,10 @@ def test_a_codec_that_knows_of_probabilities_needs_no_range_for_each_row():
     sizes, read = [], []
     for extract in (None, Probabilities()):
         channel = uint8() if extract is None else replace(uint8(), extract=extract)
-        parcel, _ = ClientLink(channel).write(bank, ids)
+        parcel, _ = ClientChannel(channel).write(bank, ids)
         sizes.append(parcel.num_bytes)
         read.append(
-            ServerLink(channel).read(KnowledgeBank, parcel.arrays(), Expectation((0, 1), 5, 10))
+            ServerChannel(channel).read(KnowledgeBank, parcel.arrays(), Expectation((0, 1), 5, 10))
         )
     assert sizes[0] - sizes[1] == 2 * 5 * 8
     for knowledge in read:
@@ -71,7 +71,7 @@ def test_a_codec_that_knows_of_probabilities_needs_no_range_for_each_row():
             knowledge.logits.softmax(dim=-1), bank.logits.softmax(dim=-1), rtol=0, atol=0.02
         )
     with pytest.raises(KnowledgeError, match="probabilities where logits"):
-        ServerLink(uint8()).read(KnowledgeBank, parcel.arrays(), Expectation((0, 1), 5, 10))
+        ServerChannel(uint8()).read(KnowledgeBank, parcel.arrays(), Expectation((0, 1), 5, 10))
 
 
 def test_a_run_with_probabilities_learns_the_same_and_says_what_it_sent(tmp_path):

@@ -12,7 +12,7 @@ from fedfuse.codec import (
     Quantize,
     RowCode,
     RowCodec,
-    TopK,
+    TopKCodes,
     UInt8,
     entropy_coded_bytes,
 )
@@ -59,8 +59,8 @@ def test_formulas_are_what_codecs_send(num_samples: int, num_classes: int) -> No
         (Float16(), Space.LOGITS, traffic.dense_bytes(m, c, 2)),
         (UInt8(), Space.LOGITS, traffic.uint8_bytes(m, c, logits=True)),
         (UInt8(), Space.PROBABILITIES, traffic.uint8_bytes(m, c, logits=False)),
-        (TopK(3), Space.PROBABILITIES, traffic.top_k_bytes(m, c, 3)),
-        (TopK(2, half=True), Space.PROBABILITIES, traffic.top_k_bytes(m, c, 2, 2)),
+        (TopKCodes(3), Space.PROBABILITIES, traffic.top_k_bytes(m, c, 3)),
+        (TopKCodes(2, half=True), Space.PROBABILITIES, traffic.top_k_bytes(m, c, 2, 2)),
         (Quantize(1), Space.PROBABILITIES, traffic.quantized_bytes(m, c, 1)),
         (Quantize(3), Space.PROBABILITIES, traffic.quantized_bytes(m, c, 3)),
     ]

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from clients.sharing.channel import Link as ClientLink
+from clients.sharing.channel import ClientChannel
 from fedfuse.codec import Channel, Parcel, Quantize, RowCodec
 from fedfuse.codec.channel import cfd, delta, float16, top_k
 from fedfuse.errors import KnowledgeError
 from fedfuse.testing.fusion import example_bank
 from fedfuse.types import KnowledgeBank, Space, Teachers
 from fedfuse.wire.encode import Expectation
-from server.transport.channel import Link as ServerLink
-from server.transport.channel import distinct_bytes
+from server.transport.channel import ServerChannel, distinct_bytes
 
 K, M, C = 3, 9, 4
 IDS = (0, 1, 2)
@@ -48,7 +47,7 @@ def up(client, server, bank, memory):
 
 @pytest.mark.parametrize("channel", [delta(), float16(), cfd(), top_k(k=4, delta=True)])
 def test_every_round_arrives_and_is_counted_exactly(channel):
-    client, server = ClientLink(channel), ServerLink(channel)
+    client, server = ClientChannel(channel), ServerChannel(channel)
     memory = {i: {} for i in IDS}
     for round_ in range(3):
         bank = bank_of(seed=min(round_, 1))
@@ -69,17 +68,17 @@ def test_every_round_arrives_and_is_counted_exactly(channel):
 def test_a_masked_bank_sends_its_own_rows_and_one_bit_a_sample():
     mask = torch.arange(M) < torch.tensor([[2], [0], [M]])
     bank = bank_of(mask=mask)
-    parcel, _ = ClientLink().write(bank, {i: {} for i in IDS})
+    parcel, _ = ClientChannel().write(bank, {i: {} for i in IDS})
     rows = (2 + 0 + M) * C * 4
     assert parcel.num_bytes == rows + K * 2 + K * 8  # bits of 9 samples; the numbers of examples
-    arrived = ServerLink().read(KnowledgeBank, parcel.arrays(), EXPECT)
+    arrived = ServerChannel().read(KnowledgeBank, parcel.arrays(), EXPECT)
     assert torch.equal(arrived.mask, mask)
     assert torch.equal(arrived.logits[mask], bank.logits[mask])
     assert bool((arrived.logits[~mask] == 0).all())
 
 
 def test_an_upload_that_was_lost_is_followed_by_a_whole_one():
-    client, server = ClientLink(delta()), ServerLink(delta())
+    client, server = ClientChannel(delta()), ServerChannel(delta())
     memory = {i: {} for i in IDS}
     up(client, server, bank_of(0), memory)
     for row, client_id in enumerate(IDS):  # the second round never arrives
@@ -93,7 +92,7 @@ def test_an_upload_that_was_lost_is_followed_by_a_whole_one():
 
 
 def test_teachers_that_were_not_confirmed_come_whole_the_next_time():
-    client, server = ClientLink(delta()), ServerLink(delta())
+    client, server = ClientChannel(delta()), ServerChannel(delta())
     memory = {i: {} for i in IDS}
     first = server.write(teachers_of(bank_of(0).logits), 1)
     _, remember = client.read(first, memory, torch.arange(M), M)
@@ -111,11 +110,11 @@ def test_teachers_that_were_not_confirmed_come_whole_the_next_time():
 
 
 def test_a_restored_server_goes_on_where_it_was():
-    client, server = ClientLink(delta()), ServerLink(delta())
+    client, server = ClientChannel(delta()), ServerChannel(delta())
     memory = {i: {} for i in IDS}
     up(client, server, bank_of(0), memory)
     server.write(teachers_of(bank_of(0).logits), 1)
-    again = ServerLink(delta())
+    again = ServerChannel(delta())
     again.restore(server.state())
     arrived, _ = up(client, again, bank_of(1), memory)
     assert torch.equal(arrived.logits, bank_of(1).logits)
@@ -126,18 +125,18 @@ def test_what_is_common_to_all_is_counted_once_where_it_is_broadcast():
     common = torch.randn(1, M, C).expand(K, M, C).contiguous()
     assert distinct_bytes(teachers_of(common)) == M * C * 4
     assert distinct_bytes(teachers_of(bank_of().logits)) == K * M * C * 4
-    encoded = ServerLink(Channel(down=RowCodec(Quantize(1)))).write(teachers_of(common), 1)
+    encoded = ServerChannel(Channel(down=RowCodec(Quantize(1)))).write(teachers_of(common), 1)
     assert encoded.distinct_bytes * K == encoded.num_bytes
 
 
 def test_samples_that_do_not_count_do_not_come_down():
     weight = (torch.arange(M) > 3).float().expand(K, M)
-    parcel = ServerLink().write(teachers_of(bank_of().logits, sample_weight=weight), 1)
+    parcel = ServerChannel().write(teachers_of(bank_of().logits, sample_weight=weight), 1)
     assert parcel.num_bytes == K * ((M - 4) * C * 4 + 2)
-    teachers, _ = ClientLink().read(parcel, {i: {} for i in IDS}, torch.arange(M), M)
+    teachers, _ = ClientChannel().read(parcel, {i: {} for i in IDS}, torch.arange(M), M)
     assert torch.equal(teachers.sample_weight, weight)
-    half = ServerLink().write(teachers_of(bank_of().logits, sample_weight=weight / 2), 1)
-    teachers, _ = ClientLink().read(half, {i: {} for i in IDS}, torch.arange(M), M)
+    half = ServerChannel().write(teachers_of(bank_of().logits, sample_weight=weight / 2), 1)
+    teachers, _ = ClientChannel().read(half, {i: {} for i in IDS}, torch.arange(M), M)
     assert torch.equal(teachers.sample_weight, weight / 2)
 
 
@@ -165,8 +164,8 @@ def spoil(name, value):
 )
 def test_damage_is_named(change, says):
     mask = torch.ones(K, M, dtype=torch.bool)
-    parcel, _ = ClientLink().write(bank_of(mask=mask), {i: {} for i in IDS})
+    parcel, _ = ClientChannel().write(bank_of(mask=mask), {i: {} for i in IDS})
     arrays = parcel.arrays()
     change(arrays)
     with pytest.raises(KnowledgeError, match=says):
-        ServerLink().read(KnowledgeBank, arrays, EXPECT)
+        ServerChannel().read(KnowledgeBank, arrays, EXPECT)

@@ -34,7 +34,7 @@ from fedfuse.wire.messages import (
 )
 from server.transport.answer import ClientFailedError
 from server.transport.federation import Federation
-from server.transport.reply_timeout import Patience
+from server.transport.reply_timeout import ReplyTimeout
 from server.transport.serial_grid import SerialGrid
 
 LIAR = 2  # the node that hosts client 1
@@ -115,7 +115,7 @@ def meet(grid: Lying, *, fail_fast: bool = False, **more) -> Federation:
     return Federation(
         grid, num_clients=3, num_public=lambda _: 4, num_classes=3, public_fingerprint="p",
         common_fingerprint="c", num_nodes=3, fail_fast=fail_fast,
-        patience=Patience(interval=0.001), **more,
+        reply_timeout=ReplyTimeout(interval=0.001), **more,
     )  # fmt: skip
 
 

@@ -9,19 +9,19 @@ from clients.sharing.chain import Sharing
 from clients.state.state import ClientState
 from fedfuse.errors import FedfuseError
 from fedfuse.rng import Streams
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.testing.fusion import example_bank
 
 
-def occasion(bank, memory=None):
+def context(bank, memory=None):
     counts = torch.ones(bank.num_clients, bank.num_classes, dtype=torch.int64)
     index = torch.arange(bank.logits.shape[1])
-    return Occasion("method", 3, index, counts, memory or {}, Streams(0))
+    return SharingContext("method", 3, index, counts, memory or {}, Streams(0))
 
 
 def test_without_stages_the_very_same_bank_goes_on():
     bank = example_bank(3, 5, 4)
-    assert Sharing()(bank, occasion(bank)) is bank
+    assert Sharing()(bank, context(bank)) is bank
 
 
 def test_attack_comes_before_privacy():
@@ -32,7 +32,7 @@ def test_attack_comes_before_privacy():
         return replace(bank, logits=bank.logits.clamp_min(0))
 
     bank = example_bank(3, 5, 4)
-    sent = Sharing(attack=negate, privacy=clip)(bank, occasion(bank))
+    sent = Sharing(attack=negate, privacy=clip)(bank, context(bank))
     assert torch.equal(sent.logits, (-bank.logits).clamp_min(0))
 
 
@@ -46,9 +46,9 @@ def test_a_stage_remembers_per_client_and_draws_from_the_clients_stream():
 
     bank = example_bank(3, 5, 4)
     memory = {i: {} for i in bank.client_ids.tolist()}
-    together = Sharing(privacy=noisy)(bank, occasion(bank, memory))
+    together = Sharing(privacy=noisy)(bank, context(bank, memory))
     alone = bank.rows(torch.tensor([1]))
-    sent = Sharing(privacy=noisy)(alone, occasion(alone, memory))
+    sent = Sharing(privacy=noisy)(alone, context(alone, memory))
     assert torch.equal(sent.logits[0], together.logits[1])
     assert torch.equal(memory[int(bank.client_ids[2])]["noisy/sent"], bank.logits[2])
 
@@ -59,7 +59,7 @@ def test_a_stage_that_loses_a_client_is_named():
 
     bank = example_bank(3, 5, 4)
     with pytest.raises(FedfuseError, match="lossy did not return"):
-        Sharing(attack=lossy)(bank, occasion(bank))
+        Sharing(attack=lossy)(bank, context(bank))
 
 
 def test_a_client_state_takes_what_stages_remember_with_it():

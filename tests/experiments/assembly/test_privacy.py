@@ -42,10 +42,10 @@ def sent(monkeypatch) -> Sent:
     """Collect what leaves each client, by client and round."""
     real, seen = PrivacyStage.__call__, {}
 
-    def call(self, bank, occasion):
-        made = real(self, bank, occasion)
+    def call(self, bank, context):
+        made = real(self, bank, context)
         for row, client_id in enumerate(bank.client_ids.tolist()):
-            seen.setdefault((client_id, occasion.round), []).append(made.logits[row].clone())
+            seen.setdefault((client_id, context.round), []).append(made.logits[row].clone())
         return made
 
     monkeypatch.setattr(PrivacyStage, "__call__", call)

@@ -7,17 +7,17 @@ import sys
 
 import pytest
 
-from experiments.cli.package_guard import check_siblings
+from experiments.cli.package_guard import check_packages
 from fedfuse.errors import ConfigError
 
 
 def test_our_own_packages_pass():
-    check_siblings()
+    check_packages()
 
 
 def test_a_package_from_elsewhere_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"'fedfuse' is not fedfuse's own.*own environment"):
-        check_siblings(tmp_path)
+        check_packages(tmp_path)
 
 
 def test_an_intruder_before_us_on_the_path_costs_one_line(tmp_path):

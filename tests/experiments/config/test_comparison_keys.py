@@ -14,7 +14,7 @@ from experiments.summary.spending import spending
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.train.work import samples_processed, schedule, steps_to_process
 from fedfuse.types import Space, Teachers
-from server.fusion.byte_budget import Purse
+from server.fusion.byte_budget import ByteBudget
 
 SMALL = ["dataset=synthetic", "num_clients=2", "model=mlp", "public.size=100"]
 
@@ -32,8 +32,8 @@ def test_local_training_processes_exactly_the_samples_of_distillation(private_we
     node = build_node(build_parts(cfg), (0, 1))
     uniform = torch.full((2, 100, 10), 0.1)
     teachers = Teachers(torch.arange(2), uniform, Space.PROBABILITIES)
-    taught = node.phases.distillation([0, 1], 2, teachers)
-    alone = node.phases.untaught([0, 1], 2)
+    taught = node.work_plan.distillation([0, 1], 2, teachers)
+    alone = node.work_plan.budget_matched([0, 1], 2)
     for there, here in zip(taught, alone, strict=True):
         seen = sum(there.schedule.sizes)
         assert (there.anchor is None) == (private_weight == 0)
@@ -45,7 +45,7 @@ def test_local_training_processes_exactly_the_samples_of_distillation(private_we
 
 def test_equal_steps_stay_what_they_were():
     node = build_node(build_parts(configured()), (0,))
-    assert node.phases.untaught([0], 2)[0].schedule.num_steps == 2  # 100 in batches of 64
+    assert node.work_plan.budget_matched([0], 2)[0].schedule.num_steps == 2  # 100 in batches of 64
 
 
 @pytest.mark.parametrize("num_samples", [1, 31, 32, 33, 70])
@@ -68,23 +68,23 @@ def test_a_baseline_depends_on_the_mixed_batches_only_where_samples_are_equal():
     assert len(names("budget=samples")) == 2
 
 
-def test_a_purse_pays_while_the_dearest_exchange_fits():
-    purse = Purse(100)
-    assert purse.pays()
-    purse.book(0)  # a round of warm-up
-    purse.book(40)
-    assert purse.pays()
-    purse.book(30)
-    assert not purse.pays()  # 70 are spent, the next may cost 40
-    other = Purse(100)
-    other.restore(purse.state())
-    assert (other.spent, other.dearest, other.pays()) == (70, 40, False)
-    assert Purse().pays()
+def test_a_budget_affords_exchanges_while_the_largest_fits():
+    budget = ByteBudget(100)
+    assert budget.affords()
+    budget.book(0)  # a round of warm-up
+    budget.book(40)
+    assert budget.affords()
+    budget.book(30)
+    assert not budget.affords()  # 70 are spent, the next may cost 40
+    other = ByteBudget(100)
+    other.restore(budget.state())
+    assert (other.spent, other.largest, other.affords()) == (70, 40, False)
+    assert ByteBudget().affords()
 
 
 def test_a_budget_below_one_exchange_is_a_mistake():
     with pytest.raises(FedfuseError, match="at least 101"):
-        Purse(100).book(101)
+        ByteBudget(100).book(101)
 
 
 @pytest.mark.parametrize("lines", [["budget=bytes"], ["budget_bytes=5"]])
@@ -117,11 +117,11 @@ def test_a_run_stops_exchanging_when_its_bytes_are_spent(tmp_path):
     assert told["bytes_spent"] == sum(spent.values()) <= told["bytes_allowed"] == 33000
     assert told["rounds_that_exchanged"] == 2
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    phases = [
+    work_plan = [
         (e["round"], e["phase"]) for e in events if e["event"] == "phase" and e["arm"] != "local"
     ]
-    assert (3, "distill") in phases  # as many steps as before, on private data
-    assert (3, "fuse") not in phases
+    assert (3, "distill") in work_plan  # as many steps as before, on private data
+    assert (3, "fuse") not in work_plan
 
 
 def told(budget, ours, twins):

@@ -13,7 +13,7 @@ pytest.importorskip("ray", reason="the extra 'sim' is not installed")
 
 from flwr.server.superlink.fleet.vce import vce_api
 
-from experiments.engines.ray_backend import FEW_NODES, Bell, tuned
+from experiments.engines.ray_backend import FEW_NODES, Notifier, tuned
 
 
 class State:
@@ -43,39 +43,39 @@ def message(node_id: int) -> SimpleNamespace:
 
 
 def test_a_reply_ends_the_wait_and_rings_once():
-    bell, state = Bell(2), State()
-    bell.hang(state)
+    notifier, state = Notifier(2), State()
+    notifier.hang(state)
     threading.Timer(0.05, lambda: state.store_message_res(message(1))).start()
     begun = time.monotonic()
-    bell.sleep(30)
+    notifier.sleep(30)
     assert time.monotonic() - begun < 20
-    bell.sleep(0.01)  # would return at once if the bell still rang
-    assert not bell._answered.is_set()
+    notifier.sleep(0.01)  # would return at once if the bell still rang
+    assert not notifier._answered.is_set()
 
 
 def test_a_reply_that_comes_before_the_wait_is_not_lost():
-    bell, state = Bell(2), State()
-    bell.hang(state)
+    notifier, state = Notifier(2), State()
+    notifier.hang(state)
     state.store_message_res(message(1))
     begun = time.monotonic()
-    bell.sleep(30)
+    notifier.sleep(30)
     assert time.monotonic() - begun < 20
 
 
 def test_with_many_nodes_replies_gather():
-    bell, state = Bell(FEW_NODES + 1), State()
-    bell.hang(state)
+    notifier, state = Notifier(FEW_NODES + 1), State()
+    notifier.hang(state)
     state.store_message_res(message(1))
     begun = time.monotonic()
-    bell.sleep(0.05)
+    notifier.sleep(0.05)
     assert time.monotonic() - begun >= 0.05
 
 
 def test_messages_reach_the_queue_whenever_they_come_and_nobody_looks_in_vain():
-    bell, state, queue, stop = Bell(2), State(), Queue(), threading.Event()
+    notifier, state, queue, stop = Notifier(2), State(), Queue(), threading.Event()
     early, late = message(7), message(8)
     state.store_message_ins(early)  # before the bell hangs
-    with tuned(bell, 2, lambda: None):
+    with tuned(notifier, 2, lambda: None):
         feeder = threading.Thread(
             target=vce_api.add_messages_to_queue, args=(state, queue, {7: 0, 8: 1}, stop)
         )

@@ -20,8 +20,8 @@ from rich.console import Console
 from experiments import run
 from experiments.report import command
 from experiments.report.page import MARK
-from experiments.results import TESTS, Moment, comparisons, lineups, load
-from experiments.summary import closing
+from experiments.results import TESTS, Moment, comparisons, load, run_groups
+from experiments.summary import comparison
 from fedfuse.compare import ranking, verdict
 
 COMMON = ["dataset=synthetic", "model=mlp", "num_clients=4", "partitioner.alpha=0.3"]
@@ -88,9 +88,9 @@ def test_the_page_of_a_sweep_has_everything_and_needs_nothing(made: Path) -> Non
 
 def test_the_page_says_what_the_statistics_say(made: Path) -> None:
     page = html.unescape(report(made / "sweep"))
-    (lineup,) = lineups(load(made / "sweep").runs)
+    (run_group,) = run_groups(load(made / "sweep").runs)
     for test in ("accuracy_own", "accuracy_global"):
-        found = comparisons(lineup, test, Moment.LAST)
+        found = comparisons(run_group, test, Moment.LAST)
         for method in ("mean", "knfu"):
             assert verdict(found[method], method) in page
 
@@ -145,8 +145,8 @@ def test_one_figure_becomes_a_picture(made: Path, tmp_path: Path) -> None:
 
 def test_the_best_method_comes_first_and_the_forest_with_it(made: Path) -> None:
     page = html.unescape(report(made / "sweep"))
-    (lineup,) = lineups(load(made / "sweep").runs)
-    found = {words: comparisons(lineup, test) for test, words in TESTS.items()}
+    (run_group,) = run_groups(load(made / "sweep").runs)
+    found = {words: comparisons(run_group, test) for test, words in TESTS.items()}
     assert f'<p class="best">{ranking(found)}</p>' in page.split('<ul class="verdicts">')[0]
     assert page.index('<figure id="forest"') < page.index('id="table-comparison"')
 
@@ -350,7 +350,7 @@ def test_no_name_acts_in_any_format(
 def test_no_name_acts_on_the_terminal(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, color_system="standard", width=200)
-    closing.table(named, console)
+    comparison.table(named, console)
     assert "[red]x[/] [link=http://h]y[/link] is best" in stream.getvalue().replace("\n", " ")
     codes = set(re.findall("\x1b[^m]*m?", stream.getvalue()))
     assert codes <= {"\x1b[1m", "\x1b[0m", "\x1b[1;32m", "\x1b[1;31m"}

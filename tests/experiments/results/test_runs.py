@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.results import TESTS, Moment, comparisons, lineups, load, read_run
+from experiments.results import TESTS, Moment, comparisons, load, read_run, run_groups
 from fedfuse.errors import ConfigError
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.files import Files
@@ -84,17 +84,17 @@ def test_metrics_come_back_as_arrays(tmp_path: Path) -> None:
 
 def test_flips_of_runs_come_from_their_answers(tmp_path: Path) -> None:
     write(tmp_path / "knfu")
-    (lineup,) = lineups(load(tmp_path).runs)
-    found = comparisons(lineup, "accuracy_own")["knfu"].flips
+    (run_group,) = run_groups(load(tmp_path).runs)
+    found = comparisons(run_group, "accuracy_own")["knfu"].flips
     np.testing.assert_allclose(found.positive, [[1 / 3, 2 / 5]])
     np.testing.assert_allclose(found.negative, [[1 / 3, 0]])
     assert found.newly_right == pytest.approx((1 / 3 + 2 / 5) / 2)
     # Not asked for the balanced set, not known at another round, nor of a seed that lacks them.
-    assert comparisons(lineup, "accuracy_global")["knfu"].flips is None
-    assert comparisons(lineup, "accuracy_own", Moment.BEST_VALIDATION)["knfu"].flips is None
+    assert comparisons(run_group, "accuracy_global")["knfu"].flips is None
+    assert comparisons(run_group, "accuracy_own", Moment.BEST_VALIDATION)["knfu"].flips is None
     write(tmp_path / "older", seed=1, answers=False)
-    (lineup,) = lineups(load(tmp_path).runs)
-    assert comparisons(lineup, "accuracy_own")["knfu"].flips is None
+    (run_group,) = run_groups(load(tmp_path).runs)
+    assert comparisons(run_group, "accuracy_own")["knfu"].flips is None
 
 
 def test_sweep_is_compared_by_seed_and_client(tmp_path: Path) -> None:
@@ -105,9 +105,9 @@ def test_sweep_is_compared_by_seed_and_client(tmp_path: Path) -> None:
     results = load(tmp_path)
     assert [run.path.name for run in results.runs] == ["knfu-0", "knfu-1", "local-0", "local-1"]
     assert results.notes() == ["knfu-2 is not finished (status: running) and does not count."]
-    (lineup,) = lineups(results.runs)
+    (run_group,) = run_groups(results.runs)
     for moment in Moment:
-        found = comparisons(lineup, "accuracy_own", moment)["knfu"]
+        found = comparisons(run_group, "accuracy_own", moment)["knfu"]
         assert found.seeds == (0, 1)
         assert found.mean == pytest.approx(0.1)
         assert found.interval is not None
@@ -118,21 +118,21 @@ def test_sweep_is_compared_by_seed_and_client(tmp_path: Path) -> None:
 def test_clients_with_too_small_a_test_do_not_count(tmp_path: Path) -> None:
     for seed in (0, 1):
         write(tmp_path / f"s{seed}", seed=seed, tests=(49, 50))
-    (lineup,) = lineups(load(tmp_path).runs)
-    found = comparisons(lineup, "accuracy_own")["knfu"]
+    (run_group,) = run_groups(load(tmp_path).runs)
+    found = comparisons(run_group, "accuracy_own")["knfu"]
     assert (found.compared, found.too_small, found.speaks) == (2, (49, 49), True)
     np.testing.assert_array_equal(np.isnan(found.gains), [[True, False]] * 2)
     assert found.flips is not None
     assert np.isnan(found.flips.positive[:, 0]).all()
-    assert comparisons(lineup, "accuracy_global")["knfu"].compared == 4
+    assert comparisons(run_group, "accuracy_global")["knfu"].compared == 4
 
 
 def test_a_handful_of_validation_samples_chooses_no_round(tmp_path: Path) -> None:
     write(tmp_path / "a", val=49)
     write(tmp_path / "b", val=50, alpha=0.1)
     found = [
-        comparisons(lineup, "accuracy_global", Moment.BEST_VALIDATION)
-        for lineup in lineups(load(tmp_path).runs)
+        comparisons(run_group, "accuracy_global", Moment.BEST_VALIDATION)
+        for run_group in run_groups(load(tmp_path).runs)
     ]
     assert [list(one) for one in found] == [[], ["knfu"]]
 
@@ -153,7 +153,7 @@ def test_sites_that_hide_their_data_tell_how_many_samples_they_test_on(tmp_path:
 def test_other_federations_are_kept_apart(tmp_path: Path) -> None:
     for alpha in (0.1, 0.5):
         write(tmp_path / f"a{alpha}", alpha=alpha)
-    assert [line.label for line in lineups(load(tmp_path).runs)] == [
+    assert [line.label for line in run_groups(load(tmp_path).runs)] == [
         "alpha 0.1",
         "alpha 0.5",
     ]
@@ -163,11 +163,14 @@ def test_where_the_same_data_lies_is_no_setting(tmp_path: Path) -> None:
     for method, place in (("knfu", "/a/x.npz"), ("local", "/b/x.npz")):
         with (write(tmp_path / method, method=method) / "config.yaml").open("a") as file:
             file.write(f"dataset: {{path: {place}}}\n")
-    (lineup,) = lineups(load(tmp_path).runs)
-    assert list(lineup.methods) == ["knfu", "local"]
+    (run_group,) = run_groups(load(tmp_path).runs)
+    assert list(run_group.methods) == ["knfu", "local"]
     record = tmp_path / "local" / "run.json"
     record.write_text(record.read_text().replace("data-0-0.5", "other"))
-    assert [one.label for one in lineups(load(tmp_path).runs)] == ["path /a/x.npz", "path /b/x.npz"]
+    assert [one.label for one in run_groups(load(tmp_path).runs)] == [
+        "path /a/x.npz",
+        "path /b/x.npz",
+    ]
 
 
 def test_parts_are_told_apart_by_name_and_by_settings_only_where_needed(tmp_path: Path) -> None:
@@ -180,8 +183,8 @@ def test_parts_are_told_apart_by_name_and_by_settings_only_where_needed(tmp_path
     for number, codec in enumerate(codecs):
         with (write(tmp_path / f"r{number}") / "config.yaml").open("a") as file:
             file.write(f"codec: {codec}\n")
-    (lineup,) = lineups(load(tmp_path).runs)
-    assert list(lineup.methods) == [
+    (run_group,) = run_groups(load(tmp_path).runs)
+    assert list(run_group.methods) == [
         "knfu (codec none)",
         "knfu (codec fp16)",
         "knfu (codec cfd, bits 1)",
@@ -194,19 +197,19 @@ def test_part_that_follows_the_seed_is_no_setting_of_its_own(tmp_path: Path) -> 
         path = write(tmp_path / f"s{seed}", seed=seed)
         with (path / "config.yaml").open("a") as file:
             file.write(f"scorer: {{seed: {seed}}}\ndataset: {{seed: 0}}\n")
-    (lineup,) = lineups(load(tmp_path).runs)
-    assert list(lineup.methods) == ["knfu"]
+    (run_group,) = run_groups(load(tmp_path).runs)
+    assert list(run_group.methods) == ["knfu"]
     config = tmp_path / "s1" / "config.yaml"
     config.write_text(config.read_text().replace("scorer: {seed: 1}", "scorer: {seed: 7}"))
-    assert len(lineups(load(tmp_path).runs)[0].methods) == 2
+    assert len(run_groups(load(tmp_path).runs)[0].methods) == 2
 
 
 def test_run_without_a_baseline_of_its_own_uses_the_local_run(tmp_path: Path) -> None:
     for method in GAIN:
         write(tmp_path / method, method=method)
     (tmp_path / "knfu" / "baseline.parquet").unlink()
-    (lineup,) = lineups(load(tmp_path).runs)
-    assert comparisons(lineup, "accuracy_global")["knfu"].mean == pytest.approx(0.1)
+    (run_group,) = run_groups(load(tmp_path).runs)
+    assert comparisons(run_group, "accuracy_global")["knfu"].mean == pytest.approx(0.1)
 
 
 def _edit(path: Path, **changes: object) -> None:
@@ -226,10 +229,10 @@ def test_folders_that_cannot_be_compared_are_refused_by_name(tmp_path: Path) -> 
     write(tmp_path / "other", method="local")
     _edit(tmp_path / "other", data_fingerprint="something else")
     with pytest.raises(ConfigError, match=r"different data.*knfu has data-0-0.5, other has"):
-        lineups(load(tmp_path).runs)
+        run_groups(load(tmp_path).runs)
     write(tmp_path / "again")
     with pytest.raises(ConfigError, match="knfu twice with seed 0"):
-        lineups([run for run in load(tmp_path).runs if run.method == "knfu"])
+        run_groups([run for run in load(tmp_path).runs if run.method == "knfu"])
     _edit(tmp_path / "again", format=99)
     with pytest.raises(ConfigError, match=r"newer fedfuse.*format 99"):
         load(tmp_path)
@@ -265,8 +268,8 @@ def test_several_folders_are_read_together_and_a_repeated_run_counts_once(tmp_pa
     ]
     (note,) = results.notes()
     assert re.fullmatch(r".*two/local repeats .*one/local to the last number; .* once\.", note)
-    (lineup,) = lineups(results.runs)
-    assert {name: len(runs) for name, runs in lineup.methods.items()} == {"knfu": 2, "local": 1}
+    (run_group,) = run_groups(results.runs)
+    assert {name: len(runs) for name, runs in run_group.methods.items()} == {"knfu": 2, "local": 1}
 
 
 def test_labels_that_would_look_alike_keep_their_federations_apart(tmp_path):
@@ -275,7 +278,7 @@ def test_labels_that_would_look_alike_keep_their_federations_apart(tmp_path):
         write(tmp_path / str(i), method="knfu")
         text = (tmp_path / str(i) / "config.yaml").read_text()
         (tmp_path / str(i) / "config.yaml").write_text(f"{text}\nnote: {long}{tail}\n")
-    found = lineups(load(tmp_path).runs)
+    found = run_groups(load(tmp_path).runs)
     assert len(found) == 2
-    assert len({lineup.label for lineup in found}) == 2
-    assert max(len(lineup.label) for lineup in found) < 200
+    assert len({run_group.label for run_group in found}) == 2
+    assert max(len(run_group.label) for run_group in found) < 200

@@ -148,12 +148,12 @@ class Counting:
 
 
 class Twice:
-    """A purse that pays for two exchanges."""
+    """A budget that pays for two exchanges."""
 
     def __init__(self) -> None:
         self.left = 2
 
-    def pays(self):
+    def affords(self):
         return self.left > 0
 
     def book(self, size):
@@ -169,7 +169,7 @@ def spent(cfg, arm: str) -> Counting:
     setup = build_server(parts, counting)
     setup = replace(setup, info=replace(setup.info, arms=(arm,)))
     if cfg.budget == "bytes":
-        setup = replace(setup, plan=replace(setup.plan, purse=Twice()))
+        setup = replace(setup, plan=replace(setup.plan, byte_budget=Twice()))
     serial.run(parts, setup, None, wrap=counting.wrap)
     return counting
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.summary.guarded import Guarded, guarded
-from experiments.summary.summary import Figures, closing
+from experiments.summary.summary import Figures, summarise
 from fedfuse.types import MetricRow
 from server.reporters.folder import plain
 from server.reporters.protocol import RunInfo
@@ -50,7 +50,7 @@ def close(figures: Figures, **expected: float) -> None:
 
 
 def test_the_last_round() -> None:
-    last = closing(METHOD, BASELINE, INFO, test_sizes=SIZES).last
+    last = summarise(METHOD, BASELINE, INFO, test_sizes=SIZES).last
     assert last is not None
     assert (last.round, last.baseline_round) == (3, 3)
     # Own: 0.5 0.75 1.0 against 0.5 0.25 0.75: gains 0, 0.5, 0.25.
@@ -69,7 +69,7 @@ def test_the_last_round() -> None:
 
 
 def test_the_best_validation_round_is_chosen_per_arm_and_not_on_test() -> None:
-    best = closing(METHOD, BASELINE, INFO, test_sizes=SIZES).best_validation
+    best = summarise(METHOD, BASELINE, INFO, test_sizes=SIZES).best_validation
     assert best is not None
     # Validation: the method is best at 2 (0.6 against 0.5667), the baseline at 1 (0.7). On test
     # the baseline would be best at 2.
@@ -80,7 +80,7 @@ def test_the_best_validation_round_is_chosen_per_arm_and_not_on_test() -> None:
 
 def test_of_equal_validation_rounds_the_earliest_wins() -> None:
     table = {1: [0.4], 2: [0.6], 3: [0.6]}
-    best = closing(
+    best = summarise(
         rows("accuracy_own", table) + rows("accuracy_val", table), None, INFO
     ).best_validation
     assert best is not None
@@ -88,7 +88,7 @@ def test_of_equal_validation_rounds_the_earliest_wins() -> None:
 
 
 def test_a_round_without_a_test_is_no_best_round() -> None:
-    best = closing(
+    best = summarise(
         rows("accuracy_own", {1: [0.4]}) + rows("accuracy_val", {1: [0.3], 2: [0.9]}), None, INFO
     ).best_validation
     assert best is not None
@@ -96,7 +96,7 @@ def test_a_round_without_a_test_is_no_best_round() -> None:
 
 
 def test_fusion_and_cost() -> None:
-    summary = closing(METHOD, BASELINE, INFO, seconds={"train": 2.5, "fuse": 0.5})
+    summary = summarise(METHOD, BASELINE, INFO, seconds={"train": 2.5, "fuse": 0.5})
     assert summary.self_weight == pytest.approx(0.5)
     assert summary.effective_neighbours == pytest.approx(2.0)
     assert (summary.bytes_up, summary.bytes_down) == (2000, 1000)
@@ -105,7 +105,7 @@ def test_fusion_and_cost() -> None:
 
 def test_client_lines() -> None:
     counts = np.array([[4, 0], [1, 2], [0, 9]])
-    line = closing(METHOD, BASELINE, INFO, class_counts=counts).clients[1]
+    line = summarise(METHOD, BASELINE, INFO, class_counts=counts).clients[1]
     assert (line.client_id, line.class_counts) == (1, (1, 2))
     assert line.accuracy == {"accuracy_own": 0.75, "accuracy_global": 0.5}
     assert line.baseline == {"accuracy_own": 0.25, "accuracy_global": 0.5}
@@ -113,7 +113,7 @@ def test_client_lines() -> None:
 
 
 def test_without_a_baseline_nothing_is_gained_or_lost() -> None:
-    summary = closing(METHOD, None, INFO)
+    summary = summarise(METHOD, None, INFO)
     assert summary.baseline is None
     assert summary.last is not None
     figures = summary.last.tests["accuracy_own"]
@@ -124,11 +124,11 @@ def test_without_a_baseline_nothing_is_gained_or_lost() -> None:
 def test_a_client_without_a_value_does_not_count() -> None:
     rows_ = rows("accuracy_own", {1: [0.5, math.nan, 1.0]})
     before = rows("accuracy_own", {1: [0.25, 0.25, math.nan]})
-    last = closing(rows_, before, INFO, test_sizes=SIZES).last
+    last = summarise(rows_, before, INFO, test_sizes=SIZES).last
     assert last is not None
     # Client 1 has no value and client 2 no baseline: only client 0 can be compared.
     close(last.tests["accuracy_own"], mean=0.5, worst=0.5, gain=0.25, helped=1, harmed=0)
-    alone = closing(rows_, None, INFO).last
+    alone = summarise(rows_, None, INFO).last
     assert alone is not None
     close(alone.tests["accuracy_own"], mean=0.75, worst=0.5)
 
@@ -137,7 +137,7 @@ def test_the_gain_is_the_difference_of_the_means_shown_beside_it() -> None:
     """Both means are over the clients that both arms know, or the row contradicts itself."""
     rows_ = rows("accuracy_own", {1: [0.5, 0.9]})
     before = rows("accuracy_own", {1: [0.25, 0.25, 0.99]})
-    last = closing(rows_, before, INFO).last
+    last = summarise(rows_, before, INFO).last
     assert last is not None
     figures = last.tests["accuracy_own"]
     assert figures.baseline_mean is not None
@@ -145,14 +145,14 @@ def test_the_gain_is_the_difference_of_the_means_shown_beside_it() -> None:
 
 
 def test_a_run_that_measured_nothing() -> None:
-    summary = closing([], [], INFO)
+    summary = summarise([], [], INFO)
     assert summary.last is None
     assert summary.best_validation is None
     assert summary.self_weight is None
 
 
 def test_the_summary_is_json() -> None:
-    text = json.dumps(plain(closing(METHOD, BASELINE, INFO).as_dict()), allow_nan=False)
+    text = json.dumps(plain(summarise(METHOD, BASELINE, INFO).as_dict()), allow_nan=False)
     kept = json.loads(text)
     assert kept["last"]["tests"]["accuracy_own"]["gain"] == pytest.approx(0.25)
     assert kept["best_validation"]["round"] == 2
@@ -186,11 +186,11 @@ def test_helped_and_harmed_count_only_what_the_tests_can_tell() -> None:
     """0.75 against 0.65 is 1.5 standard errors on 100 tests and 3.1 on 400."""
     after, before = (rows("accuracy_own", {1: own}) for own in ([0.75, 0.65], [0.65, 0.75]))
     for size, counts in ((100, (0, 0)), (400, (1, 1))):
-        last = closing(after, before, INFO, test_sizes={"accuracy_own": np.full(3, size)}).last
+        last = summarise(after, before, INFO, test_sizes={"accuracy_own": np.full(3, size)}).last
         assert last is not None
         figures = last.tests["accuracy_own"]
         assert (figures.helped, figures.harmed) == counts
     for unknown in (None, {"accuracy_own": np.zeros(3, dtype=int)}):
-        last = closing(after, before, INFO, test_sizes=unknown).last
+        last = summarise(after, before, INFO, test_sizes=unknown).last
         assert last is not None
         assert last.tests["accuracy_own"].helped is None, "unknown sizes are no evidence"

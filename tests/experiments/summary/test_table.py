@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.summary.table import closing, render
+from experiments.summary.table import render, summarise
 from fedfuse.types import MetricRow
 from server.reporters.protocol import RunInfo
 
@@ -36,7 +36,7 @@ def shown(
         file=stream, width=80, force_terminal=color, no_color=no_color, highlight=False,
         color_system="standard" if color else None, legacy_windows=False,
     )  # fmt: skip
-    summary = closing(
+    summary = summarise(
         after, before if baseline else None, info, class_counts=counts, seconds={"train": 3.0},
         test_sizes={"accuracy_own": sizes},
         val_sizes=None if held_back is None else np.full(num_clients, held_back),
@@ -60,7 +60,7 @@ def test_names_of_strangers_are_text_and_nothing_else() -> None:
     rows = [MetricRow(1, 0, "fused", "accuracy_own", 0.5)]
     stream = io.StringIO()
     console = Console(file=stream, width=200, force_terminal=True, color_system="standard")
-    render(closing(rows, rows, info), console)
+    render(summarise(rows, rows, info), console)
     text = stream.getvalue()
     assert "[red]x[/] [link=http://h]y\\x1b[2J\\u202e" in text
     assert "\x1b]8" not in text

@@ -19,7 +19,7 @@ from fedfuse.attack import (
 from fedfuse.attack.stage import RECEIVED
 from fedfuse.errors import FedfuseError, ParameterError
 from fedfuse.rng import Streams
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.types import KnowledgeBank
 
 SHARES = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.0, 1.0, 0.0], [0.2, 0.2, 0.6]])
@@ -39,10 +39,10 @@ def bank(ids=(0, 1, 2, 3), samples=20):
     return KnowledgeBank(torch.tensor(ids), logits, torch.ones(len(ids), dtype=torch.int64))
 
 
-def occasion(ids=(0, 1, 2, 3), round_=2, samples=20, memory=None):
+def context(ids=(0, 1, 2, 3), round_=2, samples=20, memory=None):
     memory = {i: {} for i in ids} if memory is None else memory
     counts = (100 * SHARES[list(ids)]).long()
-    return Occasion("knfu", round_, torch.arange(samples), counts, memory, Streams(0))
+    return SharingContext("knfu", round_, torch.arange(samples), counts, memory, Streams(0))
 
 
 def test_who_attacks_is_drawn_once_and_somebody_is_left():
@@ -56,10 +56,10 @@ def test_who_attacks_is_drawn_once_and_somebody_is_left():
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: type(a).__name__)
 def test_benign_clients_are_untouched_and_cohorts_do_not_matter(attack):
     stage = AttackStage(attack, (1, 3), SHARES)
-    honest, sent = bank(), stage(bank(), occasion())
+    honest, sent = bank(), stage(bank(), context())
     assert torch.equal(sent.logits[[0, 2]], honest.logits[[0, 2]])
     assert bool(sent.logits.isfinite().all())
-    alone = stage(bank((3,)), occasion((3,)))
+    alone = stage(bank((3,)), context((3,)))
     assert torch.equal(alone.logits[0], sent.logits[3])
     labels = torch.tensor([0, 1, 2, 2])
     assert torch.equal(stage.relabel(0, labels), labels)
@@ -77,14 +77,14 @@ def test_labels_are_flipped_and_permuted_without_a_fixed_point():
 
 def test_an_imitator_has_its_victims_class_distribution():
     stage = AttackStage(Imitate(margin=30.0), (1,), SHARES[[0, 1]])
-    sent = stage(bank((0, 1)), occasion((0, 1)))
+    sent = stage(bank((0, 1)), context((0, 1)))
     mean = sent.logits[1].softmax(dim=1).mean(dim=0)
     torch.testing.assert_close(mean, SHARES[0], atol=1e-4, rtol=0)
 
 
 def test_colluders_move_the_same_way_by_as_much_as_their_logits_vary():
     stage = AttackStage(LittleIsEnough(deviations=2.0), (1, 3), SHARES)
-    honest, sent = bank().logits, stage(bank(), occasion()).logits
+    honest, sent = bank().logits, stage(bank(), context()).logits
     moved = (sent - honest)[[1, 3]] / honest[[1, 3]].std(dim=1, unbiased=False, keepdim=True)
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, 2.0))
     assert torch.equal(moved[0].sign(), moved[1].sign())
@@ -92,12 +92,12 @@ def test_colluders_move_the_same_way_by_as_much_as_their_logits_vary():
 
 def test_a_free_rider_echoes_what_it_was_sent():
     stage = AttackStage(FreeRider(), (1,), SHARES)
-    assert not stage(bank(), occasion()).logits[1].any()
+    assert not stage(bank(), context()).logits[1].any()
     teacher = torch.rand(20, 3).softmax(dim=1)
     memory = {i: {RECEIVED: teacher} for i in range(4)}
-    echoed = stage(bank(), occasion(memory=memory)).logits[1]
+    echoed = stage(bank(), context(memory=memory)).logits[1]
     torch.testing.assert_close(echoed.softmax(dim=1), teacher)
-    other = stage(bank(samples=9), occasion(samples=9, memory=memory)).logits[1]
+    other = stage(bank(samples=9), context(samples=9, memory=memory)).logits[1]
     assert not other.any(), "what was about other samples is no answer"
 
 
@@ -106,7 +106,7 @@ def test_what_a_free_rider_echoes_is_read_as_it_was_sent_at_any_temperature():
     teacher[4] = 0  # a sample that nobody answered is not sent
     memory = {i: {RECEIVED: teacher} for i in range(4)}
     stage = AttackStage(FreeRider(temperature=4.0), (1,), SHARES)
-    echoed = stage(bank(), occasion(memory=memory)).logits[1]
+    echoed = stage(bank(), context(memory=memory)).logits[1]
     teacher[4] = 1 / 3
     torch.testing.assert_close((echoed / 4).softmax(dim=1), teacher)
 
@@ -123,4 +123,4 @@ def test_an_attack_of_a_users_own_is_checked():
             return logits / 0
 
     with pytest.raises(FedfuseError, match="broke its promise for client 1"):
-        AttackStage(Broken(), (1,), SHARES)(bank(), occasion())
+        AttackStage(Broken(), (1,), SHARES)(bank(), context())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedfuse.codec import Float16, Float32, Quantize, RowCode, RowCodec, TopK, UInt8
+from fedfuse.codec import Float16, Float32, Quantize, RowCode, RowCodec, TopKCodes, UInt8
 from fedfuse.codec.quantize import simplex_counts
 from fedfuse.codec.top_k import fill
 from fedfuse.codec.uint8 import affine, fixed, fixed_values
@@ -31,9 +31,9 @@ SIZES = [
     (Float16(), LOGITS, 5 * 20),
     (UInt8(), PROBS, 5 * 10),
     (UInt8(), LOGITS, 5 * (10 + 8)),  # and two floats per row
-    (TopK(3), PROBS, 5 * 3 * (4 + 1)),
-    (TopK(3, half=True), PROBS, 5 * 3 * (2 + 1)),
-    (TopK(50), PROBS, 5 * 10 * (4 + 1)),  # no more than there are
+    (TopKCodes(3), PROBS, 5 * 3 * (4 + 1)),
+    (TopKCodes(3, half=True), PROBS, 5 * 3 * (2 + 1)),
+    (TopKCodes(50), PROBS, 5 * 10 * (4 + 1)),  # no more than there are
     (Quantize(1), PROBS, 3),  # 5 ids of 4 bits: 20 bits
     (Quantize(2), PROBS, 13),  # 5 * 10 counts of 2 bits: 100 bits
     (Quantize(8), PROBS, 50),
@@ -52,9 +52,9 @@ def test_bytes_by_hand(code: RowCode, space: Space, num_bytes: int) -> None:
 def test_class_ids_of_many_classes_take_two_bytes() -> None:
     probs = torch.zeros(1, 1, 300)
     probs[..., 299], probs[..., 256] = 0.75, 0.25
-    message, _ = RowCodec(TopK(2)).encode(probs, PROBS, {})
+    message, _ = RowCodec(TopKCodes(2)).encode(probs, PROBS, {})
     assert message.num_bytes == 2 * (4 + 2)
-    torch.testing.assert_close(_through(TopK(2), probs, PROBS), probs)
+    torch.testing.assert_close(_through(TopKCodes(2), probs, PROBS), probs)
     one_bit, _ = RowCodec(Quantize(1)).encode(probs.repeat(1, 8, 1), PROBS, {})
     assert one_bit.num_bytes == 9  # 8 ids of 9 bits
     assert _through(Quantize(1), probs, PROBS).argmax() == 299
@@ -107,9 +107,9 @@ CODES = (
     Float32(),
     Float16(),
     UInt8(),
-    TopK(2),
-    TopK(2, rest="drop"),
-    TopK(3, half=True),
+    TopKCodes(2),
+    TopKCodes(2, rest="drop"),
+    TopKCodes(3, half=True),
     Quantize(1),
     Quantize(3),
     Quantize(8),
@@ -146,7 +146,7 @@ def test_errors_are_bounded_and_distributions_stay(
             spread = logits.amax(dim=-1, keepdim=True) - logits.amin(dim=-1, keepdim=True)
             error = (_through(code, logits, LOGITS) - logits).abs()
             assert (error <= spread / 509.9 + 1e-6).all()
-        case TopK():
+        case TopKCodes():
             kept = probs.sort(dim=-1, descending=True).values[..., : code.k].sum(dim=-1)
             assert ((arrived - probs).abs().sum(dim=-1) <= 2 * (1 - kept) + 5e-3).all()
         case Quantize():
@@ -182,13 +182,13 @@ def test_half_precision_does_not_overflow() -> None:
 def test_top_k_by_hand() -> None:
     probs = torch.tensor([[[0.1, 0.5, 0.3, 0.1]]])
     torch.testing.assert_close(
-        _through(TopK(2), probs, PROBS), torch.tensor([[[0.1, 0.5, 0.3, 0.1]]])
+        _through(TopKCodes(2), probs, PROBS), torch.tensor([[[0.1, 0.5, 0.3, 0.1]]])
     )
     torch.testing.assert_close(
-        _through(TopK(2, rest="drop"), probs, PROBS), torch.tensor([[[0, 0.625, 0.375, 0]]])
+        _through(TopKCodes(2, rest="drop"), probs, PROBS), torch.tensor([[[0, 0.625, 0.375, 0]]])
     )
     torch.testing.assert_close(
-        _through(TopK(1), probs, PROBS), torch.tensor([[[1 / 6, 0.5, 1 / 6, 1 / 6]]])
+        _through(TopKCodes(1), probs, PROBS), torch.tensor([[[1 / 6, 0.5, 1 / 6, 1 / 6]]])
     )
     # All kept and, by rounding, a little more than 1 in sum: still a distribution
     full = fill(torch.tensor([0.75, 0.2505]), torch.tensor([0, 1]), 2, "spread")
@@ -196,9 +196,9 @@ def test_top_k_by_hand() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-@pytest.mark.parametrize("make", [TopK, Quantize])
+@pytest.mark.parametrize("make", [TopKCodes, Quantize])
 def test_logits_carry_probabilities_at_the_temperature(
-    make: type[TopK | Quantize], temperature: float
+    make: type[TopKCodes | Quantize], temperature: float
 ) -> None:
     logits = _logits(5, 2.0, 6)
     code = make(3, temperature=temperature)
@@ -219,4 +219,4 @@ def test_bad_bits(bad: object) -> None:
 )
 def test_bad_top_k(name: str, bad: object) -> None:
     with pytest.raises(ParameterError, match=f"'{name}' parameter of TopK"):
-        TopK(**{name: bad})  # type: ignore[arg-type]
+        TopKCodes(**{name: bad})  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from fedfuse.codec import (
     Quantize,
     RowCodec,
     State,
-    TopK,
+    TopKCodes,
     UInt8,
 )
 from fedfuse.errors import KnowledgeError
@@ -29,9 +29,9 @@ CODES = (
     Float32(),
     Float16(),
     UInt8(),
-    TopK(1),
-    TopK(3, rest="drop", temperature=2.0),
-    TopK(200, half=True),
+    TopKCodes(1),
+    TopKCodes(3, rest="drop", temperature=2.0),
+    TopKCodes(200, half=True),
     Quantize(1),
     Quantize(2, temperature=3.0),
     Quantize(8),

@@ -17,7 +17,7 @@ from fedfuse.fusion.confidence import MEASURES, entropy, margin, max_prob, stand
 from fedfuse.fusion.per_sample import (
     ConfidenceWeighted,
     UploadedConfidence,
-    trust_weighted_mean,
+    confidence_weighted_mean,
 )
 from fedfuse.types import KnowledgeBank
 
@@ -100,13 +100,13 @@ def test_agrees_with_a_loop(seed: int, num_clients: int, masked: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     values = torch.rand(num_clients, 5, 3, generator=generator)
     weights = torch.rand(num_clients, num_clients, generator=generator)
-    log_trust = 5 * torch.randn(num_clients, 5, generator=generator)
+    log_confidence = 5 * torch.randn(num_clients, 5, generator=generator)
     mask = torch.rand(num_clients, 5, generator=generator) < (0.5 if masked else 2)
-    got = trust_weighted_mean(values, weights, log_trust, mask if masked else None)
+    got = confidence_weighted_mean(values, weights, log_confidence, mask if masked else None)
     for i in range(num_clients):
         for x in range(5):
             known = [j for j in range(num_clients) if mask[j, x]]
-            c = {j: float(weights[i, j]) * math.exp(float(log_trust[j, x])) for j in known}
+            c = {j: float(weights[i, j]) * math.exp(float(log_confidence[j, x])) for j in known}
             for k in range(3):
                 expected = sum(c[j] * float(values[j, x, k]) for j in known)
                 expected /= sum(c.values()) if known else 1
@@ -125,8 +125,8 @@ def test_sharpness_zero_is_the_plain_weighted_mean() -> None:
 def test_a_receiver_whose_sources_are_all_distrusted_gets_their_plain_mean() -> None:
     # Receiver 0 hears clients 0 and 1, beside whom client 2 is trusted e^500 times as much.
     values = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]])
-    log_trust = torch.tensor([[-500.0], [-600.0], [0.0]])
-    fused = trust_weighted_mean(values, torch.tensor([[0.25, 0.75, 0.0]]), log_trust)
+    log_confidence = torch.tensor([[-500.0], [-600.0], [0.0]])
+    fused = confidence_weighted_mean(values, torch.tensor([[0.25, 0.75, 0.0]]), log_confidence)
     torch.testing.assert_close(fused, torch.tensor([[[0.25, 0.75]]]))
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfuse.errors import ParameterError
-from fedfuse.privacy import Gaussian, LabelOnly, Laplace, Swing, Temperature, TopK, accountant
+from fedfuse.privacy import Gaussian, LabelOnly, Laplace, Swing, Temperature, TopKOnly, accountant
 from fedfuse.privacy.bound import clip_l1, clip_l2
 
 
@@ -22,7 +22,7 @@ MECHANISMS = [
     Gaussian(epsilon=None, noise_multiplier=0.1),
     Laplace(epsilon=None, noise_multiplier=0.1),
     LabelOnly(),
-    TopK(k=3),
+    TopKOnly(k=3),
     Temperature(),
     Swing(),
 ]
@@ -87,12 +87,12 @@ def test_label_only_sends_nothing_but_the_label():
 
 def test_top_k_keeps_the_largest_and_levels_the_rest():
     given_ = logits(m=7, classes=5)
-    probs, sent = given_.softmax(1), TopK(k=2)(given_, stream()).softmax(1)
+    probs, sent = given_.softmax(1), TopKOnly(k=2)(given_, stream()).softmax(1)
     kept, index = probs.topk(2, dim=1)
     torch.testing.assert_close(sent.gather(1, index), kept)
     rest = sent.scatter(1, index, 0.0)
     torch.testing.assert_close(rest.amax(1), (1 - kept.sum(1)) / 3, atol=1e-6, rtol=1e-3)
-    assert torch.equal(TopK(k=5)(given_, stream()), given_)
+    assert torch.equal(TopKOnly(k=5)(given_, stream()), given_)
 
 
 def test_swing_flattens_what_is_surest_most():
@@ -160,7 +160,7 @@ def test_a_run_is_calibrated_once_and_spends_what_was_asked(kind):
         (Gaussian, {"epsilon": None, "noise_multiplier": 0}),
         (Laplace, {"delta": -1e-9}),
         (LabelOnly, {"confidence": 1}),
-        (TopK, {"k": 0}),
+        (TopKOnly, {"k": 0}),
         (Temperature, {"temperature": 0}),
         (Swing, {"noise": -1}),
     ],

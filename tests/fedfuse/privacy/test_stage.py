@@ -14,7 +14,7 @@ from fedfuse.privacy.draw import draw_laplace, draw_normal
 from fedfuse.privacy.secret import SecretGenerator, new_secret, secret_generator
 from fedfuse.privacy.stage import SECRET
 from fedfuse.rng import Streams
-from fedfuse.sharing_context import Occasion
+from fedfuse.sharing_context import SharingContext
 from fedfuse.testing.fusion import example_bank
 
 
@@ -23,11 +23,11 @@ class TenSamples:
         return 10
 
 
-def occasion(bank, round_=3, memory=None):
+def context(bank, round_=3, memory=None):
     counts = torch.ones(bank.num_clients, bank.num_classes, dtype=torch.int64)
     index = torch.arange(bank.logits.shape[1])
     memory = {i: {} for i in bank.client_ids.tolist()} if memory is None else memory
-    return Occasion("method", round_, index, counts, memory, Streams(0))
+    return SharingContext("method", round_, index, counts, memory, Streams(0))
 
 
 def configuration(**privacy):
@@ -50,10 +50,10 @@ def test_noise_belongs_to_client_and_round_and_not_to_the_cohort(simulated):
     bank = example_bank(4, 5, 3)
     memory = {i: {SECRET: new_secret()} for i in bank.client_ids.tolist()}
     again = {i: dict(kept) for i, kept in memory.items()}
-    together = stage(bank, occasion(bank, memory=memory))
+    together = stage(bank, context(bank, memory=memory))
     alone = bank.rows(slice(2, 3))
-    assert torch.equal(stage(alone, occasion(alone, memory=again)).logits[0], together.logits[2])
-    assert not torch.equal(stage(bank, occasion(bank, 4, memory)).logits, together.logits)
+    assert torch.equal(stage(alone, context(alone, memory=again)).logits[0], together.logits[2])
+    assert not torch.equal(stage(bank, context(bank, 4, memory)).logits, together.logits)
     assert together.num_examples is bank.num_examples
 
 
@@ -68,8 +68,8 @@ NOISY = [
 @pytest.mark.parametrize("mechanism", NOISY)
 def test_whoever_knows_the_run_and_its_seed_cannot_draw_a_clients_noise(mechanism):
     bank = example_bank(2, 5, 3)
-    known = PrivacyStage(mechanism, simulated=True)(bank, occasion(bank))
-    one, other = (PrivacyStage(mechanism)(bank, occasion(bank)) for _ in range(2))
+    known = PrivacyStage(mechanism, simulated=True)(bank, context(bank))
+    one, other = (PrivacyStage(mechanism)(bank, context(bank)) for _ in range(2))
     for sent in (one, other):
         assert float((sent.logits - known.logits).abs().max()) > 1e-2
     assert float((one.logits - other.logits).abs().max()) > 1e-2
@@ -82,7 +82,7 @@ def test_the_simulated_noise_comes_off_and_the_secret_noise_does_not():
     generator = Streams(0).torch("client", 0, "privacy", 3)
     noise = 400 * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
     for simulated, error in ((True, 1e-4), (False, torch.inf)):
-        sent = PrivacyStage(mechanism, simulated)(bank, occasion(bank)).logits[0]
+        sent = PrivacyStage(mechanism, simulated)(bank, context(bank)).logits[0]
         off = float((sent - noise - clean).abs().max())
         assert off <= error
         assert simulated or off > 100
@@ -93,14 +93,14 @@ def test_a_round_is_answered_once():
     bank = example_bank(2, 5, 3)
     other = replace(bank, logits=bank.logits.flip(1))
     memory = {i: {} for i in bank.client_ids.tolist()}
-    sent = stage(bank, occasion(bank, 3, memory)).logits
-    assert torch.equal(stage(bank, occasion(bank, 3, memory)).logits, sent)
+    sent = stage(bank, context(bank, 3, memory)).logits
+    assert torch.equal(stage(bank, context(bank, 3, memory)).logits, sent)
     # Under one noise the difference of two answers would be bare.
-    assert torch.equal(stage(other, occasion(other, 3, memory)).logits, sent)
+    assert torch.equal(stage(other, context(other, 3, memory)).logits, sent)
     with pytest.raises(FedfuseError, match="a round that is over"):
-        stage(bank, occasion(bank, 2, memory))
+        stage(bank, context(bank, 2, memory))
     with pytest.raises(FedfuseError, match="does not cover: got round 6"):
-        stage(bank, occasion(bank, 6, memory))
+        stage(bank, context(bank, 6, memory))
 
 
 def test_secret_numbers_are_reproducible_and_have_their_distributions():
@@ -134,7 +134,7 @@ def test_a_secret_is_longer_than_what_torch_keeps_of_a_seed():
 def test_a_mechanism_that_breaks_its_promise_is_named(wrong):
     bank = example_bank(2, 5, 3)
     with pytest.raises(FedfuseError, match="client 0"):
-        PrivacyStage(wrong)(bank, occasion(bank))
+        PrivacyStage(wrong)(bank, context(bank))
 
 
 def test_the_noise_is_calibrated_to_every_round_that_shares():

@@ -22,25 +22,25 @@ from fedfuse.testing import (
 from fedfuse.types import Space
 
 
-def mirror(bank, occasion):
+def mirror(bank, context):
     """A stage: every client lies."""
     return replace(bank, logits=-bank.logits)
 
 
-def noisy(bank, occasion):
+def noisy(bank, context):
     """A stage that draws as it should."""
     rows = [
-        row + torch.randn(row.shape, generator=occasion.generator(i, "noise"))
+        row + torch.randn(row.shape, generator=context.generator(i, "noise"))
         for row, i in zip(bank.logits, bank.client_ids.tolist(), strict=True)
     ]
     return replace(bank, logits=torch.stack(rows))
 
 
-def careless(bank, occasion):
+def careless(bank, context):
     return replace(bank, logits=bank.logits + torch.randn(bank.logits.shape))
 
 
-def sociable(bank, occasion):
+def sociable(bank, context):
     return replace(bank, logits=bank.logits - bank.logits.mean(dim=0))
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clients.sharing.channel import CACHE
-from clients.sharing.channel import Link as ClientLink
+from clients.sharing.channel import CACHE, ClientChannel
 from fedfuse.codec import Channel
 from fedfuse.errors import KnowledgeError
 from fedfuse.rng import Streams
@@ -15,7 +14,7 @@ from fedfuse.select import All, PublicRounds, SignalCache
 from fedfuse.select.cache import Signal
 from fedfuse.types import PublicSet, Space, Teachers
 from server.fusion.target_cache import TargetCache
-from server.transport.channel import Link as ServerLink
+from server.transport.channel import ServerChannel
 
 K, P, C = 3, 4, 2
 INDEX = torch.arange(P)
@@ -25,7 +24,7 @@ def make(duration=2):
     public = PublicSet(np.zeros((P, 1), np.float32), None, "test")
     rounds = PublicRounds(All(), public, Streams(0))
     cache = TargetCache(SignalCache(duration), rounds, K)
-    return cache, ServerLink(Channel(), cache)
+    return cache, ServerChannel(Channel(), cache)
 
 
 def fused(value, ids=(0, 1, 2), weight=None):
@@ -50,7 +49,7 @@ def learn(client, server, cache, teachers, round_, memory):
 
 def test_a_round_by_hand():
     cache, server = make(duration=2)
-    client, memory = ClientLink(), {i: {} for i in range(K)}
+    client, memory = ClientChannel(), {i: {} for i in range(K)}
     assert server.request(1).tolist() == [0b1111]
     # the last sample is answered by nobody
     got, parcel = learn(client, server, cache, fused(1, weight=[1, 1, 1, 0]), 1, memory)
@@ -72,7 +71,7 @@ def test_a_round_by_hand():
 
 def test_who_missed_a_round_gets_what_it_lacks():
     cache, server = make(duration=9)
-    client, memory = ClientLink(), {i: {} for i in range(K)}
+    client, memory = ClientChannel(), {i: {} for i in range(K)}
     learn(client, server, cache, fused(1, ids=(0, 1), weight=[1, 1, 0, 0]), 1, memory)
     got, parcel = learn(client, server, cache, fused(2, weight=[0, 0, 1, 1]), 2, memory)
     assert parcel.encoded.mask.tolist() == [[False, False, True, True]] * 2 + [[True] * 4]
@@ -81,7 +80,7 @@ def test_who_missed_a_round_gets_what_it_lacks():
 
 def test_who_did_not_confirm_gets_all_again():
     cache, server = make(duration=9)
-    client, memory = ClientLink(), {i: {} for i in range(K)}
+    client, memory = ClientChannel(), {i: {} for i in range(K)}
     learn(client, server, cache, fused(1), 1, memory)
     server.lost([1])
     del memory[1][CACHE]

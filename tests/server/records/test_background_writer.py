@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from server.records.background_writer import Behind
+from server.records.background_writer import BackgroundWriter
 
 
 def test_the_next_piece_waits_for_the_one_before():
@@ -16,11 +16,11 @@ def test_the_next_piece_waits_for_the_one_before():
         gate.wait(20)
         order.append("first")
 
-    with Behind() as behind:
-        behind.start(first)
+    with BackgroundWriter() as writer:
+        writer.start(first)
         assert order == []  # it does not keep the caller
         threading.Timer(0.05, gate.set).start()
-        behind.start(lambda: order.append("second"))
+        writer.start(lambda: order.append("second"))
     assert order == ["first", "second"]
 
 
@@ -29,28 +29,28 @@ def fail() -> None:
 
 
 def test_a_failure_is_raised_by_the_next_call_and_once():
-    with Behind() as behind:
-        behind.start(fail)
+    with BackgroundWriter() as writer:
+        writer.start(fail)
         with pytest.raises(OSError, match="full"):
-            behind.wait()
-        behind.start(fail)
+            writer.wait()
+        writer.start(fail)
         with pytest.raises(OSError, match="full"):
-            behind.start(lambda: None)
+            writer.start(lambda: None)
 
 
 def test_a_failure_of_the_last_piece_is_raised_at_the_end():
-    with pytest.raises(OSError, match="full"), Behind() as behind:
-        behind.start(fail)
+    with pytest.raises(OSError, match="full"), BackgroundWriter() as writer:
+        writer.start(fail)
 
 
 def test_another_error_is_not_hidden_and_the_work_is_finished():
     done = []
 
-    def rounds(behind: Behind) -> None:
-        behind.start(lambda: done.append(1))
-        behind.start(fail)
+    def rounds(writer: BackgroundWriter) -> None:
+        writer.start(lambda: done.append(1))
+        writer.start(fail)
         raise KeyError("other")
 
-    with pytest.raises(KeyError, match="other"), Behind() as behind:
-        rounds(behind)
+    with pytest.raises(KeyError, match="other"), BackgroundWriter() as writer:
+        rounds(writer)
     assert done == [1]

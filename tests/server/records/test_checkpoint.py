@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from fedfuse.failure import Failure
 from fedfuse.fusion.ktpfl import KTpFL
 from fedfuse.stateful import collect, give_back
 from fedfuse.types import MetricRow, RoundRecord
+from server.fusion.byte_budget import ByteBudget
 from server.records import checkpoint, round_file
 from server.records.checkpoint import Checkpoints
 
@@ -136,3 +137,15 @@ def test_memory_is_found_through_fields_and_given_back(kept):
     assert torch.equal(other.scorer.state()["log_weights"], scorer.scorer.state()["log_weights"])
     with pytest.raises(FedfuseError, match="does not have"):
         give_back({"combine": Shuffled(Shuffled(KTpFL()))}, flat)
+
+
+def test_memory_under_a_former_name_is_given_back() -> None:
+    """A checkpoint of 0.1.0 calls the plan's parts by the names that they had."""
+
+    @dataclass(frozen=True)
+    class Plan:
+        byte_budget: ByteBudget
+
+    plan = Plan(ByteBudget(100))
+    give_back({"plan": plan}, {"plan.purse/spent": torch.tensor([70, 40])})
+    assert (plan.byte_budget.spent, plan.byte_budget.largest) == (70, 40)

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 from fedfuse.errors import FedfuseError
 from fedfuse.wire.messages import CLIENTS, FAILURES, HEADER, Header
 from server.transport.federation import Federation
-from server.transport.reply_timeout import Patience
+from server.transport.reply_timeout import ReplyTimeout
 from server.transport.serial_grid import SerialGrid
 
 
@@ -78,11 +78,15 @@ def _array(ids):
     return Array(np.array(ids, dtype=np.int64))
 
 
-def meet(*hosts: Host, patience: Patience = Patience(interval=0.001), **more) -> Federation:  # noqa: B008
+def meet(
+    *hosts: Host,
+    reply_timeout: ReplyTimeout = ReplyTimeout(interval=0.001),  # noqa: B008
+    **more,
+) -> Federation:
     grid = SlowGrid(list(hosts))
     federation = Federation(
         grid, num_clients=3, num_public=lambda _: 1, num_classes=2, public_fingerprint="p",
-        common_fingerprint="c", num_nodes=len(hosts), patience=patience, **more,
+        common_fingerprint="c", num_nodes=len(hosts), reply_timeout=reply_timeout, **more,
     )  # fmt: skip
     grid.sleeping = True
     return federation
@@ -114,7 +118,7 @@ def test_nodes_that_do_not_come_end_the_run():
         Federation(
             SlowGrid([Host((0,))]), num_clients=3, num_public=lambda _: 1, num_classes=2,
             public_fingerprint="p", common_fingerprint="c", num_nodes=2,
-            patience=Patience(interval=0.001, arrival=0.02),
+            reply_timeout=ReplyTimeout(interval=0.001, arrival=0.02),
         )  # fmt: skip
 
 
@@ -123,8 +127,8 @@ HEAD = Header("knfu", 4, share=False, evaluate=False)
 
 
 def test_who_is_silent_for_too_long_has_failed_and_the_others_have_not():
-    patience = Patience(timeout=0.05, interval=0.001)
-    federation = meet(Host((0, 2)), Host((1,), looks=NEVER), patience=patience)
+    reply_timeout = ReplyTimeout(timeout=0.05, interval=0.001)
+    federation = meet(Host((0, 2)), Host((1,), looks=NEVER), reply_timeout=reply_timeout)
     begun = time.monotonic()
     (failure,) = federation.train(HEAD, range(3)).failures
     assert 0.05 <= time.monotonic() - begun < 5
@@ -142,7 +146,7 @@ def silences(monkeypatch, *hosts: Host, rounds: int = 1, **more) -> list[list[tu
 
     said: list[tuple] = []
     federation = meet(
-        *hosts, patience=Patience(sleep=sleep, silence=10, **more),
+        *hosts, reply_timeout=ReplyTimeout(sleep=sleep, silence=10, **more),
         on_silence=lambda ids, seconds: said.append((ids, seconds)),
     )  # fmt: skip
     found = []

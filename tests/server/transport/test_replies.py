@@ -15,8 +15,8 @@ from fedfuse.types import ClientMetrics, KnowledgeBank
 from fedfuse.wire.encode import Expectation, decode, encode
 from fedfuse.wire.messages import CLIENTS, FAILURES, HEADER, KNOWLEDGE, METRICS, Header
 from fedfuse.wire.npy import parse_array
-from fedfuse.wire.records import read_ids
-from server.transport.handshake import read_hello
+from fedfuse.wire.record_checks import read_ids
+from server.transport.handshake import read_handshake
 from server.transport.replies import Question, odd_ones_out, read_reply
 
 IDS = (2, 5, 9)
@@ -226,7 +226,7 @@ def hello(public="p", common="c", ids=(0, 1)):
 
 
 def test_first_words_are_read():
-    assert read_hello(hello(), 7, ("p", "c"), 2) == (0, 1)
+    assert read_handshake(hello(), 7, ("p", "c"), 2) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_first_words_are_read():
 )
 def test_strange_first_words_are_refused_in_one_short_message(content):
     with pytest.raises(FedfuseError) as refused:
-        read_hello(content, 7, ("p", "c"), 2)
+        read_handshake(content, 7, ("p", "c"), 2)
     assert len(str(refused.value)) < 500
 
 

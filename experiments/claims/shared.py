@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from experiments.results import Lineup, Run, lineups, load
+from experiments.results import Run, RunGroup, load, run_groups
 from fedfuse.compare import (
     ENOUGH,
     Comparison,
@@ -25,18 +25,18 @@ Array = npt.NDArray[np.floating]
 SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 
 
-def read(folder: Path) -> list[Lineup]:
+def read(folder: Path) -> list[RunGroup]:
     """Return the line-ups of a folder.
 
     Raises:
         ConfigError: If there are no runs, or they cannot be compared.
     """
-    return lineups(load(folder).runs)
+    return run_groups(load(folder).runs)
 
 
-def federation(lineup: Lineup) -> str:
+def federation(run_group: RunGroup) -> str:
     """Return what tells a line-up from the others."""
-    return lineup.label or "-"
+    return run_group.label or "-"
 
 
 def both(runs: Sequence[Run], test: str) -> tuple[Array, Array, Array, tuple[int, ...]] | None:
@@ -109,12 +109,12 @@ def spread(
     '+1.2 (1 seed)'
     """
 
-    def shown(value: float) -> str:
+    def format_value(value: float) -> str:
         return rounded(scale * value, digits, sign)
 
     if interval is None:
-        return f"{shown(mean)} (1 seed)"
-    return f"{shown(mean)} [{shown(interval.low)}, {shown(interval.high)}]"
+        return f"{format_value(mean)} (1 seed)"
+    return f"{format_value(mean)} [{format_value(interval.low)}, {format_value(interval.high)}]"
 
 
 def mean_of(

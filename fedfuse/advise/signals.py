@@ -16,7 +16,7 @@ Values = dict[str, Tensor]
 """One float64 number per client, [K], by name; NaN where there is none."""
 
 
-def shown(bank: KnowledgeBank, teachers: Teachers) -> Values:
+def prediction_signals(bank: KnowledgeBank, teachers: Teachers) -> Values:
     """Return what one round's exchange shows of every client that shared.
 
     ``epd_classes``: the exponential of the entropy of its estimated class distribution, its mean

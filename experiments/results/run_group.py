@@ -14,7 +14,7 @@ from fedfuse.safe_text import visible
 
 
 @dataclass(frozen=True)
-class Lineup:
+class RunGroup:
     """Methods on one federation.
 
     Args:
@@ -31,7 +31,7 @@ class Lineup:
         return {name: runs for name, runs in self.methods.items() if runs[0].baseline is not None}
 
 
-def lineups(runs: Sequence[Run]) -> list[Lineup]:
+def run_groups(runs: Sequence[Run]) -> list[RunGroup]:
     """Group runs by federation and method, in the order they come.
 
     Two runs are of one federation if their configurations differ in nothing but the seed and what
@@ -41,7 +41,7 @@ def lineups(runs: Sequence[Run]) -> list[Lineup]:
         ConfigError: If runs of one federation and seed hold different data, or one method is
             there twice with one seed.
     """
-    everybody = _placeless(_seedless([settings_of(run) for run in runs]), runs)
+    everybody = _without_data_paths(_seedless([settings_of(run) for run in runs]), runs)
     flat = {run.path: config for run, config in zip(runs, everybody, strict=True)}
     federations = _Namer(everybody, [key for key in varying(everybody) if not _is_fusion(key)])
     members: dict[Identity, list[Run]] = {}
@@ -66,7 +66,7 @@ def lineups(runs: Sequence[Run]) -> list[Lineup]:
         for name, same in methods.items():
             _check_once(name, same)
         ordered = {name: tuple(sorted(own, key=lambda r: r.seed)) for name, own in methods.items()}
-        found.append(Lineup(federations.label(flat[own[0].path]), ordered))
+        found.append(RunGroup(federations.label(flat[own[0].path]), ordered))
     return found
 
 
@@ -95,17 +95,19 @@ def _seedless(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-PLACES = ("dataset.path", "public.dataset.path", "sites.paths", "partitioner.path")
+DATA_PATHS = ("dataset.path", "public.dataset.path", "sites.paths", "partitioner.path")
 """Keys that say where data lies and not what it is."""
 
 
-def _placeless(configs: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _without_data_paths(
+    configs: Sequence[dict[str, Any]], runs: Sequence[Run]
+) -> list[dict[str, Any]]:
     """Return configurations without where the data lies, if the same data lies everywhere.
 
     Runs on one machine and another, or one that went on where its data had moved to, are of one
     federation.
     """
-    rest = [{key: config[key] for key in config if key not in PLACES} for config in configs]
+    rest = [{key: config[key] for key in config if key not in DATA_PATHS} for config in configs]
     held: dict[tuple[str, int], set[str]] = {}
     for config, run in zip(rest, runs, strict=True):
         of_data = {key: value for key, value in config.items() if not _is_fusion(key)}

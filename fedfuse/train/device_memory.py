@@ -68,7 +68,7 @@ def clients_that_fit(per_client: int, device: torch.device, setting: str, kept: 
     if fit < 1:
         raise FedfuseError(
             f"One client does not fit into the memory of device {device}",
-            got=f"{_words(per_client + kept)} needed, {_words(free)} free",
+            got=f"{_format_size(per_client + kept)} needed, {_format_size(free)} free",
             next_step=f"Lower {setting}, or choose a smaller model.",
         )
     return fit
@@ -89,10 +89,10 @@ def _held(model: nn.Module, inputs: Tensor) -> int:
     return sum(sizes.values())
 
 
-def _words(size: int) -> str:
+def _format_size(size: int) -> str:
     """Return a size in words.
 
-    >>> _words(3 * 2**29)
+    >>> _format_size(3 * 2**29)
     '1.5 GiB'
     """
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

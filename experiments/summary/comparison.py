@@ -12,11 +12,11 @@ from rich.text import Text
 
 from experiments.results import (
     TESTS,
-    Lineup,
     Moment,
+    RunGroup,
     comparisons,
-    lineups,
     load,
+    run_groups,
     share_undone,
 )
 from experiments.terminal.literal import literal
@@ -29,8 +29,8 @@ LABELS = {"accuracy_own": "Own distribution", "accuracy_global": "Balanced test 
 
 def verdicts(folder: Path, console: Console) -> None:
     """Print the verdict of a finished run on both test protocols; nothing without a baseline."""
-    for lineup in lineups(load(folder).runs):
-        tests = {test: comparisons(lineup, test) for test in TESTS}
+    for run_group in run_groups(load(folder).runs):
+        tests = {test: comparisons(run_group, test) for test in TESTS}
         if any(tests.values()):
             console.print(literal(_ranking(tests)))
         _say(tests, console)
@@ -44,21 +44,21 @@ def table(folder: Path, console: Console) -> None:
     """
     try:
         results = load(folder)
-        found = lineups(results.runs)
+        found = run_groups(results.runs)
     except ConfigError as error:  # the runs are done and on disk: never a failure of the sweep
         console.print(literal(f"\nno comparison: {error}"), soft_wrap=True)
         return
-    for lineup in found:
-        tests = {test: comparisons(lineup, test) for test in TESTS}
-        best = {test: comparisons(lineup, test, Moment.BEST_VALIDATION) for test in TESTS}
+    for run_group in found:
+        tests = {test: comparisons(run_group, test) for test in TESTS}
+        best = {test: comparisons(run_group, test, Moment.BEST_VALIDATION) for test in TESTS}
         if not any(tests.values()):
             continue
         console.print()
         console.print(literal(_ranking(tests)))
         console.print(Text("\ngain over local training, points", "bold"), end="")
-        console.print(literal(f"; {lineup.label}" if lineup.label else ""), soft_wrap=True)
+        console.print(literal(f"; {run_group.label}" if run_group.label else ""), soft_wrap=True)
         console.print(_gains(tests, best))
-        if (changes := _changes(lineup, tests)) is not None:
+        if (changes := _changes(run_group, tests)) is not None:
             console.print()
             console.print(changes)
         _say(tests, console)
@@ -101,7 +101,7 @@ def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Com
     return shown
 
 
-def _changes(lineup: Lineup, last: dict[str, dict[str, Comparison]]) -> Table | None:
+def _changes(run_group: RunGroup, last: dict[str, dict[str, Comparison]]) -> Table | None:
     """Return what the mean hides, a line per method and test; None where nothing is on record.
 
     Which test answers flipped between local training and the method, how its calibration error
@@ -110,7 +110,7 @@ def _changes(lineup: Lineup, last: dict[str, dict[str, Comparison]]) -> Table | 
     lines = []
     methods = dict.fromkeys(name for found in last.values() for name in found)
     for method in methods:
-        undone = share_undone(lineup.methods[method])
+        undone = share_undone(run_group.methods[method])
         for test, found in last.items():
             line = found.get(method)
             if line is None or line.flips is None or line.calibration is None:

@@ -11,7 +11,7 @@ from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.protocol import RunInfo
 
 
-class Memory:
+class InMemory:
     """Keep the records of every arm; ``records`` is keyed by arm."""
 
     def __init__(self) -> None:

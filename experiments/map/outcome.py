@@ -13,7 +13,7 @@ from rich.text import Text
 
 from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
-from experiments.results import TESTS, Run, lineups
+from experiments.results import TESTS, Run, run_groups
 from experiments.terminal.literal import literal
 from fedfuse.compare import ENOUGH, signed
 from fedfuse.files import confined
@@ -26,7 +26,7 @@ AXES = ("partitioner.alpha", "partitioner.sizes")
 PICTURES = ("map.png", "map.svg")
 
 
-def close(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) -> None:
+def show_outcome(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) -> None:
     """Write ``map.parquet``, ``map.png`` and ``map.svg``, and print the gains."""
     if not any(cell.method in axes.contenders for cell in runs):
         console.print("No cell of a method is done, so there is nothing to draw.")
@@ -40,8 +40,8 @@ def close(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) 
     about += f" · {some.summary['num_clients']} clients · {some.summary['num_rounds']} rounds"
     about += f" · {_seeds(axes)}"
     write_table(runs, folder)
-    found = lineups([runs[cell] for cell in sorted(runs, key=lambda cell: cell.federation)])
-    figure = map_figure(found, [compared(lineup) for lineup in found], AXES, about)
+    found = run_groups([runs[cell] for cell in sorted(runs, key=lambda cell: cell.federation)])
+    figure = map_figure(found, [compared(run_group) for run_group in found], AXES, about)
     if figure is not None:
         _save(figure, folder)
     for test in TESTS:
@@ -53,7 +53,7 @@ def close(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Console) 
     if any(not cell.speaks for found in findings.gains.values() for cell in found.values()):
         console.print(f"? tests of fewer than {ENOUGH} samples say nothing")
     console.print()
-    console.print(literal(words(findings)))
+    console.print(literal(format_findings(findings)))
     for name in (*PICTURES, "map.parquet"):
         console.print(literal(f"{folder / name}"), soft_wrap=True)
 
@@ -73,7 +73,7 @@ def _save(figure: Figure, folder: Path) -> None:
                 file.write_text(standalone(drawing), encoding="utf-8")
 
 
-def words(findings: Findings) -> str:
+def format_findings(findings: Findings) -> str:
     """Return one sentence per method and test protocol: how many cells each side wins.
 
     Only an interval that excludes 0 wins a cell.

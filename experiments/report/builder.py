@@ -24,7 +24,17 @@ from experiments.report.verdicts import (
     overall,
     sentences,
 )
-from experiments.results import TESTS, Lineup, Moment, Results, Run, flatten, lineups, text, varying
+from experiments.results import (
+    TESTS,
+    Moment,
+    Results,
+    Run,
+    RunGroup,
+    flatten,
+    run_groups,
+    text,
+    varying,
+)
 from fedfuse import __version__
 from fedfuse.safe_text import visible
 
@@ -56,32 +66,32 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
     """
     layout = layout or Layout()
     runs = results.runs
-    found = lineups(runs)
+    found = run_groups(runs)
     style = looks(found)
-    talking = sum(len(lineup.methods) for lineup in found)
+    talking = sum(len(run_group.methods) for run_group in found)
     most = min(12, max(2, DRAWN_MATRICES // talking)) if layout.most is None else MOMENTS
-    last = [compared(lineup) for lineup in found]
-    best = [compared(lineup, Moment.BEST_VALIDATION) for lineup in found]
+    last = [compared(run_group) for run_group in found]
+    best = [compared(run_group, Moment.BEST_VALIDATION) for run_group in found]
     everything = [*chain(*last)]
     groups, room = [], DRAWN
-    for i, (lineup, done) in enumerate(zip(found, last, strict=True), 1):
+    for i, (run_group, done) in enumerate(zip(found, last, strict=True), 1):
         number = i if len(found) > 1 else 0
         drawn: list[Figure] = []
         if room > 0:
-            few = Lineup(lineup.label, dict(islice(lineup.methods.items(), DRAWN_METHODS)))
+            few = RunGroup(run_group.label, dict(islice(run_group.methods.items(), DRAWN_METHODS)))
             room -= len(few.methods)
             own = [item for item in done if item.method in few.methods]
             if number:
                 drawn += _some(forest_figure(own, style, f"-{number}", layout.panel))
             drawn += figures(few, own, number, style, most, layout)
-        groups.append(Group(lineup.label, sentences(done), tuple(drawn)))
+        groups.append(Group(run_group.label, sentences(done), tuple(drawn)))
     notes = list(results.notes())
     if any(len(line.methods) > DRAWN_METHODS for line in found) or not groups[-1].figures:
         notes.append(
             f"There is too much to draw all of it: figures show at most {DRAWN_METHODS} methods of "
             f"a federation, {DRAWN} in all. Verdicts and tables have everything."
         )
-    names = dict.fromkeys(name for lineup in found for name in lineup.methods)
+    names = dict.fromkeys(name for run_group in found for name in run_group.methods)
     mapped = set(islice(names, max(1, min(DRAWN_METHODS, CELLS // (2 * len(found))))))
     shown = [[item for item in done if item.method in mapped] for done in last]
     return Report(
@@ -99,7 +109,7 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
 
 
 def _main(
-    found: Sequence[Lineup], done: Sequence[Compared], style: Looks, layout: Layout
+    found: Sequence[RunGroup], done: Sequence[Compared], style: Looks, layout: Layout
 ) -> tuple[Figure, ...]:
     """Return the forest plot that the page begins with, unless it would have too many rows."""
     if len(done) > ROWS * len(TESTS):
@@ -144,7 +154,7 @@ def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, 
     return tuple(tables)
 
 
-def _title(found: Sequence[Lineup]) -> str:
+def _title(found: Sequence[RunGroup]) -> str:
     methods = [m for m in dict.fromkeys(m for line in found for m in line.methods) if m != LOCAL]
     against = " against local training" if any(line.contenders for line in found) else ""
     if not methods:
@@ -154,9 +164,9 @@ def _title(found: Sequence[Lineup]) -> str:
     return f"{' and '.join(filter(None, (', '.join(methods[:-1]), methods[-1])))}{against}"
 
 
-def _about(runs: Sequence[Run], found: Sequence[Lineup]) -> tuple[str, ...]:
+def _about(runs: Sequence[Run], found: Sequence[RunGroup]) -> tuple[str, ...]:
     facts = [
-        _words([str(run.summary[key]) for run in runs], f"{key}s")
+        _format_values([str(run.summary[key]) for run in runs], f"{key}s")
         for key in ("dataset", "partitioner", "model")
     ]
     facts.append(f"{_range([int(run.summary['num_clients']) for run in runs])} clients")
@@ -172,7 +182,7 @@ def _about(runs: Sequence[Run], found: Sequence[Lineup]) -> tuple[str, ...]:
     )
 
 
-def _words(values: Sequence[str], many: str) -> str:
+def _format_values(values: Sequence[str], many: str) -> str:
     """Return the values that differ, or only how many there are."""
     different = list(dict.fromkeys(values))
     return ", ".join(different) if len(different) <= 3 else f"{len(different)} {many}"
