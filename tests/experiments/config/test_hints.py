@@ -127,7 +127,7 @@ def problems(text: str) -> Iterator[str]:
     for flag in re.findall(r"fedfuse [^.]*?(--[a-z-]+)", text):
         if flag not in usage() and flag not in ("--package", "--help"):
             yield f"no flag '{flag}'"
-    if "pip install" in text and "mlxtend" not in text:
+    if "pip install" in text:
         extra = re.search(r"pip install -c constraints\.txt -e '\.\[([\w{}]+)\]'", text)
         if extra is None:
             yield "another way to install than README.md's"

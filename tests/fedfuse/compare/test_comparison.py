@@ -39,6 +39,14 @@ def test_student_t_equals_the_printed_table(df, level, t):
     assert student_t(df, level) == pytest.approx(t, abs=5e-4)
 
 
+def test_student_t_equals_scipys():
+    special = pytest.importorskip("scipy.special")
+    for level in (0.5, 0.9, 0.95, 0.9999):
+        for df in (*range(1, 31), 100, 1000):
+            t = special.stdtrit(df, (1 + level) / 2)
+            assert student_t(df, level) == pytest.approx(t, rel=1e-11)
+
+
 def test_interval_of_seeds_without_client_spread_by_hand():
     # Seed means 0.02, 0.04, 0.06: error 0.02 / sqrt(3); t = 4.303.
     gains = np.repeat([[0.02], [0.04], [0.06]], 8, axis=1)

