@@ -30,6 +30,7 @@ from fedfuse.wire.messages import (
     LOAD,
     LOCATE,
     METRICS,
+    MODELS,
     PREPARE,
     REQUEST,
     RESTARTED,
@@ -48,6 +49,9 @@ NodeBuilder = Callable[[Context], Node]
 """Build the node that a Flower context (its ``node_config``) describes."""
 
 Plan = StatePlan | Callable[[Context], StatePlan]
+
+HandOver = Callable[[Node, Header, tuple[int, ...]], bytes]
+"""What of some clients goes to the server, as safetensors."""
 
 _NODES: dict[tuple[int, int], Node] = {}
 """Nodes of this process by (run, node): Flower hands over a fresh ClientApp for every message."""
@@ -147,13 +151,20 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
             handover.prepare(node, header, _read_ids(message, node))
         return Message(RecordDict(), reply_to=message)
 
-    @app.query(SAVE.split(".")[1])
-    def save(message: Message, context: Context) -> Message:
+    def hand_over(message: Message, context: Context, what: HandOver) -> Message:
         with at_work(message, context) as (node, header):
-            packed = handover.save(node, header, _read_ids(message, node))
+            packed = what(node, header, _read_ids(message, node))
         states = ArrayRecord({STATES: Array(np.frombuffer(packed, dtype=np.uint8))})
         told = ConfigRecord({**answers(header, message.metadata.message_type)})
         return Message(RecordDict({STATES: states, HEADER: told}), reply_to=message)
+
+    @app.query(SAVE.split(".")[1])
+    def save(message: Message, context: Context) -> Message:
+        return hand_over(message, context, handover.save)
+
+    @app.query(MODELS.split(".")[1])
+    def models(message: Message, context: Context) -> Message:
+        return hand_over(message, context, handover.models)
 
     @app.query(LOCATE.split(".")[1])
     def locate(message: Message, context: Context) -> Message:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from clients.failure_isolation import Attempt
 from clients.node import Node
 from clients.state.serialisation import packed, unpacked
 from fedfuse.errors import FedfuseError
+from fedfuse.types import Phase
 from fedfuse.wire.messages import Header
 
 
@@ -39,6 +42,36 @@ def save(node: Node, header: Header, client_ids: Sequence[int]) -> bytes:
     """
     _check(node)
     return packed({i: node.states.saved(header.arm, i) for i in client_ids})
+
+
+def models(node: Node, header: Header, client_ids: Sequence[int]) -> bytes:
+    """Return the clients' models as they are judged, as safetensors under ``ID/model/NAME``.
+
+    Nothing else that a client remembers is in it: no optimiser, no secret.
+
+    Raises:
+        FedfuseError: If it is nobody else's business, or what a client holds is not its model.
+    """
+    _check(node)
+    way, tools = node.way(header), node.tools(header)
+    names: dict[str, set[str]] = {}
+    found: dict[int, dict[str, Tensor]] = {}
+    for client_id in client_ids:
+        held = node.student(way, tools, client_id)
+        known = names.setdefault(held.architecture, set())
+        if not known:
+            known |= set(node.beginning.model(client_id).state_dict())
+        # A way to exchange may hold more than one model, or judge by a head of its own.
+        judged = way.judged([held], tools, Phase.FUSED)
+        states = [student.model.state_dict() for student in (*judged, held)]
+        own = next((state for state in states if set(state) == known), None)
+        if own is None:
+            raise FedfuseError(
+                f"What client {client_id} is judged by is not the model that it began with",
+                next_step="Set models=none.",
+            )
+        found[client_id] = {f"model/{name}": value for name, value in own.items()}
+    return packed(found)
 
 
 def load(node: Node, header: Header, client_ids: Sequence[int], content: bytes) -> None:

@@ -22,7 +22,7 @@ from clients.sharing.familiarity import FamiliarityStage
 from clients.state.state import ClientState, ClientStates, OptimizerFactory
 from clients.training.evaluation import Evaluation, Tested, stacked, with_spending
 from clients.training.guard import Guard
-from clients.training.pretrain import STEPS, Beginning, Pretraining
+from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.work_plan import WorkPlan, honest, rows_of
@@ -59,6 +59,7 @@ class Node:
         sharing: What happens to predictions before they leave.
         channel: How predictions are written and teachers read.
         pretraining: What comes before the first round; None for nothing.
+        initial: Client id to the weights that its model begins with; None draws them.
         attacked: The round in which membership inference is tried on what clients share; 0 never.
         shadows: Shadow models per client that it trains.
         trainer: Who takes the steps.
@@ -81,6 +82,7 @@ class Node:
     sharing: Sharing = field(default_factory=Sharing)
     channel: ClientChannel = field(default_factory=ClientChannel)
     pretraining: Pretraining | None = None
+    initial: Initial | None = None
     attacked: int = 0
     shadows: int = 0
     trainer: Trainer = field(default_factory=LoopTrainer)
@@ -111,6 +113,7 @@ class Node:
             self.trainer,
             self.streams,
             self.pretraining,
+            self.initial,
         )
         self.membership = Membership(
             self.attacked, self.shadows, self.beginning.after_public, self.make_optimizer

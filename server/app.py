@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.faults import Faults
@@ -23,8 +24,8 @@ from server.loop import ServerPlan, run_arm
 from server.pooled import Pool, Shadow
 from server.records.background_writer import BackgroundWriter
 from server.records.checkpoint import Checkpoints, Saved
-from server.reporters.protocol import Reporter, RunInfo, WatchesSilence
-from server.transport.answer import Clients
+from server.reporters.protocol import Reporter, RunInfo, TakesModels, WatchesSilence
+from server.transport.answer import ClientFailedError, Clients
 from server.transport.federation import Federation
 from server.transport.reply_timeout import ReplyTimeout
 
@@ -49,6 +50,8 @@ class ServerSetup:
         known: Arms whose rounds are known already; they are reported and not run again.
         states: Folder in which clients' states wait as files, if the server reaches it.
         secrets: Whether clients make up secrets, which no resumed run may make up anew.
+        models: What is written beside the clients' models, which the reporter gets when the method
+            has ended; None leaves them where they are.
     """
 
     info: RunInfo
@@ -65,6 +68,7 @@ class ServerSetup:
     known: Mapping[str, Sequence[RoundRecord]] = field(default_factory=dict)
     states: Path | None = None
     secrets: bool = False
+    models: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,20 @@ class Checkpointer:
         give_back(self._roots(), saved.memory)
         everyone = range(self.setup.plan.num_clients)
         self.federation.forgotten([i for i in everyone if i not in saved.clients])
+
+    def hand_over(self) -> None:
+        """Pass the clients' models to the reporter: the run has ended, and its numbers are there.
+
+        What cannot be handed over is told there too; it takes nothing from the run.
+        """
+        about, reporter = self.setup.models, self.setup.reporter
+        if about is None or not isinstance(reporter, TakesModels):
+            return
+        try:
+            for content in self.federation.states.models(self._header(self.setup.plan.num_rounds)):
+                reporter.client_models(about, content)
+        except (FedfuseError, ClientFailedError) as error:
+            reporter.client_models({**about, "missing": str(error)}, b"")
 
     def _header(self, round_: int) -> Header:
         exchanges = self.setup.combines[self.arm] is not None
@@ -193,6 +211,8 @@ def run_arms(
             done=len(known),
             after=checkpointer.keep,
         )
+        if arm == setup.info.arms[-1]:
+            keeper.hand_over()
 
 
 def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:

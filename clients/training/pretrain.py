@@ -8,7 +8,7 @@ checkpoint holds nothing of it but its result.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,6 +36,9 @@ from fedfuse.validation import (
 
 STEPS = "pretrain/steps"
 """Where a client keeps how many steps its pre-training took."""
+
+Initial = Callable[[int], Mapping[str, Tensor]]
+"""Client id to weights and buffers by name."""
 
 Rows = tuple[Tensor, Tensor]
 """Inputs and labels."""
@@ -100,6 +103,7 @@ class Beginning:
         trainer: Who takes the steps.
         streams: The run's random streams.
         pretraining: What comes before the first round; None for nothing.
+        initial: Client id to the weights that its model begins with; None draws them.
     """
 
     models: ModelPlan
@@ -109,13 +113,16 @@ class Beginning:
     trainer: Trainer
     streams: Streams
     pretraining: Pretraining | None = None
+    initial: Initial | None = None
     _known: dict[int | str, tuple[dict[str, Tensor], int]] = field(default_factory=dict)
 
     def model(self, client_id: int) -> nn.Module:
-        """Return the client's model with the weights that were drawn for it."""
+        """Return the client's model with the weights that were drawn for it, or given."""
         data = self.inputs.data
         entropy = self.streams.entropy("init", self._owner(client_id))
         model = build_checked(self.models, client_id, data.input_shape, data.num_classes, entropy)
+        if self.initial is not None:
+            model.load_state_dict(self.initial(client_id))
         # The layout in which convolutions are fastest on CPU and GPU; the numbers' meaning
         # and the shapes stay the same.
         return model.to(self.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -102,6 +102,7 @@ def build_node(
         familiarity=instantiate(cfg.familiarity, "familiarity"),
         sharing=build_sharing(parts),
         pretraining=parts.pretraining,
+        initial=None if parts.continued is None else parts.continued.weights,
         attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
         shadows=cfg.evaluation.shadow_models,
         channel=ClientChannel(parts.channel),

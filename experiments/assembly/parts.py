@@ -19,6 +19,7 @@ from clients.exchange import Exchange, Predictions
 from clients.training.pretrain import Pretraining
 from experiments.assembly.channel import build_channel
 from experiments.assembly.pretraining import build_pretraining
+from experiments.assembly.saved_models import SavedModels, continued
 from experiments.config.instantiate import instantiate
 from fedfuse.codec import Channel
 from fedfuse.data.known import check_known
@@ -56,6 +57,7 @@ class Parts:
         pipeline: Predictions to teachers; None for a method without them.
         channel: How predictions travel.
         pretraining: What comes before the first round; None for nothing.
+        continued: The models that clients begin with; None for new ones.
     """
 
     cfg: DictConfig
@@ -65,6 +67,7 @@ class Parts:
     pipeline: Pipeline | None
     channel: Channel = Channel()  # noqa: RUF009 - frozen
     pretraining: Pretraining | None = None
+    continued: SavedModels | None = None
 
 
 def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
@@ -80,8 +83,9 @@ def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
     data = build_data(cfg, private=private)
     exchanges = pipeline is not None or not isinstance(exchange, Predictions)
     pretraining = build_pretraining(cfg, data, exchanges=exchanges)
-    channel = build_channel(cfg)
-    return Parts(cfg, data, build_models(cfg), exchange, pipeline, channel, pretraining)
+    channel, models = build_channel(cfg), build_models(cfg)
+    begun = continued(cfg, data, models)
+    return Parts(cfg, data, models, exchange, pipeline, channel, pretraining, begun)
 
 
 def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:

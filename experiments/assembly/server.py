@@ -18,6 +18,7 @@ from experiments.assembly.parts import (
     target_name,
 )
 from experiments.assembly.privacy import draws_from_secrets
+from experiments.assembly.saved_models import about_models
 from experiments.config.instantiate import instantiate
 from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
@@ -100,6 +101,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
         kind=parts.exchange.kind(parts.models, data),
         faults=instantiate(cfg.faults, "faults"),
         secrets=draws_from_secrets(cfg),
+        models=about_models(cfg, data, parts.models),
     )
 
 

@@ -31,6 +31,7 @@ FUSION_ONLY = frozenset(
         "engine",
         "checkpoint",
         "reporter",
+        "models",
     }
 )
 """Top-level keys that cannot change what a client learns alone."""
@@ -44,6 +45,8 @@ def baseline_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
     kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
+    if kept["continue_from"] is None:  # as it was before there was such a key
+        del kept["continue_from"]
     # With equal samples, local training learns from as many as the mixed batches have.
     free = FUSION_ONLY_CLIENT - ({"private_weight"} if kept["budget"] == "samples" else set())
     kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}

@@ -15,6 +15,10 @@ FORMER = {
 """Former packages, modules and parts to today's; what lies in them kept its name."""
 
 
+NEWER: dict[str, Any] = {"models": "none", "continue_from": None}
+"""Keys that older runs do not have, and what those did."""
+
+
 def today(target: str) -> str:
     """Return the name that a target has today.
 

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.config.folder import PATH
 from fedfuse.files.paths import expand
 
-READ = frozenset({"dataset", "sites", "public", "partitioner", "pretrain", "engine"})
+FOLDER = "continue_from"
+READ = frozenset({"dataset", "sites", "public", "partitioner", "pretrain", "engine", FOLDER})
 WRITTEN = frozenset({"reporter"})
 """The groups whose options name files: some that are read, some that are written."""
 
@@ -37,7 +38,9 @@ def absolute(cfg: DictConfig) -> DictConfig:
 def settled(config: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return :func:`absolute` of plain values."""
     return {
-        key: _settled(value, must_exist=key in READ) if key in READ | WRITTEN else value
+        key: _settled(value, must_exist=key in READ, named=key == FOLDER)
+        if key in READ | WRITTEN
+        else value
         for key, value in config.items()
     }
 

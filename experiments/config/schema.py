@@ -122,6 +122,8 @@ class ExperimentConfig:
     val_fraction: float = _fraction(zero=True)
     test_fraction: float = _fraction(zero=False)
     trainer: str = _one_of("auto", "loop", "batched")
+    models: str = _one_of("auto", "save", "none")
+    continue_from: str | None = field(default=MISSING)
     client: ClientConfig = field(default_factory=ClientConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

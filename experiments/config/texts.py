@@ -37,7 +37,7 @@ def is_path(key: str) -> bool:
     >>> [is_path(key) for key in ("dataset.path", "sites.paths.0", "hydra.run.dir", "seed")]
     [True, True, True, False]
     """
-    return "." in key and _PATH.fullmatch(_word(key)) is not None
+    return key == "continue_from" or ("." in key and _PATH.fullmatch(_word(key)) is not None)
 
 
 def is_text(key: str) -> bool:

@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from experiments.config.folder import CONF
-from experiments.config.former_names import renamed
+from experiments.config.former_names import NEWER, renamed
+from experiments.config.process_objects import is_process_object, named_again
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.files import confined
 
@@ -103,6 +104,12 @@ def check_targets(
     """
     for where, target in targets(config):
         if target not in shipped_targets(where) | set(own):
+            if is_process_object(target):
+                raise ConfigError(
+                    f"{source} names an object of the Python process that began it",
+                    got=f"{where}._target_={target}",
+                    next_step=named_again(where, target),
+                )
             raise ConfigError(
                 f"{source} names code that fedfuse does not ship for it, which is not run unasked",
                 got=f"{where}._target_={target}",
@@ -116,7 +123,7 @@ def own_code(folder: Path) -> list[str]:
     for file in [folder / "config.yaml", *sorted(folder.glob("*/config.yaml"))]:
         with suppress(FedfuseError):  # whoever resumes it is told what is wrong with it
             for where, target in targets(read_config(file.parent, file.name)):
-                if target not in shipped_targets():
+                if target not in shipped_targets() and not is_process_object(target):
                     found[f"{where}._target_={target}"] = None
     return list(found)
 
@@ -251,8 +258,7 @@ def read_config(folder: Path, *names: str) -> dict[str, Any]:
             got=words or type(error).__name__,
             allowed="plain YAML as fedfuse writes it",
         ) from error
-    known: dict[str, Any] = renamed(config)
-    return known
+    return {**NEWER, **renamed(config)}
 
 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
@@ -57,6 +57,10 @@ class Relay:
     def waiting(self, client_ids: Sequence[int], seconds: float) -> None:
         """Pass on."""
         self.send("waiting", tuple(client_ids), seconds)
+
+    def client_models(self, about: Mapping[str, Any], content: bytes) -> None:
+        """Pass on."""
+        self.send("client_models", dict(about), content)
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Pass on."""

@@ -45,7 +45,7 @@ class PackedRun:
     def __init__(self, number: int, task: Callable[[PackedRun], Any]) -> None:
         self.number = number
         self.place: Place = (-2, 0, 0)
-        self.asks: Call | Wait | None = None
+        self.asks: object = None
         self.result: Any = None
         self.error: BaseException | None = None
         self.ended = False
@@ -59,7 +59,7 @@ class PackedRun:
 
     # -- in the run's own thread ---------------------------------------------------------------
 
-    def ask(self, call: Call) -> Any:
+    def ask(self, call: object) -> Any:
         """Return the answer to a call once it has been given, or raise what it raised."""
         outcome = self._pause(call)
         if outcome.error is not None:
@@ -71,7 +71,7 @@ class PackedRun:
         if not over():
             self._pause(Wait(over))
 
-    def _pause(self, asks: Call | Wait) -> Outcome:
+    def _pause(self, asks: object) -> Outcome:
         if self._stopped:
             raise KeyboardInterrupt
         drawn = _generators()
@@ -164,12 +164,12 @@ def take_turns(runs: Sequence[PackedRun], answer: Answer) -> Iterator[None]:
             run.go_on()
             yield
         while open_ := [run for run in runs if not run.ended]:
-            waiting = [run for run in open_ if isinstance(run.asks, Wait)]
-            free = next((run for run in waiting if run.asks.over()), None)  # type: ignore[union-attr]
+            waits = {run: run.asks for run in open_ if isinstance(run.asks, Wait)}
+            free = next((run for run, wait in waits.items() if wait.over()), None)
             if free is not None:
                 free.go_on()
                 continue
-            asking = [(_order(run), run) for run in open_ if run not in waiting]
+            asking = [(_order(run), run) for run in open_ if run not in waits]
             first = min(order for order, _ in asking)
             chosen = [run for order, run in asking if order == first]
             calls = [run.asks for run in chosen if isinstance(run.asks, Call)]

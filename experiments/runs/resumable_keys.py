@@ -39,6 +39,7 @@ DECLARED: Mapping[str, May] = {
     "checkpoint.every": May.CHANGE,
     "checkpoint.keep": May.CHANGE,
     "reporter": May.CHANGE,
+    "models": May.CHANGE,  # what is left behind, not what comes out
     "server.fail_fast": May.CHANGE,  # whether a run goes on, not what comes of it
     "server.device": May.STAY,
     "server.student_epochs": May.STAY,
@@ -52,6 +53,7 @@ DECLARED: Mapping[str, May] = {
         (
             "seed", "num_clients", "num_rounds", "warmup_rounds", "temperature", "baseline",
             "budget", "budget_bytes", "val_fraction", "test_fraction", "trainer",
+            "continue_from",
             "client.batch_size", "client.local_epochs", "client.distill_epochs",
             "client.distill_batch_size", "client.private_weight", "client.init",
             "client.optimizer_state", "client.threads", "client.device", "client.precision",
@@ -69,7 +71,7 @@ DECLARED: Mapping[str, May] = {
 """By dotted key, or by group for all keys of its options that are not named themselves."""
 
 
-_AS_BEFORE = ("privacy.seed", "simulated")
+_AS_BEFORE = frozenset({("privacy.seed", "simulated"), ("continue_from", None)})
 """What older runs did, whose configurations say nothing of it."""
 
 
@@ -97,11 +99,15 @@ def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
     kept = {
         key: json.dumps(value, sort_keys=True, default=str)
         for key, value in leaves(values)
-        if may(key) is May.STAY and (key, value) != _AS_BEFORE
+        if may(key) is May.STAY and not _is_as_before(key, value)
     }
     kept["client.device"] = device(cfg.client.device, cfg.engine)
     kept["server.device"] = device(cfg.server.device)
     return {**kept, FINGERPRINT: data_fingerprint}
+
+
+def _is_as_before(key: str, value: Any) -> bool:
+    return (value is None or isinstance(value, str)) and (key, value) in _AS_BEFORE
 
 
 def device(name: str, engine: Mapping[str, Any] | None = None) -> str:
@@ -134,11 +140,15 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     """Return the hash that checkpoints held before their keys had names in them."""
     values: Any = OmegaConf.to_container(cfg, resolve=True)
-    without = ("engine", "checkpoint", "server", "reporter")
-    kept = {name: value for name, value in values.items() if name not in without}
+    without = ("engine", "checkpoint", "server", "reporter", "models")
+    kept = {
+        name: value
+        for name, value in values.items()
+        if name not in without and not _is_as_before(name, value)
+    }
     for name in ("device", "state"):
         kept["client"].pop(name)
-    if kept["privacy"].get("seed") == _AS_BEFORE[1]:
+    if _is_as_before("privacy.seed", kept["privacy"].get("seed")):
         del kept["privacy"]["seed"]
     text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -31,6 +31,8 @@ LOCATE = "query.locate"
 """Message type: say which versions of your clients' state files count."""
 LOAD = "query.load"
 """Message type: let your clients remember this."""
+MODELS = "query.models"
+"""Message type: hand over your clients' models, and nothing else that they remember."""
 TEST = "evaluate"
 """Message type: evaluate as you are; for clients that rest in a round."""
 PHASES = {TRAIN: "train", DISTILL: "distill", TEST: "test"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
@@ -99,6 +99,10 @@ class Files:
             self._folder.event(
                 "round", arm=arm, round=record.round, seconds=record.seconds, **means
             )
+
+    def client_models(self, about: Mapping[str, Any], content: bytes) -> None:
+        """Write the models of some clients, each as a file of its own."""
+        self._folder.write_models(about, content)
 
     def close(self) -> None:
         """Write what is still in memory."""

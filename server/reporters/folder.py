@@ -33,6 +33,9 @@ SUFFIXES = frozenset(
 CHECKPOINTS = "checkpoint"
 """The folder of a run's checkpoints, within the run folder."""
 
+MODELS = "models"
+"""The folder of the clients' models, within the run folder."""
+
 ROWS = (
     "row of the training file, from 0; with split=test row of the test file, or of the training "
     "file where the data set has no test split"
@@ -220,6 +223,26 @@ class RunFolder:
         ).replace_schema_metadata({"index": ROWS})
         with self.replacing("partition.parquet") as file:
             pq.write_table(table, file, compression="zstd")
+
+    def write_models(self, about: Mapping[str, Any], content: bytes) -> None:
+        """Write the models of some clients: ``models/ID.safetensors``, and what they are.
+
+        Args:
+            about: What it takes to build and use them.
+            content: Their weights and buffers, as safetensors ``ID/model/NAME``; empty for none.
+        """
+        from safetensors.torch import load, save
+
+        clients: dict[int, dict[str, Any]] = {}
+        for name, value in load(content).items() if content else ():
+            client_id, _, rest = name.split("/", 2)
+            clients.setdefault(int(client_id), {})[rest] = value
+        text = json.dumps(plain({"format": FORMAT, **about}), ensure_ascii=False, indent=1)
+        files = {f"{i}.safetensors": save(state) for i, state in clients.items()}
+        with confined.opened(self.path, MODELS, make=True) as handle:
+            for name, content in {"models.json": text.encode(), **files}.items():
+                with os.fdopen(confined.create(handle, name), "wb") as file:
+                    file.write(content)
 
     def write_preview(self, text: str) -> None:
         """Write the label counts of every client as text."""

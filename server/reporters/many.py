@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from fedfuse.types import RoundRecord
-from server.reporters.protocol import Reporter, RunInfo, WatchesSilence, WatchesSteps
+from server.reporters.protocol import Reporter, RunInfo, TakesModels, WatchesSilence, WatchesSteps
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,12 @@ class Many:
         for reporter in self.reporters:
             if isinstance(reporter, WatchesSteps):
                 reporter.step(done, total)
+
+    def client_models(self, about: Mapping[str, Any], content: bytes) -> None:
+        """Pass them to those that want them."""
+        for reporter in self.reporters:
+            if isinstance(reporter, TakesModels):
+                reporter.client_models(about, content)
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Hand the record to each."""

@@ -92,6 +92,19 @@ class WatchesSilence(Protocol):
 
 
 @runtime_checkable
+class TakesModels(Protocol):
+    """A reporter that also wants the clients' models at the end of the method."""
+
+    def client_models(self, about: Mapping[str, Any], content: bytes) -> None:
+        """Take the models of some clients; called until all of them have come.
+
+        Args:
+            about: What it takes to build and use them; ``missing`` says why there are none.
+            content: Their weights and buffers, as safetensors ``ID/model/NAME``.
+        """
+
+
+@runtime_checkable
 class WatchesSteps(Protocol):
     """A reporter that also wants to know how far the client at work is."""
 

@@ -28,6 +28,7 @@ from fedfuse.wire.messages import (
     HEADER,
     LOAD,
     LOCATE,
+    MODELS,
     PREPARE,
     SAVE,
     STATES,
@@ -101,7 +102,7 @@ class RemoteStates:
             FedfuseError: If the clients' files are not where they should be.
         """
         if self.folder is None:
-            return self._handed_over(header)
+            return self._handed_over(SAVE, header)
 
         def refuse(client_id: int, reason: str) -> None:
             self._refuse([client_id], header, "save", reason)
@@ -113,10 +114,14 @@ class RemoteStates:
         for ids, _ in self._ask(LOAD, header, states):
             self.begun(header.arm, ids)
 
-    def _handed_over(self, header: Header) -> Iterator[bytes]:
-        for ids, reply in self._ask(SAVE, header):
+    def models(self, header: Header) -> Iterator[bytes]:
+        """Return the clients' models, some clients at a time, as safetensors ``ID/model/NAME``."""
+        return self._handed_over(MODELS, header)
+
+    def _handed_over(self, message_type: str, header: Header) -> Iterator[bytes]:
+        for ids, reply in self._ask(message_type, header):
             try:
-                check_answers(reply.content.config_records.get(HEADER, {}), header, SAVE)
+                check_answers(reply.content.config_records.get(HEADER, {}), header, message_type)
                 yield self._checked(_array(reply, STATES, np.uint8), ids)
             except KnowledgeError as error:
                 self._refuse(ids, header, "save", str(error))
@@ -214,7 +219,7 @@ class RemoteStates:
         self.refused([refusal(i, header.round, phase, reason) for i in client_ids])
 
 
-_PHASES = {PREPARE: "begin", SAVE: "save", LOCATE: "save", LOAD: "load"}
+_PHASES = {PREPARE: "begin", SAVE: "save", LOCATE: "save", MODELS: "save", LOAD: "load"}
 
 
 def _read(

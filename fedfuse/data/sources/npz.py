@@ -5,24 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from fedfuse.data.arrays import as_inputs, as_labels
 from fedfuse.data.cache import cache_key, cached
-from fedfuse.data.classes import CONVERT, numbered, tidy
+from fedfuse.data.classes import numbered, tidy
 from fedfuse.data.files import place
 from fedfuse.data.raw import Decoded, RawDataset
-from fedfuse.data.values import finite_float32
 from fedfuse.errors import DataError
 from fedfuse.files.archive import names_in, read_npz
 from fedfuse.files.limits import MOST_UNPACKED
-from fedfuse.types import IntArray, Samples
+from fedfuse.types import Samples
 
 TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"), ("x", "y"))
 TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
 VAL = (("x_val", "y_val"), ("val_images", "val_labels"))
 NAMES = "class_names"
-CHANNELS = (1, 3)
 
 
 def npz(path: str | Path, name: str | None = None) -> RawDataset:
@@ -89,55 +87,5 @@ def _find(
 
 
 def _samples(arrays: dict[str, npt.NDArray[Any]], pair: tuple[str, str], file: Path) -> Samples:
-    inputs, labels = arrays[pair[0]], arrays[pair[1]]
-    return Samples(_inputs(inputs, pair[0], file), _labels(labels, pair[1], file))
-
-
-def _inputs(array: npt.NDArray[Any], name: str, file: Path) -> npt.NDArray[Any]:
-    last = array.ndim == 4 and array.shape[3] in CHANNELS
-    if np.issubdtype(array.dtype, np.floating) and array.ndim >= 2:
-        features = finite_float32(array, f"Array '{name}' of {file}")
-        return features.transpose(0, 3, 1, 2) if last else features
-    if array.dtype == np.uint8 and array.ndim == 3:
-        return array[:, None]
-    if array.dtype == np.uint8 and last:
-        return array.transpose(0, 3, 1, 2)
-    if array.dtype == np.uint8 and array.ndim == 4 and array.shape[1] in CHANNELS:
-        return array
-    raise DataError(
-        f"Array '{name}' of {file} is neither images nor features",
-        got=f"{array.dtype.name} {list(array.shape)}",
-        allowed="uint8 images with 1 or 3 channels, or floats [N, ...]",
-        next_step=f"Convert it: {_advice(array)}.",
-    )
-
-
-def _advice(array: npt.NDArray[Any]) -> str:
-    """Return how inputs of another kind become images or features."""
-    if array.dtype == np.uint8 and array.ndim == 2:
-        return "x.reshape(-1, height, width) for images, x.astype('float32') for features"
-    if array.dtype == np.uint8 and array.ndim == 4 and 4 in (array.shape[1], array.shape[3]):
-        return "x[..., :3] leaves the transparency out (x[:, :3] with channels first)"
-    if array.dtype == np.bool_:
-        return "x.astype('uint8') * 255 for images, x.astype('float32') for features"
-    if array.ndim < 2:
-        return "one row a sample, x.reshape(len(y), -1)"
-    return "x.astype('uint8') for pixels from 0 to 255, x.astype('float32') for features"
-
-
-def _labels(array: npt.NDArray[Any], name: str, file: Path) -> IntArray:
-    flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-    if not np.issubdtype(flat.dtype, np.integer) or flat.ndim != 1:
-        onehot = array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf"
-        text = array.dtype.kind in "US"
-        raise DataError(
-            f"Array '{name}' of {file} does not hold integer class ids",
-            got=f"{array.dtype.name} {list(array.shape)}",
-            allowed="integers [N] or [N, 1]",
-            next_step="Convert them: y = y.argmax(axis=1)."
-            if onehot
-            else f"Convert them: {CONVERT}{'; save names as class_names' if text else ''}.",
-        )
-    if len(flat) and flat.max() > np.iinfo(np.int64).max:
-        raise DataError(f"Array '{name}' of {file} does not hold class ids", got=str(flat.max()))
-    return np.asarray(flat, dtype=np.int64)
+    inputs, labels = (f"Array '{name}' of {file}" for name in pair)
+    return Samples(as_inputs(arrays[pair[0]], inputs), as_labels(arrays[pair[1]], labels))

@@ -1,0 +1,87 @@
+"""A client's model as a run left it, for inputs as its data set holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.assembly.saved_models import SavedModels
+from experiments.config.instantiate import instantiate
+from experiments.config.untrusted import check_targets, read_config
+from fedfuse.data.arrays import as_inputs
+from fedfuse.data.tensors import normalise
+from fedfuse.errors import ConfigError, ModelError
+from fedfuse.models.plan import as_plan, build_checked
+
+
+class OnRawInputs(nn.Module):
+    """A client's model behind its own preprocessing.
+
+    Args:
+        model: The model, to normalised inputs float32 [B, ...].
+        saved: Shape and statistics of its inputs.
+    """
+
+    def __init__(self, model: nn.Module, saved: SavedModels) -> None:
+        super().__init__()
+        self.model = model
+        self.input_shape, self.num_classes = saved.input_shape, saved.num_classes
+        self.mean, self.std = saved.mean, saved.std
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Return logits [B, C].
+
+        Args:
+            inputs: Images uint8 as the data set has them (also [B, height, width], and with the
+                channels last), images of any float type [B, channels, height, width] with values
+                from 0 to 255, or features [B, ...]; an array or a tensor.
+
+        Raises:
+            ModelError: If their shape is another.
+        """
+        tensor = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.array(inputs))
+        if tensor.dtype == torch.uint8 and self.mean:
+            laid = as_inputs(tensor.cpu().numpy(), "The inputs")
+            tensor = torch.from_numpy(np.ascontiguousarray(laid)).to(tensor.device)
+        if tuple(tensor.shape[1:]) != self.input_shape:
+            kind = "uint8 images" if self.mean else "features"
+            raise ModelError(
+                "These are no inputs of the data set that the model learnt from",
+                got=f"{tensor.dtype} of shape {list(tensor.shape)}",
+                allowed=f"{kind} of shape [B, {', '.join(map(str, self.input_shape))}]",
+            )
+        logits: Tensor = self.model(normalise(tensor.float(), self.mean, self.std))
+        return logits
+
+
+def load_client_model(folder: Path, client_id: int, *, trust: Iterable[str] = ()) -> OnRawInputs:
+    """Return the model that a client had at the end of a run, in eval mode, on the CPU.
+
+    Args:
+        folder: A run folder, whoever wrote it.
+        client_id: Whose it is.
+        trust: Code that its configuration may name besides fedfuse's own, ``my_models.Net``.
+
+    Raises:
+        ConfigError: If the run left no models or has no such client; if the folder names other
+            code, or is damaged.
+    """
+    saved = SavedModels.read(folder)
+    weights = saved.weights(client_id)
+    node = read_config(folder).get("model")
+    check_targets({"model": node}, folder / "config.yaml", trust, how="trust=[{target!r}]")
+    plan = as_plan(instantiate(node, "model"))
+    model = build_checked(plan, client_id, saved.input_shape, saved.num_classes, 0)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the model of client {client_id} in '{folder}' is another than its configuration says",
+            got=" ".join(str(error).split())[:200],
+        ) from error
+    return OnRawInputs(model, saved).eval()

@@ -1,0 +1,319 @@
+"""A simulation whose loop over rounds is the user's own: knowledge in, teachers out.
+
+The run works in a thread of its own, of which only one ever works: it stops where the server has
+fused, and goes on with what the loop decided. Everything else is the same run, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from experiments.api.overrides import lines_of, text
+from experiments.api.run import Run
+from experiments.api.simulate import (
+    Place,
+    hydra_of,
+    own_targets,
+    told_from_python,
+    watchers,
+)
+from experiments.api.surroundings import as_found
+from experiments.assembly.parts import Parts
+from experiments.config import compose
+from experiments.config.process_objects import Objects
+from experiments.engines import serial
+from experiments.pack.turns import PackedRun as Turn
+from experiments.runs.lifecycle import Run as Begun
+from experiments.runs.lifecycle import abandon, open_run, perform
+from experiments.runs.prepare import prepare
+from experiments.runs.reserve import reserve_for
+from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.exchange.kind import Combine
+from fedfuse.files.paths import expand
+from fedfuse.payload import Payload
+from fedfuse.train.joint import Outcome
+from fedfuse.types import Fusion, MetricRow, RoundRecord, Teachers
+from fedfuse.user_code import kind_of
+from server.app import ServerSetup
+from server.reporters.folder import RunFolder
+from server.reporters.protocol import Reporter, RunInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIX = "+own"
+"""What the name of a method gets whose rounds a loop of the user's own decides."""
+
+
+@dataclass(slots=True)
+class Round:
+    """One round, after the clients have shared and the server has fused.
+
+    Args:
+        number: The round, from 1.
+        num_rounds: How many there will be.
+        knowledge: What the clients shared, a :class:`fedfuse.types.KnowledgeBank` where they share
+            predictions; None in warm-up rounds, and where nobody shares.
+        teachers: What the configured method made of it, and each client will learn from
+            (:class:`fedfuse.types.Teachers`); None likewise.
+        weights: Who listens to whom, [K, K]; None where the method has no such weights.
+    """
+
+    number: int
+    num_rounds: int
+    knowledge: Payload | None = None
+    teachers: Payload | None = None
+    weights: Tensor | None = None
+    _rows: list[tuple[str, MetricRow]] = field(default_factory=list, repr=False)
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The metrics of all rounds before, of both arms, as tidy rows like ``Run.metrics``."""
+        import pandas as pd
+
+        from experiments.api.tables import METRICS
+
+        rows = [
+            (arm, row.round, row.client_id, row.phase, row.metric, row.value)
+            for arm, row in self._rows
+        ]
+        return pd.DataFrame(rows, columns=METRICS)
+
+    def teach(self, teachers: Teachers) -> None:
+        """Let the clients learn from these teachers instead.
+
+        Args:
+            teachers: One for each client that the method has one for: targets [K, P, C] for the
+                same clients, samples and classes.
+
+        Raises:
+            FedfuseError: If they are not, or nothing was shared in this round.
+        """
+        meant = self.teachers
+        if not isinstance(meant, Teachers):
+            raise FedfuseError(
+                f"There is nobody to teach in round {self.number}",
+                got="a round in which no predictions are shared",
+                next_step="Look at state.teachers first: it is None in warm-up rounds "
+                "(warmup_rounds), and other than Teachers where a method shares something else.",
+            )
+        if not isinstance(teachers, Teachers):
+            raise FedfuseError(
+                "state.teach takes teachers",
+                got=kind_of(teachers),
+                allowed="fedfuse.Teachers",
+                next_step="dataclasses.replace makes them of state.teachers, with other targets.",
+            )
+        shape = list(meant.targets.shape)
+        if list(teachers.targets.shape) != shape or not torch.equal(
+            teachers.client_ids.cpu(), meant.client_ids.cpu()
+        ):
+            raise FedfuseError(
+                "These are no teachers for the clients of this round",
+                got=f"targets {list(teachers.targets.shape)} for the clients "
+                f"{teachers.client_ids.tolist()[:10]}",
+                allowed=f"targets {shape} for the clients {meant.client_ids.tolist()[:10]}",
+            )
+        if not bool(torch.isfinite(teachers.targets).all()):
+            raise FedfuseError("These teachers hold values that are no finite numbers")
+        self.teachers = teachers
+
+
+class Rounds:
+    """The rounds of a run, for one loop over them; made by :func:`rounds`.
+
+    Leaving the loop early ends the run: its folder keeps what was measured and is marked as broken
+    off, so that no comparison takes it for a whole run.
+    """
+
+    def __init__(self, begun: Begun, progress: bool | Reporter, objects: Objects) -> None:
+        self._begun, self._objects = begun, objects
+        self._turn = Turn(0, lambda turn: _work(begun, turn, progress))
+        self._now: Round | None = None
+
+    def __iter__(self) -> Iterator[Round]:
+        """Go on to where each round has been fused, and end the run with the loop.
+
+        Raises:
+            FedfuseError: What stops the run.
+        """
+        try:
+            while not self._turn.ended:
+                self._go_on()
+                if self._turn.error is not None:
+                    raise self._turn.error
+                if isinstance(self._turn.asks, Round) and not self._turn.ended:
+                    self._now = self._turn.asks
+                    yield self._now
+        finally:
+            self.close()
+
+    @property
+    def run(self) -> Run:
+        """The run, once the loop has ended.
+
+        Raises:
+            ConfigError: If it has not, or had not begun.
+        """
+        if not self._turn.ended or not self._turn.begun:
+            raise ConfigError(
+                "the loop over rounds has not ended",
+                got="no round yet" if self._now is None else f"round {self._now.number}",
+                next_step="Let it end, or end it with close().",
+            )
+        path = self._begun.folder.path.absolute()
+        return Run(path, self._objects, own_targets([self._begun.cfg]))
+
+    def close(self) -> None:
+        """End the run where it is; nothing if it has ended."""
+        if self._turn.ended:
+            return
+        with self._objects, as_found():
+            if not self._turn.begun:
+                abandon(self._begun)
+            self._turn.stop()
+
+    def _go_on(self) -> None:
+        with self._objects, as_found():
+            torch.set_num_threads(self._begun.cfg.client.threads)
+            self._turn.go_on(Outcome(self._now))
+
+
+def _work(begun: Begun, turn: Turn, progress: bool | Reporter) -> None:
+    """Do the run, in the thread of its turn."""
+    watcher = _Watcher(turn)
+
+    def engine(parts: Parts, setup: ServerSetup, folder: RunFolder) -> None:
+        serial.run(parts, _handing(setup, watcher), folder)
+
+    with told_from_python(begun):
+        perform(begun, [watcher, *watchers(progress)], engine=engine)
+
+
+def rounds(
+    *overrides: str,
+    out: Place | None = None,
+    config_dir: Place | None = None,
+    progress: bool | Reporter = False,
+    **keys: Any,
+) -> Rounds:
+    """Return the rounds of a simulation, for a loop of your own.
+
+    Each state holds what the clients shared and what the configured method made of it;
+    ``state.teach`` replaces that, and leaving the loop ends the run. A loop that changes nothing
+    gives, to the bit, what :func:`fedfuse.simulate` does. The baseline runs before the first
+    round. The run's folder is like any other, with two differences: the method's name ends in
+    ``+own`` (or is ``name=...``), because its configuration does not say what the loop did, and
+    for the same reason it cannot be resumed.
+
+    Args:
+        overrides: As for :func:`fedfuse.simulate`.
+        out: The run folder.
+        config_dir: A folder with options of your own.
+        progress: As for :func:`fedfuse.simulate`, but nothing by default.
+        keys: As for :func:`fedfuse.simulate`.
+
+    Raises:
+        FedfuseError: As :func:`fedfuse.simulate` does.
+    """
+    objects = Objects()
+    with objects, as_found():
+        lines = lines_of(overrides, keys, objects, who="rounds")
+        hydra = hydra_of(config_dir)
+        lines += [] if out is None else [f"hydra.run.dir={text(str(expand(out)))}"]
+        given = {line.partition("=")[0].lstrip("+") for line in lines}
+        if "checkpoint.every" not in given:
+            lines.append("checkpoint.every=0")
+        if not {"name", "method.name"} & given:
+            _, (whole,) = prepare(hydra, lines)
+            lines.append(f"method.name={text(whole.method.name + SUFFIX)}")
+        lines, (whole,) = prepare(hydra, lines)
+        cfg = compose.own_keys(whole)
+        for key, got, wanted in (
+            ("engine", cfg.engine.name, "serial"),
+            ("checkpoint.every", cfg.checkpoint.every, 0),
+        ):
+            if got != wanted:
+                raise ConfigError(
+                    "a loop of your own over the rounds runs in this process and is not resumed",
+                    got=f"{key}={got}",
+                    allowed=f"{key}={wanted}",
+                )
+        with reserve_for(whole, lines) as path:
+            begun = open_run(cfg, path, list(whole.hydra.overrides.task))
+    return Rounds(begun, progress, objects)
+
+
+class _Watcher:
+    """A reporter that hands over rounds without a fusion, and remembers what was measured.
+
+    Args:
+        turn: The run's turn.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn, self.rows, self.shown = turn, list[tuple[str, MetricRow]](), 0
+        self.info: RunInfo | None = None
+
+    def start(self, info: RunInfo) -> None:
+        """Take what is known."""
+        self.info = info
+
+    def phase(self, arm: str, round_: int, phase: str) -> None:
+        """Do nothing."""
+
+    def client_done(self, client_id: int) -> None:
+        """Do nothing."""
+
+    def round_done(self, arm: str, record: RoundRecord) -> None:
+        """Remember the round; hand it over if nobody has seen it."""
+        assert self.info is not None, "start comes first"
+        if arm == self.info.arms[-1] and self.shown < record.round:
+            self.hand(Round(record.round, self.info.num_rounds))
+        self.rows += [(arm, row) for row in record.metrics]
+
+    def close(self) -> None:
+        """Hold on to everything."""
+
+    def hand(self, state: Round) -> Round:
+        """Hand a round over and return what became of it."""
+        state._rows = list(self.rows)
+        self.shown = state.number
+        answered: Round = self.turn.ask(state)
+        return answered
+
+
+@dataclass(frozen=True, slots=True)
+class _Handing:
+    """Fuse, and let the user's loop have the last word.
+
+    Args:
+        combine: The method.
+        watcher: Who hands over.
+        num_rounds: Rounds of the run.
+    """
+
+    combine: Combine
+    watcher: _Watcher
+    num_rounds: int
+
+    def __call__(self, knowledge: Payload, round_: int) -> Fusion:
+        """Return the fusion, with the teachers that the loop left."""
+        fusion = self.combine(knowledge, round_)
+        state = Round(round_, self.num_rounds, knowledge, fusion.teachers, fusion.weights)
+        teachers = self.watcher.hand(state).teachers
+        return fusion if teachers is None else replace(fusion, teachers=teachers)
+
+
+def _handing(setup: ServerSetup, watcher: _Watcher) -> ServerSetup:
+    method = setup.info.arms[-1]
+    combine = setup.combines[method]
+    if combine is None:
+        return setup
+    own = _Handing(combine, watcher, setup.info.num_rounds)
+    return replace(setup, combines={**setup.combines, method: own})

@@ -1,0 +1,334 @@
+"""What a run or a sweep left, as Python objects."""
+
+from __future__ import annotations
+
+import html
+import webbrowser
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.config.process_objects import Objects
+from experiments.results import Results, load, read_run
+from experiments.results import Run as Files
+from experiments.runs import sweep_plan as plans
+from fedfuse.errors import ConfigError
+from fedfuse.files.paths import expand
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.api.client_model import OnRawInputs
+    from experiments.api.figures import Plots
+
+
+class Run:
+    """One run: its folder, and what is in it.
+
+    Everything is read when it is asked for; nothing that the folder names is executed.
+
+    Args:
+        folder: The run folder.
+        objects: The objects of this process that its configuration names.
+        trust: Code of the user's own that it may name.
+    """
+
+    def __init__(
+        self, folder: Path, objects: Objects | None = None, trust: Iterable[str] = ()
+    ) -> None:
+        self.folder = folder
+        self._files = read_run(folder)
+        self._objects = objects or Objects()
+        self._trust = frozenset(trust)
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return self._files.method
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return self._files.seed
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``failed`` or ``running``."""
+        return str(self._files.record.get("status", "unknown"))
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end; else ``fedfuse.simulate(resume=run.folder)`` goes on."""
+        return self._files.finished
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration, as plain values."""
+        return self._files.config
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """What ``summary.json`` holds: the numbers of the table that a command ends with."""
+        return self._ended().summary
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """Every number that was measured, as tidy rows.
+
+        Columns: ``arm``, ``round`` (from 1), ``client_id`` (-1: the federation as a whole),
+        ``phase``, ``metric``, ``value``.
+        """
+        from experiments.api.tables import metrics
+
+        return metrics(self._files)
+
+    def gain(self, moment: str = "last") -> pd.DataFrame:
+        """Return the gain over local training, a row per test set.
+
+        Args:
+            moment: ``last`` round, or each arm's round of ``best_validation``.
+
+        Returns:
+            Indexed by ``accuracy_own`` and ``accuracy_global``; accuracies and gains are shares, 0
+            to 1. The columns are those of :meth:`Sweep.compare`.
+
+        Raises:
+            ConfigError: If the run has not finished, or trained no baseline.
+        """
+        from experiments.api.tables import compared
+
+        table = compared([self._ended()], moment)
+        return table.drop(columns=["method", "seeds"]).set_index("test")
+
+    @property
+    def weights(self) -> npt.NDArray[np.floating]:
+        """Who listened to whom, [rounds, K, K]: row i holds the weights of client i's teacher.
+
+        Raises:
+            ConfigError: If the method fused no predictions.
+        """
+        return self._fused()[1]
+
+    @property
+    def fused_rounds(self) -> npt.NDArray[np.integer]:
+        """The rounds that :attr:`weights` are of, [rounds]."""
+        return self._fused()[0]
+
+    @property
+    def class_counts(self) -> npt.NDArray[np.integer]:
+        """Training samples per client and class, [K, C]."""
+        self._ended()
+        return self._files.counts
+
+    @cached_property
+    def partition(self) -> pd.DataFrame:
+        """Who owns which row of the files: ``client_id``, ``split``, ``index``, ``label``."""
+        table = self._files.partition("client_id", "split", "index", "label")
+        if table is None:
+            raise ConfigError(f"the run in '{self.folder}' wrote no partition.parquet")
+        found: pd.DataFrame = table.to_pandas()
+        return found
+
+    def model(self, client_id: int, *, trust: Iterable[str] = ()) -> OnRawInputs:
+        """Return the model that a client had at the end, with its preprocessing.
+
+        It takes inputs as the data set holds them (pixels 0 to 255) and returns logits [B, C]. It
+        is in eval mode, on the CPU, and a plain ``nn.Module``: train it on, or move it. Where a
+        client sees its data changed (``partitioner=feature_rotation``), so must its model's inputs
+        be. A method that judges clients by more than a network (``fedproto`` takes the nearest
+        prototype) leaves the network.
+
+        Args:
+            client_id: Whose it is.
+            trust: Code that the folder may name besides fedfuse's own, such as ``my_models.Net``;
+                a run that this process made needs none.
+
+        Raises:
+            ConfigError: If the run left no models, has no such client, or names other code.
+        """
+        from experiments.api.client_model import load_client_model
+
+        with self._objects:
+            return load_client_model(self.folder, client_id, trust={*self._trust, *trust})
+
+    def plot(self, *figures: str) -> Plots:
+        """Return the report's figures; a notebook shows them.
+
+        Args:
+            figures: Names such as ``curves``, ``gains``, ``labels``; all if none is named.
+        """
+        from experiments.api.figures import plots
+
+        return plots(Results((self._ended(),)), figures)
+
+    def report(self, path: str | Path | None = None, *, show: bool = False) -> Path:
+        """Write the report as one page, and return where.
+
+        Args:
+            path: The file; ``report.html`` in the run folder if None.
+            show: Whether to open it in a browser.
+        """
+        self._ended()
+        return _report(self.folder, path, show=show)
+
+    def _ended(self) -> Files:
+        if not self.finished:
+            raise ConfigError(
+                f"the run in '{self.folder}' has not finished",
+                got=f"status {self.status}",
+                next_step=f"Go on with it: fedfuse.simulate(resume='{self.folder}').",
+            )
+        return self._files
+
+    def _fused(self) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]:
+        found = self._files.weights
+        if found is None:
+            raise ConfigError(
+                f"the run in '{self.folder}' has no weights",
+                got=f"method {self.method}",
+                allowed="a method that fuses predictions, after a round that did",
+            )
+        return found
+
+    def __repr__(self) -> str:
+        return f"<run of {self.method}, seed {self.seed}, {self.status}: {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        told = f"<p><code>{html.escape(repr(self))}</code></p>"
+        if not self.finished or self._files.baseline is None:
+            return told
+        return told + str(self.gain()._repr_html_())
+
+
+class Sweep:
+    """A sweep: its folder, and its runs.
+
+    Args:
+        folder: The folder of the sweep, or any that holds runs.
+        objects: The objects of this process that its configurations name.
+        trust: Code of the user's own that they may name.
+        errors: What stopped runs, by their number in the sweep.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        objects: Objects | None = None,
+        trust: Iterable[str] = (),
+        errors: Mapping[int, Exception] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.errors = dict(errors or {})
+        self._objects, self._trust = objects, frozenset(trust)
+
+    @cached_property
+    def _results(self) -> Results:
+        return load(self.folder)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs that finished."""
+        return tuple(Run(run.path, self._objects, self._trust) for run in self._results.runs)
+
+    @property
+    def unfinished(self) -> tuple[Path, ...]:
+        """The folders of those that did not; ``fedfuse.sweep(resume=sweep.folder)`` goes on."""
+        return tuple(run.path for run in self._results.unfinished)
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """The metrics of all runs, with ``run`` (its folder's name), ``method`` and ``seed``."""
+        import pandas as pd
+
+        parts = []
+        for run in self.runs:
+            rows = run.metrics.copy()
+            for place, name in enumerate((run.folder.name, run.method, run.seed)):
+                rows.insert(place, ("run", "method", "seed")[place], name)
+            parts.append(rows)
+        return pd.concat(parts, ignore_index=True)
+
+    def compare(self, moment: str = "last") -> pd.DataFrame:
+        """Return each method's gain over local training, paired by seed and client.
+
+        Args:
+            moment: ``last`` round, or each arm's round of ``best_validation``.
+
+        Returns:
+            A row per method and test; accuracies and gains are shares, 0 to 1. Columns:
+            ``method``, ``test``, ``seeds`` (how many), ``gain`` (mean over seeds of the mean over
+            clients), ``low`` and ``high`` (its 95% interval; NaN with one seed), ``helped`` and
+            ``harmed`` (pairs of seed and client whose gain is beyond their test's error),
+            ``compared`` (such pairs in all), ``mean``, ``baseline``, ``worst``, ``lowest_gain``;
+            with several federations also ``federation``.
+
+        Raises:
+            ConfigError: If there is nothing to compare with.
+        """
+        from experiments.api.tables import compared
+
+        return compared(self._results.runs, moment)
+
+    gain = compare
+
+    def plot(self, *figures: str) -> Plots:
+        """Return the report's figures; a notebook shows them.
+
+        Args:
+            figures: Names such as ``forest``, ``map``, ``curves``; all if none is named.
+        """
+        from experiments.api.figures import plots
+
+        return plots(self._results, figures)
+
+    def report(self, path: str | Path | None = None, *, show: bool = False) -> Path:
+        """Write the report as one page, and return where.
+
+        Args:
+            path: The file; ``report.html`` in the sweep's folder if None.
+            show: Whether to open it in a browser.
+        """
+        return _report(self.folder, path, show=show)
+
+    def __repr__(self) -> str:
+        return f"<sweep of {len(self.runs)} finished runs: {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p><code>{html.escape(repr(self))}</code></p>"
+
+
+def load_run(folder: str | Path) -> Run | Sweep:
+    """Return what a folder holds: a run, or a sweep or map.
+
+    Args:
+        folder: Whoever wrote it, with whichever version; what an old one lacks says so when it is
+            asked for.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if not isinstance(folder, str | Path):
+        raise ConfigError(
+            "fedfuse.load_run takes a folder", got=repr(folder)[:100], allowed="a path"
+        )
+    path = expand(folder)
+    if (path / "run.json").is_file():
+        return Run(path)
+    if not plans.is_sweep(path):
+        load(path)  # says what is wrong with it
+    return Sweep(path)
+
+
+def _report(folder: Path, path: str | Path | None, *, show: bool) -> Path:
+    from experiments.report.page import render, save
+    from experiments.report.story import tell
+
+    target = folder / "report.html" if path is None else expand(path)
+    written = save(target, lambda: render(tell(load(folder))))
+    if show:
+        webbrowser.open(written.resolve().as_uri())
+    return written

@@ -1,0 +1,136 @@
+"""What a run leaves of its clients' models, and a run that begins with them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import fedfuse
+from experiments.assembly.saved_models import SavedModels
+from fedfuse.errors import ConfigError, ModelError
+from tests.experiments.api.test_simulate import SMALL
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return fedfuse.simulate(out=folder / "first", **SMALL)
+
+
+def test_a_run_goes_on_from_anothers_models(run, folder):
+    # One that learns nothing keeps them: both arms begin with the same.
+    still = {"optimizer": "sgd", "optimizer.lr": 1e-12, "warmup_rounds": 1}
+    then = fedfuse.simulate(out=folder / "then", continue_from=run, **SMALL | still)
+    for client_id in range(3):
+        ours, theirs = (each.model(client_id).model.state_dict() for each in (run, then))
+        for name, value in theirs.items():
+            assert torch.allclose(value, ours[name], atol=1e-6)
+    assert then.config["continue_from"] == str(run.folder)
+    ended = run.metrics.query("arm == 'knfu' and round == 2 and phase == 'fused'")
+    begins = then.metrics.query("round == 1 and phase == 'local'")
+    for arm in ("knfu", "local"):
+        for metric in ("accuracy_own", "accuracy_global"):
+            before = ended.query(f"metric == '{metric}'").sort_values("client_id")["value"]
+            after = begins.query(f"metric == '{metric}' and arm == '{arm}'")
+            assert after.sort_values("client_id")["value"].tolist() == before.tolist()
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"num_clients": 4}, "num_clients 3, allowed: num_clients 4"),
+        ({"model.hidden": 7}, r"do not fit.*\[.*\]"),
+        ({"model": "lenet5", "dataset": "mnist5k"}, "input shape"),
+        ({"pretrain": "public"}, "with the models of a run or with pre-training"),
+        ({"continue_from": "nowhere"}, "names no folder"),
+    ],
+)
+def test_models_that_do_not_fit(run, folder, keys, told):
+    small = {
+        key: value for key, value in SMALL.items() if "dataset." not in key or "dataset" not in keys
+    }
+    with pytest.raises(ConfigError, match=told):
+        fedfuse.simulate(out=folder / "wrong", **small | {"continue_from": str(run.folder), **keys})
+    assert not (folder / "wrong").exists()
+
+
+@pytest.mark.parametrize("method", ["fedavg_ft", "ditto", "fml", "fedproto", "fd"])
+def test_the_model_that_a_client_is_judged_by(method, folder):
+    run = fedfuse.simulate(f"method={method}", out=folder / method, baseline="none", **SMALL)
+    saved = SavedModels.read(run.folder)
+    assert saved.architectures == ("mlp",) * 3
+    model = run.model(1)
+    assert torch.isfinite(model(np.zeros((2, 1, 8, 8), dtype=np.uint8))).all()
+
+
+def test_raw_inputs_in_every_layout(run):
+    model = run.model(0)
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    expected = model(images)
+    for same in (images[:, None], images[..., None], torch.from_numpy(images[:, None])):
+        assert torch.equal(model(same), expected)
+    floats = torch.from_numpy(images[:, None]).float().requires_grad_()
+    assert torch.equal(model(floats), expected)
+    model(floats).sum().backward()
+    assert floats.grad is not None
+    for wrong in (np.zeros((2, 9, 9), np.uint8), torch.zeros(2, 64)):
+        with pytest.raises(ModelError, match=r"allowed: uint8 images of shape \[B, 1, 8, 8\]"):
+            model(wrong)
+
+
+def test_models_of_a_stranger(run, folder):
+    import shutil
+
+    strange = folder / "strange"
+    shutil.copytree(run.folder, strange)
+    about = json.loads((strange / "models/models.json").read_text())
+    for broken in ({**about, "num_classes": 10**9}, {**about, "input_shape": "x"}, [1]):
+        (strange / "models/models.json").write_text(json.dumps(broken))
+        with pytest.raises(ConfigError, match="is damaged"):
+            fedfuse.load_run(strange).model(0)
+    (strange / "models/models.json").write_text(json.dumps(about))
+    (strange / "models/0.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(ConfigError, match="is damaged"):
+        fedfuse.load_run(strange).model(0)
+    config = (strange / "config.yaml").read_text()
+    (strange / "config.yaml").write_text(config.replace("fedfuse.models.mlp.mlp", "os.system"))
+    with pytest.raises(ConfigError, match="names code that fedfuse does not ship"):
+        fedfuse.load_run(strange).model(1)
+
+
+def test_auto_leaves_none_of_many_clients_or_behind_noise():
+    from experiments.assembly.saved_models import about_models
+
+    class Plan:
+        def name(self, client_id):
+            return "mlp"
+
+    class Data:
+        input_shape, num_classes, mean, std = (2,), 2, (), ()
+
+    def leaves(**keys):
+        return about_models(fedfuse.load_config(**keys), Data, Plan()) is not None
+
+    assert leaves()
+    assert not leaves(num_clients=200)
+    assert leaves(num_clients=200, models="save")
+    assert not leaves(models="none")
+    assert not leaves(privacy="gaussian")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    "engine", ["ray", pytest.param("deployment", marks=pytest.mark.deployment)]
+)
+def test_every_engine_leaves_the_same_models(run, folder, engine):
+    there = fedfuse.simulate(out=folder / engine, engine=engine, **SMALL | {"engine.num_nodes": 2})
+    for client_id in range(3):
+        for name, value in there.model(client_id).state_dict().items():
+            assert torch.equal(value, run.model(client_id).state_dict()[name])
