@@ -62,7 +62,7 @@ def models(node: Node, header: Header, client_ids: Sequence[int]) -> bytes:
         if not known:
             known |= set(node.beginning.model(client_id).state_dict())
         # A way to exchange may hold more than one model, or judge by a head of its own.
-        judged = way.judged([held], tools, Phase.FUSED)
+        judged = way.evaluation_models([held], tools, Phase.FUSED)
         states = [student.model.state_dict() for student in (*judged, held)]
         own = next((state for state in states if set(state) == known), None)
         if own is None:

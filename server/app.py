@@ -212,7 +212,7 @@ def run_arms(
             after=checkpointer.keep,
         )
         if arm == setup.info.arms[-1]:
-            keeper.hand_over()
+            checkpointer.hand_over()
 
 
 def make_server_app(build: Callable[[Context], ServerSetup]) -> ServerApp:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.report import export
-from experiments.report.story import tell
+from experiments.report.builder import tell
 from experiments.results import Results
 
 

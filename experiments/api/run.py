@@ -324,8 +324,8 @@ def load_run(folder: str | Path) -> Run | Sweep:
 
 
 def _report(folder: Path, path: str | Path | None, *, show: bool) -> Path:
+    from experiments.report.builder import tell
     from experiments.report.page import render, save
-    from experiments.report.story import tell
 
     target = folder / "report.html" if path is None else expand(path)
     written = save(target, lambda: render(tell(load(folder))))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.results import TESTS, Moment, comparisons, lineups
+from experiments.results import TESTS, Moment, comparisons, run_groups
 from experiments.results import Run as Files
 from experiments.results.arms import read_table
 from experiments.results.runs import reading
@@ -67,10 +67,10 @@ def compared(runs: Sequence[Files], moment: str = "last") -> pd.DataFrame:
             "moment is not valid", got=repr(moment), allowed="'last' or 'best_validation'"
         )
     found = [
-        {"federation": lineup.label, **_row(method, test, comparison)}
-        for lineup in lineups(runs)
+        {"federation": group.label, **_row(method, test, comparison)}
+        for group in run_groups(runs)
         for test in TESTS
-        for method, comparison in comparisons(lineup, test, when).items()
+        for method, comparison in comparisons(group, test, when).items()
     ]
     if not found:
         raise ConfigError(
