@@ -179,3 +179,8 @@ def test_a_mistake_in_it_costs_one_message(run, tmp_path, capsys, old):
     said = " ".join(capsys.readouterr().err.split())
     assert says in said
     assert "Traceback" not in said
+
+
+def test_the_guide_shows_the_file_that_is_tested():
+    guide = EXAMPLE.parents[1] / "docs" / "guides" / "exchange.md"
+    assert EXAMPLE.read_text(encoding="utf-8") in guide.read_text(encoding="utf-8")
