@@ -13,6 +13,7 @@ COMMANDS = {
     "list": "experiments.cli.listing",
     "show": "experiments.cli.show",
     "partition": "experiments.cli.partition",
+    "completion": "experiments.cli.completion",
 }
 """The module of each. It has the text ``USAGE`` and ``run(words) -> exit code``."""
 
@@ -34,10 +35,11 @@ def subcommand(words: Sequence[str]) -> int | None:
         return None
     module = importlib.import_module(COMMANDS[words[at]])
     rest = [*words[:at], *words[at + 1 :]]
-    if {"--help", "-h"} & set(rest):
+    asked = set(rest[: rest.index("--")] if "--" in rest else rest)
+    if {"--help", "-h"} & asked:
         sys.stdout.write(module.USAGE)
         return 0
-    if "--version" in rest:
+    if "--version" in asked:
         say_version("fedfuse")
         return 0
     try:

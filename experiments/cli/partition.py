@@ -34,7 +34,7 @@ and how they are mixed, and how different the clients are.
 
 examples:
   fedfuse partition partitioner.alpha=0.1 num_clients=10
-  fedfuse partition partitioner=shards dataset=npz dataset.path=my.npz -o who.png
+  fedfuse partition partitioner=shards dataset=npz dataset.path=my.npz -o a.png
   fedfuse partition partitioner._target_=my_module.my_partitioner seed=1
 """
 

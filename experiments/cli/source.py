@@ -23,7 +23,7 @@ def docstring(target: str) -> str | None:
     """Return the docstring at a dotted path; None if the path leads to no source.
 
     >>> docstring("fedfuse.partition.Iid").splitlines()[0]
-    'Deal equal random shares.'
+    'Deal all samples out at random, in sizes that differ by at most one.'
     >>> docstring("fedfuse.nothing") is None
     True
     """
@@ -42,18 +42,18 @@ def papers(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def functions(module: str) -> Iterator[str]:
-    """Yield the public functions and classes that a module defines."""
-    if (tree := _parsed(module.split("."))) is not None:
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
-                yield node.name
+def functions(file: Path) -> Iterator[str]:
+    """Yield the public functions and classes that a file defines."""
+    tree = _parsed(file)
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
+            yield node.name
 
 
 def _definition(parts: list[str], deepest: int) -> ast.FunctionDef | ast.ClassDef | None:
     """Return where the last part of a dotted path is defined, following re-exports."""
     *module, name = parts
-    tree = _parsed(module) if module and deepest else None
+    tree = _parsed(_file(module)) if module and deepest else None
     for node in tree.body if tree else ():
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return node
@@ -65,9 +65,8 @@ def _definition(parts: list[str], deepest: int) -> ast.FunctionDef | ast.ClassDe
     return None
 
 
-def _parsed(parts: list[str]) -> ast.Module | None:
-    """Return a module's syntax tree; None if there is no such module or it is not written well."""
-    file = _file(parts)
+def _parsed(file: Path | None) -> ast.Module | None:
+    """Return a file's syntax tree; None if there is no such file or it is no Python."""
     try:
         return None if file is None else ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):

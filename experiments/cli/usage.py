@@ -15,6 +15,7 @@ a public set; a server fuses them into one personal teacher per client.
   fedfuse list [GROUP]         the groups, or a group's options, a line each
   fedfuse show GROUP=OPTION    what it sets, where it is from, what is verified
   fedfuse partition [WORDS]    who would hold what, without training
+  fedfuse completion SHELL     TAB completes it all: bash, zsh or fish
 
 groups, each with its options (* is the default):
 """

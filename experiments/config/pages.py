@@ -51,7 +51,7 @@ class Page:
 
 def read_page(file: Path) -> Page:
     """Read a file of the configuration by its lines, because a YAML parser drops the comments."""
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     about, facts = _head(lines)
     target, choices, keys, sweeps = None, {}, [], {}
     section: list[tuple[int, str]] = []
