@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from experiments.cli import usage
 from experiments.cli.commands import COMMANDS, first_word
@@ -211,7 +211,8 @@ def _of_key(key: str, before: Sequence[str], start: str) -> Iterator[Answer]:
 
 def _allowed(key: str) -> list[str]:
     """Return the words that a key outside of groups may be set to; empty if it takes others."""
-    owner, name = ExperimentConfig, key
+    owner: Any = ExperimentConfig
+    name = key
     while "." in name and is_dataclass(owner):
         head, _, name = name.partition(".")
         owner = get_type_hints(owner).get(head)
