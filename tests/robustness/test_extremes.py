@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from experiments.config.folder import CONF
 from experiments.config.instantiate import instantiate
+from fedfuse.payload.fields import LARGEST_LOGIT, MOST_EXAMPLES
 from fedfuse.types import KnowledgeBank
-from fedfuse.wire.schema import LARGEST_LOGIT, MOST_EXAMPLES
 
 EXTREMES = (0.0, 1.0, -1.0, 1e-30, 50.0, -88.0, 1e4, LARGEST_LOGIT, -LARGEST_LOGIT)
 

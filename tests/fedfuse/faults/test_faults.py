@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedfuse.errors import ParameterError
-from fedfuse.exchange.kind import PREDICTIONS
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.faults import Churn, Dropout, Fate, Messages, Restarts, Stragglers
 from fedfuse.rng import Streams
 from fedfuse.types import KnowledgeBank, Space, Teachers

@@ -17,7 +17,7 @@ from fedfuse.models.cnn import cnn2, cnn4
 from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
 from fedfuse.models.resnet import resnet8, resnet20
-from fedfuse.train import batched, memory
+from fedfuse.train import batched, device_memory
 from fedfuse.train.batched import BatchedTrainer, LoopFallbackWarning
 from fedfuse.train.precision import Precision
 from fedfuse.train.trainer import LoopTrainer, Student
@@ -391,7 +391,7 @@ def test_an_optimiser_that_is_not_known_is_named(optimizer, words):
 
 
 def test_one_client_that_does_not_fit_says_what_to_lower(monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda _: 2**20)
+    monkeypatch.setattr(device_memory, "free_bytes", lambda _: 2**20)
     with pytest.raises(FedfuseError) as full:
         BatchedTrainer().fit(students(mlp, sgd), private())
     assert "needed, 1.0 MiB free" in str(full.value)
@@ -414,6 +414,6 @@ def test_where_there_is_no_proc_free_memory_is_asked_of_psutil(monkeypatch):
     psutil = pytest.importorskip("psutil")
     memory_there = psutil.virtual_memory()._replace(available=12345)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory_there)
-    assert memory.free_bytes(torch.device("cpu")) > 2**20
+    assert device_memory.free_bytes(torch.device("cpu")) > 2**20
     monkeypatch.setattr("sys.platform", "darwin")
-    assert memory.free_bytes(torch.device("cpu")) == 12345
+    assert device_memory.free_bytes(torch.device("cpu")) == 12345
