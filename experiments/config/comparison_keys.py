@@ -7,6 +7,8 @@ import json
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config.former_names import first, renamed
+
 FUSION_ONLY = frozenset(
     {
         "method",
@@ -42,8 +44,7 @@ FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "g
 
 def baseline_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     """Return a hash of everything that local training depends on."""
-    values = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(values, dict)
+    values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
     kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
     if kept["continue_from"] is None:  # as it was before there was such a key
         del kept["continue_from"]

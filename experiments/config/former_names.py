@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 FORMER = {
@@ -33,11 +34,30 @@ def today(target: str) -> str:
     return target
 
 
-def renamed(node: Any) -> Any:
-    """Return a configuration, as plain values, with today's names as its targets."""
+def first(target: str) -> str:
+    """Return the first name of what a target names: whatever it is called, that one stays.
+
+    Of what results depend on, checkpoints and shared baselines keep hashes; they are made with
+    first names, so that a part that moves is not taken for another one.
+
+    >>> first("fedfuse.familiarity.KuLSIFSelector"), first("mine.Score")
+    ('fedfuse.density.KuLSIFSelector', 'mine.Score')
+    """
+    matches = [now for now in FORMER.values() if f"{target}.".startswith(f"{now}.")]
+    if not matches:
+        return target
+    longest = max(matches, key=len)
+    former = next(name for name, now in FORMER.items() if now == longest)
+    return former + target.removeprefix(longest)
+
+
+def renamed(node: Any, name: Callable[[str], str] = today) -> Any:
+    """Return a configuration, as plain values, with other names as its targets: today's."""
     if isinstance(node, dict):
         return {
-            key: today(value) if key == "_target_" and isinstance(value, str) else renamed(value)
+            key: name(value)
+            if key == "_target_" and isinstance(value, str)
+            else renamed(value, name)
             for key, value in node.items()
         }
-    return [renamed(item) for item in node] if isinstance(node, list) else node
+    return [renamed(item, name) for item in node] if isinstance(node, list) else node

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config.former_names import first, renamed
+
 FINGERPRINT = "(the data)"
 """Where the hash of the data stands among the keys."""
 
@@ -95,7 +97,7 @@ def declared(key: str) -> May | None:
 
 def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
     """Return everything that results depend on, by its dotted key, as JSON."""
-    values: Any = OmegaConf.to_container(cfg, resolve=True)
+    values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
     kept = {
         key: json.dumps(value, sort_keys=True, default=str)
         for key, value in leaves(values)
@@ -139,7 +141,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     """Return the hash that checkpoints held before their keys had names in them."""
-    values: Any = OmegaConf.to_container(cfg, resolve=True)
+    values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
     without = ("engine", "checkpoint", "server", "reporter", "models")
     kept = {
         name: value

@@ -90,7 +90,7 @@ def reopen_sweep(path: Path, lines: Sequence[str], hydra: Hydra) -> Sweep:
 
     Args:
         path: The folder of the sweep, whoever wrote it.
-        lines: The command line: where to run it, and what of a stranger's folder is resumed_config.
+        lines: The command line: where to run it, and what of a stranger's folder is trusted.
         hydra: Composes what the command line changes.
 
     Raises:
@@ -177,5 +177,5 @@ def _one_by_one(sweep: Sweep, todo: Sequence[int], display: Display) -> dict[int
 def _together(sweep: Sweep, todo: Sequence[int], display: Display) -> dict[int, Expected]:
     for number in todo:
         _say_headline(sweep, number, display)
-    with display.together() as format_rest:
-        return perform_together((sweep.open(number) for number in todo), format_rest)
+    with display.together() as shown:
+        return perform_together((sweep.open(number) for number in todo), shown)
