@@ -134,11 +134,13 @@ class Dealt:
         numbers, data = self.stats().summary(), self.data
         low, high = int(numbers["size_min"]), int(numbers["size_max"])
         held = self.counts()[:, 1].sum()
+        sizes = f"{low:,} a client"
+        if low < high:
+            sizes = f"{low:,} to {high:,} a client, mean {numbers['size_mean']:,.1f}"
         rows = [
             (
                 "training samples",
-                f"{int(numbers['num_samples']):,}: {low:,} to {high:,} a client, mean "
-                f"{numbers['size_mean']:,.1f}; {held:,} for validation",
+                f"{int(numbers['num_samples']):,}: {sizes}; {held:,} for validation",
             ),
             (
                 "effective classes",

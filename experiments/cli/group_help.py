@@ -10,19 +10,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from experiments.config.pages import (
-    CHOICE,
-    Page,
-    dotted,
-    groups,
-    homes,
-    main_keys,
-    options,
-    read_page,
-)
+from experiments.config.pages import Page, dotted, groups, homes, main_keys, options
 from fedfuse.errors import ConfigError, did_you_mean
-
-__all__ = ["CHOICE", "group_help", "read_page"]
 
 WIDTH, BESIDE = 80, 40
 """Columns of the page, and where the meaning of a key begins."""
