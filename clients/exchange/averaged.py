@@ -10,27 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from clients.exchange.models import (
+    SharesModels,
     Twins,
     as_personal,
     as_shared,
-    bank_of,
     become,
     layouts,
-    models_kind,
     near,
     take,
 )
-from clients.exchange.protocol import Exchange, Task, Tools
+from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
 from fedfuse.errors import ConfigError
-from fedfuse.exchange.kind import Combine, Kind
-from fedfuse.exchange.layout import Layout
+from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
@@ -39,7 +36,7 @@ from fedfuse.validation import require_count, require_flag, require_number, requ
 
 
 @dataclass(frozen=True, slots=True)
-class Averaged(Exchange):
+class Averaged(SharesModels):
     """Exchange models and average them (McMahan et al. 2017, arXiv 1602.05629).
 
     Args:
@@ -65,7 +62,6 @@ class Averaged(Exchange):
     buffers: str = "average"
     keep_moments: bool = False
     public: str = "none"
-    batchable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, options in (
@@ -93,11 +89,7 @@ class Averaged(Exchange):
                 got=f"public set: {data.public.source}",
                 next_step="Set exchange.public=pseudo_labels, or public=held_out.",
             )
-        return models_kind(self.average(models, data))
-
-    def combine(self, models: ModelPlan, data: FederatedData) -> Combine:
-        """Return the average within each architecture."""
-        return self.average(models, data)
+        return SharesModels.kind(self, models, data)
 
     def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
         """Return how the models of each architecture are averaged."""
@@ -129,16 +121,11 @@ class Averaged(Exchange):
             ]
         return list(zip(students, works, strict=True))
 
-    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
-        """Return the models, and how many samples each has seen."""
-        sizes = [len(tools.inputs.data.clients[student.client_id].train) for student in held]
-        return bank_of(held, self._layout(held[0]), sizes)
-
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: ModelBank
     ) -> list[Task]:
         """Take the average over; return the steps of fine-tuning, and those that came due late."""
-        layout = self._layout(held[0])
+        layout = self.layout(held[0])
         for student, vector in zip(held, received.vectors(), strict=True):
             take(student, layout, vector, keep_moments=self.keep_moments)
             tools.memory(student.client_id)["exchange/averaged"] = torch.tensor(True)
@@ -182,9 +169,6 @@ class Averaged(Exchange):
             return tuning
         local, spare = tools.work_plan.passes(client_ids), tools.work_plan.spare(client_ids, round_)
         return [min(t, n + s - 1) for t, n, s in zip(tuning, local, spare, strict=True)]
-
-    def _layout(self, student: Student) -> Layout:
-        return Layout.of(as_shared(student).model, buffers=self.buffers == "average")
 
     def _public(self, student: Student, tools: Tools, round_: int) -> tuple[Tensor, Tensor] | None:
         """Return the public samples that are more training data to a client, with labels."""

@@ -17,19 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from clients.exchange.models import (
+    SharesModels,
     SideBySide,
     Twins,
     as_personal,
     as_shared,
-    bank_of,
     layouts,
-    models_kind,
     take,
 )
-from clients.exchange.protocol import Exchange, Task, Tools
+from clients.exchange.protocol import Task, Tools
 from clients.training.work_plan import cross_entropy
-from fedfuse.exchange.kind import Kind
-from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.exchange.weights import ditto_term
 from fedfuse.protocols import ModelPlan
@@ -40,7 +37,7 @@ from fedfuse.validation import require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Ditto(Exchange):
+class Ditto(SharesModels):
     """Average models, keep personal ones near them (Li et al. 2021, arXiv 2012.04221).
 
     Args:
@@ -52,7 +49,6 @@ class Ditto(Exchange):
     lam: float = 0.5
     mixed: str = "refuse"
     buffers: str = "average"
-    batchable: ClassVar[bool] = False
     extra: ClassVar[str] = "a step of the local epochs moves both models of a client"
 
     def __post_init__(self) -> None:
@@ -60,15 +56,7 @@ class Ditto(Exchange):
         require_one_of("Ditto", "mixed", self.mixed, ("refuse", "group"))
         require_one_of("Ditto", "buffers", self.buffers, ("average", "own"))
 
-    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
-        """Return model vectors.
-
-        Raises:
-            ModelError: If the clients' models cannot be averaged.
-        """
-        return models_kind(self.combine(models, data))
-
-    def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:
+    def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
         """Return the average, weighed by samples, within each architecture."""
         return AverageModels(*layouts(models, data, mixed=self.mixed, buffers=self.buffers))
 
@@ -91,16 +79,11 @@ class Ditto(Exchange):
             for student, work in zip(held, works, strict=True)
         ]
 
-    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
-        """Return the models to average."""
-        sizes = [len(tools.inputs.data.clients[student.client_id].train) for student in held]
-        return bank_of(held, self._layout(held[0]), sizes)
-
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: ModelBank
     ) -> list[Task]:
         """Take the average over; return the steps of the personal model near it."""
-        layout = self._layout(held[0])
+        layout = self.layout(held[0])
         for student, vector in zip(held, received.vectors(), strict=True):
             take(student, layout, vector)
             tools.memory(student.client_id)["exchange/averaged"] = torch.tensor(True)
@@ -118,9 +101,6 @@ class Ditto(Exchange):
     ) -> list[Student]:
         """Return the personal models."""
         return [as_personal(student) for student in held]
-
-    def _layout(self, student: Student) -> Layout:
-        return Layout.of(as_shared(student).model, buffers=self.buffers == "average")
 
     def _pull(self, student: Student, tools: Tools) -> Penalty | None:
         """Return the pull towards the last average; None where there is none."""

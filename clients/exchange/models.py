@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from clients.exchange.protocol import Exchange, Tools
 from fedfuse.errors import ModelError
-from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.exchange.weights import proximal_term
@@ -48,12 +50,6 @@ def layouts(
     return names, {
         name: Layout.of(model, buffers=buffers == "average") for name, model in each.items()
     }
-
-
-def models_kind(combine: AverageModels) -> Kind:
-    """Return what travels where models are averaged."""
-    sizes = tuple(combine.layouts[name].size for name in combine.architectures)
-    return Kind(ModelBank, ModelBank, {"N": sizes})
 
 
 def near(model: nn.Module, strength: float) -> Penalty:
@@ -120,6 +116,40 @@ def bank_of(held: Sequence[Student], layout: Layout, sizes: Sequence[int]) -> Mo
     """Return what the clients send: their shared models, laid out."""
     vectors = [layout.flatten(shared(student)) for student in held]
     return ModelBank.of([student.client_id for student in held], sizes, vectors)
+
+
+class SharesModels(Exchange):
+    """What the exchanges of models do alike: a client's shared model goes up, with its samples."""
+
+    buffers: str
+    batchable: ClassVar[bool] = False
+
+    def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
+        """Return how the models of each architecture are averaged."""
+        raise NotImplementedError
+
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
+        """Return model vectors.
+
+        Raises:
+            ModelError: If the clients' models cannot be averaged.
+        """
+        average = self.average(models, data)
+        sizes = tuple(average.layouts[name].size for name in average.architectures)
+        return Kind(ModelBank, ModelBank, {"N": sizes})
+
+    def combine(self, models: ModelPlan, data: FederatedData) -> Combine:
+        """Return the average within each architecture."""
+        return self.average(models, data)
+
+    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
+        """Return the models, and how many samples each has seen."""
+        sizes = [len(tools.inputs.data.clients[student.client_id].train) for student in held]
+        return bank_of(held, self.layout(held[0]), sizes)
+
+    def layout(self, student: Student) -> Layout:
+        """Return what of a client's model travels."""
+        return Layout.of(shared(student), buffers=self.buffers == "average")
 
 
 def take(student: Student, layout: Layout, vector: Tensor, *, keep_moments: bool = False) -> None:

@@ -13,12 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from clients.exchange.models import SideBySide, Twins, as_personal, bank_of, models_kind, take
-from clients.exchange.protocol import Exchange, Task, Tools
+from clients.exchange.models import SharesModels, SideBySide, Twins, as_personal, take
+from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
 from clients.training.work_plan import cross_entropy
 from fedfuse.distill.losses import KL
-from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.models.plan import as_plan, build_checked
@@ -30,7 +29,7 @@ from fedfuse.validation import require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Mutual(Exchange):
+class Mutual(SharesModels):
     """Exchange one small model, learn mutually with it (FML, Shen et al. 2020, arXiv 2006.16765).
 
     Args:
@@ -50,7 +49,6 @@ class Mutual(Exchange):
     budget: str = "optimiser_steps"
     buffers: str = "average"
     temperature: float = 1.0
-    batchable: ClassVar[bool] = False
     extra: ClassVar[str] = "a step moves both models of a client"
 
     def __post_init__(self) -> None:
@@ -61,11 +59,7 @@ class Mutual(Exchange):
         require_one_of("Mutual", "buffers", self.buffers, ("average", "own"))
         object.__setattr__(self, "model", as_plan(self.model))
 
-    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
-        """Return model vectors of the small model; the clients' own may be any."""
-        return models_kind(self.combine(models, data))
-
-    def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:  # noqa: ARG002
+    def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:  # noqa: ARG002
         """Return the average of the small models, weighed by samples."""
         small = self._build(data, entropy=0)
         layout = Layout.of(small, buffers=self.buffers == "average")
@@ -90,16 +84,11 @@ class Mutual(Exchange):
         costs = [n + s for n, s in zip(work_plan.passes(client_ids), ahead, strict=True)]
         return self._together(held, work_plan.private(client_ids, "train", round_, costs))
 
-    def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
-        """Return the small models."""
-        sizes = [len(tools.inputs.data.clients[student.client_id].train) for student in held]
-        return bank_of(held, self._layout(held[0]), sizes)
-
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: ModelBank
     ) -> list[Task]:
         """Take the average over; return the steps of those who have not taken them before."""
-        layout = self._layout(held[0])
+        layout = self.layout(held[0])
         for student, vector in zip(held, received.vectors(), strict=True):
             take(student, layout, vector)
         client_ids = [student.client_id for student in held]
@@ -127,9 +116,6 @@ class Mutual(Exchange):
 
     def _build(self, data: FederatedData, entropy: int) -> nn.Module:
         return build_checked(self.model, 0, data.input_shape, data.num_classes, entropy)  # type: ignore[arg-type]
-
-    def _layout(self, student: Student) -> Layout:
-        return Layout.of(student.model.shared, buffers=self.buffers == "average")  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clients.exchange.models import bank_of, layouts, models_kind, take
-from clients.exchange.protocol import Exchange, Task, Tools
+from clients.exchange.models import SharesModels, bank_of, layouts, take
+from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import Kind
-from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
@@ -29,7 +28,7 @@ from fedfuse.validation import require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Pooled(Exchange):
+class Pooled(SharesModels):
     """Train one model per architecture on the private data of all clients.
 
     Args:
@@ -38,7 +37,7 @@ class Pooled(Exchange):
     """
 
     budget: str = "optimiser_steps"
-    batchable: ClassVar[bool] = False
+    buffers: ClassVar[str] = "average"  # type: ignore[misc]
     extra: ClassVar[str] = "one client of each architecture takes the steps of all"
 
     def __post_init__(self) -> None:
@@ -57,9 +56,9 @@ class Pooled(Exchange):
                 got=f"no data of the clients {elsewhere[:10]}",
                 next_step="Leave out method=centralised where sites keep their own data.",
             )
-        return replace(models_kind(self.combine(models, data)), counted=False, pooled=True)
+        return replace(SharesModels.kind(self, models, data), counted=False, pooled=True)
 
-    def combine(self, models: ModelPlan, data: FederatedData) -> AverageModels:
+    def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
         """Return what hands on the trained model: the weights of all others are zero."""
         return AverageModels(*layouts(models, data, mixed="group", buffers="average"))
 
@@ -84,7 +83,7 @@ class Pooled(Exchange):
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
         """Return the models; those that have not learnt weigh nothing."""
         sizes = [int(s.client_id == self._teacher(s, tools)) for s in held]
-        return bank_of(held, Layout.of(held[0].model), sizes)
+        return bank_of(held, self.layout(held[0]), sizes)
 
     def learn(
         self,
@@ -94,7 +93,7 @@ class Pooled(Exchange):
         received: ModelBank,
     ) -> list[Task]:
         """Take the trained model over."""
-        layout = Layout.of(held[0].model)
+        layout = self.layout(held[0])
         for student, vector in zip(held, received.vectors(), strict=True):
             take(student, layout, vector, keep_moments=True)
         return []

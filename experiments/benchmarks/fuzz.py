@@ -51,6 +51,7 @@ from fedfuse.payload import (
     Payload,
     TextField,
 )
+from fedfuse.payload.fields import schema
 from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
 from fedfuse.wire.encode import Expectation, decode, encode
 from fedfuse.wire.messages import (
@@ -204,9 +205,13 @@ def _promises(reply: Reply, kind: Kind) -> None:
             assert part.client_ids.tolist() == left, "other clients than asked"
     if reply.knowledge is not None:
         assert isinstance(reply.knowledge, kind.upload)
-        values = getattr(reply.knowledge, "logits", getattr(reply.knowledge, "values", None))
-        assert values is not None
-        assert bool(torch.isfinite(values).all()), "numbers that are not finite"
+        for name, declared in schema(kind.upload).items():
+            values, field = getattr(reply.knowledge, name), declared.field
+            if isinstance(field, ArrayField) and values is not None:
+                values = values.double()  # a bound may not fit their type
+                assert bool(torch.isfinite(values).all()), "numbers that are not finite"
+                within = (values >= field.bounds.least) & (values <= field.bounds.most)
+                assert bool(within.all()), "numbers out of bounds"
 
 
 def _teachers(teachers: Teachers, bend: Bend) -> Case:

@@ -181,18 +181,18 @@ def _within(tensor: Tensor, bounds: Bounds) -> bool:
 
 def _blame_values(name: str, rows: Tensor, bounds: Bounds, client_ids: Tensor) -> None:
     """Raise for what is wrong in [K, values], if anything is."""
+    least, most, rows = bounds.least, bounds.most, rows.double()  # a bound may not fit their type
     if bounds.may_be_nan:
         _blame(name, torch.isinf(rows), client_ids, "not finite", "numbers, or NaN for none")
-        rows = rows.nan_to_num(max(bounds.least, 0) if bounds.most >= 0 else bounds.most)
+        rows = rows.nan_to_num(min(max(0.0, least), most))
     else:
         _blame(name, ~torch.isfinite(rows), client_ids, "not finite", "finite numbers")
-    least, most = bounds.least, bounds.most
     large = rows.abs() > most if least == -most else rows > most
     allowed = f"at most {most} {bounds.unit}" if bounds.unit else f"numbers up to {most:g}"
     _blame(name, large, client_ids, "too large", allowed)
-    if least > 0 or (math.isfinite(least) and most < 0):
-        _blame(name, rows < least, client_ids, "too small", f"numbers from {least:g} upwards")
-    _blame(name, rows < least, client_ids, "negative", "numbers from 0 upwards")
+    sign = -SIMPLEX_TOLERANCE <= least <= 0
+    what, from_ = ("negative", 0.0) if sign else ("too small", least)
+    _blame(name, rows < least, client_ids, what, f"numbers from {from_:g} upwards")
 
 
 def check_metrics(metrics: ClientMetrics) -> None:

@@ -22,6 +22,7 @@ from fedfuse.payload import (
 from fedfuse.payload.fields import schema
 from fedfuse.types import Space
 from fedfuse.wire.encode import decode, encode, exchanged_bytes, without
+from server.transport.replies import odd_ones_out
 
 IDS, P, C, W = (1, 4, 6), 5, 3, 2
 
@@ -37,6 +38,8 @@ class Mixed(Payload):
     space: Annotated[Space, TextField()]
     words: Annotated[tuple[str, ...], TextField(dim="W")]
     num_examples: Annotated[Tensor, ArrayField("K", torch.int64, COUNTS, own=True)]
+    few: Annotated[Tensor, ArrayField("K", torch.int32, COUNTS)]
+    odd: Annotated[Tensor, ArrayField("K", bounds=Bounds(-2, 5, may_be_nan=True))]
     kept: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
 
 
@@ -54,6 +57,8 @@ def mixed():
         space=Space.LOGITS,
         words=("left", "right"),
         num_examples=torch.tensor([5, 6, 7]),
+        few=torch.arange(3, dtype=torch.int32),
+        odd=torch.tensor([-2, torch.nan, 5]),
         kept=torch.tensor([[True] * P] * 3),
     )
 
@@ -61,7 +66,8 @@ def mixed():
 def same(one, two):
     for name in schema(Mixed):
         a, b = getattr(one, name), getattr(two, name)
-        assert torch.equal(a, b) if isinstance(a, Tensor) else a == b, name
+        alike = isinstance(a, Tensor) and torch.equal(a.nan_to_num(9), b.nan_to_num(9))
+        assert alike or (not isinstance(a, Tensor) and a == b), name
 
 
 def test_it_travels_and_is_divided_and_joined_again_in_any_order():
@@ -85,7 +91,7 @@ def test_what_addresses_and_names_does_not_count_as_bytes():
     # Sent to several at once, what is the client's own is left out.
     a, b, _ = mixed().messages()
     assert len(a) - len(b) == 2 * 4  # two tokens
-    assert len(b) == W * 2 * 8 + C * 4 + P
+    assert len(b) == W * 2 * 8 + C * 4 + 4 + 4 + P
 
 
 def test_single_clients_are_left_out_of_what_has_not_been_believed_yet():
@@ -103,6 +109,11 @@ WRONG = {
         (np.zeros((3, W, 3)), "number of elements along 2: got 3, allowed: 2, as its declaration"),
         (np.zeros((3, 1, 2)), "elements along W: got 1, allowed: 2, as what was asked for"),
     ],
+    "odd": [
+        (np.full(3, -3, np.float32), "client 1 .* too small, allowed: numbers from -2 upwards"),
+        (np.full(3, np.inf, np.float32), "not finite, allowed: numbers, or NaN"),
+        (np.full(3, 6, np.float32), "numbers up to 5"),
+    ],
     "share": [(np.ones((3, C), np.float32), "client 1 .* another sum")],
     "sizes": [
         (np.array([3, 0, 2]), "other lengths than were asked for"),
@@ -113,6 +124,7 @@ WRONG = {
         (np.arange(4, dtype=np.int32), "other lengths than were asked for"),
         (np.zeros((5, 1), np.int32), "wrong type or rank"),
     ],
+    "few": [(np.array([0, -1, 0], np.int32), "client 4 .* 1 of 1 negative")],
     "words": [(np.frombuffer(b"left", np.uint8), "elements along W: got 1, allowed: 2")],
     "num_examples": [(np.full(3, 2**41), "at most 1099511627776 samples")],
 }
@@ -131,6 +143,16 @@ def test_all_clients_with_wrong_numbers_in_a_flat_field_are_named():
     with pytest.raises(KnowledgeError) as caught:
         decode(Mixed, arrays, EXPECT)
     assert caught.value.client_ids == (1, 6)
+
+
+def test_clients_that_say_another_word_than_most_are_set_aside():
+    ids = torch.tensor([0, 2])
+    usual = replace(mixed().rows(slice(0, 2)), client_ids=ids)
+    other = replace(mixed().rows(slice(2, 3)), space=Space.PROBABILITIES)
+    kept, odd = odd_ones_out([other, usual])
+    assert [upload.client_ids.tolist() for upload in kept] == [[0, 2]]
+    assert [upload.client_ids.tolist() for upload, _ in odd] == [[6]]
+    assert "space=probabilities" in odd[0][1]
 
 
 def declares(annotation):
