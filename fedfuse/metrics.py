@@ -1,4 +1,4 @@
-"""How good predictions are, for one client and over all of them.
+"""How good predictions are.
 
 Everything is accumulated in float64, on the device of its inputs; means are over samples.
 """
@@ -6,8 +6,6 @@ Everything is accumulated in float64, on the device of its inputs; means are ove
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +15,6 @@ from torch import Tensor
 
 from fedfuse.errors import DataError, ParameterError
 from fedfuse.shapes import Bool, Float, Int
-
-Values = Tensor | npt.NDArray[np.floating] | Sequence[float]
-"""One number per client, [K]."""
 
 
 def accuracy(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
@@ -40,48 +35,6 @@ def cross_entropy(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> fl
     """
     _check(logits, labels)
     return float(F.cross_entropy(logits.double(), labels))
-
-
-def expected_calibration_error(
-    probs: Float[Tensor, "N C"], labels: Int[Tensor, " N"], num_bins: int = 15
-) -> float:
-    """Return how far confidence and accuracy are apart, 0 to 1.
-
-    Predictions are binned by their confidence into ``num_bins`` intervals ((m-1)/M, m/M] of equal
-    width; the gaps between mean confidence and accuracy are averaged, weighted by the samples of
-    each bin (Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3).
-
-    Args:
-        probs: Rows on the simplex.
-        labels: Class ids.
-        num_bins: M.
-
-    >>> probs = torch.tensor([[0.75, 0.25], [0.75, 0.25]])
-    >>> expected_calibration_error(probs, torch.tensor([0, 1]))
-    0.25
-    """
-    _check(probs, labels)
-    confidence, predicted = probs.double().max(dim=1)
-    return _calibration_error(confidence, predicted == labels, num_bins)
-
-
-def positive_flips(
-    before: Float[Tensor, "N C"], after: Float[Tensor, "N C"], labels: Int[Tensor, " N"]
-) -> float:
-    """Return the share of samples that ``before`` got wrong and ``after`` gets right."""
-    return _flips(after, before, labels)
-
-
-def negative_flips(
-    before: Float[Tensor, "N C"], after: Float[Tensor, "N C"], labels: Int[Tensor, " N"]
-) -> float:
-    """Return the share of samples that ``before`` got right and ``after`` gets wrong.
-
-    The negative flip rate of Yan et al. 2021 (https://arxiv.org/abs/2011.09161): what a client
-    forgets while it learns from others. ``positive_flips - negative_flips`` is the gain in
-    accuracy.
-    """
-    return _flips(before, after, labels)
 
 
 def pairwise_disagreement(
@@ -119,7 +72,17 @@ def pairwise_disagreement(
 def evaluate_logits(
     logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"], num_bins: int = 15
 ) -> dict[str, float]:
-    """Return ``accuracy``, ``loss`` (mean negative log-likelihood, nats) and ``ece``."""
+    """Return ``accuracy``, ``loss`` (mean negative log-likelihood, nats) and ``ece``.
+
+    The last is the expected calibration error, 0 to 1: predictions are binned by their confidence
+    into ``num_bins`` intervals ((m-1)/M, m/M] of equal width; the gaps between mean confidence and
+    accuracy are averaged, weighted by the samples of each bin (Guo et al. 2017,
+    https://arxiv.org/abs/1706.04599, equation 3).
+
+    >>> logits = torch.tensor([[0.75, 0.25], [0.75, 0.25]]).log()
+    >>> round(evaluate_logits(logits, torch.tensor([0, 1]))["ece"], 6)
+    0.25
+    """
     _check(logits, labels)
     log_probs = logits.double().log_softmax(dim=1)
     confidence, predicted = log_probs.max(dim=1)
@@ -164,96 +127,6 @@ def client_metrics(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One metric over the clients; all NaN if any client's value is.
-
-    Args:
-        mean: Every client counts the same, whatever the size of its data.
-        std: Population standard deviation over the clients.
-        worst: The worst client's value.
-        best: The best client's value.
-        worst_decile: Mean over the worst tenth of the clients, rounded up.
-    """
-
-    mean: float
-    std: float
-    worst: float
-    best: float
-    worst_decile: float
-
-
-def summarise(values: Values, *, higher_is_better: bool = True) -> Summary:
-    """Return the summary of one metric over the clients.
-
-    Args:
-        values: [K], K at least 1.
-        higher_is_better: False for losses, where the worst value is the largest.
-
-    >>> summarise([0.5, 1.0, 0.75])
-    Summary(mean=0.75, std=0.2041241452319315, worst=0.5, best=1.0, worst_decile=0.5)
-    """
-    table = _vector(values)
-    if bool(table.isnan().any()):
-        return Summary(math.nan, math.nan, math.nan, math.nan, math.nan)
-    ranked = table.sort(descending=not higher_is_better).values
-    return Summary(
-        mean=float(table.mean()),
-        std=float(table.std(correction=0)),
-        worst=float(ranked[0]),
-        best=float(ranked[-1]),
-        worst_decile=float(ranked[: math.ceil(len(ranked) / 10)].mean()),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What fusion changed for each client; a client with a NaN is in none of the counts.
-
-    The counts are of raw differences. Of accuracies on test sets :func:`fedfuse.compare.outcomes`
-    tells whom fusion helped and harmed beyond what the size of the tests can fake.
-
-    Args:
-        per_client: [K], positive where fusion helped.
-        helped: Number of clients that gained anything.
-        harmed: Number of clients that lost anything.
-        unchanged: Number of clients for which nothing changed.
-    """
-
-    per_client: tuple[float, ...]
-    helped: int
-    harmed: int
-    unchanged: int
-
-
-def gain(
-    fused: Values, baseline: Values, *, higher_is_better: bool = True, tolerance: float = 0.0
-) -> Gain:
-    """Return how much better each client is with fusion than with the baseline.
-
-    Args:
-        fused: [K], the metric with fusion.
-        baseline: [K], the same clients' metric without, for instance local training alone.
-        higher_is_better: False for losses.
-        tolerance: Largest absolute difference that still counts as unchanged.
-
-    >>> gain([0.75, 0.5, 0.5], [0.5, 0.75, 0.5])
-    Gain(per_client=(0.25, -0.25, 0.0), helped=1, harmed=1, unchanged=1)
-    """
-    after, before = _vector(fused), _vector(baseline)
-    if len(after) != len(before):
-        raise ParameterError(
-            "gain", "baseline", f"{len(before)} clients", f"as many as 'fused' has, {len(after)}"
-        )
-    gains = after - before if higher_is_better else before - after
-    return Gain(
-        per_client=tuple(gains.tolist()),
-        helped=int((gains > tolerance).sum()),
-        harmed=int((gains < -tolerance).sum()),
-        unchanged=int((gains.abs() <= tolerance).sum()),
-    )
-
-
 def _mean(flags: Tensor) -> float:
     """Return the share of True, exact for any number of samples."""
     return int(flags.sum()) / flags.numel()
@@ -262,19 +135,12 @@ def _mean(flags: Tensor) -> float:
 def _calibration_error(confidence: Tensor, correct: Tensor, num_bins: int) -> float:
     """Return the calibration error of float64 confidences [N] and bool hits [N]."""
     if num_bins < 1:
-        raise ParameterError("expected_calibration_error", "num_bins", num_bins, "at least 1")
+        raise ParameterError("evaluate_logits", "num_bins", num_bins, "at least 1")
     edges = torch.arange(1, num_bins, dtype=torch.float64, device=confidence.device) / num_bins
     bins = torch.bucketize(confidence, edges)  # an edge belongs to the bin below it
     # A bin's weight times its gap is |sum of hits - sum of confidences| / N.
     gaps = torch.bincount(bins, weights=correct.double() - confidence, minlength=num_bins)
     return float(gaps.abs().sum()) / len(confidence)
-
-
-def _flips(right: Tensor, wrong: Tensor, labels: Tensor) -> float:
-    """Return the share of samples on which ``right`` is right and ``wrong`` is wrong."""
-    _check(right, labels)
-    _check(wrong, labels)
-    return _mean((right.argmax(dim=1) == labels) & (wrong.argmax(dim=1) != labels))
 
 
 def _check(scores: Tensor, labels: Tensor) -> None:
@@ -285,15 +151,3 @@ def _check(scores: Tensor, labels: Tensor) -> None:
             got=f"predictions {list(scores.shape)}, labels {list(labels.shape)}",
             allowed="predictions [N, C] and labels [N], at least one sample",
         )
-
-
-def _vector(values: Values) -> Tensor:
-    """Return ``values`` as a float64 tensor [K] on the CPU."""
-    table = torch.as_tensor(values, dtype=torch.float64, device="cpu")
-    if table.ndim != 1 or not len(table):
-        raise DataError(
-            "A metric needs one value per client",
-            got=f"shape {list(table.shape)}",
-            allowed="[K], at least one client",
-        )
-    return table

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from fedfuse.models.plan import build_checked
 from fedfuse.protocols import ModelPlan
-from fedfuse.traffic import break_even_for, break_even_samples, weight_bytes
 from fedfuse.types import FederatedData
 
 
@@ -34,6 +33,9 @@ class BreakEven:
         return told
 
 
+VALUE_BYTES = 4
+"""Of a parameter or a logit that is sent as it is."""
+
 ROUNDING = 0.05
 """The number of examples and the mask are not worth a second figure."""
 
@@ -59,6 +61,5 @@ def break_even(
     parameters = sum(owned) / len(owned)
     measured = None
     if sent > 0 and num_predictions > 0:
-        measured = break_even_for(weight_bytes(round(parameters)), sent / num_predictions)
-    samples = break_even_samples(round(parameters), data.num_classes)
-    return BreakEven(parameters, samples, measured)
+        measured = VALUE_BYTES * round(parameters) / (sent / num_predictions)
+    return BreakEven(parameters, round(parameters) / data.num_classes, measured)

@@ -8,14 +8,13 @@ means after training: taken during it they drift.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fedfuse.errors import KnowledgeError, ModelError
+from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Fusion
@@ -37,24 +36,6 @@ def class_prototypes(
     counts = groups.sum(dim=0)
     means = (groups.T @ features.double()) / counts.clamp_min(1).unsqueeze(1)
     return means.to(features.dtype), counts.long()
-
-
-def stack_prototypes(prototypes: Sequence[Float[Tensor, "C _"]]) -> Float[Tensor, "K C d"]:
-    """Return the clients' prototypes as one tensor.
-
-    Raises:
-        ModelError: If the clients' features are not of one size.
-    """
-    sizes = [prototype.shape[1] for prototype in prototypes]
-    if len(set(sizes)) > 1:
-        odd = next(k for k, size in enumerate(sizes) if size != sizes[0])
-        raise ModelError(
-            "FedProto needs models whose features have one size",
-            got=f"{sizes[odd]} at position {odd}",
-            allowed=f"{sizes[0]} as at position 0",
-            next_step="Choose models with equal feature sizes, or share predictions.",
-        )
-    return torch.stack(list(prototypes))
 
 
 def mean_prototypes(

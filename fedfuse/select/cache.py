@@ -19,8 +19,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from fedfuse.errors import KnowledgeError
-from fedfuse.shapes import Bool, Float, Int
+from fedfuse.shapes import Bool, Int
 from fedfuse.validation import require_count
 
 NEVER = -1
@@ -99,34 +98,6 @@ class SignalCache:
         """Return the state after the requested samples have been fused in ``round``."""
         asked = index[self.request(stored, round, index)]
         return stored.index_fill(0, asked, round)
-
-
-def recall(
-    targets: Float[Tensor, "P C"],
-    index: Int[Tensor, " m"],
-    signals: Tensor,
-    fresh: Float[Tensor, "new C"],
-) -> tuple[Float[Tensor, "m C"], Float[Tensor, "P C"]]:
-    """Return the targets of the selected samples, and the store with the fresh ones in it.
-
-    Args:
-        targets: The store; rows that were never filled may hold anything.
-        index: The selected samples, ascending.
-        signals: A :class:`Signal` each, [m].
-        fresh: The targets that were sent, in the order of ``index``.
-
-    Raises:
-        KnowledgeError: If the signals announce another number of fresh targets.
-    """
-    sent = index[signals != Signal.CACHED]
-    if len(sent) != len(fresh):
-        raise KnowledgeError(
-            "The cache's signals do not fit the targets that came with them",
-            got=f"{len(fresh)} targets",
-            allowed=f"{len(sent)}",
-        )
-    store = targets.index_copy(0, sent, fresh)
-    return store[index], store
 
 
 def stale(

@@ -7,13 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfuse.errors import KnowledgeError, ModelError
+from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.prototypes import (
     class_prototypes,
     mean_prototypes,
     nearest_prototype,
     prototype_loss,
-    stack_prototypes,
 )
 
 
@@ -49,7 +48,7 @@ def test_pooled_means_are_count_weighted() -> None:
     parts = [
         class_prototypes(features[part], labels[part], 3) for part in torch.arange(30).split(7)
     ]
-    prototypes = stack_prototypes([p for p, _ in parts])
+    prototypes = torch.stack([p for p, _ in parts])
     counts = torch.stack([c for _, c in parts])
     pooled, _ = class_prototypes(features, labels, 3)
     torch.testing.assert_close(mean_prototypes(prototypes, counts, by_count=True)[0], pooled)
@@ -72,8 +71,3 @@ def test_the_nearest_prototype() -> None:
     assert nearest_prototype(features, prototypes, present).tolist() == [0, 0, 1]
     with pytest.raises(KnowledgeError, match="No class has a prototype"):
         nearest_prototype(features, prototypes, torch.zeros(3).bool())
-
-
-def test_features_of_different_sizes_are_refused() -> None:
-    with pytest.raises(ModelError, match="got 5 at position 1, allowed: 4"):
-        stack_prototypes([torch.zeros(3, 4), torch.zeros(3, 5)])

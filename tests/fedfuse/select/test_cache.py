@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfuse.errors import KnowledgeError, ParameterError
+from fedfuse.errors import ParameterError
 from fedfuse.select import Signal, SignalCache
-from fedfuse.select.cache import live, recall, stale
+from fedfuse.select.cache import live, stale
 
 
 def test_a_target_serves_as_many_rounds_as_it_says() -> None:
@@ -60,9 +60,9 @@ def test_clients_always_use_the_target_the_server_means(duration: int, seed: int
         signals = cache.signals(stored, round_, index)
         assert torch.equal(asked, signals != Signal.CACHED)
         fresh = torch.full((int(asked.sum()), 1), float(round_))
-        used, server = recall(server, index, signals, fresh)
-        got, client = recall(client, index, signals, fresh)
-        assert torch.equal(got, used)
+        server[index[asked]] = client[index[signals != Signal.CACHED]] = fresh
+        used = server[index]
+        assert torch.equal(client[index], used)
         stored = cache.update(stored, round_, index)
         assert torch.equal(used.flatten(), stored[index].float())
         ages += (round_ - stored[index]).tolist()
@@ -82,12 +82,6 @@ def test_a_client_that_missed_a_round_is_caught_up() -> None:
     stored = torch.tensor([1, 4, -1])
     lacking = stale(held, stored, torch.tensor([1, 2]))
     assert lacking.tolist() == [[False, False], [True, False], [True, False]]
-
-
-def test_signals_that_do_not_fit_are_refused() -> None:
-    signals = torch.tensor([0, 1], dtype=torch.uint8)
-    with pytest.raises(KnowledgeError, match="got 2 targets, allowed: 1"):
-        recall(torch.zeros(3, 2), torch.tensor([0, 2]), signals, torch.zeros(2, 2))
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, None])
