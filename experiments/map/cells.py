@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,22 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.config.paths import settled
 from experiments.map.grid import Cell
 from experiments.results import Run, flatten, read_run, text, varying
+from experiments.runs.resumable_keys import May, may
 from fedfuse.errors import ConfigError, FedfuseError
 
 CELLS = "cells"
 
 
-def finished(folder: Path, configs: Mapping[Cell, DictConfig]) -> dict[Cell, Run]:
+def finished(
+    folder: Path, configs: Mapping[Cell, DictConfig], lines: Sequence[str] = ()
+) -> dict[Cell, Run]:
     """Return the cells that are done; one that was left half done is not.
+
+    Args:
+        folder: The map's folder.
+        configs: What every cell is to be run with.
+        lines: The command line. A key that is newer than a cell had its default there: it counts
+            if the command line names it.
 
     Raises:
         ConfigError: If a finished cell was run with another configuration.
@@ -39,7 +48,13 @@ def finished(folder: Path, configs: Mapping[Cell, DictConfig]) -> dict[Cell, Run
         if "seed" in run.config["privacy"]:  # written down also of an option that has no such key
             wanted["privacy"].setdefault("seed", run.config["privacy"]["seed"])
         both = [flatten(settled(run.config)), flatten(wanted)]
-        if keys := varying(both):
+        given = {line.lstrip("+").partition("=")[0] for line in lines}
+        keys = [
+            key
+            for key in varying(both)
+            if may(key) is not May.CHANGE and (key in both[0] or key in given)
+        ]
+        if keys:
             raise ConfigError(
                 f"the map in '{folder}' was made with another configuration",
                 got=", ".join(f"{k}={text(both[1].get(k))}" for k in keys[:3]),

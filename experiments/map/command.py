@@ -146,7 +146,7 @@ def _draw(
     from experiments.map.together import Together
     from experiments.pack.preflight import packed
 
-    runs = finished(folder, configs)
+    runs = finished(folder, configs, overrides)
     todo = {cell: cfg for cell, cfg in configs.items() if cell not in runs}
     together = packed(list(configs.values()), many=True)
     check_data(todo)
@@ -169,7 +169,7 @@ def _draw(
                 watch.take(event)
                 failed += event.kind == "failed"
     except KeyboardInterrupt:
-        kept = len(finished(folder, configs))
+        kept = len(finished(folder, configs, overrides))
         sys.stderr.write(
             f"{kept} of {len(configs)} cells are done. The same command with "
             f"map.dir={folder} goes on.\n"
@@ -177,7 +177,7 @@ def _draw(
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    outcome.show_outcome(folder, axes, finished(folder, configs), console)
+    outcome.show_outcome(folder, axes, finished(folder, configs, overrides), console)
     return 1 if failed else 0
 
 

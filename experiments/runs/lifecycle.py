@@ -89,9 +89,12 @@ def open_run(
     from server.reporters.folder import RunFolder
 
     run = Run(absolute(cfg), RunFolder(path), list(overrides), baselines, number)
+    text = as_yaml(
+        run.cfg
+    )  # before there is a folder: whoever is killed leaves one that can be read
     run.folder.open(overrides=run.overrides, seed=cfg.seed, **environment())
     with last_word(run):
-        run.folder.write_config(as_yaml(run.cfg))
+        run.folder.write_config(text)
     return run
 
 

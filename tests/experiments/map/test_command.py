@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,19 @@ def test_mistakes_cost_one_message_and_nothing_is_run(made, capsys, more, said):
     assert told.startswith("error: ")
     assert said in told
     assert stamps(made) == before
+
+
+def test_a_key_that_is_newer_than_the_map_had_its_default_there(made, tmp_path, capsys):
+    folder = tmp_path / "map"
+    shutil.copytree(made, folder)
+    for file in folder.glob("cells/*/config.yaml"):
+        text = file.read_text()
+        assert "  channels: 1\n" in text
+        file.write_text(text.replace("  channels: 1\n", "").replace("models: auto\n", ""))
+    assert main(command(folder)) == 0
+    assert "4 are done, 0 to run" in capsys.readouterr().out
+    assert main(command(folder, "dataset.channels=3")) == 2
+    assert "got dataset.channels=3" in capsys.readouterr().err
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path, capsys):
