@@ -1,0 +1,406 @@
+"""What goes with what: every combination of parts that cannot work, as one table.
+
+A part says what it needs by declarations (:mod:`fedfuse.declarations`); what gives it is looked up
+here. The rows that a configuration alone decides are asked of every run of a sweep before the
+first begins, all others when the data is there and nothing has been trained.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from clients.exchange import Predictions
+from experiments.assembly.privacy import build_mechanism
+from experiments.config.instantiate import instantiate
+from experiments.config.targets import brief, target_name
+from fedfuse.codec import Channel
+from fedfuse.declarations import declared, part_name
+from fedfuse.errors import ConfigError
+from fedfuse.exchange.kind import PREDICTIONS
+from fedfuse.familiarity import KuLSIFSelector
+from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.protocols import ModelPlan
+from fedfuse.select import All
+from fedfuse.types import FederatedData, KnowledgeBank, Space, Teachers
+from fedfuse.user_code import is_foreign
+
+
+@dataclass(slots=True)
+class Chosen:
+    """What a run is made of.
+
+    Args:
+        cfg: Its configuration.
+        data: The federation's data; None as long as nothing but the configuration is known.
+        models: Which client runs which architecture; None likewise.
+        pipeline: Predictions to teachers; None likewise, and for a method without one.
+    """
+
+    cfg: DictConfig
+    data: FederatedData | None = None
+    models: ModelPlan | None = None
+    pipeline: Pipeline | None = None
+    _built: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, slot: str) -> Any:
+        """Return the part of a slot; None for none."""
+        if slot not in self._built:
+            node = self.cfg[slot]
+            build = build_mechanism if slot == "privacy" else partial(instantiate, where=slot)
+            self._built[slot] = build(node)
+        return self._built[slot]
+
+    def needs(self, slot: str, what: str) -> bool:
+        """Tell whether the part of a slot declares that it needs something."""
+        return bool(declared(self.part(slot), what, False))
+
+    def space(self, slot: str) -> Space:
+        """Return the space that the part of a slot works in."""
+        return Space(declared(self.part(slot), "space", Space.PROBABILITIES))
+
+    @property
+    def fuses(self) -> bool:
+        """Whether the server fuses predictions."""
+        return self.cfg.rule._target_ is not None
+
+    @property
+    def predicts(self) -> bool:
+        """Whether predictions are exchanged, as far as is known."""
+        exchange = self.part("exchange")
+        if self.data is not None and self.models is not None:
+            return bool(exchange.kind(self.models, self.data) == PREDICTIONS)
+        return isinstance(exchange, Predictions) or is_foreign(exchange)
+
+    def named(self, *slots: str) -> str:
+        """Return slots and their parts in words."""
+        words = (
+            f"{slot}={brief(self.cfg[slot]) if slot == 'exchange' else target_name(self.cfg[slot])}"
+            for slot in slots
+        )
+        return ", ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """A combination that cannot work.
+
+    Args:
+        what: What is wrong, in one sentence.
+        got: Returns what there is of it in words; None where all is well.
+        next_step: What to do.
+        allowed: What would be right, where that says more.
+        from_data: Whether it takes the data to tell.
+    """
+
+    what: str | Callable[[Chosen], str]
+    got: Callable[[Chosen], str | None]
+    next_step: str | Callable[[Chosen], str]
+    allowed: Callable[[Chosen], str] | None = None
+    from_data: bool = False
+
+    def check(self, chosen: Chosen) -> None:
+        """Raise ConfigError if this is what was chosen."""
+        if (self.from_data and chosen.data is None) or (got := self.got(chosen)) is None:
+            return
+        raise ConfigError(
+            self.what if isinstance(self.what, str) else self.what(chosen),
+            got=got or None,
+            allowed=None if self.allowed is None else self.allowed(chosen),
+            next_step=self.next_step if isinstance(self.next_step, str) else self.next_step(chosen),
+        )
+
+
+def check(chosen: Chosen) -> None:
+    """Raise ConfigError for the first combination of parts that cannot work."""
+    for clash in CLASHES:
+        clash.check(chosen)
+
+
+def _of_predictions() -> Iterator[Clash]:
+    """Yield a row for each slot that has to do with predictions only."""
+    for slot, does, off in (
+        ("rule", "A rule fuses predictions", "rule=none"),
+        ("privacy", "A privacy mechanism protects predictions", "privacy=none"),
+        ("extract", "What is extracted is of predictions", "extract=logits"),
+        ("attack", "An attack forges predictions", "attack=none"),
+        ("codec", "A codec writes predictions", "codec=none"),
+        ("familiarity", "Familiarity says which predictions a client answers for",
+         "familiarity=none"),
+        ("filter", "A filter leaves fused predictions out", "filter=none"),
+    ):  # fmt: skip
+        yield Clash(
+            f"{does}, and this method exchanges something else",
+            partial(_not_of_predictions, slot=slot),
+            f"Set {off}, or choose a method that exchanges predictions.",
+        )
+
+
+def _not_of_predictions(chosen: Chosen, slot: str) -> str | None:
+    plain = "fedfuse.extract.Logits" if slot == "extract" else None
+    chose = chosen.cfg[slot]._target_ != plain
+    return chosen.named(slot, "exchange") if chose and not chosen.predicts else None
+
+
+def _guard(chosen: Chosen) -> str | None:
+    guard = chosen.cfg.client.guard
+    wrong = guard != "none" and not chosen.predicts
+    return f"client.guard={guard}, {chosen.named('exchange')}" if wrong else None
+
+
+def _guards_nothing(chosen: Chosen) -> str | None:
+    empty = chosen.cfg.val_fraction == 0 and chosen.cfg.sites._target_ is None
+    return "val_fraction=0" if chosen.cfg.client.guard != "none" and empty else None
+
+
+def _labels() -> Iterator[Clash]:
+    """Yield a row for each slot whose part may need labels of the public set."""
+    for slot, who, instead in (
+        ("pretrain", "Pre-training", "Set pretrain=none"),
+        ("scorer", "The scorer {}", "Choose another scorer.epd or scorer"),
+        ("select", "The selection {}", "Choose select=random"),
+        ("exchange", "The exchange {}", "Set exchange.public=pseudo_labels"),
+    ):
+        yield Clash(
+            partial(_who_needs_labels, slot=slot, who=who),
+            partial(_lacks_labels, slot=slot),
+            f"{instead}, or public=held_out.",
+            from_data=True,
+        )
+
+
+def _who_needs_labels(chosen: Chosen, slot: str, who: str) -> str:
+    return f"{who.format(part_name(chosen.part(slot)))} needs labels of the public set, which has none"
+
+
+def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
+    public, used = chosen.data.public, slot != "scorer" or chosen.fuses  # type: ignore[union-attr]
+    if public.labels is None and used and chosen.needs(slot, "needs_labels"):
+        return f"public set: {public.source}"
+    return None
+
+
+def _other_classes(chosen: Chosen) -> str | None:
+    data = chosen.data
+    if chosen.part("pretrain") is None or data is None or data.public.labels is None:
+        return None
+    low, high = int(np.min(data.public.labels)), int(np.max(data.public.labels))
+    return f"{low} to {high}" if low < 0 or high >= data.num_classes else None
+
+
+def _nobody_pretrains(chosen: Chosen) -> str | None:
+    pretraining = chosen.part("pretrain")
+    if pretraining is None or pretraining.baseline or chosen.fuses or not chosen.predicts:
+        return None
+    return f"pretrain.baseline=false with method={chosen.cfg.method.name}"
+
+
+def _histogram(chosen: Chosen) -> str | None:
+    allowed = chosen.cfg.client.share_class_distribution
+    needs = chosen.fuses and chosen.needs("scorer", "needs_class_distribution")
+    return "client.share_class_distribution=false" if needs and not allowed else None
+
+
+def _confidence(chosen: Chosen) -> str | None:
+    measure = chosen.part("familiarity")
+    if not (chosen.fuses and chosen.needs("rule", "needs_confidence")):
+        return None
+    if measure is None:
+        return "familiarity=none"
+    mask = declared(measure, "gives_mask", isinstance(measure, KuLSIFSelector))
+    return f"{chosen.named('familiarity')}, which is a mask" if mask else None
+
+
+def _moving_samples(chosen: Chosen) -> str | None:
+    codec = channel_of(chosen.part("codec"))
+    moves = not isinstance(chosen.part("select"), All)
+    return chosen.named("select") if moves and codec.needs_fixed_public_set else None
+
+
+def _not_fused(chosen: Chosen, slot: str) -> str | None:
+    if chosen.cfg[slot]._target_ is None or (chosen.fuses and chosen.predicts):
+        return None
+    return f"{chosen.named(slot)}, method={chosen.cfg.method.name}"
+
+
+def _personal(chosen: Chosen) -> str | None:
+    if chosen.part("cache") is None or chosen.pipeline is None or chosen.data is None:
+        return None
+    if one_for_all(chosen.pipeline, chosen.data.num_classes):
+        return None
+    return f"method={chosen.cfg.method.name}, {chosen.named('cache')}"
+
+
+def _wants_logits(chosen: Chosen) -> bool:
+    return chosen.fuses and chosen.predicts and chosen.space("distill") is Space.LOGITS
+
+
+def _levels_lost(chosen: Chosen) -> str | None:
+    lost = _wants_logits(chosen) and chosen.space("extract") is Space.PROBABILITIES
+    return chosen.named("extract", "distill") if lost else None
+
+
+def _no_logits(chosen: Chosen) -> str | None:
+    sharpens = chosen.part("sharpen") is not None
+    lost = sharpens or (chosen.fuses and chosen.space("rule") is Space.PROBABILITIES)
+    return chosen.named("rule", "sharpen", "distill") if _wants_logits(chosen) and lost else None
+
+
+def _elsewhere(chosen: Chosen) -> str | None:
+    if chosen.data is None or not chosen.needs("exchange", "needs_all_private_data"):
+        return None
+    away = [client.client_id for client in chosen.data.clients if not len(client.train)]
+    return f"no data of the clients {away[:10]}" if away else None
+
+
+def _one_by_one(chosen: Chosen) -> str | None:
+    batchable = declared(chosen.part("exchange"), "batchable", False)
+    return "trainer=batched" if chosen.cfg.trainer == "batched" and not batchable else None
+
+
+def _attacks_nobody(chosen: Chosen) -> str | None:
+    alone = chosen.cfg.attack._target_ is not None and chosen.cfg.num_clients < 2
+    return f"num_clients={chosen.cfg.num_clients}" if alone else None
+
+
+def _called_local(chosen: Chosen) -> str | None:
+    cfg, learns = chosen.cfg, chosen.fuses or not chosen.predicts
+    return "" if learns and cfg.baseline != "none" and cfg.method.name == BASELINE else None
+
+
+BASELINE = "local"
+"""The arm every method is compared with."""
+
+CLASHES: tuple[Clash, ...] = (
+    Clash(
+        lambda chosen: f"{part_name(chosen.part('exchange'))} trains more than the clients' own "
+        "models, which cannot be done for many clients at once",
+        _one_by_one,
+        "Set trainer=auto or trainer=loop.",
+    ),
+    *_of_predictions(),
+    Clash(
+        "A guard undoes a distillation, and this method exchanges something else",
+        _guard,
+        "Set client.guard=none, or choose a method that exchanges predictions.",
+    ),
+    Clash(
+        "A guard asks a client's validation data, and nobody holds any back",
+        _guards_nothing,
+        "Set client.guard=none, or val_fraction=0.1.",
+        lambda _: "val_fraction above 0",
+    ),
+    Clash(
+        "A model on the server learns from fused predictions, and this method has none",
+        partial(_not_fused, slot="student"),
+        "Set student=none, or choose a method that fuses predictions.",
+    ),
+    Clash(
+        "A cache keeps fused predictions, and this method has none",
+        partial(_not_fused, slot="cache"),
+        "Set cache=none, or choose a method that fuses predictions.",
+    ),
+    Clash(
+        "The cache keeps one target for all clients, and the method makes one for each",
+        _personal,
+        "Set cache=none, or a scorer and a rule alike for all, as in method=mean.",
+        from_data=True,
+    ),
+    Clash(
+        "An attack needs somebody to attack",
+        _attacks_nobody,
+        "Set num_clients=2 or more, or attack=none.",
+        lambda _: "2 clients or more",
+    ),
+    *_labels(),
+    Clash(
+        "The labels of the public set are of other classes than the private data",
+        _other_classes,
+        "Set pretrain=none, or public=held_out.",
+        lambda chosen: f"labels of the private data's classes, 0 to {_last_class(chosen)}",
+        from_data=True,
+    ),
+    Clash(
+        "Nobody would pre-train: the method is the baseline itself",
+        _nobody_pretrains,
+        "Set pretrain.baseline=true.",
+    ),
+    Clash(
+        "The scorer needs each client's label histogram, which may not leave the client",
+        _histogram,
+        "Set client.share_class_distribution=true to allow it.",
+    ),
+    Clash(
+        "The rule weighs answers by the confidence that clients send with them, and they send none",
+        _confidence,
+        "Set familiarity=gaussian or familiarity=auxiliary.",
+    ),
+    Clash(
+        "The codec sends what has changed since the last round, and the public samples differ from "
+        "round to round",
+        _moving_samples,
+        "Set codec.delta=false, or select=all.",
+    ),
+    Clash(
+        "The loss matches the models' own logits, and of probabilities nobody can tell at which "
+        "level those were",
+        _levels_lost,
+        "Set distill=kl or distill=soft_ce, or extract=logits.",
+    ),
+    Clash(
+        lambda chosen: f"The distillation loss {part_name(chosen.part('distill'))} compares "
+        "logits, but the fusion rule (or its sharpening) gives probabilities",
+        _no_logits,
+        "Choose rule=mean_logits sharpen=none, or distill=kl.",
+    ),
+    Clash(
+        "Training on all private data needs them in one place",
+        _elsewhere,
+        "Leave out method=centralised where sites keep their own data.",
+        from_data=True,
+    ),
+    Clash(
+        f"name={BASELINE} is what local training is called, beside which this method is shown",
+        _called_local,
+        "Choose another name.",
+    ),
+)
+"""Every combination that cannot work. One that needs another part of the same run to be refused
+comes after that part's own row, so that the first message is the nearest to the mistake."""
+
+
+def _last_class(chosen: Chosen) -> int:
+    assert chosen.data is not None
+    return chosen.data.num_classes - 1
+
+
+def channel_of(codec: Any) -> Channel:
+    """Return how predictions travel: an option of ours, or a codec of the user's, both ways."""
+    if codec is None:
+        return Channel()
+    made = codec() if isinstance(codec, partial) else codec
+    return made if isinstance(made, Channel) else Channel(made, made)
+
+
+def one_for_all(pipeline: Pipeline, num_classes: int) -> bool:
+    """Return whether clients that differ get the same targets, by trying."""
+    draw = torch.Generator().manual_seed(0)
+    shares = torch.rand(4, num_classes, generator=draw)
+    bank = KnowledgeBank(
+        client_ids=torch.arange(4),
+        logits=3 * torch.randn(4, 8, num_classes, generator=draw),
+        num_examples=torch.tensor([10, 40, 20, 30]),
+        class_distribution=shares / shares.sum(dim=1, keepdim=True),
+        confidence=torch.rand(4, 8, generator=draw) + 0.1,
+    )
+    labels = torch.arange(8) % num_classes
+    teachers = copy.deepcopy(pipeline)(bank, labels).teachers
+    assert isinstance(teachers, Teachers)
+    return bool((teachers.targets == teachers.targets[:1]).all())
