@@ -2,14 +2,63 @@
 
 The configuration binds a function to its options with ``functools.partial``, which hides the
 function's own attributes and name; looking through it lets ``my_rule.space = Space.LOGITS`` work.
+What a part needs of others is asked before anything is trained
+(``experiments/assembly/capabilities.py``); :data:`DECLARATIONS` lists all that may be declared.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+from fedfuse.errors import did_you_mean
 
 T = TypeVar("T")
+
+
+class Declaration(NamedTuple):
+    """An attribute by which a part says something about itself.
+
+    Args:
+        means: What it says, in words.
+        slots: The slots whose parts may declare it.
+        values: What it may be.
+        default: What is taken of a part that does not declare it.
+    """
+
+    means: str
+    slots: tuple[str, ...]
+    values: tuple[object, ...] = (True, False)
+    default: object = False
+
+
+_SPACES = ("logits", "probabilities")
+
+DECLARATIONS: Mapping[str, Declaration] = {
+    "needs_labels": Declaration(
+        "labels of the public set", ("scorer", "select", "exchange", "pretrain")
+    ),
+    "needs_class_distribution": Declaration("label histograms of the clients", ("scorer",)),
+    "needs_confidence": Declaration("a confidence with every answer", ("rule",)),
+    "needs_positive_confidence": Declaration("a confidence from 0 up", ("rule",)),
+    "needs_fixed_public_set": Declaration("the same samples in every round", ("codec",)),
+    "needs_all_private_data": Declaration("all private data in one place", ("exchange",)),
+    "gives": Declaration(
+        "what is said of a sample",
+        ("familiarity",),
+        ("mask", "confidence", "log_density"),
+        "confidence",
+    ),
+    "space": Declaration(
+        "what it works on", ("extract", "rule", "distill"), _SPACES, "probabilities"
+    ),
+    "of": Declaration("what it looks at", ("familiarity",), ("inputs", "features"), "inputs"),
+    "batchable": Declaration("whether many clients may train at once", ("exchange",)),
+    "learned": Declaration("whether scores are learned from the round's knowledge", ("scorer",)),
+    "deals_rows": Declaration("whether it deals rows of the training file", ("partitioner",)),
+}
+"""Everything that a part may declare, as a class attribute, a property or a function's attribute."""
 
 
 def declared(part: object, name: str, default: T) -> T:
@@ -24,6 +73,38 @@ def declared(part: object, name: str, default: T) -> T:
         part = part.func
     value: T = getattr(part, name, default)
     return value
+
+
+def wrong_declaration(part: object, slot: str) -> str | None:
+    """Return in words what of a part's declarations nobody would understand; None if nothing.
+
+    Args:
+        part: The part.
+        slot: The slot that it is for.
+
+    >>> def scorer(bank, labels): ...
+    >>> scorer.needs_labels = "yes"
+    >>> wrong_declaration(scorer, "scorer")
+    "declares needs_labels='yes'; allowed: True or False"
+    >>> scorer.needs_lables = True
+    >>> wrong_declaration(scorer, "scorer")
+    "declares 'needs_lables', which nothing reads; did you mean 'needs_labels'?"
+    """
+    own = [name for name, known in DECLARATIONS.items() if slot in known.slots]
+    while isinstance(part, functools.partial):
+        part = part.func
+    for name in sorted(name for name in dir(part) if name.startswith("needs_")):
+        if name not in own:
+            near = did_you_mean(name, own)
+            return f"declares '{name}', which nothing reads" + (
+                f"; did you mean '{near}'?" if near else f" of a part for the slot {slot}"
+            )
+    for name in own:
+        known = DECLARATIONS[name]
+        value = declared(part, name, known.default)
+        if not any(value == allowed and type(value) is not int for allowed in known.values):
+            return f"declares {name}={value!r}; allowed: {' or '.join(map(str, known.values))}"
+    return None
 
 
 def part_name(part: object) -> str:

@@ -26,8 +26,6 @@ from clients.exchange.models import (
 )
 from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
-from fedfuse.errors import ConfigError
-from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
@@ -76,20 +74,10 @@ class Averaged(SharesModels):
         require_count("Averaged", "fine_tune_epochs", self.fine_tune_epochs, at_least=0)
         require_flag("Averaged", "keep_moments", self.keep_moments)
 
-    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
-        """Return model vectors.
-
-        Raises:
-            ModelError: If the clients' models cannot be averaged.
-            ConfigError: If labels of the public set are wanted and nobody knows them.
-        """
-        if self.public == "labels" and data.public.labels is None:
-            raise ConfigError(
-                "Training on the labelled public set needs its labels, and nobody knows them",
-                got=f"public set: {data.public.source}",
-                next_step="Set exchange.public=pseudo_labels, or public=held_out.",
-            )
-        return SharesModels.kind(self, models, data)
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the public set's labels are learned from."""
+        return self.public == "labels"
 
     def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
         """Return how the models of each architecture are averaged."""

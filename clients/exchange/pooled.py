@@ -18,7 +18,6 @@ from torch import Tensor
 from clients.exchange.models import SharesModels, bank_of, layouts, take
 from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
-from fedfuse.errors import ConfigError
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.protocols import ModelPlan
@@ -38,24 +37,14 @@ class Pooled(SharesModels):
 
     budget: str = "optimiser_steps"
     buffers: ClassVar[str] = "average"  # type: ignore[misc]
+    needs_all_private_data: ClassVar[bool] = True
     extra: ClassVar[str] = "one client of each architecture takes the steps of all"
 
     def __post_init__(self) -> None:
         require_one_of("Pooled", "budget", self.budget, BUDGETS)
 
     def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
-        """Return model vectors that do not count.
-
-        Raises:
-            ConfigError: If some clients' data are elsewhere.
-        """
-        elsewhere = [client.client_id for client in data.clients if not len(client.train)]
-        if elsewhere:
-            raise ConfigError(
-                "Training on all private data needs them in one place",
-                got=f"no data of the clients {elsewhere[:10]}",
-                next_step="Leave out method=centralised where sites keep their own data.",
-            )
+        """Return model vectors that do not count."""
         return replace(SharesModels.kind(self, models, data), counted=False, pooled=True)
 
     def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:

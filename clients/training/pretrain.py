@@ -77,6 +77,7 @@ class Pretraining:
     min_delta: float = 0.0
     keep: str = "best"
     baseline: bool = True
+    needs_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_count("Pretraining", "epochs", self.epochs)

@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from experiments.config.instantiate import instantiate
 from fedfuse.attack import Attack, AttackStage, adversaries
-from fedfuse.errors import ConfigError
 from fedfuse.rng import Streams
 from fedfuse.types import FederatedData, MetricRow
 from server.records.round_record import ADVERSARY_WEIGHT
@@ -51,18 +50,10 @@ class Attacked:
 
 
 def build_attack(cfg: DictConfig, data: FederatedData) -> AttackStage | None:
-    """Return the attack as a stage of sharing; None if nobody attacks.
-
-    Raises:
-        ConfigError: If there is nobody to attack.
-    """
+    """Return the attack as a stage of sharing; None if nobody attacks."""
     attack: Attack | None = instantiate(cfg.attack, "attack")
     if attack is None:
         return None
-    if cfg.num_clients < 2:
-        raise ConfigError(
-            "An attack needs somebody to attack", got=f"num_clients={cfg.num_clients}"
-        )
     counts = torch.from_numpy(data.class_counts()).float()
     shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
     who = adversaries(attack.fraction, cfg.num_clients, Streams(cfg.seed))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from experiments.assembly import capabilities
 from experiments.assembly.privacy import build_mechanism
 from experiments.config.contracts import look
 from experiments.config.instantiate import instantiate
 
 
 def check_parts(cfg: DictConfig) -> None:
-    """Build every part once, so that a wrong target or parameter shows before any run."""
+    """Build every part once, and ask what goes with what, before any run of a sweep begins."""
     for key in cfg:
         if key != "hydra" and isinstance(cfg[key], DictConfig) and "_target_" in cfg[key]:
             private = key == "privacy"
             part = build_mechanism(cfg[key]) if private else instantiate(cfg[key], str(key))
             look(str(key), part, cfg[key]._target_)
+    capabilities.check(capabilities.Chosen(cfg))

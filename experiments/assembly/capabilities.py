@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,10 @@ from clients.exchange import Predictions
 from experiments.assembly.privacy import build_mechanism
 from experiments.config.instantiate import instantiate
 from experiments.config.targets import brief, target_name
-from fedfuse.codec import Channel
+from fedfuse.codec import channel_of
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import ConfigError
-from fedfuse.exchange.kind import PREDICTIONS
-from fedfuse.familiarity import KuLSIFSelector
+from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.protocols import ModelPlan
 from fedfuse.select import All
@@ -33,7 +32,7 @@ from fedfuse.types import FederatedData, KnowledgeBank, Space, Teachers
 from fedfuse.user_code import is_foreign
 
 
-@dataclass(slots=True)
+@dataclass
 class Chosen:
     """What a run is made of.
 
@@ -71,7 +70,7 @@ class Chosen:
         """Whether the server fuses predictions."""
         return self.cfg.rule._target_ is not None
 
-    @property
+    @cached_property
     def predicts(self) -> bool:
         """Whether predictions are exchanged, as far as is known."""
         exchange = self.part("exchange")
@@ -146,6 +145,8 @@ def _of_predictions() -> Iterator[Clash]:
 def _not_of_predictions(chosen: Chosen, slot: str) -> str | None:
     plain = "fedfuse.extract.Logits" if slot == "extract" else None
     chose = chosen.cfg[slot]._target_ != plain
+    if slot == "rule" and is_foreign(chosen.part("exchange")):
+        return None  # beside an exchange of one's own it stands in any method, and is not asked
     return chosen.named(slot, "exchange") if chose and not chosen.predicts else None
 
 
@@ -209,13 +210,21 @@ def _histogram(chosen: Chosen) -> str | None:
 
 
 def _confidence(chosen: Chosen) -> str | None:
-    measure = chosen.part("familiarity")
     if not (chosen.fuses and chosen.needs("rule", "needs_confidence")):
         return None
-    if measure is None:
-        return "familiarity=none"
-    mask = declared(measure, "gives_mask", isinstance(measure, KuLSIFSelector))
-    return f"{chosen.named('familiarity')}, which is a mask" if mask else None
+    gives = _gives(chosen)
+    what = "none" if gives is None else f"{target_name(chosen.cfg.familiarity)}, which is a mask"
+    return f"familiarity={what}" if gives in (None, "mask") else None
+
+
+def _logarithms(chosen: Chosen) -> str | None:
+    wants = chosen.fuses and chosen.needs("rule", "needs_positive_confidence")
+    return chosen.named("familiarity") if wants and _gives(chosen) == "log_density" else None
+
+
+def _gives(chosen: Chosen) -> str | None:
+    measure = chosen.part("familiarity")
+    return None if measure is None else declared(measure, "gives", "confidence")
 
 
 def _moving_samples(chosen: Chosen) -> str | None:
@@ -343,6 +352,11 @@ CLASHES: tuple[Clash, ...] = (
         "Set familiarity=gaussian or familiarity=auxiliary.",
     ),
     Clash(
+        "The rule takes confidences from 0 up, and what clients send are logarithms of a density",
+        _logarithms,
+        "Set rule.form=softmax, or familiarity=auxiliary.",
+    ),
+    Clash(
         "The codec sends what has changed since the last round, and the public samples differ from "
         "round to round",
         _moving_samples,
@@ -379,14 +393,6 @@ comes after that part's own row, so that the first message is the nearest to the
 def _last_class(chosen: Chosen) -> int:
     assert chosen.data is not None
     return chosen.data.num_classes - 1
-
-
-def channel_of(codec: Any) -> Channel:
-    """Return how predictions travel: an option of ours, or a codec of the user's, both ways."""
-    if codec is None:
-        return Channel()
-    made = codec() if isinstance(codec, partial) else codec
-    return made if isinstance(made, Channel) else Channel(made, made)
 
 
 def one_for_all(pipeline: Pipeline, num_classes: int) -> bool:

@@ -11,18 +11,14 @@ from clients.training.settings import ClientPlan
 from experiments.assembly.attack import build_attack
 from experiments.assembly.parts import (
     Parts,
-    brief,
     build_device,
     build_rounds,
     build_select,
     build_trainer,
     fastest,
-    target_name,
 )
 from experiments.assembly.privacy import build_privacy
 from experiments.config.instantiate import instantiate
-from fedfuse.errors import ConfigError
-from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.extract import ExtractStage, Logits
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
@@ -31,29 +27,12 @@ from fedfuse.train.trainer import Trainer
 
 def build_sharing(parts: Parts) -> Sharing:
     """Return what happens to predictions before they leave a client."""
-    privacy = build_privacy(parts.cfg, build_rounds(parts.cfg, parts.data))
-    if privacy is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
-        raise ConfigError(
-            "A privacy mechanism protects predictions, and this method exchanges something else",
-            got=f"privacy={target_name(parts.cfg.privacy)}, exchange={brief(parts.cfg.exchange)}",
-            next_step="Set privacy=none, or choose a method that exchanges predictions.",
-        )
     extract = parts.channel.extract
-    stage = None if isinstance(extract, Logits) else ExtractStage(extract)
-    if stage is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
-        raise ConfigError(
-            "What is extracted is of predictions, and this method exchanges something else",
-            got=f"extract={target_name(parts.cfg.extract)}, exchange={brief(parts.cfg.exchange)}",
-            next_step="Set extract=logits, or choose a method that exchanges predictions.",
-        )
-    attack = build_attack(parts.cfg, parts.data)
-    if attack is not None and parts.exchange.kind(parts.models, parts.data) != PREDICTIONS:
-        raise ConfigError(
-            "An attack forges predictions, and this method exchanges something else",
-            got=f"attack={target_name(parts.cfg.attack)}, exchange={brief(parts.cfg.exchange)}",
-            next_step="Set attack=none, or choose a method that exchanges predictions.",
-        )
-    return Sharing(attack=attack, extract=stage, privacy=privacy)
+    return Sharing(
+        attack=build_attack(parts.cfg, parts.data),
+        extract=None if isinstance(extract, Logits) else ExtractStage(extract),
+        privacy=build_privacy(parts.cfg, build_rounds(parts.cfg, parts.data)),
+    )
 
 
 def build_node(

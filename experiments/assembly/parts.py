@@ -10,18 +10,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
 
 import torch
 from omegaconf import DictConfig
 
-from clients.exchange import Exchange, Predictions
+from clients.exchange import Exchange
 from clients.training.pretrain import Pretraining
-from experiments.assembly.channel import build_channel
-from experiments.assembly.pretraining import build_pretraining
 from experiments.assembly.saved_models import SavedModels, continued
 from experiments.config.instantiate import instantiate
-from fedfuse.codec import Channel
+from experiments.config.targets import target_name
+from fedfuse.codec import Channel, channel_of
 from fedfuse.data.known import check_known
 from fedfuse.data.public import External
 from fedfuse.data.raw import RawDataset
@@ -31,7 +29,7 @@ from fedfuse.errors import ConfigError, DataError, DataWarning
 from fedfuse.files.paths import expand
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan
-from fedfuse.protocols import ModelPlan
+from fedfuse.protocols import Extract, ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, Select
 from fedfuse.train.batched import BatchedTrainer
@@ -71,7 +69,7 @@ class Parts:
 
 
 def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
-    """Build data, models and pipeline, and refuse what cannot work together before training.
+    """Build data, models and pipeline.
 
     Args:
         cfg: The configuration.
@@ -79,10 +77,8 @@ def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
     """
     pipeline = build_pipeline(cfg)
     exchange: Exchange = instantiate(cfg.exchange, "exchange")
-    build_trainer(cfg, exchange)
     data = build_data(cfg, private=private)
-    exchanges = pipeline is not None or not isinstance(exchange, Predictions)
-    pretraining = build_pretraining(cfg, data, exchanges=exchanges)
+    pretraining: Pretraining | None = instantiate(cfg.pretrain, "pretrain")
     channel, models = build_channel(cfg), build_models(cfg)
     begun = continued(cfg, data, models)
     return Parts(cfg, data, models, exchange, pipeline, channel, pretraining, begun)
@@ -173,6 +169,12 @@ def build_pipeline(cfg: DictConfig) -> Pipeline | None:
     )
 
 
+def build_channel(cfg: DictConfig) -> Channel:
+    """Return how predictions travel: an option of ours, or a codec of the user's, both ways."""
+    extract: Extract = instantiate(cfg.extract, "extract")
+    return replace(channel_of(instantiate(cfg.codec, "codec")), extract=extract)
+
+
 def build_select(cfg: DictConfig) -> Select:
     """Return how the public samples of a round are chosen."""
     select: Select = instantiate(cfg.select, "select")
@@ -192,13 +194,6 @@ def build_trainer(cfg: DictConfig, exchange: Exchange) -> Trainer:
     precision = Precision(cfg.client.precision)
     loop = LoopTrainer(precision)
     if not exchange.batchable:
-        if cfg.trainer == "batched":
-            raise ConfigError(
-                f"{type(exchange).__name__} trains more than the clients' own models, which "
-                "cannot be done for many clients at once",
-                got="trainer=batched",
-                next_step="Set trainer=auto or trainer=loop.",
-            )
         return loop
     on_gpu = build_device(cfg.client.device, "client.device").type == "cuda"
     pays = on_gpu or cfg.engine.get("pack", False)
@@ -241,19 +236,3 @@ def fastest(
     if has_kernel and not {"fused", "foreach", "differentiable"} & set(chosen):
         return partial(factory, fused=True)
     return factory
-
-
-def target_name(node: DictConfig) -> str:
-    """Return the last part of a group's ``_target_``, in lower case."""
-    return str(node._target_).rsplit(".", 1)[-1].lower()
-
-
-def brief(node: DictConfig) -> str:
-    """Return a group's target and its numbers, as in ``dirichlet(alpha=0.5)``."""
-    numbers = {
-        name: value
-        for name, value in cast("dict[str, object]", node).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    inside = ", ".join(f"{name}={value:g}" for name, value in numbers.items())
-    return f"{target_name(node)}({inside})" if inside else target_name(node)

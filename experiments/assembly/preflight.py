@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import torch
 
 from clients.state.state import OptimizerFactory
+from experiments.assembly import capabilities
 from experiments.assembly.node import build_node
-from experiments.assembly.parts import Parts, brief, target_name
+from experiments.assembly.parts import Parts
 from experiments.assembly.single_sample import (
     Batches,
     asked,
@@ -20,14 +21,9 @@ from experiments.assembly.single_sample import (
 )
 from experiments.assembly.trials import try_parts
 from experiments.config.instantiate import instantiate
-from fedfuse.declarations import declared
-from fedfuse.distill.targets import as_targets
-from fedfuse.errors import ConfigError
-from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.models.plan import as_plan, build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trial import try_training
-from fedfuse.types import KnowledgeBank, Space, Teachers
 
 
 class ModelWarning(UserWarning):
@@ -35,18 +31,13 @@ class ModelWarning(UserWarning):
 
 
 def check_compatible(parts: Parts) -> None:
-    """Build one model of each architecture, its optimiser, and one teacher for the loss.
+    """Ask what goes with what, and build one model of each architecture and its optimiser.
 
     Raises:
         FedfuseError: From the first part that does not fit the others.
     """
     data, models = parts.data, parts.models
-    if parts.cfg.client.guard != "none" and parts.exchange.kind(models, data) != PREDICTIONS:
-        raise ConfigError(
-            "A guard undoes a distillation, and this method exchanges something else",
-            got=f"client.guard={parts.cfg.client.guard}, exchange={brief(parts.cfg.exchange)}",
-            next_step="Set client.guard=none, or choose a method that exchanges predictions.",
-        )
+    capabilities.check(capabilities.Chosen(parts.cfg, data, models, parts.pipeline))
     try_parts(parts)
     node = build_node(parts, ())
     first = {models.name(client.client_id): client.client_id for client in reversed(data.clients)}
@@ -58,28 +49,6 @@ def check_compatible(parts: Parts) -> None:
     if parts.cfg.student._target_ is not None and parts.pipeline is not None:
         plan = as_plan(instantiate(parts.cfg.student, "student"))
         _check_model(parts, plan, None, node.make_optimizer, (distilled(parts), tested(parts)))
-    coded = parts.channel.up is not None or parts.channel.down is not None
-    if coded and node.kind.upload is not KnowledgeBank:
-        raise ConfigError(
-            "A codec writes predictions, and this method exchanges something else",
-            got=f"codec={target_name(parts.cfg.codec)}, exchange={target_name(parts.cfg.exchange)}",
-            next_step="Set codec=none, or choose a method that exchanges predictions.",
-        )
-    matches = declared(node.loss, "space", Space.PROBABILITIES) is Space.LOGITS
-    if matches and parts.channel.extract.space is Space.PROBABILITIES:
-        raise ConfigError(
-            "The loss matches the models' own logits, and of probabilities nobody can tell at "
-            "which level those were",
-            got=f"extract={target_name(parts.cfg.extract)}, "
-            f"distill={target_name(parts.cfg.distill)}",
-            next_step="Set distill=kl or distill=soft_ce, or extract=logits.",
-        )
-    if parts.pipeline is not None and node.loss is not None:
-        space = declared(parts.pipeline.rule, "space", Space.PROBABILITIES)
-        if parts.pipeline.sharpen is not None:
-            space = Space.PROBABILITIES
-        uniform = torch.full((1, 1, data.num_classes), 1 / data.num_classes)
-        as_targets(Teachers(torch.zeros(1, dtype=torch.int64), uniform, space), node.loss)
 
 
 def _check_model(

@@ -1,4 +1,4 @@
-"""Pre-training of a run: whether it can be had, and what it came to."""
+"""What the pre-training of a run came to."""
 
 from __future__ import annotations
 
@@ -34,46 +34,6 @@ class Pretrained:
         if self.baseline_steps == 0:
             return f"{told};\n  the baseline was not, so the gain is of both together"
         return f"{told}, the baseline too"
-
-
-def build_pretraining(
-    cfg: DictConfig, data: FederatedData, *, exchanges: bool
-) -> Pretraining | None:
-    """Return what comes before the first round; None for nothing.
-
-    Args:
-        cfg: The configuration.
-        data: The federation's data.
-        exchanges: Whether the method's clients exchange anything.
-
-    Raises:
-        ConfigError: If there are no labels to learn from, or nobody who is to learn.
-    """
-    pretraining: Pretraining | None = instantiate(cfg.pretrain, "pretrain")
-    if pretraining is None:
-        return None
-    labels, allowed = data.public.labels, "labels of the private data's classes"
-    if labels is None:
-        raise ConfigError(
-            "Pre-training needs labels of the public set, and this one has none",
-            got=f"public set: {data.public.source}",
-            allowed=allowed,
-            next_step="Set pretrain=none, or public=held_out.",
-        )
-    if int(np.max(labels)) >= data.num_classes or int(np.min(labels)) < 0:
-        raise ConfigError(
-            "The labels of the public set are of other classes than the private data",
-            got=f"{int(np.min(labels))} to {int(np.max(labels))}",
-            allowed=f"{allowed}, 0 to {data.num_classes - 1}",
-            next_step="Set pretrain=none, or public=held_out.",
-        )
-    if not exchanges and not pretraining.baseline:
-        raise ConfigError(
-            "Nobody would pre-train: the method is the baseline itself",
-            got=f"pretrain.baseline=false with method={cfg.method.name}",
-            next_step="Set pretrain.baseline=true.",
-        )
-    return pretraining
 
 
 def pretrained(

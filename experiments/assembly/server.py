@@ -1,4 +1,4 @@
-"""Turn the parts of a run into its server, and refuse what it could not do."""
+"""Turn the parts of a run into its server."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.assembly.attack import attackers
-from experiments.assembly.channel import build_cache, check_confidence
+from experiments.assembly.capabilities import BASELINE
 from experiments.assembly.parts import (
     Parts,
-    brief,
     build_device,
     build_rounds,
     fastest,
-    target_name,
 )
 from experiments.assembly.privacy import draws_from_secrets
 from experiments.assembly.saved_models import about_models
 from experiments.config.instantiate import instantiate
-from fedfuse.declarations import declared
-from fedfuse.errors import ConfigError
+from experiments.config.targets import brief
 from fedfuse.exchange.kind import Combine
 from fedfuse.models.plan import as_plan, build_checked, describe
 from fedfuse.participation import Participants
@@ -39,32 +36,13 @@ from server.loop import ServerPlan
 from server.reporters.protocol import Reporter, RunInfo
 from server.transport.channel import ServerChannel
 
-BASELINE = "local"
-"""The arm every method is compared with."""
-
-
 def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
-    """Return what the server needs, and check that it will get it."""
+    """Return what the server needs."""
     cfg, data = parts.cfg, parts.data
-    if parts.pipeline is not None:
-        check_confidence(cfg, parts.pipeline)
-        scorer = parts.pipeline.scorer
-        if declared(scorer, "needs_labels", False) and data.public.labels is None:
-            raise ConfigError(
-                "The scorer needs labels of the public samples, and this public set has none",
-                got=f"public set: {data.public.source}",
-                next_step="Choose another scorer.epd, or public=held_out.",
-            )
-        needs_distribution = declared(scorer, "needs_class_distribution", False)
-        if needs_distribution and not cfg.client.share_class_distribution:
-            raise ConfigError(
-                "The scorer needs each client's label histogram, which may not leave the client",
-                got="client.share_class_distribution=false",
-                next_step="Set client.share_class_distribution=true to allow it.",
-            )
     public = build_rounds(cfg, data)
     device = build_device(cfg.server.device, "server.device")
-    cache = build_cache(cfg, parts.pipeline, data.num_classes, public)
+    signals = instantiate(cfg.cache, "cache")
+    cache = None if signals is None else TargetCache(signals, public, cfg.num_clients)
     combine = build_combine(parts, public, device, cache)
     arms, combines = arms_of(cfg, combine)
     accepts = (lambda _: None) if parts.pipeline is None else parts.pipeline.check_bank
@@ -121,14 +99,8 @@ def build_combine(
     if own is None and parts.pipeline is not None:
         fuse = FusePredictions(parts.pipeline, public, device, cache)
     factory = instantiate(parts.cfg.student, "student")
-    if factory is None:
+    if factory is None or fuse is None:
         return fuse
-    if own is not None or fuse is None:
-        raise ConfigError(
-            "A model on the server learns from fused predictions, and this method has none",
-            got=f"student={target_name(parts.cfg.student)}, method={parts.cfg.method.name}",
-            next_step="Set student=none, or choose a method that fuses predictions.",
-        )
     student = build_student(parts, as_plan(factory), public, device)
     return AlsoTeach(fuse, student, relays=parts.cfg.server.student_teaches)
 
@@ -164,9 +136,4 @@ def arms_of(
     method = cfg.method.name
     if combine is None or cfg.baseline == "none":
         return (method,), {method: combine}
-    if method == BASELINE:
-        raise ConfigError(
-            f"name={BASELINE} is what local training is called, beside which this method is shown",
-            next_step="Choose another name.",
-        )
     return (BASELINE, method), {BASELINE: None, method: combine}

@@ -4,7 +4,7 @@ A row code says how one prediction is written; :class:`RowCodec` sends its rows,
 changed ones, packed or entropy-coded. Any row code goes with any method, up and down.
 """
 
-from fedfuse.codec.channel import PLAIN, Channel
+from fedfuse.codec.channel import PLAIN, Channel, channel_of
 from fedfuse.codec.floats import Float16, Float32
 from fedfuse.codec.parcel import (
     Parcel,
@@ -36,6 +36,7 @@ __all__ = [
     "State",
     "TopKCodes",
     "UInt8",
+    "channel_of",
     "entropy_bound_bytes",
     "entropy_coded_bytes",
     "open_knowledge",

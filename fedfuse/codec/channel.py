@@ -6,7 +6,9 @@ that option. ``down`` is ``same`` or ``none``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from fedfuse.codec.floats import Float16, Float32
 from fedfuse.codec.protocol import Codec, RowCode
@@ -44,6 +46,14 @@ class Channel:
         """Whether every round must be about the same public samples."""
         parts = (self.up, self.down)
         return any(declared(part, "needs_fixed_public_set", False) for part in parts)
+
+
+def channel_of(made: Channel | Codec | Callable[[], Channel | Codec] | None) -> Channel:
+    """Return the channel of an option: one as it is, a codec both ways, None for plain numbers."""
+    made = made() if isinstance(made, partial) else made
+    if made is None or isinstance(made, Channel):
+        return made or Channel()
+    return Channel(made, made)
 
 
 def float16(*, delta: bool = False, entropy_coded: bool = False, down: str = "same") -> Channel:

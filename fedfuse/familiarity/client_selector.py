@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +47,7 @@ class KuLSIFSelector:
     held_out: float = 0.25
     max_known: int = 500
     of: str = "inputs"
+    gives: ClassVar[str] = "mask"
 
     def __post_init__(self) -> None:
         require_number("KuLSIFSelector", "quantile", self.quantile, at_least=0, at_most=1)

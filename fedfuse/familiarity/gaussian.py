@@ -114,6 +114,11 @@ class GaussianDensity:
         require_one_of("GaussianDensity", "of", self.of, SPACES)
         require_number("GaussianDensity", "held_out", self.held_out, above=0, at_most=0.9)
 
+    @property
+    def gives(self) -> str:
+        """What it says: ranks are from 0 to 1, standardised log-densities may be below."""
+        return "confidence" if self.standardise == "rank" else "log_density"
+
     def __call__(
         self,
         private: Float[Tensor, "n d"],

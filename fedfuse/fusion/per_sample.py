@@ -132,6 +132,11 @@ class UploadedConfidence:
         require_one_of("UploadedConfidence", "average", self.average, list(Space))
 
     @property
+    def needs_positive_confidence(self) -> bool:
+        """Whether logarithms, which may be below 0, are nothing that it can weigh by."""
+        return self.form == "ratio"
+
+    @property
     def space(self) -> Space:
         """What is averaged."""
         return Space(self.average)
