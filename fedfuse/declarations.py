@@ -58,7 +58,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "learned": Declaration("whether scores are learned from the round's knowledge", ("scorer",)),
     "deals_rows": Declaration("whether it deals rows of the training file", ("partitioner",)),
 }
-"""Everything that a part may declare, as a class attribute, a property or a function's attribute."""
+"""All that a part may declare: a class attribute, a property or an attribute of a function."""
 
 
 def declared(part: object, name: str, default: T) -> T:
@@ -94,15 +94,12 @@ def wrong_declaration(part: object, slot: str) -> str | None:
     while isinstance(part, functools.partial):
         part = part.func
     for name in sorted(name for name in dir(part) if name.startswith("needs_")):
-        if name not in own:
-            near = did_you_mean(name, own)
-            return f"declares '{name}', which nothing reads" + (
-                f"; did you mean '{near}'?" if near else f" of a part for the slot {slot}"
-            )
+        if name not in own and (near := did_you_mean(name, own)):
+            return f"declares '{name}', which nothing reads; did you mean '{near}'?"
     for name in own:
         known = DECLARATIONS[name]
         value = declared(part, name, known.default)
-        if not any(value == allowed and type(value) is not int for allowed in known.values):
+        if value not in known.values or type(value) is int:
             return f"declares {name}={value!r}; allowed: {' or '.join(map(str, known.values))}"
     return None
 

@@ -178,7 +178,9 @@ def _labels() -> Iterator[Clash]:
 
 
 def _who_needs_labels(chosen: Chosen, slot: str, who: str) -> str:
-    return f"{who.format(part_name(chosen.part(slot)))} needs labels of the public set, which has none"
+    return (
+        f"{who.format(part_name(chosen.part(slot)))} needs labels of the public set, which has none"
+    )
 
 
 def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
@@ -289,8 +291,10 @@ BASELINE = "local"
 
 CLASHES: tuple[Clash, ...] = (
     Clash(
-        lambda chosen: f"{part_name(chosen.part('exchange'))} trains more than the clients' own "
-        "models, which cannot be done for many clients at once",
+        lambda chosen: (
+            f"{part_name(chosen.part('exchange'))} trains more than the clients' own "
+            "models, which cannot be done for many clients at once"
+        ),
         _one_by_one,
         "Set trainer=auto or trainer=loop.",
     ),
@@ -369,8 +373,10 @@ CLASHES: tuple[Clash, ...] = (
         "Set distill=kl or distill=soft_ce, or extract=logits.",
     ),
     Clash(
-        lambda chosen: f"The distillation loss {part_name(chosen.part('distill'))} compares "
-        "logits, but the fusion rule (or its sharpening) gives probabilities",
+        lambda chosen: (
+            f"The distillation loss {part_name(chosen.part('distill'))} compares "
+            "logits, but the fusion rule (or its sharpening) gives probabilities"
+        ),
         _no_logits,
         "Choose rule=mean_logits sharpen=none, or distill=kl.",
     ),

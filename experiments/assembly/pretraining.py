@@ -6,12 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from omegaconf import DictConfig
-
-from clients.training.pretrain import Pretraining
-from experiments.config.instantiate import instantiate
-from fedfuse.errors import ConfigError
-from fedfuse.types import FederatedData
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from server.loop import ServerPlan
 from server.reporters.protocol import Reporter, RunInfo
 from server.transport.channel import ServerChannel
 
+
 def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
     """Return what the server needs."""
     cfg, data = parts.cfg, parts.data

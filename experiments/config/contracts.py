@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedfuse.declarations import wrong_declaration
 from fedfuse.user_code import PartError, check_call, is_foreign
 
 CALL = "__call__"
@@ -141,6 +142,8 @@ def look(slot: str, part: object, target: object) -> None:
             allowed=contract.describe(),
             next_step=see,
         )
+    if wrong := wrong_declaration(part, slot):
+        raise PartError(f"{what} {wrong}", next_step=see)
     for name, given in contract.takes.items():
         method: Any = part if name == CALL else getattr(part, name)
         try:

@@ -13,10 +13,11 @@ import torch
 from omegaconf import DictConfig
 
 from experiments.assembly.attack import attacked
+from experiments.assembly.capabilities import BASELINE
 from experiments.assembly.parts import Parts, build_parts
 from experiments.assembly.preflight import check_compatible
 from experiments.assembly.privacy import disclosure
-from experiments.assembly.server import BASELINE, build_server
+from experiments.assembly.server import build_server
 from experiments.config.comparison_keys import baseline_identity
 from experiments.engines.hosting import check_sites
 from experiments.runs import baselines

@@ -6,9 +6,9 @@ that option. ``down`` is ``same`` or ``none``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from fedfuse.codec.floats import Float16, Float32
 from fedfuse.codec.protocol import Codec, RowCode
@@ -48,9 +48,9 @@ class Channel:
         return any(declared(part, "needs_fixed_public_set", False) for part in parts)
 
 
-def channel_of(made: Channel | Codec | Callable[[], Channel | Codec] | None) -> Channel:
+def channel_of(part: Any) -> Channel:
     """Return the channel of an option: one as it is, a codec both ways, None for plain numbers."""
-    made = made() if isinstance(made, partial) else made
+    made: Channel | Codec | None = part() if isinstance(part, partial) else part
     if made is None or isinstance(made, Channel):
         return made or Channel()
     return Channel(made, made)

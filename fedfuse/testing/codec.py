@@ -8,7 +8,13 @@ from torch import Tensor
 from fedfuse.codec.protocol import Codec, Encoded, State
 from fedfuse.codec.state import state_rows
 from fedfuse.declarations import part_name
-from fedfuse.testing.expect import expect, expect_close, expect_simplex, expect_tensor
+from fedfuse.testing.expect import (
+    expect,
+    expect_close,
+    expect_declared,
+    expect_simplex,
+    expect_tensor,
+)
 from fedfuse.testing.fusion import SIZES, example_bank
 from fedfuse.types import Space
 
@@ -26,6 +32,7 @@ def check_codec(codec: Codec) -> None:
         CheckFailed: Naming the broken promise.
     """
     name = f"The codec {part_name(codec)}"
+    expect_declared(name, codec, "codec")
     for size in SIZES:
         for space in Space:
             sent: State = {}

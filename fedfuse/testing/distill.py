@@ -6,7 +6,7 @@ import torch
 
 from fedfuse.declarations import declared, part_name
 from fedfuse.protocols import DistillLoss
-from fedfuse.testing.expect import call_twice, expect, expect_close, expect_tensor
+from fedfuse.testing.expect import call_twice, expect, expect_close, expect_declared, expect_tensor
 from fedfuse.testing.fusion import SIZES, example_bank
 from fedfuse.types import Space
 
@@ -22,6 +22,7 @@ def check_distill_loss(loss: DistillLoss) -> None:
         CheckFailed: Naming the broken promise.
     """
     name = f"The distillation loss {part_name(loss)}"
+    expect_declared(name, loss, "distill")
     space = declared(loss, "space", Space.PROBABILITIES)
     expect(space in list(Space), name, f"has no known space: got {space!r}")
     for _, batch, num_classes in SIZES:

@@ -8,6 +8,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from fedfuse.declarations import wrong_declaration
 from fedfuse.testing.failed import CheckFailed
 from fedfuse.types import KnowledgeBank
 
@@ -34,6 +35,12 @@ def call_twice(name: str, part: Callable[..., Tensor], *args: object) -> Tensor:
         same = kept.shape == second.shape and torch.equal(kept.nan_to_num(), second.nan_to_num())
         expect(same, name, "gives another result when it is called again")
     return kept
+
+
+def expect_declared(name: str, part: object, slot: str) -> None:
+    """Raise unless what the part declares (:mod:`fedfuse.declarations`) can be understood."""
+    wrong = wrong_declaration(part, slot)
+    expect(wrong is None, name, str(wrong))
 
 
 def expect(ok: bool, name: str, what: str) -> None:

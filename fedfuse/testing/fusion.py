@@ -19,6 +19,7 @@ from fedfuse.testing.expect import (
     call_twice,
     expect,
     expect_close,
+    expect_declared,
     expect_simplex,
     expect_tensor,
 )
@@ -55,6 +56,7 @@ def check_scorer(scorer: Scorer) -> None:
         CheckFailed: Naming the broken promise.
     """
     name = f"The scorer {part_name(scorer)}"
+    expect_declared(name, scorer, "scorer")
     for bank in _banks():
         num_clients, num_samples, num_classes = bank.logits.shape
         labels = None
@@ -106,6 +108,7 @@ def check_rule(rule: Rule) -> None:
         CheckFailed: Naming the broken promise.
     """
     name = f"The rule {part_name(rule)}"
+    expect_declared(name, rule, "rule")
     space = declared(rule, "space", Space.PROBABILITIES)
 
     def fuse(bank: KnowledgeBank, weights: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from fedfuse.errors import ParameterError, PartitionError
 from fedfuse.partition.check import validate_partition
 from fedfuse.partition.repair import RepairWarning
 from fedfuse.protocols import Partitioner, ShiftsFeatures
+from fedfuse.testing.expect import expect_declared
 from fedfuse.testing.failed import CheckFailed, expect_that
 from fedfuse.testing.randomness import global_randomness_untouched
 from fedfuse.testing.transform import check_transforms
@@ -70,6 +71,7 @@ def check_partitioner(partitioner: Partitioner) -> None:
     >>> check_partitioner(lambda labels, k, rng: np.array_split(rng.permutation(len(labels)), k))
     """
     name = part_name(partitioner)
+    expect_declared(name, partitioner, "partitioner")
     refusals = []
     for case in _cases():
         try:

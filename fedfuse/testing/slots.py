@@ -15,6 +15,7 @@ from fedfuse.testing.expect import (
     call_twice,
     expect,
     expect_close,
+    expect_declared,
     expect_simplex,
     expect_tensor,
 )
@@ -37,6 +38,7 @@ def check_select(select: Select, num_public: int = 2000) -> None:
         CheckFailed: Naming the broken promise.
     """
     name = f"The selection {part_name(select)}"
+    expect_declared(name, select, "select")
     labels = torch.arange(num_public) % 10
     for round_ in (1, 2, 7):
         with global_randomness_untouched(name, f"round {round_}"):
@@ -62,6 +64,7 @@ def check_familiarity(measure: Familiarity) -> None:
         CheckFailed: Naming the broken promise.
     """
     name = f"The familiarity {part_name(measure)}"
+    expect_declared(name, measure, "familiarity")
     draw = torch.Generator().manual_seed(0)
     for num_private, num_public, width in ((60, 40, 5), (8, 3, 12), (2, 1, 1)):
         private = torch.randn(num_private, width, generator=draw)
@@ -116,6 +119,7 @@ def check_extract(extract: Extract) -> None:
         CheckFailed: Naming the broken promise.
     """
     name = f"The extraction {part_name(extract)}"
+    expect_declared(name, extract, "extract")
     expect(extract.space in list(Space), name, f"has no known space: got {extract.space!r}")
     for size in SIZES:
         logits = example_bank(*size).logits

@@ -1,0 +1,269 @@
+"""What goes with what: each row of the table, and every method with every option of an exchange."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.assembly import capabilities
+from experiments.assembly.build_all import check_parts
+from experiments.assembly.capabilities import Chosen
+from experiments.config import compose
+from experiments.config.folder import CONF
+from experiments.run import main
+from experiments.runs import launch
+from fedfuse.codec import Float32, RowCodec
+from fedfuse.declarations import wrong_declaration
+from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.testing import CheckFailed, check_codec
+from server.reporters.folder import RunFolder
+from server.reporters.memory import Memory
+
+TINY = [
+    "dataset=synthetic",
+    "dataset.num_train=200",
+    "dataset.num_test=60",
+    "public.size=40",
+    "model=mlp",
+    "model.hidden=8",
+    "num_clients=3",
+    "num_rounds=1",
+    "warmup_rounds=0",
+    "partitioner=iid",
+    "baseline=none",
+    "evaluation.test_samples=40",
+    "evaluation.own_test_samples=20",
+    "checkpoint.every=0",
+]
+SLOTS = ("extract", "codec", "privacy", "attack", "student", "cache", "familiarity", "filter")
+SLOTS += ("select", "pretrain", "rule")
+KEYS: dict[str, dict[str, Any]] = {
+    "budget=samples": {"budget": "samples"},
+    "budget=rounds": {"budget": "rounds"},
+    "budget=bytes": {"budget": "bytes", "budget_bytes": 100_000},
+    "client.guard=validation": {"client.guard": "validation"},
+    "trainer=batched": {"trainer": "batched"},
+    "public=noise": {"public": {"_target_": "fedfuse.data.public.Noise", "size": 40}},
+    "evaluation.membership=true": {"evaluation.membership": True},
+}
+SMALLER = {
+    "exchange.server_steps": 3,
+    "select.size": 20,
+    "pretrain.epochs": 1,
+    "pretrain.private_epochs": 1,
+}
+
+
+@cache
+def base() -> DictConfig:
+    cfg = compose.configure([*TINY, "method=local"])
+    OmegaConf.set_struct(cfg, False)
+    return cfg
+
+
+@cache
+def file(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    return read
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    """Return an option's own keys, read without Hydra, which takes a fifth of a second for each."""
+    read = dict(file(f"{group}/{name}"))
+    for other in read.pop("defaults", []):
+        if isinstance(other, dict):  # a student is a model
+            read = {**option("model", next(iter(other.values()))), **read}
+        elif other != "_self_" and "@" not in other:
+            read = {**option(group, other), **read}
+    return read
+
+
+def options(group: str) -> list[str]:
+    files = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return [name for name in files if name not in ("none", "custom", "table", "cycle", "tiers")]
+
+
+def configured(method: str, *choices: str) -> DictConfig:
+    """Return the configuration of a method with options and keys besides."""
+    cfg = base().copy()
+    bundle = dict(file(f"method/{method}"))
+    for line in bundle.pop("defaults", []):
+        ((group, name),) = line.items()
+        cfg[group.removeprefix("override /")] = option(group.removeprefix("override /"), name)
+    cfg = OmegaConf.merge(cfg, bundle)
+    for choice in choices:
+        group, _, name = choice.partition("=")
+        if choice in KEYS:
+            for key, value in KEYS[choice].items():
+                OmegaConf.update(cfg, key, value, merge=False)
+        elif "." in group or not (CONF / group).is_dir():
+            OmegaConf.update(cfg, group, yaml.safe_load(name), merge=False)
+        elif name == "none":
+            cfg[group] = {"_target_": None}
+        else:
+            cfg[group] = option(group, name)
+    for key, value in SMALLER.items():
+        if OmegaConf.select(cfg, key) is not None:
+            OmegaConf.update(cfg, key, value)
+    OmegaConf.resolve(cfg)
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+METHODS = options("method")
+CHOICES = [*KEYS, *(f"{slot}={name}" for slot in SLOTS for name in options(slot))]
+
+
+def outcome(method: str, choice: str, folder: Path) -> str:
+    """Return '' if a run works, the refusal if it is refused before anything is trained."""
+    cfg = configured(method, choice)
+    try:
+        check_parts(cfg)
+    except ConfigError as error:
+        return str(error)
+    run = RunFolder(folder)
+    run.open(overrides=[], seed=0)
+    memory = Memory()
+    try:
+        launch.run(cfg, run, memory)
+    except FedfuseError as error:
+        told = str(error)
+        assert not memory.records, f"{method} with {choice} failed in training: {told}"
+        return told
+    return ""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_with_an_option_runs_or_is_refused_before_training(
+    method: str, tmp_path: Path
+) -> None:
+    """A sample of the cross: every method once, with one option after the other."""
+    choice = CHOICES[METHODS.index(method) * 5 % len(CHOICES)]
+    refused = outcome(method, choice, tmp_path / "run")
+    assert not refused or "Set " in refused or "Choose " in refused or "Use " in refused
+
+
+def test_every_pair_is_decided_by_the_table() -> None:
+    """What concerns predictions is refused with every exchange of something else, and only then."""
+    slots = ("extract", "privacy", "attack", "codec", "familiarity", "filter", "student", "cache")
+    exchanges = ("fd", "fedproto", "fedavg", "feddf", "ditto", "fml", "centralised")
+    for method, slot in itertools.product(("mean", "local", *exchanges), slots):
+        cfg = configured(method, f"{slot}={options(slot)[-1]}")
+        predicts = cfg.exchange._target_.endswith(".Predictions")
+        try:
+            capabilities.check(Chosen(cfg))
+        except ConfigError as error:
+            told = str(error)
+            fused = slot in ("student", "cache") and method == "local"
+            other = "confidence" in told or "public samples differ" in told or "level" in told
+            assert not predicts or fused or other, told
+            if not predicts:
+                assert f"{slot}=" in told, told
+        else:
+            assert predicts, (method, slot)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("fedavg trainer=batched", "Averaged trains more than .*got trainer=batched"),
+        ("fedavg rule=krum", "A rule fuses predictions.*rule=krum, exchange=averaged"),
+        ("fedavg privacy=gaussian", "privacy=gaussian, exchange=averaged.*privacy=none"),
+        ("fedavg extract=probabilities", "extract=probabilities, .*Set extract=logits"),
+        ("fedavg attack=imitate", "An attack forges predictions"),
+        ("fedavg codec=fp16", "A codec writes predictions"),
+        ("fedavg familiarity=kulsif", "Familiarity says which predictions"),
+        ("fedavg filter=ambiguity", "A filter leaves fused predictions out"),
+        ("fedavg client.guard=validation", "A guard undoes a distillation"),
+        (
+            "knfu client.guard=validation val_fraction=0",
+            "nobody holds any back: got val_fraction=0",
+        ),
+        ("local student=mlp", "student=mlp, method=local"),
+        ("fedavg cache=rounds", "A cache keeps fused predictions"),
+        ("knfu num_clients=1 attack=imitate", "somebody to attack: got num_clients=1"),
+        ("local pretrain=public pretrain.baseline=false", "Nobody would pre-train"),
+        ("knfu scorer.epd=label_histogram", "label histogram.*share_class_distribution=false"),
+        ("knfu rule=uploaded_confidence", "they send none: got familiarity=none"),
+        ("uwa familiarity=kulsif", "kulsifselector, which is a mask"),
+        ("fedaux familiarity=gaussian", "logarithms of a density: got familiarity=gaus"),
+        ("knfu codec=delta select=random", "got select=randomsubset"),
+        ("fedmd extract=probabilities", "extract=probabilities, distill=maelogits"),
+        ("fedmd sharpen=era", "MAELogits compares logits.*sharpen=era"),
+        ("mean distill=mse", "rule=meanprobabilities, sharpen=none, distill=mselogits"),
+        ("knfu baseline=local method.name=local", "name=local is what local training is called"),
+        ("mean cache=rounds", None),
+        ("fedaux familiarity=gaussian familiarity.standardise=rank", None),
+        ("fedmd", None),
+        ("local codec=fp16 privacy=gaussian filter=ambiguity distill=mse", None),
+        ("local baseline=local", None),
+    ],
+)
+def test_a_configuration_alone_decides_these(line: str, words: str | None) -> None:
+    cfg = configured(*line.split())
+    if words is None:
+        check_parts(cfg)
+    else:
+        with pytest.raises(ConfigError, match=f"(?s){words}"):
+            check_parts(cfg)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("public=noise scorer.epd=prior_corrected", "The scorer KnFu needs labels"),
+        ("public=noise method=fedavg_public", "The exchange Averaged needs labels"),
+        ("public=noise pretrain=public", "Pre-training needs labels"),
+        ("public=noise select=class_balanced", "ClassBalanced needs labels"),
+        ("method=knfu cache=rounds", "makes one for each: got method=knfu, cache=signalcache"),
+        ("public=noise scorer.epd=prior_corrected method=local", None),
+    ],
+)
+def test_these_take_the_data(line: str, words: str | None, tmp_path: Path) -> None:
+    cfg = compose.configure([*TINY, *line.split()])
+    run, memory = RunFolder(tmp_path / "run"), Memory()
+    run.open(overrides=[], seed=0)
+    if words is None:
+        launch.run(cfg, run, memory)
+        return
+    with pytest.raises(ConfigError, match=words):
+        launch.run(cfg, run, memory)
+    assert not memory.records
+
+
+def test_a_sweep_is_refused_before_its_first_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [*TINY, "method=mean,fedavg", "codec=fp16", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    assert main(["-m", *lines]) == 2
+    assert "codec=float16, exchange=averaged" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+class Misspelt(RowCodec):
+    """Declares what nothing reads."""
+
+    needs_fixed_publicset = True
+
+
+def test_what_nobody_would_understand_is_said_to_a_parts_author() -> None:
+    with pytest.raises(CheckFailed, match="did you mean 'needs_fixed_public_set'"):
+        check_codec(Misspelt(Float32()))
+
+    def by_size(labels: Any, num_clients: int, rng: np.random.Generator) -> Any:
+        return np.array_split(rng.permutation(len(labels)), num_clients)
+
+    assert wrong_declaration(by_size, "partitioner") is None
+    by_size.deals_rows = 1  # type: ignore[attr-defined]
+    assert wrong_declaration(by_size, "partitioner") == (
+        "declares deals_rows=1; allowed: True or False"
+    )
+    by_size.deals_rows = True  # type: ignore[attr-defined]
+    assert wrong_declaration(by_size, "partitioner") is None
