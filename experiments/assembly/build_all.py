@@ -17,4 +17,4 @@ def check_parts(cfg: DictConfig) -> None:
             private = key == "privacy"
             part = build_mechanism(cfg[key]) if private else instantiate(cfg[key], str(key))
             look(str(key), part, cfg[key]._target_)
-    capabilities.check(capabilities.Chosen(cfg))
+    capabilities.check(cfg)

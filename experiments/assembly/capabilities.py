@@ -7,118 +7,34 @@ first begins, all others when the data is there and nothing has been trained.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
 
-from clients.exchange import Predictions
-from experiments.assembly.privacy import build_mechanism
-from experiments.config.instantiate import instantiate
-from experiments.config.targets import brief, target_name
+from experiments.assembly.chosen import Chosen, Clash, one_for_all
+from experiments.config.targets import target_name
 from fedfuse.codec import channel_of
 from fedfuse.declarations import declared, part_name
-from fedfuse.errors import ConfigError
-from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.protocols import ModelPlan
 from fedfuse.select import All
-from fedfuse.types import FederatedData, KnowledgeBank, Space, Teachers
+from fedfuse.types import FederatedData, Space
 from fedfuse.user_code import is_foreign
 
 
-@dataclass
-class Chosen:
-    """What a run is made of.
+def check(
+    cfg: DictConfig,
+    data: FederatedData | None = None,
+    models: ModelPlan | None = None,
+    pipeline: Pipeline | None = None,
+) -> None:
+    """Raise ConfigError for the first combination of parts that cannot work.
 
-    Args:
-        cfg: Its configuration.
-        data: The federation's data; None as long as nothing but the configuration is known.
-        models: Which client runs which architecture; None likewise.
-        pipeline: Predictions to teachers; None likewise, and for a method without one.
+    Args: as of :class:`~experiments.assembly.chosen.Chosen`.
     """
-
-    cfg: DictConfig
-    data: FederatedData | None = None
-    models: ModelPlan | None = None
-    pipeline: Pipeline | None = None
-    _built: dict[str, Any] = field(default_factory=dict)
-
-    def part(self, slot: str) -> Any:
-        """Return the part of a slot; None for none."""
-        if slot not in self._built:
-            node = self.cfg[slot]
-            build = build_mechanism if slot == "privacy" else partial(instantiate, where=slot)
-            self._built[slot] = build(node)
-        return self._built[slot]
-
-    def needs(self, slot: str, what: str) -> bool:
-        """Tell whether the part of a slot declares that it needs something."""
-        return bool(declared(self.part(slot), what, False))
-
-    def space(self, slot: str) -> Space:
-        """Return the space that the part of a slot works in."""
-        return Space(declared(self.part(slot), "space", Space.PROBABILITIES))
-
-    @property
-    def fuses(self) -> bool:
-        """Whether the server fuses predictions."""
-        return self.cfg.rule._target_ is not None
-
-    @cached_property
-    def predicts(self) -> bool:
-        """Whether predictions are exchanged, as far as is known."""
-        exchange = self.part("exchange")
-        if self.data is not None and self.models is not None:
-            return bool(exchange.kind(self.models, self.data) == PREDICTIONS)
-        return isinstance(exchange, Predictions) or is_foreign(exchange)
-
-    def named(self, *slots: str) -> str:
-        """Return slots and their parts in words."""
-        words = (
-            f"{slot}={brief(self.cfg[slot]) if slot == 'exchange' else target_name(self.cfg[slot])}"
-            for slot in slots
-        )
-        return ", ".join(words)
-
-
-@dataclass(frozen=True, slots=True)
-class Clash:
-    """A combination that cannot work.
-
-    Args:
-        what: What is wrong, in one sentence.
-        got: Returns what there is of it in words; None where all is well.
-        next_step: What to do.
-        allowed: What would be right, where that says more.
-        from_data: Whether it takes the data to tell.
-    """
-
-    what: str | Callable[[Chosen], str]
-    got: Callable[[Chosen], str | None]
-    next_step: str | Callable[[Chosen], str]
-    allowed: Callable[[Chosen], str] | None = None
-    from_data: bool = False
-
-    def check(self, chosen: Chosen) -> None:
-        """Raise ConfigError if this is what was chosen."""
-        if (self.from_data and chosen.data is None) or (got := self.got(chosen)) is None:
-            return
-        raise ConfigError(
-            self.what if isinstance(self.what, str) else self.what(chosen),
-            got=got or None,
-            allowed=None if self.allowed is None else self.allowed(chosen),
-            next_step=self.next_step if isinstance(self.next_step, str) else self.next_step(chosen),
-        )
-
-
-def check(chosen: Chosen) -> None:
-    """Raise ConfigError for the first combination of parts that cannot work."""
+    chosen = Chosen(cfg, data, models, pipeline)
     for clash in CLASHES:
         clash.check(chosen)
 
@@ -281,6 +197,17 @@ def _attacks_nobody(chosen: Chosen) -> str | None:
     return f"num_clients={chosen.cfg.num_clients}" if alone else None
 
 
+def _begins_twice(chosen: Chosen) -> str | None:
+    run, twice = chosen.cfg.continue_from, chosen.cfg.pretrain._target_ is not None
+    return f"continue_from={run} with {chosen.named('pretrain')}" if run and twice else None
+
+
+def _shadows_know(chosen: Chosen) -> str | None:
+    tests = chosen.cfg.evaluation
+    know = chosen.cfg.continue_from is not None and tests.membership and tests.shadow_models
+    return "continue_from with evaluation.membership=true" if know else None
+
+
 def _called_local(chosen: Chosen) -> str | None:
     cfg, learns = chosen.cfg, chosen.fuses or not chosen.predicts
     return "" if learns and cfg.baseline != "none" and cfg.method.name == BASELINE else None
@@ -346,6 +273,16 @@ CLASHES: tuple[Clash, ...] = (
         "Set pretrain.baseline=true.",
     ),
     Clash(
+        "clients begin with the models of a run or with pre-training, not with both",
+        _begins_twice,
+        "Set pretrain=none, or leave continue_from out.",
+    ),
+    Clash(
+        "shadow models would begin with models that have seen whom they are to tell apart",
+        _shadows_know,
+        "Set evaluation.shadow_models=0.",
+    ),
+    Clash(
         "The scorer needs each client's label histogram, which may not leave the client",
         _histogram,
         "Set client.share_class_distribution=true to allow it.",
@@ -399,20 +336,3 @@ comes after that part's own row, so that the first message is the nearest to the
 def _last_class(chosen: Chosen) -> int:
     assert chosen.data is not None
     return chosen.data.num_classes - 1
-
-
-def one_for_all(pipeline: Pipeline, num_classes: int) -> bool:
-    """Return whether clients that differ get the same targets, by trying."""
-    draw = torch.Generator().manual_seed(0)
-    shares = torch.rand(4, num_classes, generator=draw)
-    bank = KnowledgeBank(
-        client_ids=torch.arange(4),
-        logits=3 * torch.randn(4, 8, num_classes, generator=draw),
-        num_examples=torch.tensor([10, 40, 20, 30]),
-        class_distribution=shares / shares.sum(dim=1, keepdim=True),
-        confidence=torch.rand(4, 8, generator=draw) + 0.1,
-    )
-    labels = torch.arange(8) % num_classes
-    teachers = copy.deepcopy(pipeline)(bank, labels).teachers
-    assert isinstance(teachers, Teachers)
-    return bool((teachers.targets == teachers.targets[:1]).all())

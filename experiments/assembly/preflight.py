@@ -37,7 +37,7 @@ def check_compatible(parts: Parts) -> None:
         FedfuseError: From the first part that does not fit the others.
     """
     data, models = parts.data, parts.models
-    capabilities.check(capabilities.Chosen(parts.cfg, data, models, parts.pipeline))
+    capabilities.check(parts.cfg, data, models, parts.pipeline)
     try_parts(parts)
     node = build_node(parts, ())
     first = {models.name(client.client_id): client.client_id for client in reversed(data.clients)}

@@ -147,18 +147,6 @@ def continued(cfg: DictConfig, data: FederatedData, models: ModelPlan) -> SavedM
     """
     if cfg.continue_from is None:
         return None
-    if cfg.pretrain._target_ is not None:
-        raise ConfigError(
-            "clients begin with the models of a run or with pre-training, not with both",
-            got=f"continue_from={cfg.continue_from} with pretrain={cfg.pretrain._target_}",
-            next_step="Set pretrain=none, or leave continue_from out.",
-        )
-    if cfg.evaluation.membership and cfg.evaluation.shadow_models:
-        raise ConfigError(
-            "shadow models would begin with models that have seen whom they are to tell apart",
-            got="continue_from with evaluation.membership=true",
-            next_step="Set evaluation.shadow_models=0.",
-        )
     folder = expand(cfg.continue_from)
     if not folder.is_dir():
         raise ConfigError(

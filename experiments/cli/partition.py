@@ -75,10 +75,11 @@ def deal(words: list[str], config_dir: Path | None) -> Dealt:
     from omegaconf import OmegaConf
 
     from experiments.assembly.build_all import check_parts
-    from experiments.assembly.parts import brief, build_data
+    from experiments.assembly.parts import build_data
     from experiments.cli.composed import composed
     from experiments.cli.dealt import Dealt
     from experiments.config.paths import absolute
+    from experiments.config.targets import brief
     from experiments.engines.hosting import check_sites
     from fedfuse.user_code import blamed
 

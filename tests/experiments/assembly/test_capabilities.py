@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.assembly import capabilities
 from experiments.assembly.build_all import check_parts
-from experiments.assembly.capabilities import Chosen
 from experiments.config import compose
 from experiments.config.folder import CONF
 from experiments.run import main
@@ -24,7 +23,7 @@ from fedfuse.declarations import wrong_declaration
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.testing import CheckFailed, check_codec
 from server.reporters.folder import RunFolder
-from server.reporters.memory import Memory
+from server.reporters.in_memory import InMemory
 
 TINY = [
     "dataset=synthetic",
@@ -130,7 +129,7 @@ def outcome(method: str, choice: str, folder: Path) -> str:
         return str(error)
     run = RunFolder(folder)
     run.open(overrides=[], seed=0)
-    memory = Memory()
+    memory = InMemory()
     try:
         launch.run(cfg, run, memory)
     except FedfuseError as error:
@@ -158,7 +157,7 @@ def test_every_pair_is_decided_by_the_table() -> None:
         cfg = configured(method, f"{slot}={options(slot)[-1]}")
         predicts = cfg.exchange._target_.endswith(".Predictions")
         try:
-            capabilities.check(Chosen(cfg))
+            capabilities.check(cfg)
         except ConfigError as error:
             told = str(error)
             fused = slot in ("student", "cache") and method == "local"
@@ -228,7 +227,7 @@ def test_a_configuration_alone_decides_these(line: str, words: str | None) -> No
 )
 def test_these_take_the_data(line: str, words: str | None, tmp_path: Path) -> None:
     cfg = compose.configure([*TINY, *line.split()])
-    run, memory = RunFolder(tmp_path / "run"), Memory()
+    run, memory = RunFolder(tmp_path / "run"), InMemory()
     run.open(overrides=[], seed=0)
     if words is None:
         launch.run(cfg, run, memory)
