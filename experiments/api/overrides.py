@@ -45,7 +45,7 @@ def lines_of(
     """Return overrides as on the command line.
 
     Args:
-        words: Overrides as text.
+        words: Overrides as text, or as mappings of dotted keys.
         keywords: Dotted keys and groups, with values, mappings or objects.
         objects: Keeps what only this process knows.
         who: The function that was called, for messages.
@@ -54,20 +54,23 @@ def lines_of(
     Raises:
         ConfigError: If something is neither.
     """
-    for word in words:
-        if not isinstance(word, str) or "=" not in word:
+    lines: list[str] = []
+    for word in (*words, keywords):
+        if isinstance(word, str) and "=" in word:
+            lines.append(word)
+        elif isinstance(word, Mapping):
+            for key, value in word.items():
+                if sweeps and isinstance(value, list):
+                    lines.append(_axis(str(key), value, objects))
+                else:
+                    lines += _lines(str(key), as_node(str(key), value, objects))
+        else:
             raise ConfigError(
-                f"fedfuse.{who} takes overrides as text, and keyword arguments",
+                f"fedfuse.{who} takes overrides as text, mappings and keyword arguments",
                 got=f"{word!r:.100}",
-                allowed="'KEY=VALUE', or KEY=VALUE as a keyword argument",
+                allowed="'KEY=VALUE', {'KEY': VALUE}, or KEY=VALUE as a keyword argument",
                 next_step=f"Write fedfuse.{who}('method=knfu', seed=0).",
             )
-    lines = [str(word) for word in words]
-    for key, value in keywords.items():
-        if sweeps and isinstance(value, list):
-            lines.append(_axis(key, value, objects))
-        else:
-            lines += _lines(key, as_node(key, value, objects))
     return lines
 
 

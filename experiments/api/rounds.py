@@ -16,6 +16,7 @@ from torch import Tensor
 from experiments.api.overrides import lines_of, text
 from experiments.api.run import Run
 from experiments.api.simulate import (
+    Override,
     Place,
     hydra_of,
     own_targets,
@@ -196,7 +197,7 @@ def _work(begun: Begun, turn: Turn, progress: bool | Reporter) -> None:
 
 
 def rounds(
-    *overrides: str,
+    *overrides: Override,
     out: Place | None = None,
     config_dir: Place | None = None,
     progress: bool | Reporter = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,9 +37,12 @@ if TYPE_CHECKING:
 Place = str | Path
 """Where something lies."""
 
+Override = str | Mapping[str, Any]
+"""``"KEY=VALUE"``, or a mapping of dotted keys to values."""
+
 
 def simulate(
-    *overrides: str,
+    *overrides: Override,
     out: Place | None = None,
     resume: Place | None = None,
     config_dir: Place | None = None,
@@ -49,7 +52,7 @@ def simulate(
     """Run one simulation and return what it left; the same as ``fedfuse KEY=VALUE ...``.
 
     Args:
-        overrides: ``"KEY=VALUE"``, as on the command line.
+        overrides: ``"KEY=VALUE"`` as on the command line, or ``{"partitioner.alpha": 0.1}``.
         out: The run folder; ``outputs/DATE/TIME-METHOD`` if None.
         resume: The folder of a run that was broken off, to go on with. Objects that it began with
             are passed again.
@@ -60,7 +63,7 @@ def simulate(
             mapping of what is below the key (``client=dict(batch_size=64)``; its word ``option``
             chooses, ``partitioner=dict(option="dirichlet", alpha=0.1)``), or a part itself: a
             function, a class, an instance, and for ``dataset`` arrays ``(x, y)`` or ``(x, y,
-            x_test, y_test)``. Dotted keys go by ``**{"partitioner.alpha": 0.1}``.
+            x_test, y_test)``.
 
     Raises:
         ConfigError: If the configuration asks for what there is not; nothing has run then.
@@ -85,7 +88,7 @@ def simulate(
 
 
 def sweep(
-    *overrides: str,
+    *overrides: Override,
     out: Place | None = None,
     resume: Place | None = None,
     config_dir: Place | None = None,
@@ -98,7 +101,8 @@ def sweep(
     number of the run.
 
     Args:
-        overrides: ``"KEY=VALUE"`` or ``"KEY=VALUE,VALUE"``, as on the command line.
+        overrides: ``"KEY=VALUE"`` or ``"KEY=VALUE,VALUE"`` as on the command line, or mappings
+            of dotted keys, ``{"partitioner.alpha": [0.1, 1]}``.
         out: The folder; ``multirun/DATE/TIME`` if None.
         resume: The folder of a sweep that was broken off, to go on with.
         config_dir: A folder with options of your own.
@@ -127,7 +131,7 @@ def sweep(
             return _perform_all(sweeps.new_sweep(path, configs), objects, progress)
 
 
-def load_config(*overrides: str, config_dir: Place | None = None, **keys: Any) -> DictConfig:
+def load_config(*overrides: Override, config_dir: Place | None = None, **keys: Any) -> DictConfig:
     """Return the configuration that :func:`simulate` would run with, checked and resolved.
 
     Args:

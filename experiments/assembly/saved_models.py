@@ -26,8 +26,8 @@ from fedfuse.types import FederatedData
 from server.reporters.folder import FORMAT, MODELS
 
 FEW = 200
-"""So many clients, or more, leave no models with ``models=auto``: they are most of a run's bytes,
-and a second for every three hundred."""
+"""So many clients, or more, leave no models with ``models=auto``. They are most of a run's bytes;
+each takes a hundredth of a second, together less than a hundredth of the default job."""
 
 LARGEST = 2**16
 """Pixels of a side, channels, classes, or clients, that are believed."""

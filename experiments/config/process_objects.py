@@ -75,8 +75,9 @@ def named_again(where: str, target: str) -> str:
     keyword, _, rest = where.partition(".")
     given = f"{keyword}=..." if not rest else f'**{{"{where}": ...}}'
     return (
-        f"Go on from Python with the same object: fedfuse.simulate(resume=FOLDER, {given}), where "
-        f"'{target.rsplit('.', 1)[-1]}' is what the run began with."
+        f"Go on from Python with the same object: fedfuse.simulate(resume=FOLDER, {given}), or "
+        f"fedfuse.sweep(resume=FOLDER, {given}), where '{target.rsplit('.', 1)[-1]}' is what it "
+        "began with."
     )
 
 

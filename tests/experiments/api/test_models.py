@@ -123,14 +123,3 @@ def test_auto_leaves_none_of_many_clients_or_behind_noise():
     assert leaves(num_clients=200, models="save")
     assert not leaves(models="none")
     assert not leaves(privacy="gaussian")
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize(
-    "engine", ["ray", pytest.param("deployment", marks=pytest.mark.deployment)]
-)
-def test_every_engine_leaves_the_same_models(run, folder, engine):
-    there = fedfuse.simulate(out=folder / engine, engine=engine, **SMALL | {"engine.num_nodes": 2})
-    for client_id in range(3):
-        for name, value in there.model(client_id).state_dict().items():
-            assert torch.equal(value, run.model(client_id).state_dict()[name])

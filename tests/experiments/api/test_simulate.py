@@ -265,9 +265,10 @@ def test_resume_wants_the_same_object(folder):
     ("words", "keys", "told"),
     [
         ([], {"method": "knfuu"}, "no 'knfuu' in group 'method'.*Did you mean 'knfu'"),
+        ([{"seed": 1}], {"seed": 2}, "'seed' is given twice: seed=1 and seed=2"),
         ([], {"metod": "knfu"}, "no key or group 'metod'.*Did you mean 'method'"),
-        ([1], {}, "takes overrides as text.*got 1"),
-        (["knfu"], {}, "takes overrides as text.*got 'knfu'"),
+        ([1], {}, "takes overrides as text, mappings.*got 1"),
+        (["knfu"], {}, "takes overrides as text, mappings.*got 'knfu'"),
         (["seed=1"], {"seed": 2}, "'seed' is given twice: seed=1 and seed=2"),
         ([], {"seed": [0, 1]}, "seed must be an integer"),
         ([], {"num_clients": "3"}, None),

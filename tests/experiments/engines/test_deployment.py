@@ -50,6 +50,9 @@ def test_three_supernodes_give_the_numbers_of_serial_and_leave_nothing_behind(tm
     there = tmp_path / "deployment"
     assert main([*QUICK, "engine=deployment", f"hydra.run.dir={there}"]) == 0
     assert metrics(there) == metrics(tmp_path / "serial")
+    for name in ("models.json", *(f"{client_id}.safetensors" for client_id in range(4))):
+        ours, theirs = (folder / "models" / name for folder in (there, tmp_path / "serial"))
+        assert ours.read_bytes() == theirs.read_bytes()
     said = capsys.readouterr().out
     assert "4 clients on 3 SuperNodes" in said
     port = re.search(r"SuperLink on 127\.0\.0\.1:(\d+)", said)

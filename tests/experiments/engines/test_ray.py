@@ -69,7 +69,8 @@ def run(folder: Path, *overrides: str) -> dict[str, list[object]]:
     chosen = dict(line.split("=", 1) for line in (*QUICK, *overrides))
     lines = [f"{key}={value}" for key, value in chosen.items()]
     assert main([*lines, f"hydra.run.dir={folder}"]) == 0
-    return pq.read_table(folder / "metrics.parquet").to_pydict()
+    models = [file.read_bytes() for file in sorted((folder / "models").iterdir())]
+    return {**pq.read_table(folder / "metrics.parquet").to_pydict(), "models": models}
 
 
 def ray_processes() -> list[str]:
