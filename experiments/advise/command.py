@@ -13,11 +13,11 @@ from fedfuse.errors import ConfigError
 USAGE = """\
 fedfuse-advise: will fusing help this federation, or harm it?
 
-  fedfuse-advise RUN                    advice from the first rounds of a run folder
+  fedfuse-advise RUN                  advice from a run's first rounds
   fedfuse-advise [GROUP=OPTION ...] [KEY=VALUE ...]
-                                        run these rounds now (keys as for fedfuse)
-  fedfuse-advise fit MAP... -o FILE     learn anew from maps of fedfuse-map
-  fedfuse-advise evaluate MAP...        how good was advice on these maps?
+                                      run these rounds now (keys as for fedfuse)
+  fedfuse-advise fit MAP... -o FILE   learn anew from maps of fedfuse-map
+  fedfuse-advise evaluate MAP...      how good was advice on these maps?
 
 It compares fusing with training alone, for the federation and for each client,
 on each client's own distribution and on the balanced one. It reads sizes,
@@ -30,6 +30,7 @@ later round. What it is worth is printed beside it; docs/advise.md has more.
   -o, --output FILE         with fit: where to; with evaluate: keep the advisor
                             there together with how it did
   --config-dir DIR          also look for options in DIR/GROUP/OPTION.yaml
+  --traceback               with an error show every frame that led to it
   --version                 print the version, and stop
 
 examples:

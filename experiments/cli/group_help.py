@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from experiments.config.folder import check_own
 from experiments.config.pages import Page, dotted, groups, homes, main_keys, options
 from fedfuse.errors import ConfigError, did_you_mean
 
@@ -25,8 +26,10 @@ def group_help(words: Sequence[str], config_dir: Path | None = None) -> str:
         config_dir: The user's own configuration folder.
 
     Raises:
-        ConfigError: If a word is none of these.
+        ConfigError: If a word is none of these, or the folder cannot be read.
     """
+    if config_dir is not None:
+        check_own(config_dir)
     return "\n".join(_about(word, config_dir) for word in words)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+from experiments.config.folder import check_own
 from experiments.config.pages import groups, option_files
 
 HEAD = """\
@@ -31,6 +32,8 @@ TAIL = """
 
 examples:
   fedfuse
+  fedfuse show method=fedmd
+  fedfuse partition partitioner.alpha=0.1 -o who.png
   fedfuse method=fedmd partitioner=dirichlet partitioner.alpha=0.1
   fedfuse -m method=local,mean,knfu seed=0,1,2
   fedfuse method=knfu neighbours=top_k sharpen=era
@@ -42,7 +45,13 @@ examples:
 
 
 def usage(config_dir: Path | None = None) -> str:
-    """Return the help text, at most 80 columns wide."""
+    """Return the help text, at most 80 columns wide.
+
+    Raises:
+        ConfigError: If the user's own configuration folder cannot be read.
+    """
+    if config_dir is not None:
+        check_own(config_dir)
     lines: list[str] = []
     for group, (default, _) in groups().items():
         names = option_files(group, config_dir)

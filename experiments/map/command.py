@@ -30,25 +30,26 @@ Runs every method on every federation of a grid, next to local training with the
 same data, initial weights and random numbers, and draws the gain.
 
   map.samples=[50,200]      private samples of every client
-  map.alpha=[0.1,1]         Dirichlet alpha of a client's classes; small is skewed
+  map.alpha=[0.1,1]         Dirichlet alpha of the classes; small is skewed
   map.methods=[local,knfu]  local is always there
   map.seeds=[0,1]           with one seed there is no interval
   map.dir=DIR               the map's folder; name it again to go on with a map
                             (default: maps/DATE/TIME)
   map.workers=auto          processes side by side; auto takes one per core
-  engine.pack=true          instead: all cells in one process, whose clients train
-                            as one batch per round (for a GPU)
+  engine.pack=true          instead: all cells in one process, their clients one
+                            batch in each round (for a GPU)
 
 Every other key and group is as for fedfuse (fedfuse --help). A map that was
 interrupted goes on where it stopped: start the same command with the same
 map.dir. New samples, alphas, methods and seeds may be added to it.
 
   --config-dir DIR          also look for options in DIR/GROUP/OPTION.yaml
+  --traceback               with an error show every frame that led to it
   --version                 print the version, and stop
 
 example:
-  fedfuse-map map.samples=[60,240] map.alpha=[0.1,0.5,5] map.methods=[mean,knfu] \\
-      map.seeds=[0,1,2] map.dir=mymap num_rounds=5
+  fedfuse-map map.samples=[60,240] map.alpha=[0.1,0.5,5] map.seeds=[0,1,2] \\
+      map.methods=[mean,knfu] map.dir=mymap num_rounds=5
 """
 
 

@@ -41,6 +41,7 @@ double click, send it, print it. Verdict and main figure come first.
   --font-size SIZE   of its letters, in points (default with --width: 8)
   -o, --output PATH  where to: a file, or a folder for several
                      (default: FOLDER/report.html, else FOLDER/figures/)
+  --traceback        with an error show every frame that led to it
   --version          print the version, and stop
 
 A report is replaced when it is written again. Nothing else ever is: a file that

@@ -188,6 +188,23 @@ def test_a_mistake_is_one_message(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_tells_of_itself_alike(program: str) -> None:
+    done = subprocess.run([BIN / program, "--help"], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"{program}: ")
+    assert lines[-1].startswith(" ")  # an example
+    assert max(map(len, lines)) <= 80
+    for flag in ("--traceback", "--version"):
+        told = [line.split(flag)[1].strip() for line in lines if line.startswith(f"  {flag} ")]
+        assert told == [
+            {
+                "--traceback": "with an error show every frame that led to it",
+                "--version": "print the version, and stop",
+            }[flag]
+        ]
+
+
 def test_every_subcommand_has_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     for command in COMMANDS:
         assert main([command, "--help"]) == 0

@@ -138,7 +138,9 @@ def test_a_mistake_is_one_message(
     assert (out, err.count("error:"), err.count("\n")) == ("", 1, 1)
 
 
-@pytest.mark.parametrize("command", ["list", "list partitioner", "show method=mean", "--cfg job"])
+@pytest.mark.parametrize(
+    "command", ["list", "show method=mean", "--cfg job", "--help", "--help knfu"]
+)
 @pytest.mark.parametrize(
     ("content", "told"),
     [
