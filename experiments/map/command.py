@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -140,6 +139,7 @@ def _draw(
     """Run the cells that are missing, then write the table and the picture."""
     from rich.console import Console
 
+    from experiments.engines.processes import terminable
     from experiments.map import outcome
     from experiments.map.cells import as_job, check_data, finished
     from experiments.map.pool import Pool
@@ -163,9 +163,9 @@ def _draw(
     log, job = folder / "map.log", lambda c: as_job(folder, c, configs[c], overrides)
     pool: Pool | Together = Together(log, job) if together else Pool(workers, log, job)
     failed = 0
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    watch = Watch(len(configs), len(runs), Estimate(todo, workers), console)
     try:
-        with Watch(len(configs), len(runs), Estimate(todo, workers), console) as watch:
+        with terminable(), watch:
             for event in pool.run(list(todo)):
                 watch.take(event)
                 failed += event.kind == "failed"
@@ -176,14 +176,8 @@ def _draw(
             f"map.dir={folder} goes on.\n"
         )
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
     outcome.show_outcome(folder, axes, finished(folder, configs, overrides), console)
     return 1 if failed else 0
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _cores(configs: Mapping[Cell, DictConfig]) -> int:
