@@ -1,0 +1,35 @@
+"""Run the notebooks of examples/ and write what they show into them: ``make notebooks``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from traitlets.config import Config
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def executed(file: Path) -> nbformat.NotebookNode:
+    """Return a notebook with the outputs of a fresh kernel, started in an empty folder.
+
+    Raises:
+        CellExecutionError: If a cell fails.
+    """
+    book = nbformat.read(file, as_version=4)
+    os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+    with tempfile.TemporaryDirectory() as folder:
+        resources = {"metadata": {"path": folder}}
+        config = Config({"KernelManager": {"transport": "ipc"}})  # no port, not even a local one
+        NotebookClient(book, timeout=600, resources=resources, config=config).execute()
+    for cell in book.cells:
+        cell.metadata.clear()  # when each cell ran
+    return book
+
+
+if __name__ == "__main__":
+    for file in sorted(EXAMPLES.glob("*.ipynb")):
+        nbformat.write(executed(file), file)
