@@ -27,7 +27,10 @@ WIDE = ("methods.md",)
 API = {
     "fedfuse: from Python": (
         "",
-        ["experiments.api"],
+        [
+            *("fedfuse.simulate", "fedfuse.sweep", "fedfuse.rounds", "fedfuse.load_run"),
+            *("fedfuse.load_config", "fedfuse.Run", "fedfuse.Sweep", "fedfuse.Round"),
+        ],
     ),
     "fedfuse.protocols: what a part has to be": (
         "",
@@ -81,11 +84,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, text in _configuration():
         add(path, text, "Configuration")
     for title, (about, modules) in API.items():
-        shown = [module for module in modules if _exists(module)]
-        if shown:
-            name = title.partition(":")[0]
-            body = "\n\n".join(_module(module, alone=len(shown) == 1) for module in shown)
-            add(f"reference/api/{name}.md", f"# {title}\n\n{about}\n\n{body}\n", "API")
+        name = title.partition(":")[0]
+        body = "\n\n".join(_module(module, alone=len(modules) == 1) for module in modules)
+        add(f"reference/api/{name}.md", f"# {title}\n\n{about}\n\n{body}\n", "API")
     for file in sorted((ROOT / "examples").glob("*.ipynb")):
         add(_page_of(f"examples/{file.name}"), _notebook(file), "Notebooks")
     decisions = sorted(file.name for file in (ROOT / "docs/decisions").glob("[0-9]*.md"))
@@ -263,11 +264,6 @@ def _page_of(path: str) -> str:
     if "/" not in path and path.endswith(".md"):
         return f"developers/{path.lower()}"
     return f"source/{path}.md"
-
-
-def _exists(module: str) -> bool:
-    path = ROOT / module.replace(".", "/")
-    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def _filled(nav: list, made: dict[str, list[str]]) -> list:

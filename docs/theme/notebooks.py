@@ -23,8 +23,14 @@ def executed(file: Path) -> nbformat.NotebookNode:
     os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        config = Config({"KernelManager": {"transport": "ipc"}})  # no port, not even a local one
-        NotebookClient(book, timeout=600, resources=resources, config=config).execute()
+        sockets = {
+            "transport": "ipc",
+            "ip": str(Path(folder) / "kernel"),
+        }  # no port, not even a local one
+        config = Config({"KernelManager": sockets})
+        NotebookClient(
+            book, timeout=600, startup_timeout=300, resources=resources, config=config
+        ).execute()
     for cell in book.cells:
         cell.metadata.clear()  # when each cell ran
     return book

@@ -1,0 +1,41 @@
+"""The notebooks of examples/ run in a fresh kernel and show what they are stored with."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+import nbformat
+
+ROOT = Path(__file__).parents[2]
+BOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+
+
+def kinds(book: nbformat.NotebookNode) -> list[set[str]]:
+    """Return what each cell shows: printed text, kinds of data."""
+    return [
+        {kind for output in cell.get("outputs", ()) for kind in output.get("data", {"text": ""})}
+        for cell in book.cells
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kernels are reached by local sockets")
+@pytest.mark.parametrize("file", BOOKS, ids=lambda file: file.stem)
+def test_it_runs_and_shows_what_is_stored(file):
+    executed = runpy.run_path(str(ROOT / "docs/theme/notebooks.py"))["executed"]
+    stored = nbformat.read(file, as_version=4)
+    again = executed(file)
+    assert [cell.source for cell in again.cells] == [cell.source for cell in stored.cells]
+    assert kinds(again) == kinds(stored), "run: make notebooks"
+    assert any(kinds(stored)), "run: make notebooks"
+
+
+def test_there_are_three_and_they_are_small():
+    assert len(BOOKS) == 3
+    assert all(file.stat().st_size < 300_000 for file in BOOKS)
