@@ -199,7 +199,10 @@ def _output(output: dict) -> str:
         png = "".join(data["image/png"]).replace("\n", "")
         return f'<img alt="output" src="data:image/png;base64,{png}">'
     if "text/html" in data:
-        return re.sub(r"\n\s*", "", "".join(data["text/html"]))
+        html = re.sub(
+            r"<style scoped>.*?</style>|\n\s*", "", "".join(data["text/html"]), flags=re.S
+        )
+        return re.sub(r'<table border="1" class="dataframe">', "<table>", html)
     text = "".join(output.get("text") or data.get("text/plain", ""))
     return f"````text\n{text.rstrip()}\n````" if text else ""
 

@@ -29,7 +29,12 @@ def executed(file: Path) -> nbformat.NotebookNode:
         }  # no port, not even a local one
         config = Config({"KernelManager": sockets})
         NotebookClient(
-            book, timeout=600, startup_timeout=300, resources=resources, config=config
+            book,
+            timeout=600,
+            startup_timeout=300,
+            coalesce_streams=True,
+            resources=resources,
+            config=config,
         ).execute()
     for cell in book.cells:
         cell.metadata.clear()  # when each cell ran
