@@ -1,4 +1,4 @@
-"""fedfuse from Python: simulate, sweep, rounds, and what runs left (``docs/guides/notebook.md``)."""
+"""fedfuse from Python: simulate, sweep, rounds, what runs left (docs/guides/notebook.md)."""
 
 from experiments.api.rounds import Round, Rounds, rounds
 from experiments.api.run import Run, Sweep, load_run
