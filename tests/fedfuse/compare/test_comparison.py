@@ -249,7 +249,7 @@ def test_clients_with_few_tests_are_not_counted_and_that_is_said():
 def test_there_is_no_verdict_where_a_seed_has_small_tests_only():
     method, baseline = np.array([[0.9, 0.9]] * 2), np.array([[0.7, 0.7]] * 2)
     found = compare(method, baseline, seeds=(0, 1), test_sizes=np.array([[900, 900], [6, 6]]))
-    assert (found.speaks, found.evaluation_models, found.significant) == (False, False, False)
+    assert (found.speaks, found.judged, found.significant) == (False, False, False)
     assert found.interval is None
     assert found.mean == pytest.approx(0.2), "the table still shows what was measured"
     assert verdict(found, "mean") == (
@@ -271,7 +271,7 @@ def test_no_method_is_best_on_tests_too_small():
 
 def test_unknown_test_sizes_say_nothing_of_clients():
     found = compare(np.array([[0.9, 0.1]]), np.array([[0.1, 0.9]]), seeds=(0,))
-    assert not found.evaluation_models
+    assert not found.judged
     assert "not on record" in verdict(found, "knfu")
     assert "None of" not in verdict(found, "knfu")
 
