@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clients.exchange import Exchange, Predictions, Tools
-from clients.exchange.protocol import check_shared
+from clients.exchange.protocol import check_shared, kind_of_exchange
 from clients.failure_isolation import Alone, Attempt, Step, take_steps
 from clients.membership import Membership
 from clients.sharing.chain import Sharing
@@ -119,7 +119,7 @@ class Node:
             self.attacked, self.shadows, self.beginning.after_public, self.make_optimizer
         )
         self.guard = Guard(self.evaluate)
-        self.kind = self.exchange.kind(self.models, self.data)
+        self.kind = kind_of_exchange(self.exchange, self.models, self.data)
         if self.familiarity is not None:
             self.familiarity_stage = FamiliarityStage(
                 self.familiarity,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from clients import handover
-from clients.exchange.protocol import Exchange
+from clients.exchange.protocol import Exchange, kind_of_exchange
 from clients.node import ClientPlan, Node
 from fedfuse.declarations import part_name
 from fedfuse.distill.losses import KL
@@ -152,11 +152,7 @@ class Trial:
     ) -> tuple[list[Node], Kind, Combine | None]:
         """Return new clients, and the server's half."""
         try:
-            kind = exchange.kind(self.models, self.data)
-            if not isinstance(kind, Kind):
-                raise CheckFailed(
-                    f"{self.name}.kind returned no kind", got=kind_of(kind), expected="a Kind"
-                )
+            kind = kind_of_exchange(exchange, self.models, self.data)
             combine = exchange.combine(self.models, self.data)
             nodes = [self._node(exchange, client_ids) for client_ids in hosts]
         except FedfuseError as error:

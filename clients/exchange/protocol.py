@@ -162,6 +162,22 @@ class Exchange(Protocol):
         return list(held)
 
 
+def kind_of_exchange(exchange: Exchange, models: ModelPlan, data: FederatedData) -> Kind:
+    """Return what an exchange says that travels.
+
+    Raises:
+        PartError: If it says something else.
+    """
+    kind = exchange.kind(models, data)
+    if not isinstance(kind, Kind):
+        raise PartError(
+            f"The exchange {type(exchange).__name__} does not say what travels",
+            got=kind_of(kind),
+            allowed="a fedfuse.exchange.kind.Kind",
+        )
+    return kind
+
+
 def check_shared(
     shared: object, exchange: Exchange, kind: Kind, client_ids: Sequence[int]
 ) -> Payload:

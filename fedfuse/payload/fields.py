@@ -155,7 +155,14 @@ def _read(cls: type[Any]) -> dict[str, Declared]:
             f"The payload {what} is not a frozen dataclass",
             next_step=f"Write @dataclass(frozen=True, slots=True) above class {what}.",
         )
-    hints = get_type_hints(cls, include_extras=True)
+    try:
+        hints = get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise ConfigError(
+            f"The fields of payload {what} cannot be read",
+            got=str(error),
+            next_step="Import the names that its annotations use at the top of its module.",
+        ) from error
     found = {f.name: _declared(what, f.name, hints[f.name]) for f in fields(cls)}
     lengths = {
         declared.field.lengths

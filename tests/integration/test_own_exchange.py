@@ -139,6 +139,11 @@ def test_what_understands_predictions_alone_refuses_it_before_training(run, caps
 
 
 MISTAKES = {
+    ("return Kind(ClassMeans, Mixtures)",): (
+        "return None",
+        2,
+        "The exchange SoftLabels does not say what travels: got None, allowed: a fedfuse.exchange",
+    ),
     # What is written in its place; code and words of the message.
     ('bounds=SIMPLEX)]\n    counts: Annotated[Tensor, ArrayField("K C", torch.int64, COUNTS)]',): (
         "bounds=SIMPLEX)]\n    counts: Tensor",

@@ -172,6 +172,7 @@ def declares(annotation):
         (Annotated[Tensor, ArrayField("N M", lengths="sizes")], "has lengths and is not flat"),
         (Annotated[Tensor, ArrayField("N", lengths="sizes")], "has no field 'sizes' of lengths"),
         (Annotated[str, TextField()], "is no text"),
+        ("Tensr", "fields of payload Odd cannot be read: got name 'Tensr' is not defined"),
         (Annotated[Space | None, TextField()], "is no text"),
     ],
 )
