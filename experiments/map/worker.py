@@ -68,12 +68,13 @@ def run_cell(
     from fedfuse.errors import FedfuseError
     from server.reporters.folder import RunFolder
 
-    path, shared = Path(job["folder"]), Path(job["shared"])
+    path = Path(job["folder"])
     try:
         if path.exists():
             RunFolder(path).clear()
         cfg = OmegaConf.create(job["config"])
         assert isinstance(cfg, DictConfig)
+        shared = Path(job["shared"])
         run = lifecycle.open_run(cfg, path, job["overrides"], baselines=shared)
         (perform or lifecycle.perform)(run, [Ticks(tell)])
     except Exception as error:
