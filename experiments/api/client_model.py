@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from experiments.assembly.saved_models import SavedModels
 from experiments.config.instantiate import instantiate
-from experiments.config.untrusted import check_targets, read_config
+from experiments.config.process_objects import is_process_object
+from experiments.config.untrusted import check_targets, read_config, targets
 from fedfuse.data.arrays import as_inputs
 from fedfuse.data.tensors import normalise
 from fedfuse.errors import ConfigError, ModelError
@@ -59,12 +60,15 @@ class OnRawInputs(nn.Module):
         return logits
 
 
-def load_client_model(folder: Path, client_id: int, *, trust: Iterable[str] = ()) -> OnRawInputs:
+def load_client_model(
+    folder: Path, client_id: int, *, model: object = None, trust: Iterable[str] = ()
+) -> OnRawInputs:
     """Return the model that a client had at the end of a run, in eval mode, on the CPU.
 
     Args:
         folder: A run folder, whoever wrote it.
         client_id: Whose it is.
+        model: What builds it, in place of what the configuration names.
         trust: Code that its configuration may name besides fedfuse's own, ``my_models.Net``.
 
     Raises:
@@ -74,14 +78,22 @@ def load_client_model(folder: Path, client_id: int, *, trust: Iterable[str] = ()
     saved = SavedModels.read(folder)
     weights = saved.weights(client_id)
     node = read_config(folder).get("model")
-    check_targets({"model": node}, folder / "config.yaml", trust, how="trust=[{target!r}]")
-    plan = as_plan(instantiate(node, "model"))
-    model = build_checked(plan, client_id, saved.input_shape, saved.num_classes, 0)
+    if model is None:
+        for where, target in targets({"model": node}):
+            if is_process_object(target) and target not in trust:
+                raise ConfigError(
+                    f"the run in '{folder}' had a model of the Python process that began it",
+                    got=f"{where}._target_={target}",
+                    next_step="Give the class or function again: run.model(0, model=Net).",
+                )
+        check_targets({"model": node}, folder / "config.yaml", trust, how="trust=[{target!r}]")
+        model = instantiate(node, "model")
+    built = build_checked(as_plan(model), client_id, saved.input_shape, saved.num_classes, 0)
     try:
-        model.load_state_dict(weights)
+        built.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(
-            f"the model of client {client_id} in '{folder}' is another than its configuration says",
+            f"the weights of client {client_id} in '{folder}' are those of another model",
             got=" ".join(str(error).split())[:200],
         ) from error
-    return OnRawInputs(model, saved).eval()
+    return OnRawInputs(built, saved).eval()

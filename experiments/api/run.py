@@ -133,7 +133,9 @@ class Run:
         found: pd.DataFrame = table.to_pandas()
         return found
 
-    def model(self, client_id: int, *, trust: Iterable[str] = ()) -> OnRawInputs:
+    def model(
+        self, client_id: int, *, model: object = None, trust: Iterable[str] = ()
+    ) -> OnRawInputs:
         """Return the model that a client had at the end, with its preprocessing.
 
         It takes inputs as the data set holds them (pixels 0 to 255) and returns logits [B, C]. It
@@ -144,6 +146,8 @@ class Run:
 
         Args:
             client_id: Whose it is.
+            model: The class or function that builds it, where the run began with one that only
+                that Python process had.
             trust: Code that the folder may name besides fedfuse's own, such as ``my_models.Net``;
                 a run that this process made needs none.
 
@@ -153,7 +157,9 @@ class Run:
         from experiments.api.client_model import load_client_model
 
         with self._objects:
-            return load_client_model(self.folder, client_id, trust={*self._trust, *trust})
+            return load_client_model(
+                self.folder, client_id, model=model, trust={*self._trust, *trust}
+            )
 
     def plot(self, *figures: str) -> Plots:
         """Return the report's figures; a notebook shows them.

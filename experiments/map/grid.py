@@ -144,6 +144,8 @@ def configure(hydra: Hydra, axes: Axes, lines: list[str]) -> dict[Cell, DictConf
             raise unknown_option("method", method, options)
     configs: dict[Cell, DictConfig] = {}
     first: dict[str, DictConfig] = {}
+    # A map is about numbers: its cells leave no models unless they are asked for.
+    lines = lines if any(line.startswith("models=") for line in lines) else [*lines, "models=none"]
     for cell in axes.cells():
         if cell.method not in first:
             own = [*lines, "partitioner=dirichlet_inner", f"method={cell.method}"]

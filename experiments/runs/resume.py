@@ -29,8 +29,8 @@ from server.reporters.folder import CHECKPOINTS, RunFolder
 
 KEY = "resume"
 ALLOWED = (
-    "engine, engine.*, checkpoint.*, reporter, reporter.*, client.state, server.fail_fast, and "
-    "where the same data lies now (dataset.path, ...)"
+    "engine, engine.*, checkpoint.*, models, reporter, reporter.*, client.state, "
+    "server.fail_fast, and where the same data lies now (dataset.path, ...)"
 )
 
 

@@ -172,6 +172,9 @@ def test_objects_of_this_process(folder, capsys):
     # Another process has the folder alone, and says what it lacks.
     with pytest.raises(ConfigError, match="trust"):
         fedfuse.load_run(run.folder).model(2)
+    assert torch.equal(fedfuse.load_run(run.folder).model(2, model=Net)(inputs), model(inputs))
+    with pytest.raises(ConfigError, match="those of another model"):
+        run.model(2, model=lambda input_shape, num_classes: Net(input_shape, num_classes, 9))
     metrics = fedfuse.load_run(run.folder).metrics
     assert len(metrics) == len(run.metrics)
 
@@ -186,6 +189,10 @@ def test_a_finished_model_is_where_every_client_starts(folder):
         **{k: v for k, v in SMALL.items() if "dataset" not in k and k != "model"}
         | {"optimizer": "sgd", "optimizer.lr": 1e-12},
     )
+    alone = fedfuse.load_run(run.folder)
+    with pytest.raises(ConfigError, match=r"model=Net"):
+        alone.model(0)
+    assert alone.model(0, model=lambda: Net((6,), 3)) is not None
     for client_id in range(3):
         weights = run.model(client_id).model.state_dict()
         for name, value in mine.state_dict().items():
