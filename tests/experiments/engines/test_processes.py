@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -28,8 +29,11 @@ def stubborn() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"1\n"  # the grandchild is there and ignores as well
+        family = [*psutil.Process(process.pid).children(recursive=True), process]
         yield process
-        process.kill()
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 def test_who_ignores_to_be_asked_is_ended(stubborn, monkeypatch) -> None:
