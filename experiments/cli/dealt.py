@@ -12,12 +12,12 @@ import numpy.typing as npt
 from experiments.cli.columns import aligned, folded
 from experiments.report.figure import Figure, Numbers
 from experiments.report.sections import labels_figure
+from experiments.terminal.bars import bars as bar_row
 from fedfuse.partition import preview
 from fedfuse.partition.stats import PartitionStats
 from fedfuse.types import FederatedData
 
 SPLITS = ("train", "val", "test")
-BARS = " ▁▂▃▄▅▆▇█"
 MOST_CLIENTS, MOST_BARS = 20, 30
 """Clients and classes of which a terminal is shown each; files have all of them."""
 
@@ -128,7 +128,7 @@ class Dealt:
             train, val, test = row.sum(axis=1)
             held, effective = (row[0] > 0).sum(), stats.effective_classes[client]
             line = f"{client:>6}  {train:>5}  {val:>4}  {test:>5}  {held:>7}  {effective:>9.1f}"
-            yield f"{line}  {_bars(row[0])}".rstrip() if bars else line
+            yield f"{line}  {bar_row(row[0].tolist())}".rstrip() if bars else line
 
     def _summary(self) -> list[tuple[str, str]]:
         numbers, data = self.stats().summary(), self.data
@@ -162,13 +162,3 @@ class Dealt:
             shifted = "every client sees its inputs through a transform of its own"
             rows.append(("inputs", f"{shifted}, which no label shows"))
         return rows
-
-
-def _bars(counts: npt.NDArray[np.int64]) -> str:
-    """Return a client's classes as a row of bars, the highest its most frequent one.
-
-    >>> _bars(np.array([0, 1, 8]))
-    ' ▁█'
-    """
-    top = max(int(counts.max()), 1)
-    return "".join(BARS[-(-8 * int(n) // top)] for n in counts)

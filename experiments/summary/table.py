@@ -12,6 +12,7 @@ from rich.text import Text
 
 from experiments.summary.arm_rows import TESTS
 from experiments.summary.summary import ClientLine, Figures, Moment, Summary, summarise
+from experiments.terminal.bars import bars as bar_row
 from experiments.terminal.literal import literal
 from fedfuse.compare import ENOUGH, outcomes
 from fedfuse.safe_text import visible
@@ -29,7 +30,6 @@ SPREAD = (
 )
 LEGEND = f"{SPREAD}; helped/harmed: clients whose\ngain or loss is larger than their test's error"
 """What the columns and rows of the table are."""
-BARS = " ▁▂▃▄▅▆▇█"
 
 
 def render(summary: Summary, console: Console, folder: Path | None = None) -> None:
@@ -209,9 +209,7 @@ def _client(client: ClientLine, *, bars: bool, baseline: bool) -> list[str | Tex
     counts = client.class_counts
     cells: list[str | Text] = [str(client.client_id)]
     if bars:
-        top = max(counts, default=0) or 1
-        shown = "".join(BARS[-(-8 * n // top)] for n in counts)
-        cells.append(shown if len(counts) <= 20 else "")
+        cells.append(bar_row(counts) if len(counts) <= 20 else "")
     cells.append(str(sum(counts)) if counts else "-")
     cells.append(str(sum(n > 0 for n in counts)) if counts else "-")
     for test in TESTS:
