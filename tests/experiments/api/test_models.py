@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -86,8 +87,6 @@ def test_raw_inputs_in_every_layout(run):
 
 
 def test_models_of_a_stranger(run, folder):
-    import shutil
-
     strange = folder / "strange"
     shutil.copytree(run.folder, strange)
     about = json.loads((strange / "models/models.json").read_text())
@@ -123,3 +122,22 @@ def test_auto_leaves_none_of_many_clients_or_behind_noise():
     assert leaves(num_clients=200, models="save")
     assert not leaves(models="none")
     assert not leaves(privacy="gaussian")
+
+
+def test_folders_from_before_runs_left_models(run, folder):
+    from experiments.runs.resumable_keys import identity
+
+    old = folder / "old"
+    shutil.copytree(run.folder, old, ignore=shutil.ignore_patterns("models"))
+    lines = (old / "config.yaml").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(("models:", "continue_from:"))]
+    assert len(kept) == len(lines) - 2
+    (old / "config.yaml").write_text("".join(kept))
+    loaded = fedfuse.load_run(old)
+    assert loaded.gain().equals(run.gain())
+    assert loaded.config["models"] == "none"
+    with pytest.raises(ConfigError, match=r"left no models.*models=save"):
+        loaded.model(0)
+    # Nor does a checkpoint of theirs hold such keys.
+    assert not {"models", "continue_from"} & set(identity(fedfuse.load_config(), "data"))
+    assert "continue_from" in identity(fedfuse.load_config(continue_from="runs/1"), "data")
