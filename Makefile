@@ -1,4 +1,4 @@
-# make run · make map-demo · make test · make lint · make docs · make bench · make help
+# make run · make map-demo · make test-fast · make test · make lint · make docs · make bench · make help
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -6,7 +6,7 @@ ARGS   ?=
 DEPS   := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run map-demo test lint docs notebooks bench clean
+.PHONY: help run map-demo test test-fast lint docs notebooks bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ run: $(VENV)/.core ## set up, then run the main job: KnFu against local training
 map-demo: $(VENV)/.core ## set up, then draw where fusion beats local training (a few minutes; goes on if stopped)
 	@$(BIN)/fedfuse-map map.samples=[50,100,250] map.alpha=[0.1,0.5,5] map.methods=[local,knfu] \
 	  map.seeds=[0,1,2] map.dir=maps/demo num_rounds=5
+
+test-fast: $(VENV)/.dev ## the tests for every edit: no whole run, no process
+	@$(BIN)/pytest -q -n 2 --fast tests
 
 test: $(VENV)/.dev ## set up, then run every test
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not ray and not deployment"

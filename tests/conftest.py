@@ -1,4 +1,4 @@
-"""Check every annotated shape of the mathematics while the tests run.
+"""What all tests share: shapes that are checked, a small federation, and the fast choice.
 
 jaxtyping's import hook rewrites the modules named below as they are imported, so it has to stand
 before anything imports them; pytest loads this file first.
@@ -6,15 +6,22 @@ before anything imports them; pytest loads this file first.
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jaxtyping
+import pytest
 from beartype import BeartypeConf, FrozenDict, beartype
 
 from fedfuse import protocols
+from tests.tiny import TINY
+
+if TYPE_CHECKING:
+    from experiments.api.run import Run
 
 CHECKED = ("fedfuse.fusion", "fedfuse.distill")
 
@@ -47,3 +54,85 @@ _early = [name for name in sys.modules if name.startswith(CHECKED)]
 if _early:
     raise RuntimeError(f"imported before their shapes could be checked: {', '.join(_early)}")
 jaxtyping.install_import_hook(list(CHECKED), f"{_module.__name__}.check")
+
+
+# -- one small federation --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def simulate(tmp_path: Path) -> Callable[..., Run]:
+    """Run a small federation in this process: ``simulate("method=mean", "num_clients=4")``.
+
+    It is ``fedfuse.simulate`` with the words of ``tests.tiny.TINY`` (synthetic images, an mlp, 3
+    clients, 2 rounds) where the test has none of its own, a new folder below ``tmp_path`` for every
+    run, and nothing printed. Another option than theirs (``dataset=custom``) drops their keys of
+    that group. What a run may not do raises its error.
+    """
+    import fedfuse
+
+    made: list[Path] = []
+
+    def run(*words: str, **keys: Any) -> Run:
+        own = dict(word.split("=", 1) for word in words)
+        tiny = dict(word.split("=", 1) for word in TINY)
+        others = {group for group in tiny.keys() & own.keys() if tiny[group] != own[group]}
+        chosen = {key: value for key, value in tiny.items() if key.split(".")[0] not in others}
+        chosen |= own
+        made.append(tmp_path / f"run-{len(made) + 1}")
+        lines = [f"{key}={value}" for key, value in chosen.items()]
+        return fedfuse.simulate(*lines, out=made[-1], progress=False, **keys)
+
+    return run
+
+
+# -- make test-fast --------------------------------------------------------------------------------
+
+NOT_FAST = {"slow", "ray", "deployment", "browser", "shared_data"}
+WHOLE = re.compile(
+    r"^\s*(from|import) (subprocess|multiprocessing|experiments\.(run|flower|benchmarks|api)"
+    r"|experiments\.(map|advise|report)\.command)\b|\bsimulate\b|^\s*import fedfuse$",
+    re.MULTILINE,
+)
+"""What a test file says that makes whole runs or starts processes."""
+
+PROCESSES = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--fast``."""
+    parser.addoption("--fast", action="store_true", help="no whole runs and no processes")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--fast``, leave out the files that make whole runs or start processes."""
+    if not config.getoption("--fast") or not collection_path.name.startswith("test_"):
+        return None
+    return bool(WHOLE.search(collection_path.read_text(encoding="utf-8"))) or None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--fast``, leave out what is marked as slow."""
+    if config.getoption("--fast"):
+        slow = [i for i in items if NOT_FAST & {mark.name for mark in i.iter_markers()}]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
+
+
+_forbidden = False
+
+
+def _no_processes(event: str, args: tuple[Any, ...]) -> None:
+    if _forbidden and event in PROCESSES:
+        raise RuntimeError("a fast test starts a process: mark it as slow (tests/conftest.py)")
+
+
+@pytest.fixture(autouse=True)
+def _fast_starts_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep the choice right: with ``--fast`` a test that starts a process fails."""
+    global _forbidden
+    _forbidden = bool(request.config.getoption("--fast"))
+    yield
+    _forbidden = False
+
+
+sys.addaudithook(_no_processes)

@@ -23,6 +23,7 @@ NAMES = (
     "methods",
     "checkpoint",
     "engines",
+    "revisions",
 )
 """In the order in which they run; one that does not exist is left out."""
 
@@ -35,6 +36,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
     parser.add_argument("--mnist", type=Path, metavar="DIR", help="a folder with MNIST as parquet")
     parser.add_argument("--repeats", type=int, default=3, help="of each side of a ratio (3)")
+    parser.add_argument(
+        "--old", type=Path, metavar="DIR", help="another revision's tree: revisions"
+    )
     parser.add_argument("--quick", action="store_true", help="less work, noisier figures")
     args = parser.parse_args()
     for name in args.names:

@@ -110,5 +110,6 @@ class Arguments(argparse.Namespace):
     """What every benchmark is given."""
 
     mnist: Path | None
+    old: Path | None = None
     repeats: int
     quick: bool
