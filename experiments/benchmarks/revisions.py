@@ -56,7 +56,8 @@ def _row(key: str, what: str, seconds: dict[str, list[float]]) -> Row:
     pairs = zip(seconds["new"], seconds["old"], strict=True)
     ratios = sorted(new / old for new, old in pairs)
     new, old = (statistics.median(seconds[side]) for side in ("new", "old"))
-    note = f"{ratios[0]:.2f} to {ratios[-1]:.2f} over {len(ratios)} pairs; {new:.2f} s, was {old:.2f} s"
+    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f} over {len(ratios)} pairs"
+    note = f"{spread}; {new:.2f} s, was {old:.2f} s"
     value = statistics.median(ratios)
     return row("revisions", key, f"{what}: now / before", value, "x", bar=BAR, note=note)
 
