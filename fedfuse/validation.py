@@ -21,6 +21,7 @@ def require_number(
     above: float | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
+    below: float | None = None,
 ) -> None:
     """Raise :class:`ParameterError` unless ``got`` is a finite number in the range.
 
@@ -33,19 +34,32 @@ allowed: a finite number at least 0.
     """
     limits = [
         f"{words} {bound:g}"
-        for words, bound in (("above", above), ("at least", at_least), ("at most", at_most))
+        for words, bound in (
+            ("above", above),
+            ("at least", at_least),
+            ("at most", at_most),
+            ("below", below),
+        )
         if bound is not None
     ]
     allowed = f"a finite number {' and '.join(limits)}".rstrip()
     ok = (
         isinstance(got, Real)
         and not isinstance(got, bool)
-        and math.isfinite(got)
+        and _finite(got)
         and (above is None or float(got) > above)
         and (at_least is None or float(got) >= at_least)
         and (at_most is None or float(got) <= at_most)
+        and (below is None or float(got) < below)
     )
     require(ok, owner, name, got, allowed)
+
+
+def _finite(number: Real) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def require_count(owner: str, name: str, got: object, *, at_least: int = 1) -> None:

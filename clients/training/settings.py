@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedfuse.errors import require
+from fedfuse.validation import require_count, require_number, require_one_of
 
 BUDGETS = ("optimiser_steps", "samples", "bytes", "rounds")
 """What arms of one comparison may have in common, beside their rounds."""
@@ -49,22 +49,12 @@ class ClientPlan:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "distill_batch_size", "threads", "eval_batch_size"):
-            value = getattr(self, name)
-            require(value >= 1, "client", name, value, "an integer of at least 1")
-        require(self.budget in BUDGETS, "client", "budget", self.budget, ", ".join(BUDGETS))
+            require_count("client", name, getattr(self, name))
         for name in ("local_epochs", "distill_epochs", "private_weight"):
-            value = getattr(self, name)
-            require(value >= 0, "client", name, value, "a number of at least 0")
-        require(
-            self.init in ("shared", "per_client"), "client", "init", self.init, "shared, per_client"
+            require_number("client", name, getattr(self, name), at_least=0)
+        require_one_of("client", "budget", self.budget, BUDGETS)
+        require_one_of("client", "init", self.init, ("shared", "per_client"))
+        require_one_of(
+            "client", "optimizer_state", self.optimizer_state, ("keep", "reset", "separate")
         )
-        require(
-            self.optimizer_state in ("keep", "reset", "separate"),
-            "client",
-            "optimizer_state",
-            self.optimizer_state,
-            "keep, reset, separate",
-        )
-        require(
-            self.guard in ("none", "validation"), "client", "guard", self.guard, "none, validation"
-        )
+        require_one_of("client", "guard", self.guard, ("none", "validation"))

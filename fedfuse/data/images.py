@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from fedfuse.errors import DataError, require
+from fedfuse.errors import DataError
+from fedfuse.validation import require_count
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,13 +63,8 @@ def decode_images(
     Raises:
         DataError: If an image cannot be decoded or has another size than the first.
     """
-    require(
-        image_size is None or (type(image_size) is int and image_size >= 1),
-        "dataset",
-        "image_size",
-        image_size,
-        "an integer of at least 1, or null",
-    )
+    if image_size is not None:
+        require_count("dataset", "image_size", image_size)
     first = _load(read(0), where(0))
     try:
         return _decode(count, read, where, image_size, first, 1 if first.mode in GREY else 3)

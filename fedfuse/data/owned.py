@@ -10,10 +10,11 @@ import torch
 
 from fedfuse.data.draw import apportion, draw_by_class
 from fedfuse.data.raw import RawDataset
-from fedfuse.errors import DataError, PartitionError, require
+from fedfuse.errors import DataError, PartitionError
 from fedfuse.protocols import Partitioner, ShiftsFeatures
 from fedfuse.rng import Streams
 from fedfuse.types import ClientData, IntArray, Transform
+from fedfuse.validation import require_count, require_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,8 @@ class Share:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "own_test_size"):
-            check_count(name, getattr(self, name))
-        value = self.val_fraction
-        ok = type(value) in (int, float) and 0 <= value < 1
-        require(ok, "the data split", "val_fraction", value, "a number from 0 to below 1")
-
-
-def check_count(name: str, count: object) -> None:
-    """Refuse what is not a whole number above 0."""
-    ok = type(count) is int and count >= 1
-    require(ok, "the data split", name, count, "an integer of at least 1")
+            require_count("the data split", name, getattr(self, name))
+        require_number("the data split", "val_fraction", self.val_fraction, at_least=0, below=1)
 
 
 def own(

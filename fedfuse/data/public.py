@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -16,6 +15,7 @@ from fedfuse.data.images import match_images
 from fedfuse.data.raw import RawDataset
 from fedfuse.errors import DataError, require
 from fedfuse.types import IntArray, PublicSet
+from fedfuse.validation import require_count, require_number, require_one_of
 
 NONE_TAKEN: IntArray = np.empty(0, dtype=np.int64)
 NONE_TAKEN.setflags(write=False)
@@ -58,16 +58,9 @@ class HeldOut:
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        _require_size("held_out", self.size)
-        allowed = ("balanced", "natural", "skewed")
-        require(self.draw in allowed, "held_out", "draw", self.draw, " | ".join(allowed))
-        require(
-            type(self.alpha) in (int, float) and 0 < self.alpha < math.inf,
-            "held_out",
-            "alpha",
-            self.alpha,
-            "a finite number above 0",
-        )
+        require_count("held_out", "size", self.size)
+        require_one_of("held_out", "draw", self.draw, ("balanced", "natural", "skewed"))
+        require_number("held_out", "alpha", self.alpha, above=0)
 
     def __call__(
         self, raw: RawDataset, available: IntArray, rng: np.random.Generator
@@ -138,7 +131,7 @@ class External:
     max_overlap: float = 0.01
 
     def __post_init__(self) -> None:
-        _require_size("external", self.size)
+        require_count("external", "size", self.size)
         require(
             isinstance(self.dataset, RawDataset) or callable(self.dataset),
             "external",
@@ -146,13 +139,7 @@ class External:
             self.dataset,
             "a data set or a function that loads one",
         )
-        require(
-            type(self.max_overlap) in (int, float) and 0 <= self.max_overlap <= 1,
-            "external",
-            "max_overlap",
-            self.max_overlap,
-            "a number from 0 to 1",
-        )
+        require_number("external", "max_overlap", self.max_overlap, at_least=0, at_most=1)
 
     def __call__(
         self,
@@ -198,9 +185,8 @@ class Noise:
     kind: Literal["uniform", "gaussian"] = "uniform"
 
     def __post_init__(self) -> None:
-        _require_size("noise", self.size)
-        allowed = ("uniform", "gaussian")
-        require(self.kind in allowed, "noise", "kind", self.kind, " | ".join(allowed))
+        require_count("noise", "size", self.size)
+        require_one_of("noise", "kind", self.kind, ("uniform", "gaussian"))
 
     def __call__(
         self, raw: RawDataset, available: IntArray, rng: np.random.Generator
@@ -224,10 +210,6 @@ class Noise:
                 values = rng.normal(rows.mean(axis=0), rows.std(axis=0), size=shape)
             inputs = values.astype(np.float32)
         return PublicSet(inputs, None, source), NONE_TAKEN
-
-
-def _require_size(owner: str, size: object) -> None:
-    require(type(size) is int and size >= 1, owner, "size", size, "an integer of at least 1")
 
 
 def _match(inputs: npt.NDArray[Any], raw: RawDataset, name: str) -> npt.NDArray[Any]:

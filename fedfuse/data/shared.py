@@ -11,9 +11,10 @@ import numpy as np
 from fedfuse.data.draw import apportion, draw_by_class
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import RawDataset, channel_statistics
-from fedfuse.errors import DataError, DataWarning, require
+from fedfuse.errors import DataError, DataWarning
 from fedfuse.rng import Streams
 from fedfuse.types import IntArray, PublicSet, Samples
+from fedfuse.validation import require_count, require_number
 
 BALANCED_WITHIN = 1.5
 """A test pool counts as balanced if its largest class is at most this much larger than its
@@ -75,11 +76,9 @@ def share(
         ParameterError: If a number is out of its range.
         DataError: If the data is too small for what is asked of it.
     """
-    ok = type(test_fraction) is float and 0 < test_fraction < 1
-    require(ok, "the data split", "test_fraction", test_fraction, "a number above 0 and below 1")
+    require_number("the data split", "test_fraction", test_fraction, above=0, below=1)
     if max_test_samples is not None:
-        ok = type(max_test_samples) is int and max_test_samples >= 1
-        require(ok, "the data split", "max_test_samples", max_test_samples, "an integer from 1")
+        require_count("the data split", "max_test_samples", max_test_samples)
     available = np.arange(len(raw.train))
     mean, std = raw.mean, raw.std
     if raw.test is None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from fedfuse.data.cache import cached
 from fedfuse.data.classes import check_classes
-from fedfuse.data.owned import Share, Testable, check_batches, check_count, own, shift_of
+from fedfuse.data.owned import Share, Testable, check_batches, own, shift_of
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.shared import Shared, add_array, draw_test, share
@@ -29,6 +29,7 @@ from fedfuse.partition.apply import deal_rows
 from fedfuse.protocols import Partitioner
 from fedfuse.rng import Streams
 from fedfuse.types import ClientData, FederatedData, IntArray, Samples
+from fedfuse.validation import require_count
 
 NOTHING: IntArray = np.empty(0, dtype=np.int64)
 NOTHING.setflags(write=False)
@@ -136,7 +137,7 @@ def federate_sites(
         DataError: If a site's data does not fit the shared data set, or is too small.
         PartitionError: If the partitioner breaks its promise.
     """
-    check_count("num_clients", num_clients)
+    require_count("the data split", "num_clients", num_clients)
     check_classes(raw, all_present=False)
     warn_of_scale(raw)
     use, streams = Share(val_fraction, own_test_size, batch_size), Streams(seed)

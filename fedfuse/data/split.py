@@ -16,7 +16,6 @@ from fedfuse.data.owned import (
     Share,
     Testable,
     check_batches,
-    check_count,
     own,
     probe,
     shift_of,
@@ -30,6 +29,7 @@ from fedfuse.partition.apply import deal_rows
 from fedfuse.protocols import Partitioner
 from fedfuse.rng import Streams
 from fedfuse.types import ClientData, FederatedData
+from fedfuse.validation import require_count
 
 
 def federate(
@@ -75,7 +75,7 @@ def federate(
         DataError: If the data is too small for what is asked of it.
         PartitionError: If the partitioner breaks its promise.
     """
-    check_count("num_clients", num_clients)
+    require_count("the data split", "num_clients", num_clients)
     check_classes(raw)
     warn_of_scale(raw)
     use, streams = Share(val_fraction, own_test_size, batch_size), Streams(seed)

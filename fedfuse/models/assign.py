@@ -14,8 +14,8 @@ from torch import nn
 
 from fedfuse.errors import ModelError, did_you_mean, require
 from fedfuse.models.factory import as_factory, target_name
-from fedfuse.models.layers import check_count
 from fedfuse.protocols import ModelFactory
+from fedfuse.validation import require_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Tiers:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factories", _adapt("Tiers", self.factories))
-        check_count("Tiers", "num_clients", self.num_clients)
+        require_count("Tiers", "num_clients", self.num_clients)
         count = len(self.factories)
         shares = [1 / count] * count if self.shares is None else self.shares
         ok = (

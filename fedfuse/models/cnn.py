@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from fedfuse.errors import require
-from fedfuse.models.layers import check_count, check_norm, image_shape, norm_layer
+from fedfuse.models.layers import check_norm, image_shape, norm_layer
+from fedfuse.validation import require_count
 
 
 def cnn2(
@@ -104,9 +105,9 @@ def _check(
     owner: str, num_classes: int, width: int, hidden: int, kernel_size: int, norm: str
 ) -> None:
     """Validate the hyperparameters that both networks have."""
-    check_count(owner, "num_classes", num_classes)
-    check_count(owner, "width", width)
-    check_count(owner, "hidden", hidden)
-    check_count(owner, "kernel_size", kernel_size)
+    require_count(owner, "num_classes", num_classes)
+    require_count(owner, "width", width)
+    require_count(owner, "hidden", hidden)
+    require_count(owner, "kernel_size", kernel_size)
     require(kernel_size % 2 == 1, owner, "kernel_size", kernel_size, "an odd integer")
     check_norm(owner, norm)

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from fedfuse.errors import ModelError, require
+from fedfuse.errors import ModelError
+from fedfuse.validation import require_one_of
 
 NORMS = ("group", "batch", "none")
 """The values of every ``norm`` parameter."""
@@ -38,13 +39,7 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
 
 def check_norm(owner: str, norm: str) -> None:
     """Raise :class:`ParameterError` unless ``norm`` is one of :data:`NORMS`."""
-    require(norm in NORMS, owner, "norm", norm, "one of " + ", ".join(NORMS))
-
-
-def check_count(owner: str, name: str, value: int, least: int = 1) -> None:
-    """Raise :class:`ParameterError` unless ``value`` is an integer of at least ``least``."""
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(ok, owner, name, value, f"an integer of at least {least}")
+    require_one_of(owner, "norm", norm, NORMS)
 
 
 def image_shape(owner: str, input_shape: Sequence[int], smallest: int) -> tuple[int, int, int]:

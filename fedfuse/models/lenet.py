@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from fedfuse.models.layers import check_count, image_shape
+from fedfuse.models.layers import image_shape
+from fedfuse.validation import require_count
 
 
 def lenet5(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -26,7 +27,7 @@ def lenet5(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     >>> sum(p.numel() for p in lenet5((1, 28, 28), 10).parameters())
     61706
     """
-    check_count("lenet5", "num_classes", num_classes)
+    require_count("lenet5", "num_classes", num_classes)
     channels, height, width = image_shape("lenet5", input_shape, smallest=12)
     padding = 2 if min(height, width) < 32 else 0
 

@@ -7,7 +7,7 @@ import math
 from torch import nn
 
 from fedfuse.errors import ModelError
-from fedfuse.models.layers import check_count
+from fedfuse.validation import require_count
 
 
 def mlp(
@@ -31,9 +31,9 @@ def mlp(
     >>> sum(p.numel() for p in mlp((1, 28, 28), 10).parameters())
     199210
     """
-    check_count("mlp", "num_classes", num_classes)
-    check_count("mlp", "hidden", hidden)
-    check_count("mlp", "depth", depth, least=0)
+    require_count("mlp", "num_classes", num_classes)
+    require_count("mlp", "hidden", hidden)
+    require_count("mlp", "depth", depth, at_least=0)
     features = math.prod(input_shape)
     if features < 1:
         raise ModelError("Model 'mlp' got inputs without elements", got=f"shape {input_shape}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedfuse.models.layers import check_count, check_norm, image_shape, norm_layer
+from fedfuse.models.layers import check_norm, image_shape, norm_layer
+from fedfuse.validation import require_count
 
 
 def resnet8(
@@ -99,8 +100,8 @@ def _resnet(
     He et al. 2016, section 4.2 (https://arxiv.org/abs/1512.03385), with GroupNorm in the place
     of BatchNorm unless told otherwise.
     """
-    check_count(owner, "num_classes", num_classes)
-    check_count(owner, "width", width)
+    require_count(owner, "num_classes", num_classes)
+    require_count(owner, "width", width)
     check_norm(owner, norm)
     channels, _, _ = image_shape(owner, input_shape, smallest=4)
     layers: list[nn.Module] = [_conv3x3(channels, width, 1, norm), norm_layer(norm, width)]

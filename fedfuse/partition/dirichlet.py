@@ -8,9 +8,10 @@ import numpy as np
 
 from fedfuse.partition.deal import deal, round_shares
 from fedfuse.partition.repair import repaired
-from fedfuse.partition.request import check_request, class_ids, require_count, require_number
+from fedfuse.partition.request import check_request, class_ids
 from fedfuse.partition.simplex import log_dirichlet
 from fedfuse.types import IntArray
+from fedfuse.validation import require_count, require_number
 
 
 def dirichlet_counts(
@@ -45,7 +46,7 @@ class Dirichlet:
     min_samples: int = 40
 
     def __post_init__(self) -> None:
-        require_number("dirichlet", "alpha", self.alpha, open_low=True)
+        require_number("dirichlet", "alpha", self.alpha, above=0)
         require_count("dirichlet", "min_samples", self.min_samples)
 
     def __call__(

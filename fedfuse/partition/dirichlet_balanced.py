@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fedfuse.partition.deal import deal, even_sizes
-from fedfuse.partition.request import check_request, class_ids, require_count, require_number
+from fedfuse.partition.request import check_request, class_ids
 from fedfuse.partition.simplex import log_dirichlet, log_normalise
 from fedfuse.types import IntArray
+from fedfuse.validation import require_count, require_number
 
 _ITERATIONS = 200
 _DEPTH = 50.0  # below exp(-50) a share is nothing, but which nothing is larger still matters
@@ -99,7 +100,7 @@ class DirichletBalanced:
     min_samples: int = 40
 
     def __post_init__(self) -> None:
-        require_number("dirichlet_balanced", "alpha", self.alpha, open_low=True)
+        require_number("dirichlet_balanced", "alpha", self.alpha, above=0)
         require_count("dirichlet_balanced", "min_samples", self.min_samples)
 
     def __call__(

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from fedfuse.errors import PartitionError, require
 from fedfuse.partition.deal import deal, even_sizes
-from fedfuse.partition.request import check_request, class_ids, require_count, require_number
+from fedfuse.partition.request import check_request, class_ids
 from fedfuse.partition.simplex import log_dirichlet
 from fedfuse.types import IntArray
+from fedfuse.validation import require_count, require_number
 
 
 def inner_counts(
@@ -75,7 +76,7 @@ class DirichletInner:
 
     def __post_init__(self) -> None:
         owner = "dirichlet_inner"
-        require_number(owner, "alpha", self.alpha, open_low=True)
+        require_number(owner, "alpha", self.alpha, above=0)
         require_count(owner, "min_samples", self.min_samples)
         if self.sizes is None:
             return

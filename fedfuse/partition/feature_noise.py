@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fedfuse.errors import DataError
 from fedfuse.partition.iid import deal_iid
-from fedfuse.partition.request import require_number
 from fedfuse.rng import Streams
 from fedfuse.types import IntArray
+from fedfuse.validation import require_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class FeatureNoise:
     sigma: float = 0.3
 
     def __post_init__(self) -> None:
-        require_number("feature_noise", "sigma", self.sigma)
+        require_number("feature_noise", "sigma", self.sigma, at_least=0)
 
     def __call__(
         self, labels: IntArray, num_clients: int, rng: np.random.Generator

@@ -11,8 +11,8 @@ from torch import Tensor, tensor
 
 from fedfuse.partition.feature_noise import require_images
 from fedfuse.partition.iid import deal_iid
-from fedfuse.partition.request import require_number
 from fedfuse.types import IntArray
+from fedfuse.validation import require_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,9 @@ class FeatureRotation:
     max_degrees: float = 90.0
 
     def __post_init__(self) -> None:
-        require_number("feature_rotation", "max_degrees", self.max_degrees, low=-360, high=360)
+        require_number(
+            "feature_rotation", "max_degrees", self.max_degrees, at_least=-360, at_most=360
+        )
 
     def __call__(
         self, labels: IntArray, num_clients: int, rng: np.random.Generator

@@ -17,6 +17,7 @@ from fedfuse.partition.check import validate_partition
 from fedfuse.partition.deal import even_sizes
 from fedfuse.partition.request import check_request
 from fedfuse.types import IntArray
+from fedfuse.validation import require_flag
 
 _LABEL, _INDEX = "label", "index"
 
@@ -55,7 +56,7 @@ class FromFlower:
         require(
             not (instance and self.options), owner, "options", self.options, "none for an instance"
         )
-        require(isinstance(self.shuffle, bool), owner, "shuffle", self.shuffle, "true or false")
+        require_flag(owner, "shuffle", self.shuffle)
 
     def __call__(
         self, labels: IntArray, num_clients: int, rng: np.random.Generator

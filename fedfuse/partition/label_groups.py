@@ -8,8 +8,9 @@ import numpy as np
 
 from fedfuse.errors import PartitionError
 from fedfuse.partition.deal import deal, round_shares, share_classes
-from fedfuse.partition.request import check_request, class_ids, require_count, require_number
+from fedfuse.partition.request import check_request, class_ids
 from fedfuse.types import IntArray
+from fedfuse.validation import require_count, require_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class LabelGroups:
     def __post_init__(self) -> None:
         require_count("label_groups", "num_groups", self.num_groups)
         require_count("label_groups", "classes_per_group", self.classes_per_group)
-        require_number("label_groups", "leak", self.leak, high=1)
+        require_number("label_groups", "leak", self.leak, at_least=0, at_most=1)
         if self.samples is not None:
             require_count("label_groups", "samples", self.samples)
 

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from fedfuse.errors import PartitionError
 from fedfuse.partition.deal import deal, fill_evenly, share_classes
-from fedfuse.partition.request import check_request, class_ids, require_count
+from fedfuse.partition.request import check_request, class_ids
 from fedfuse.types import IntArray
+from fedfuse.validation import require_count
 
 
 def assign_classes(

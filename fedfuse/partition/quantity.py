@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from fedfuse.partition.deal import deal_sizes, round_shares
 from fedfuse.partition.repair import repaired
-from fedfuse.partition.request import check_request, require_count, require_number
+from fedfuse.partition.request import check_request
 from fedfuse.types import IntArray
+from fedfuse.validation import require_count, require_number
 
 
 def _deal_by_weight(
@@ -43,7 +44,7 @@ class QuantityLogNormal:
     min_samples: int = 40
 
     def __post_init__(self) -> None:
-        require_number("quantity_lognormal", "sigma", self.sigma, high=100)
+        require_number("quantity_lognormal", "sigma", self.sigma, at_least=0, at_most=100)
         require_count("quantity_lognormal", "min_samples", self.min_samples)
 
     def __call__(
@@ -74,7 +75,7 @@ class QuantityPowerLaw:
     min_samples: int = 40
 
     def __post_init__(self) -> None:
-        require_number("quantity_powerlaw", "exponent", self.exponent, high=100)
+        require_number("quantity_powerlaw", "exponent", self.exponent, at_least=0, at_most=100)
         require_count("quantity_powerlaw", "min_samples", self.min_samples)
 
     def __call__(

@@ -2,49 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import sys
-
 import numpy as np
 
-from fedfuse.errors import PartitionError, require
+from fedfuse.errors import PartitionError
 from fedfuse.types import IntArray
-
-
-def require_number(
-    owner: str,
-    name: str,
-    value: object,
-    *,
-    low: float = 0.0,
-    high: float = math.inf,
-    open_low: bool = False,
-) -> None:
-    """Raise ParameterError unless ``value`` is a finite number from ``low`` to ``high``.
-
-    Args:
-        owner: The partitioner, as the user knows it.
-        name: The parameter.
-        value: What was given; a bool is no number.
-        low: Smallest value allowed.
-        high: Largest value allowed.
-        open_low: Whether ``low`` itself is excluded.
-    """
-    words = f"a finite number {'above' if open_low else 'of at least'} {low:g}"
-    words += "" if high == math.inf else f" and at most {high:g}"
-    ok = (
-        isinstance(value, (int, float, np.integer, np.floating))
-        and not isinstance(value, bool)
-        and (value > low if open_low else value >= low)
-        and value <= min(high, sys.float_info.max)
-    )
-    require(bool(ok), owner, name, value, words)
-
-
-def require_count(owner: str, name: str, value: object, *, low: int = 1) -> None:
-    """Raise ParameterError unless ``value`` is an integer of at least ``low``."""
-    ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= low
-    require(bool(ok), owner, name, value, f"an integer of at least {low}")
+from fedfuse.validation import require_count
 
 
 def check_request(owner: str, labels: IntArray, num_clients: int, min_samples: int = 1) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedfuse.errors import PartitionError
-from fedfuse.partition.request import check_request, require_count
+from fedfuse.partition.request import check_request
 from fedfuse.types import IntArray
+from fedfuse.validation import require_count
 
 
 @dataclass(frozen=True, slots=True)

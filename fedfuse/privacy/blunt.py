@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedfuse.errors import require
 from fedfuse.privacy.draw import draw_laplace
 from fedfuse.shapes import Float
 from fedfuse.validation import require_count, require_number
@@ -28,8 +27,7 @@ class LabelOnly:
     confidence: float = 0.9
 
     def __post_init__(self) -> None:
-        require_number("LabelOnly", "confidence", self.confidence, above=0)
-        require(self.confidence < 1, "LabelOnly", "confidence", self.confidence, "between 0 and 1")
+        require_number("LabelOnly", "confidence", self.confidence, above=0, below=1)
 
     def __call__(
         self,

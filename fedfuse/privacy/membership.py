@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedfuse.errors import DataError, require
+from fedfuse.errors import DataError
 from fedfuse.shapes import Float, Int
+from fedfuse.validation import require_number
 
 FALSE_POSITIVES = 0.01
 """The rate of false alarms at which hits are counted (Carlini et al. 2022)."""
@@ -72,7 +73,7 @@ def tpr_at(
     0.5
     """
     _check(members, others)
-    require(0 <= fpr < 1, "tpr_at", "fpr", fpr, "a number from 0 to below 1")
+    require_number("tpr_at", "fpr", fpr, at_least=0, below=1)
     allowed = int(fpr * len(others))
     threshold = others.sort(descending=True).values[allowed]
     return float((members > threshold).double().mean())

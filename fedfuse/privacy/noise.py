@@ -38,8 +38,7 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         _check("Gaussian", self.clip, self.epsilon, self.noise_multiplier)
-        require_number("Gaussian", "delta", self.delta, above=0)
-        require(self.delta < 1, "Gaussian", "delta", self.delta, "a number between 0 and 1")
+        require_number("Gaussian", "delta", self.delta, above=0, below=1)
 
     def for_queries(self, num_queries: int) -> Gaussian:
         """Return the mechanism whose noise lets ``num_queries`` releases cost ``epsilon``."""
@@ -84,8 +83,7 @@ class Laplace:
 
     def __post_init__(self) -> None:
         _check("Laplace", self.clip, self.epsilon, self.noise_multiplier)
-        require_number("Laplace", "delta", self.delta, at_least=0)
-        require(self.delta < 1, "Laplace", "delta", self.delta, "a number from 0 to below 1")
+        require_number("Laplace", "delta", self.delta, at_least=0, below=1)
 
     def for_queries(self, num_queries: int) -> Laplace:
         """Return the mechanism whose noise lets ``num_queries`` releases cost ``epsilon``."""

@@ -16,7 +16,7 @@ def test_numbers_pass(value: object) -> None:
     require_number("Part", "x", value, above=0, at_most=1)
 
 
-@pytest.mark.parametrize("value", [0, 1.5, -1, math.nan, math.inf, "1", None, True, [1]])
+@pytest.mark.parametrize("value", [0, 1.5, -1, math.nan, math.inf, 10**400, "1", None, True, [1]])
 def test_what_is_no_number_in_range_fails(value: object) -> None:
     with pytest.raises(ParameterError, match="above 0 and at most 1"):
         require_number("Part", "x", value, above=0, at_most=1)
@@ -26,6 +26,12 @@ def test_what_is_no_number_in_range_fails(value: object) -> None:
 def test_no_range_still_means_finite(value: object) -> None:
     with pytest.raises(ParameterError, match=r"allowed: a finite number\.$"):
         require_number("Part", "x", value)
+
+
+def test_a_range_may_leave_its_end_out() -> None:
+    require_number("Part", "x", 0.999, at_least=0, below=1)
+    with pytest.raises(ParameterError, match="at least 0 and below 1"):
+        require_number("Part", "x", 1, at_least=0, below=1)
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(2)])

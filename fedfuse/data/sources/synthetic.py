@@ -12,6 +12,7 @@ from fedfuse.data.raw import CHUNK, Decoded, RawDataset, describe
 from fedfuse.errors import require
 from fedfuse.rng import Streams
 from fedfuse.types import Samples
+from fedfuse.validation import require_count, require_number, require_one_of
 
 SMALL = 2**24
 """Bytes up to which a set is made anew in every process, in a fraction of a second. Larger ones are
@@ -54,12 +55,10 @@ def synthetic(
         "num_features": (num_features, 1),
     }
     for name, (value, least) in counts.items():
-        ok = type(value) is int and value >= least
-        require(ok, "synthetic", name, value, f"an integer of at least {least}")
-    require(kind in ("image", "features"), "synthetic", "kind", kind, "image | features")
+        require_count("synthetic", name, value, at_least=least)
+    require_one_of("synthetic", "kind", kind, ("image", "features"))
     require(channels in (1, 3), "synthetic", "channels", channels, "1 | 3")
-    ok = type(noise) in (int, float) and 0 <= noise < math.inf
-    require(ok, "synthetic", "noise", noise, "a finite number of at least 0")
+    require_number("synthetic", "noise", noise, at_least=0)
 
     image = kind == "image"
     shape = (channels, image_size, image_size) if image else (num_features,)

@@ -14,7 +14,7 @@ from fedfuse.partition.deal import (
     round_shares,
     share_classes,
 )
-from fedfuse.partition.request import check_request, class_ids, require_count, require_number
+from fedfuse.partition.request import check_request, class_ids
 from fedfuse.partition.simplex import log_dirichlet
 
 FEW = settings(max_examples=60, deadline=None)
@@ -95,28 +95,6 @@ def test_class_ids_close_the_gaps():
     position, sizes = class_ids(np.array([9, 2, 9, 5]))
     assert position.tolist() == [2, 0, 2, 1]
     assert sizes.tolist() == [1, 1, 2]
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "1", None, 0, -1, 10**400])
-def test_require_number_refuses(value):
-    with pytest.raises(ParameterError, match=r"'alpha' parameter of me.*above 0"):
-        require_number("me", "alpha", value, open_low=True)
-
-
-@pytest.mark.parametrize("value", [0, 1.5, 3, np.float32(0.5), np.int64(2)])
-def test_require_number_accepts_what_is_in_the_closed_range(value):
-    require_number("me", "x", value, high=3)
-
-
-def test_require_number_names_its_upper_bound():
-    with pytest.raises(ParameterError, match="at least 0 and at most 1"):
-        require_number("me", "leak", 1.01, high=1)
-
-
-@pytest.mark.parametrize("value", [0, -3, 1.0, True, "2", None, float("nan")])
-def test_require_count_refuses(value):
-    with pytest.raises(ParameterError, match="an integer of at least 1"):
-        require_count("me", "n", value)
 
 
 def test_check_request_says_how_many_samples_it_takes():
