@@ -13,6 +13,7 @@ import pytest
 from experiments.config.folder import CONF
 
 pytest.importorskip("mkdocs")
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 FETCHED = re.compile(
     r"<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=[\"']?((?:https?:)?//\S+)"
