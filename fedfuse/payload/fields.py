@@ -153,7 +153,7 @@ def _read(cls: type[Any]) -> dict[str, Declared]:
     if own is None or not own.frozen:
         raise ConfigError(
             f"The payload {what} is not a frozen dataclass",
-            next_step=f"Write @dataclass(frozen=True, slots=True) above class {what}.",
+            next_step=f"Decorate class {what} as a frozen dataclass with slots.",
         )
     try:
         hints = get_type_hints(cls, include_extras=True)
