@@ -14,14 +14,14 @@ PATH = re.compile(r"(?:.*_)?(?:path|file|folder|dir|root|credential)s?")
 """The last word of a key whose value is a path."""
 
 
-def natural(word: str) -> list[tuple[int, str]]:
+def natural(word: str) -> list[Any]:
     """Return the key that sorts k2 before k10.
 
     >>> sorted(["k10", "guard", "k2"], key=natural)
     ['guard', 'k2', 'k10']
     """
-    parts = re.findall(r"\d+|\D+", word)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    parts = re.split(r"(\d+)", word)  # text and digits in turns, text first, be it empty
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def check_own(config_dir: Path, loader: Any = None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.config.folder import natural
 from experiments.results.run_group import settings_of, text
 from experiments.results.runs import Run, read_run
 from fedfuse.errors import ConfigError
@@ -119,7 +120,7 @@ def _run_folders(path: Path) -> Sequence[Path]:
         below = [child for folder in level for child in _folders(folder, path)]
         folders += [child for child in below if (child / "run.json").is_file()]
         level = [child for child in below if not (child / "run.json").is_file()]
-    return sorted(folders, key=lambda folder: _natural(str(folder.relative_to(path))))
+    return sorted(folders, key=lambda folder: natural(str(folder.relative_to(path))))
 
 
 def _folders(folder: Path, top: Path) -> list[Path]:
@@ -136,11 +137,3 @@ def _folders(folder: Path, top: Path) -> list[Path]:
         elif child.is_dir():
             found.append(child)
     return found
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Return a key that sorts 2 before 10."""
-    import re
-
-    parts = re.split(r"(\d+)", name)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]

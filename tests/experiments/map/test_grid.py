@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.map.grid import Axes, Cell, parse
+from experiments.config import compose
+from experiments.map.grid import Axes, Cell, configure, parse
 from experiments.map.pool import Event, Order
 from experiments.map.progress import Estimate, work
 from fedfuse.errors import ConfigError
@@ -110,3 +111,10 @@ def test_work_grows_with_the_samples_and_counts_the_mixed_batches():
     assert work(many, CFG) - work(few, CFG) == 2 * 4 * 3 * 50
     alone = OmegaConf.merge(CFG, {"client": {"private_weight": 0.0}})
     assert work(few, CFG) - work(few, alone) == 2 * 4 * 3 * 2 * 10  # two steps of ten samples
+
+
+def test_parts_that_draw_take_the_seed_of_their_cell():
+    axes = Axes(samples=(50,), alpha=(1.0,), methods=("local", "random"), seeds=(3, 4))
+    cells = configure(compose.open_hydra(), axes, ["dataset=synthetic"])
+    drawn = {cell.seed: cfg.scorer.seed for cell, cfg in cells.items() if cell.method == "random"}
+    assert drawn == {3: 3, 4: 4}
