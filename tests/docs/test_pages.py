@@ -59,7 +59,7 @@ def parts(tmp_path: Path) -> dict[str, dict[str, object]]:
 def test_parts_of_the_guides_run(parts, tmp_path):
     check_scorer(parts["my_scorer.py"]["agreement"])
     check_partitioner(parts["my_partitioner.py"]["by_halves"])
-    tiny = [*TINY, "num_clients=3", "baseline=none"]
+    tiny = [*TINY, "baseline=none"]
     mine = {
         "model": parts["my_models.py"]["Wide"],
         "scorer": parts["my_scorer.py"]["agreement"],
@@ -80,8 +80,9 @@ def test_the_method_of_contributing_runs(tmp_path):
     (tmp_path / "conf/method").mkdir(parents=True)
     file = tmp_path / "conf/method/nearest_two.yaml"
     file.write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1], "utf-8")
+    four = [word.replace("num_clients=3", "num_clients=4") for word in TINY]
     run = fedfuse.simulate(
-        *TINY, "num_clients=4", "method=nearest_two", "baseline=none",
+        *four, "method=nearest_two", "baseline=none",
         config_dir=tmp_path / "conf", out=tmp_path / "run", progress=False,
     )  # fmt: skip
     assert ((run.weights[-1] > 0).sum(axis=1) == 3).all(), "two others and itself"
