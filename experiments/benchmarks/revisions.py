@@ -19,7 +19,7 @@ from experiments.benchmarks.startup import FIRST_STEP
 
 HERE = Path(__file__).parents[2]
 COMMAND = "import sys; from experiments.run import main; sys.exit(main(sys.argv[1:]))"
-LINES = ("baseline=none", "hydra/hydra_logging=disabled")
+LINES = ("baseline=none",)
 BAR = 1.05
 """How much slower this revision may be."""
 
@@ -35,7 +35,7 @@ def measure(args: Arguments) -> list[Row]:
         _compare("first_step", "command to first training step", FIRST_STEP, [], old, repeats),
     ]
     few, many = (
-        _seconds_of(COMMAND, [*LINES, f"num_rounds={rounds}"], old, 3) for rounds in (1, 4)
+        _seconds_of(COMMAND, [*LINES, f"num_rounds={rounds}"], old, 3) for rounds in (2, 5)
     )
     rounds = {
         side: [(b - a) / 3 for a, b in zip(few[side], many[side], strict=True)] for side in few
