@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("**Plug in.**")[1].split("\n## ")[0]
 CODE = re.search(r"```python\n(.*?)```", SECTION, re.DOTALL)[1]
-COMMANDS = re.search(r"```\n(fedfuse .*?)```", SECTION, re.DOTALL)[1].splitlines()
+LOOK, RUN, CHECK = re.search(r"```\n(fedfuse .*?)```", SECTION, re.DOTALL)[1].splitlines()
 
 
 @pytest.fixture
@@ -44,9 +44,17 @@ def test_the_recipe_is_the_example():
     assert CODE.strip() in (ROOT / "examples" / "my_partitioner.py").read_text(encoding="utf-8")
 
 
+def test_its_partitioner_is_looked_at(folder):
+    done = follow(LOOK, folder, "num_clients=4", "--json")
+    assert done.returncode == 0, done.stderr
+    first, *_, last = (who["labels"]["train"] for who in json.loads(done.stdout)["clients"])
+    assert sum(first[6:]) == 0, "the first client holds lower classes only"
+    assert sum(last[:4]) == 0, "the last client holds higher classes only"
+
+
 def test_its_partitioner_runs(folder):
     more = ["num_clients=4", "num_rounds=2", "model=mlp", "baseline=none", "hydra.run.dir=run"]
-    done = follow(COMMANDS[0], folder, *more)
+    done = follow(RUN, folder, *more)
     assert done.returncode == 0, done.stderr
     summary = json.loads((folder / "run" / "summary.json").read_text())
     counts = [client["class_counts"] for client in summary["clients"]]
@@ -55,5 +63,5 @@ def test_its_partitioner_runs(folder):
 
 
 def test_its_check_is_silent(folder):
-    done = follow(COMMANDS[1], folder)
+    done = follow(CHECK, folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
