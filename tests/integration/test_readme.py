@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def follow(command: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    program, *arguments = shlex.split(command)
+    program, *arguments = shlex.split(command, comments=True)
     bin_folder = Path(sys.executable).parent
     return subprocess.run(
         [bin_folder / program, *arguments, *more],
