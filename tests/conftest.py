@@ -89,7 +89,7 @@ def simulate(tmp_path: Path) -> Callable[..., Run]:
 
 NOT_FAST = {"slow", "ray", "deployment", "browser", "shared_data"}
 WHOLE = re.compile(
-    r"^\s*(from|import) (subprocess|multiprocessing|experiments\.(run|flower|benchmarks|api)"
+    r"^\s*(from|import) (subprocess|multiprocessing|experiments\.(run|flower|engines|benchmarks|api)"
     r"|experiments\.(map|advise|report)\.command)\b|\bsimulate\b|^\s*import fedfuse$",
     re.MULTILINE,
 )

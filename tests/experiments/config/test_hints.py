@@ -23,7 +23,6 @@ PACKAGES = ("fedfuse", "clients", "server", "experiments")
 OF_COMMANDS = {"resume", "name", "experiment", "hydra"}
 """Words before a dot or an equals sign that commands read themselves."""
 OTHERS = {"class", "mask", "rel", "x", "y", "path", "x_train", "y_train", "axis", "reduction"}
-OTHERS |= {"frozen", "slots"}
 """Words before an equals sign that are Python's."""
 
 

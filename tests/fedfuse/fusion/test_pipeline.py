@@ -21,7 +21,7 @@ from fedfuse.fusion.sharpen import identity
 from fedfuse.fusion.weights import effective_neighbours
 from fedfuse.types import KnowledgeBank, Space
 
-KNFU = Pipeline(fusion.KnFu(), fusion.All(), fusion.MeanProbabilities())
+KNFU = Pipeline(fusion.KnFu(beta=10.0), fusion.All(), fusion.MeanProbabilities())
 MEAN = Pipeline(fusion.Uniform(), fusion.All(), fusion.MeanProbabilities())
 
 

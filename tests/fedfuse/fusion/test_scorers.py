@@ -31,7 +31,7 @@ def test_knfu_by_hand() -> None:
     expected = -10 * torch.tensor(
         [[0, 0.143841, 0.413340], [0.130812, 0, 0.057674], [0.316377, 0.048238, 0]]
     )
-    torch.testing.assert_close(KnFu()(BANK, None), expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(KnFu(beta=10.0)(BANK, None), expected, rtol=0, atol=2e-5)
 
 
 def test_data_size_scores_are_log_weights() -> None:

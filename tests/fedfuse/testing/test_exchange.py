@@ -156,7 +156,7 @@ WRONG = {
     ),
     "not a frozen dataclass": (
         Declares(upload=NotFrozen),
-        r"The payload NotFrozen is not a frozen dataclass. Write @dataclass\(frozen=True",
+        r"The payload NotFrozen is not a frozen dataclass. Decorate class NotFrozen",
     ),
     "no payload": (Declares(upload=dict), "dict is no payload"),
     "unknown size": (
