@@ -89,8 +89,9 @@ def simulate(tmp_path: Path) -> Callable[..., Run]:
 
 NOT_FAST = {"slow", "ray", "deployment", "browser", "shared_data"}
 WHOLE = re.compile(
-    r"^\s*(from|import) (subprocess|multiprocessing|experiments\.(run|flower|engines|benchmarks|api)"
-    r"|experiments\.(map|advise|report)\.command)\b|\bsimulate\b|^\s*import fedfuse$",
+    r"^\s*(from|import) (subprocess|multiprocessing"
+    r"|experiments\.(run|flower|engines|benchmarks|api)|experiments\.(map|advise|report)\.command)\b"
+    r"|\bsimulate\b|^\s*import fedfuse$",
     re.MULTILINE,
 )
 """What a test file says that makes whole runs or starts processes."""
