@@ -74,7 +74,7 @@ def simulate(tmp_path: Path) -> Callable[..., Run]:
 
     def run(*words: str, **keys: Any) -> Run:
         own = dict(word.split("=", 1) for word in words)
-        tiny = dict(word.split("=", 1) for word in TINY)
+        tiny = dict(word.split("=", 1) for word in (*TINY, "num_clients=3"))
         others = {group for group in tiny.keys() & own.keys() if tiny[group] != own[group]}
         chosen = {key: value for key, value in tiny.items() if key.split(".")[0] not in others}
         chosen |= own

@@ -7,7 +7,6 @@ TINY = [
     "public.size=100",
     "partitioner=iid",
     "evaluation.test_samples=50",
-    "num_clients=3",
     "num_rounds=2",
     "model=mlp",
 ]

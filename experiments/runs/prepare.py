@@ -27,14 +27,16 @@ def prepare(
     Raises:
         FedfuseError: For the first mistake found.
     """
-    from experiments.assembly.build_all import check_parts
     from experiments.config import compose
-    from experiments.pack.preflight import packed
 
     asked = compose.expand(hydra, lines, multirun=multirun)
     lines, configs = compose.check(hydra, asked, multirun=multirun)
     if not launched_elsewhere(configs[0]):
         _check_hydra_keys(lines)
+    # Only now: it takes torch, and a slip of the pen is found without.
+    from experiments.assembly.build_all import check_parts
+    from experiments.pack.preflight import packed
+
     for cfg in configs:
         check_parts(cfg)
     packed(configs, many=multirun)

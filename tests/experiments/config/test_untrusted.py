@@ -5,6 +5,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from experiments.config import compose
+from experiments.config.former_names import NEWER
 from experiments.config.untrusted import check_targets, read_config, shipped_targets
 from experiments.run import main
 from fedfuse.errors import ConfigError
@@ -90,6 +91,6 @@ def test_what_is_no_plain_configuration_is_refused_and_never_run(text, tmp_path,
 def test_a_configuration_that_fedfuse_wrote_is_read(tmp_path):
     config = {"seed": 3, "rule": {"_target_": "fedfuse.fusion.MeanProbs"}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    assert read_config(tmp_path) == config
+    assert read_config(tmp_path) == config | NEWER
     with pytest.raises(ConfigError, match="cannot be read"):
         read_config(tmp_path, "missing.yaml")
