@@ -197,7 +197,8 @@ def test_the_range_coder_round_trips_near_the_bound(
     for row, n in enumerate(sizes):
         assert (back[row, :n] == symbols[row, :n]).all()
         assert num_bytes[row] >= entropy_bound_bytes(symbols[row, :n]) - 2
-        assert abs(num_bytes[row] - _ideal_bits(symbols[row, :n], alphabet) / 8) < 2
+        # An interval that is cut at the border loses up to six bytes, which is rare.
+        assert -2 < num_bytes[row] - _ideal_bits(symbols[row, :n], alphabet) / 8 < 8
         alone = encode(symbols[row : row + 1], lengths[row : row + 1], alphabet)[1]
         assert alone[0] == num_bytes[row]
 
