@@ -43,19 +43,7 @@ ASKED = ((0, 1, 2), (0, 2), (0, 1, 2))
 
 
 def check_exchange(exchange: Exchange, model: Callable[..., torch.nn.Module] | None = None) -> None:
-    """Raise unless an exchange keeps the promises of :class:`clients.exchange.Exchange`.
-
-    It is a frozen dataclass; its payloads declare every field, and what is shared and combined is
-    what they declare, of the clients that were asked; it repeats itself bit by bit, also if clients
-    share no process and the run is resumed after every round.
-
-    Args:
-        exchange: The exchange.
-        model: Makes the clients' models; None for a small perceptron.
-
-    Raises:
-        CheckFailed: Naming the broken promise.
-    """
+    """Do what :func:`fedfuse.testing.check_exchange` says, which cannot import a client."""
     name = f"The exchange {part_name(exchange)}"
     params = getattr(type(exchange), "__dataclass_params__", None)
     if not is_dataclass(exchange) or params is None or not params.frozen:

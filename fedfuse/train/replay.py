@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -36,11 +37,13 @@ class GraphWarning(UserWarning):
     """Steps could not be recorded; their kernels are launched one by one."""
 
 
+@cache
 def record_on(device: torch.device) -> Record | None:
     """Return what records steps on a device; None where nothing can."""
     if device.type != "cuda":
         return None
-    # One pool for all: two recorded steps never run at once, and what a step returns is copied out.
+    # One pool for all of a device: no two recorded steps run at once, and what one returns is
+    # copied out of it.
     pool = torch.cuda.graph_pool_handle()
 
     def record(function: Callable[[], None]) -> Callable[[], None]:
