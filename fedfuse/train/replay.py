@@ -5,8 +5,8 @@ takes about as long as running them. A CUDA graph launches them as one. It works
 the batch is copied into buffers of its own before each replay, and parameters and moments stay
 where they are between rounds.
 
-Where there is no CUDA the same buffers are used and the step is simply called, so that hardly
-anything here runs on a GPU alone.
+What records is given, so that all but the recording itself is tested without a GPU: there, what is
+"recorded" is the step, called on the same buffers.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Replay:
 
     Args:
         step: Takes one step.
-        record: Records it; None calls it each time.
+        record: Records it.
     """
 
     step: Step
-    record: Record | None
+    record: Record
     _seen: Counter[Shape] = field(default_factory=Counter, init=False, repr=False)
     _recorded: dict[Shape, _Recorded] = field(default_factory=dict, init=False, repr=False)
     _gave_up: bool = field(default=False, init=False, repr=False)
@@ -98,7 +98,7 @@ class Replay:
             losses.copy_(self.step(held))
 
         try:
-            replay = take if self.record is None else self.record(take)
+            replay = self.record(take)
         except RuntimeError as error:
             self._gave_up = True
             reason = str(error).strip().partition("\n")[0]
