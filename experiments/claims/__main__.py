@@ -1,4 +1,4 @@
-"""Print the table of a claim: ``python -m experiments.claims k3 multirun/DATE/TIME``."""
+"""Print the table of a claim: ``python -m experiments.claims k3 multirun/DATE/TIME...``."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     from experiments.claims.tables import CLAIMS
 
-    if len(words) != 2 or words[0] not in CLAIMS:
+    if len(words) < 2 or words[0] not in CLAIMS:
         near = did_you_mean(words[0], CLAIMS) if words else None
         raise ConfigError(
-            "The table of a claim needs the claim and a folder with runs",
+            "The table of a claim needs the claim and folders with runs",
             got=" ".join(words) or "nothing",
-            allowed=f"one of {', '.join(CLAIMS)}, and the folder of a sweep",
+            allowed=f"one of {', '.join(CLAIMS)}, and the folders of sweeps",
             next_step=f"Did you mean '{near}'?" if near and near not in words else None,
         )
-    rows = list(CLAIMS[words[0]](Path(words[1])))
-    for number, row in enumerate(rows):
+    first = True
+    for row in list(CLAIMS[words[0]](*map(Path, words[1:]))):
+        if len(row) == 1:
+            tell(f"\n{row[0]}\n")
+            first = True
+            continue
         tell(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |")
-        if number == 0:
+        if first:
             tell(f"|{'---|' * len(row)}")
+            first = False
     return 0
 
 

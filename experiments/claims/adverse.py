@@ -12,14 +12,14 @@ from experiments.results import TESTS, Run
 from fedfuse.compare import compare
 
 
-def adverse(folder: Path) -> Iterator[Row]:
+def adverse(*folders: Path) -> Iterator[Row]:
     """Yield the benign clients' gain over local training, and the weight they give adversaries."""
     yield (
         *("federation", "method", "adversaries, each seed"),
         *(f"{title}: local, gain [95%], +/−" for title in TESTS.values()),
         *("weight on adversaries", "equal share"),
     )
-    for run_group in read(folder):
+    for run_group in read(*folders):
         for name, runs in run_group.methods.items():
             cells = []
             for test in TESTS:

@@ -34,13 +34,13 @@ def sawtooth(arm: Arm, metric: str = "accuracy_global") -> tuple[Array, Array]:
     )
 
 
-def drift(folder: Path) -> Iterator[Row]:
+def drift(*folders: Path) -> Iterator[Row]:
     """Yield disagreement on the public set, and both sides of the saw-tooth, per method."""
     yield (
         *("federation", "method", "pairs of clients that disagree on the public set, %: first"),
         *("last fusion", "balanced test set, points a round: local training", "fusion"),
     )
-    for run_group in read(folder):
+    for run_group in read(*folders):
         for name, runs in run_group.methods.items():
             teeth = [sawtooth(run.arm) for run in runs]
             apart = [

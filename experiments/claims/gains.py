@@ -9,6 +9,7 @@ from experiments.claims.shared import (
     SHORT,
     Row,
     against,
+    corrected,
     difference,
     federation,
     gain,
@@ -17,11 +18,12 @@ from experiments.claims.shared import (
     spread,
 )
 from experiments.results import TESTS, comparisons
+from fedfuse.compare import Comparison
 
 
-def gains(folder: Path, references: tuple[str, ...] = ("mean",)) -> Iterator[Row]:
+def gains(*folders: Path, references: tuple[str, ...] = ("mean",)) -> Iterator[Row]:
     """Yield each method's gain over local training, and over the references that are there."""
-    found = read(folder)
+    found = read(*folders)
     there = [name for name in references if any(name in run_group.methods for run_group in found)]
     yield (
         *("federation", "method"),
@@ -29,32 +31,37 @@ def gains(folder: Path, references: tuple[str, ...] = ("mean",)) -> Iterator[Row
         *(f"{title}: over {name}" for name in there for title in TESTS.values()),
         "self-weight",
     )
+    page: list[tuple[str, Comparison | None]] = []
     for run_group in found:
         compared = {test: comparisons(run_group, test) for test in TESTS}
         for name in compared["accuracy_own"]:
             runs = run_group.methods[name]
             alone = last_fusion(runs, "self_weight")
+            over = [
+                None if name == other else against(runs, run_group.methods.get(other, ()), test)
+                for other in there
+                for test in TESTS
+            ]
             yield (
                 *(federation(run_group), name),
                 *(gain(compared[test].get(name)) for test in TESTS),
-                *(
-                    difference(against(runs, run_group.methods.get(other, ()), test))
-                    if name != other
-                    else "-"
-                    for other in there
-                    for test in TESTS
-                ),
+                *map(difference, over),
                 "-" if alone is None else f"{alone:.2f}",
             )
+            where = f"{name} in {run_group.label}" if run_group.label else name
+            page += ((f"{where}, {SHORT[test]}", compared[test].get(name)) for test in TESTS)
+            kinds = [f"{SHORT[test]} over {other}" for other in there for test in TESTS]
+            page += ((f"{where}, {kind}", one) for kind, one in zip(kinds, over, strict=True))
+    yield (corrected(page),)
 
 
-def changes(folder: Path) -> Iterator[Row]:
+def changes(*folders: Path) -> Iterator[Row]:
     """Yield what the mean hides: flips, and the change of the calibration error."""
     yield (
         *("federation", "method", "test set", "newly right, %", "newly wrong, %"),
         *("calibration error of local, %", "its change, points [95%]"),
     )
-    for run_group in read(folder):
+    for run_group in read(*folders):
         for test in TESTS:
             for name, found in comparisons(run_group, test).items():
                 if found.flips is None or found.calibration is None:

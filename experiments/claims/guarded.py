@@ -14,13 +14,13 @@ from fedfuse.compare import compare
 GUARD = "client.guard"
 
 
-def guard(folder: Path) -> Iterator[Row]:
+def guard(*folders: Path) -> Iterator[Row]:
     """Yield each method with and without ``client.guard=validation``, on the same seeds."""
     yield (
         *("federation", "method", "test set", "guard", "undid"),
         *("local, gain [95%], +/−", "below local", "over no guard"),
     )
-    for run_group in read(folder):
+    for run_group in read(*folders):
         for name, sides in pairs(run_group).items():
             for test in TESTS:
                 for kind, runs in sides.items():

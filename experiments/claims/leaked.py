@@ -11,14 +11,14 @@ from experiments.claims.shared import Row, difference, federation, read
 from experiments.results import TESTS, comparisons
 
 
-def leaked(folder: Path) -> Iterator[Row]:
+def leaked(*folders: Path) -> Iterator[Row]:
     """Yield how well the attack by loss does, and what the mechanism leaves of the gain."""
     yield (
         *("federation", "method", "AUC, mean of clients", "worst client, mean of seeds"),
         "hits at 1% false alarms, %",
         *(f"{title}: gain [95%]" for title in TESTS.values()),
     )
-    for run_group in read(folder):
+    for run_group in read(*folders):
         gained = {test: comparisons(run_group, test) for test in TESTS}
         for name, runs in run_group.methods.items():
             told = [run.summary.get("membership") for run in runs]

@@ -1,4 +1,4 @@
-"""The tables behind docs/findings.md, each from the runs in a folder, as Markdown."""
+"""The tables behind docs/findings.md, each from the runs in one or more folders, as Markdown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.claims.adverse import adverse
 from experiments.claims.drift import drift
+from experiments.claims.frontier import frontier
 from experiments.claims.gains import changes, gains
 from experiments.claims.guarded import guard
 from experiments.claims.leaked import leaked
@@ -21,13 +22,13 @@ from experiments.results import TESTS, Run, comparisons
 from fedfuse.errors import ConfigError
 
 
-def planted(folder: Path) -> Iterator[Row]:
+def planted(*folders: Path) -> Iterator[Row]:
     """K3: precision@k of the heaviest sources against planted groups, first and last fusion."""
     yield (
         *("federation", "method", "seed", "k", "precision@k, first fusion", "last"),
         *("weight within the group, first", "last", "self-weight, last"),
     )
-    for run_group in read(folder):
+    for run_group in read(*folders):
         for name, runs in run_group.methods.items():
             for run in runs:
                 if run.weights is None:
@@ -43,13 +44,13 @@ def planted(folder: Path) -> Iterator[Row]:
                 )
 
 
-def traffic(folder: Path) -> Iterator[Row]:
+def traffic(*folders: Path) -> Iterator[Row]:
     """K11: what a client sends and receives a round that fuses, and what that buys."""
     yield (
         *("federation", "method", "kB a client and round, up", "down"),
         *(f"{title}: gain [95%]" for title in TESTS.values()),
     )
-    for run_group in read(folder):
+    for run_group in read(*folders):
         found = {test: comparisons(run_group, test) for test in TESTS}
         for name, runs in run_group.methods.items():
             if name not in found["accuracy_own"]:
@@ -59,7 +60,7 @@ def traffic(folder: Path) -> Iterator[Row]:
             yield (federation(run_group), name, f"{up:.1f}", f"{down:.1f}", *shown)
 
 
-CLAIMS: dict[str, Callable[[Path], Iterator[Row]]] = {
+CLAIMS: dict[str, Callable[..., Iterator[Row]]] = {
     "k1": gains,
     "k2": adverse,
     "k3": planted,
@@ -73,6 +74,7 @@ CLAIMS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "k11": traffic,
     "k12": gains,
     "guard": guard,
+    "frontier": frontier,
     "flips": changes,
 }
 """Claim to its table; the numbers are those of KnFu's claims in docs/findings.md."""

@@ -15,13 +15,13 @@ from fedfuse.compare import compare
 from fedfuse.models.assign import Cycle, Table, Tiers
 
 
-def tiers(folder: Path) -> Iterator[Row]:
+def tiers(*folders: Path) -> Iterator[Row]:
     """Yield the gain of each architecture's clients, in every federation."""
     yield (
         *("federation", "method", "architecture", "clients"),
         *(f"{title}: local, gain [95%], +/−" for title in TESTS.values()),
     )
-    for run_group in read(folder):
+    for run_group in read(*folders):
         for name, runs in run_group.methods.items():
             found = {test: both(runs, test) for test in TESTS}
             if all(tables is None for tables in found.values()):

@@ -58,7 +58,7 @@ def agreement(weights: Array, worth: Array) -> Array:
     )
 
 
-def scorers(folder: Path) -> Iterator[Row]:
+def scorers(*folders: Path) -> Iterator[Row]:
     """Yield each scorer's agreement with the worth that was measured, and what it gains.
 
     Raises:
@@ -68,7 +68,7 @@ def scorers(folder: Path) -> Iterator[Row]:
         *("scorer", "rank correlation with worth by accuracy [95%]", "by loss [95%]"),
         *(f"{title}: gain over local [95%]" for title in TESTS.values()),
     )
-    for run_group in read(folder):
+    for run_group in read(*folders):
         worth = {metric: _worth(run_group, metric, sign) for metric, sign in WORTH.items()}
         gained = {test: comparisons(run_group, test) for test in TESTS}
         for name, runs in run_group.methods.items():

@@ -3,8 +3,10 @@
 from fedfuse.compare.change import Change, change
 from fedfuse.compare.comparison import Comparison, compare
 from fedfuse.compare.flips import Flips, flips
+from fedfuse.compare.holm import certain_together, count_judged, holm
 from fedfuse.compare.interval import Interval, bootstrap
 from fedfuse.compare.outcomes import ENOUGH, HARMED, HELPED, UNDECIDED, outcomes
+from fedfuse.compare.pareto import pareto_front
 from fedfuse.compare.points import rounded, signed, unsigned
 from fedfuse.compare.ranking import ranking, ranking_over
 from fedfuse.compare.verdict import verdict
@@ -19,10 +21,14 @@ __all__ = [
     "Flips",
     "Interval",
     "bootstrap",
+    "certain_together",
     "change",
     "compare",
+    "count_judged",
     "flips",
+    "holm",
     "outcomes",
+    "pareto_front",
     "ranking",
     "ranking_over",
     "rounded",

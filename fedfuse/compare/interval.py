@@ -82,6 +82,29 @@ def bootstrap(
     )
 
 
+def p_value(gains: Array) -> float | None:
+    """Return the two-sided p-value of a mean gain of 0; None where there is only one seed.
+
+    Of Student's t over the seeds' means, whose standard error and degrees of freedom also give the
+    width of :func:`bootstrap`'s interval. That one's shape comes from draws, so at the edge of
+    significance the two may differ by a little.
+
+    Args:
+        gains: float [S, K], one row per seed; NaN where a client has no gain.
+
+    >>> round(p_value(np.array([[1.0], [2.0], [3.0]])), 4)
+    0.0742
+    """
+    means = [kept.mean() for row in np.asarray(gains) if len(kept := row[np.isfinite(row)])]
+    if len(means) < 2:
+        return None
+    centre, error = abs(float(np.mean(means))), float(np.std(means, ddof=1)) / math.sqrt(len(means))
+    if centre <= NOISE:
+        return 1.0
+    # Equal gains of all seeds have no error, and no doubt.
+    return max(0.0, 1.0 - _mass(centre / error, len(means) - 1)) if error > 0 else 0.0
+
+
 def _sums(row: Array, draws: int, seed: int, index: int) -> Array:
     """Return the means of ``draws`` resamples of one seed's clients, [draws]."""
     rng = np.random.default_rng([seed, index])

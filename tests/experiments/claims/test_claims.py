@@ -51,7 +51,7 @@ def test_clients_that_did_not_answer_do_not_count():
         ([], "got nothing"),
         (["k13", "x"], "one of k1, k2, k3"),
         (["k3", "nowhere"], "is not a folder"),
-        (["k3"], "needs the claim and a folder"),
+        (["k3"], "needs the claim and folders"),
     ],
 )
 def test_mistakes_cost_one_line(words, says, capsys, tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_tables_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
     for claim, columns in (("k3", 9), ("k9", 7), ("k11", 6), ("k8", 6), ("k6", 6), ("flips", 7)):
         assert main([claim, str(tmp_path / "s")]) == 0
-        lines = capsys.readouterr().out.splitlines()
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
         # Heading, rule, two methods; of flips both on two test sets.
         assert len(lines) == (6 if claim == "flips" else 4)
         assert {line.count(" | ") for line in lines if "---" not in line} == {columns - 1}
@@ -229,3 +229,48 @@ def test_worth_is_what_is_missing_without_a_client(tmp_path, capsys):
     assert rows["knows"][1:3] == ["+1.00 (1 seed)"] * 2
     assert rows["errs"][1:3] == ["-1.00 (1 seed)"] * 2
     assert rows["knows"][3] == "+40.0 (1 seed)"
+
+
+def spread_over_seeds(path: Path, methods: dict[str, tuple[float, float]]) -> None:
+    """Write runs of three seeds that gain so much over local training on both tests."""
+    for seed, off in enumerate((0.0, 0.002, -0.002)):
+        local = {"accuracy_own": [0.8] * 3, "accuracy_global": [0.5] * 3}
+        for name, gains in methods.items():
+            values = {
+                test: [value + gain + off for value in local[test]]
+                for (test, gain) in zip(local, gains, strict=True)
+            }
+            told = {"method": name}
+            write(path / f"{name}{seed}", values, local, seed=seed, summary=told)
+
+
+def test_the_frontier_marks_whom_nothing_beats_and_what_stays_certain(tmp_path, capsys):
+    methods = {"local_adjusted": (0.0, 0.05), "mean": (-0.02, 0.14), "knfu_adjusted": (0.01, 0.18)}
+    spread_over_seeds(tmp_path, methods)
+    assert main(["frontier", str(tmp_path)]) == 0
+    first, said, second = capsys.readouterr().out.split("\n\n")
+    rows = {
+        cells[1]: cells
+        for line in first.splitlines()[2:]
+        if (cells := [cell.strip() for cell in line.strip("|").split("|")])
+    }
+    assert list(rows) == ["knfu_adjusted", "local_adjusted", "mean"]
+    assert [rows[name][6] for name in rows] == ["yes", "", ""]
+    assert rows["mean"][3].startswith("**50.0, +14.0 [")
+    assert rows["mean"][4].startswith("**-2.0 [")  # over the control, whose own gain is 0
+    assert rows["local_adjusted"][4:6] == ["-", "-"]
+    assert rows["local_adjusted"][2].startswith("80.0, ")  # no gain, nothing certain
+    # Three methods on two tests over local, two of them over the control.
+    assert "Corrected for the 10 comparisons of this page (Holm, 5%)" in said
+    mean = next(line for line in second.splitlines() if line.startswith("| mean |"))
+    assert mean.split(" | ")[1:6] == ["1", "-2.0 to -2.0", "+14.0 to +14.0", "0 / 1", "1 / 0"]
+
+
+def test_several_folders_are_one_page(tmp_path, capsys):
+    spread_over_seeds(tmp_path / "a", {"mean": (0.01, 0.1)})
+    spread_over_seeds(tmp_path / "b", {"knfu": (0.01, 0.1)})
+    assert main(["k10", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    out = capsys.readouterr().out
+    assert "| - | mean |" in out
+    assert "| - | knfu |" in out
+    assert "Corrected for the 6 comparisons" in out
