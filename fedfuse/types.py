@@ -335,6 +335,8 @@ class RoundRecord:
     ``model`` holds the weights of the server's own model, if it has one. ``right`` holds, after the
     last round, which test samples every client gets right: per test metric (``accuracy_own``,
     ``accuracy_global``) uint8 [K, bytes], a bit a sample; zeros for clients that were not tested.
+    ``weights`` [k, k] are those of the k clients that were fused, ``weight_clients`` int64 [k] who
+    they are, ascending; None for all of them, k = K.
     """
 
     round: int
@@ -344,3 +346,4 @@ class RoundRecord:
     failures: tuple[Failure, ...] = ()
     model: Mapping[str, Tensor] | None = None
     right: Mapping[str, Tensor] | None = None
+    weight_clients: Tensor | None = None

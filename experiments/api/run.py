@@ -15,6 +15,7 @@ import numpy.typing as npt
 from experiments.config.process_objects import Objects
 from experiments.results import Results, load, read_run
 from experiments.results import Run as Files
+from experiments.results.weights import Weights
 from experiments.runs import sweep_plan as plans
 from fedfuse.errors import ConfigError
 from fedfuse.files.paths import expand
@@ -109,14 +110,33 @@ class Run:
         """Who listened to whom, [rounds, K, K]: row i holds the weights of client i's teacher.
 
         Raises:
-            ConfigError: If the method fused no predictions.
+            ConfigError: If the method fused no predictions, or there are too many clients for
+                matrices of all of them (:meth:`round_weights`).
         """
-        return self._fused()[1]
+        return self._fused().dense()
+
+    def round_weights(
+        self,
+        round: int,  # noqa: A002
+    ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]:
+        """Return who was fused in a round, ids [k], and the weights between them, [k, k].
+
+        Raises:
+            ConfigError: If nobody was fused in that round.
+        """
+        found = self._fused()
+        if round not in found.rounds:
+            raise ConfigError(
+                f"nobody was fused in round {round} of the run in '{self.folder}'",
+                allowed=f"a round of fused_rounds, {found.rounds.tolist()}",
+            )
+        row = int(np.searchsorted(found.rounds, round))
+        return found.clients[row], found.each[row]
 
     @property
     def fused_rounds(self) -> npt.NDArray[np.integer]:
         """The rounds that :attr:`weights` are of, [rounds]."""
-        return self._fused()[0]
+        return self._fused().rounds
 
     @property
     def class_counts(self) -> npt.NDArray[np.integer]:
@@ -190,7 +210,7 @@ class Run:
             )
         return self._files
 
-    def _fused(self) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]:
+    def _fused(self) -> Weights:
         found = self._files.weights
         if found is None:
             raise ConfigError(

@@ -35,7 +35,7 @@ def planted(*folders: Path) -> Iterator[Row]:
                     continue
                 groups = _groups(run)
                 k = max(1, int(np.bincount(groups).max()) - 1)
-                first, last = run.weights[1][0], run.weights[1][-1]
+                first, last = run.weights.matrix(0), run.weights.matrix(-1)
                 yield (
                     *(federation(run_group), name, str(run.seed), str(k)),
                     *(f"{precision_at(w, groups, k):.2f}" for w in (first, last)),

@@ -78,7 +78,7 @@ def scorers(*folders: Path) -> Iterator[Row]:
             told = []
             for metric in WORTH:
                 rows = [
-                    agreement(run.weights[1][0].astype(float), worth[metric][run.seed])
+                    agreement(run.weights.matrix(0).astype(float), worth[metric][run.seed])
                     for run in scored
                     if run.weights is not None and run.seed in worth[metric]
                 ]

@@ -147,19 +147,22 @@ def labels_figure(
 
 
 def _effectiveness(name: str, run: Run, most: int, suffix: str, width: float) -> Figure | None:
-    if run.weights is None:
+    found = run.weights
+    if found is None or not len(found.rounds) or all(is_uniform(own) for own in found.each):
         return None
-    rounds, weights = run.weights
-    if not len(rounds) or is_uniform(weights):
-        return None
-    shown = chosen(len(rounds), most)
-    brightest = float(weights[shown].max()) or 1.0
+    shown = chosen(len(found.rounds), most)
+    brightest = max(float(found.each[i].max()) for i in shown) or 1.0
     panels, rows = [], []
     for i in shown:
-        title = f"{name}, round {rounds[i]}"
-        panels.append(weight_matrix(weights[i], title=title, brightest=brightest, width=width))
-        panels.append(neighbour_graph(weights[i], title=title, width=width))
-        rows += [(int(rounds[i]), r, c, float(w)) for (r, c), w in np.ndenumerate(weights[i])]
+        title, ids = f"{name}, round {found.rounds[i]}", found.clients[i].tolist()
+        panels.append(
+            weight_matrix(found.each[i], title=title, ids=ids, brightest=brightest, width=width)
+        )
+        panels.append(neighbour_graph(found.each[i], title=title, ids=ids, width=width))
+        rows += [
+            (int(found.rounds[i]), ids[r], ids[c], float(w))
+            for (r, c), w in np.ndenumerate(found.each[i])
+        ]
     return Figure(
         f"effectiveness{suffix}",
         f"Who listens to whom: {name}",
@@ -169,12 +172,12 @@ def _effectiveness(name: str, run: Run, most: int, suffix: str, width: float) ->
         f"largest. The fuller a disc, the more the client trusts itself. Seed {run.seed}.",
         tuple(panels),
         Numbers(("round", "receiver", "source", "weight"), tuple(rows)),
-        frames=tuple(f"round {rounds[i]}" for i in shown),
+        frames=tuple(f"round {found.rounds[i]}" for i in shown),
     )
 
 
 def is_uniform(weights: Array) -> bool:
-    """Tell whether everybody counts the same for everybody who takes part, in every round."""
+    """Tell whether everybody counts the same for everybody who takes part."""
     taking = np.asarray(weights.any(axis=-1))
     shares = taking[..., None, :] / np.maximum(taking.sum(axis=-1), 1)[..., None, None]
     return bool(np.allclose(weights, np.where(taking[..., None], shares, 0.0), atol=1e-5))

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.config.untrusted import read_config
-from experiments.results.arms import Arm, Array, read_arm, read_table
+from experiments.results.arms import Arm, read_arm, read_table
 from experiments.results.shape import Content, check_shape
+from experiments.results.weights import Weights, read_weights
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.files import confined
 from fedfuse.safe_text import visible
@@ -74,16 +75,13 @@ class Run:
             return read_arm(file) if file.exists() else None
 
     @cached_property
-    def weights(self) -> tuple[npt.NDArray[np.integer], Array] | None:
-        """Return the rounds [R] that fused and their weights [R, K, K]; None if none did."""
+    def weights(self) -> Weights | None:
+        """Return the weights of the rounds that fused; None if none did."""
         tensors = self._tensors("weights.safetensors")
         if not tensors:
             return None
         with reading(self.path):
-            rounds, weights = tensors["rounds"], tensors["weights"]
-            if rounds.ndim != 1 or weights.shape != (len(rounds), *2 * weights.shape[-1:]):
-                raise ValueError(f"weights of the shape {weights.shape}")
-            return rounds, weights
+            return read_weights(tensors, int(self.config["num_clients"]))
 
     def _tensors(self, name: str) -> dict[str, npt.NDArray[Any]]:
         """Return what a safetensors file holds; nothing if it is not there."""

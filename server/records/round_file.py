@@ -27,6 +27,8 @@ def dump(record: RoundRecord) -> bytes:
     tensors = {f"right.{test}": bits for test, bits in (record.right or {}).items()}
     if record.weights is not None:
         tensors["weights"] = record.weights.contiguous().clone()
+    if record.weight_clients is not None:
+        tensors["weight_clients"] = record.weight_clients.contiguous().clone()
     return save(tensors, metadata={"record": json.dumps(values)})
 
 
@@ -38,14 +40,24 @@ def load(content: bytes) -> RoundRecord:
     """
     values = json.loads(_metadata(content)["record"])
     tensors = load_tensors(content)
-    weights = tensors.pop("weights", None)
+    weights, owners = tensors.pop("weights", None), tensors.pop("weight_clients", None)
     right = {name.removeprefix("right."): bits for name, bits in tensors.items()}
     seconds = {str(name): float(value) for name, value in values["seconds"].items()}
     if type(values["round"]) is not int or (weights is not None and weights.ndim != 2):
         raise ValueError("no round's record")
+    if owners is not None and (weights is None or owners.shape != weights.shape[:1]):
+        raise ValueError("no round's weights")
     failures = tuple(Failure(**failure) for failure in values["failures"])
     rows = tuple(_row(*row) for row in values["metrics"])
-    return RoundRecord(values["round"], rows, weights, seconds, failures, right=right or None)
+    return RoundRecord(
+        values["round"],
+        rows,
+        weights,
+        seconds,
+        failures,
+        right=right or None,
+        weight_clients=owners,
+    )
 
 
 def _row(*fields: object) -> MetricRow:

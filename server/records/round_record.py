@@ -35,7 +35,7 @@ def record(
     num_clients: int,
     adversaries: Sequence[int] = (),
 ) -> RoundRecord:
-    """Return the round's tidy metrics and its weights [K, K].
+    """Return the round's tidy metrics and its weights [k, k], of those who were fused.
 
     Args:
         round_: The round.
@@ -51,13 +51,12 @@ def record(
     rows = [*_rows(round_, Phase.LOCAL, local.metrics), *_rows(round_, Phase.FUSED, fused.metrics)]
     if rest is not None:
         rows += _rows(round_, Phase.FUSED, rest.metrics)
-    weights = None
+    weights = weight_clients = None
     if fusion is not None and fusion.weights is not None:
         ids = fusion.teachers.client_ids
         if not fusion.weights.is_sparse:  # too many clients to keep a matrix of every round
-            # A client that did not answer keeps an all-zero row and column.
-            weights = torch.zeros(num_clients, num_clients)
-            weights[ids[:, None], ids[None, :]] = fusion.weights
+            weights = fusion.weights.cpu().float()
+            weight_clients = ids.cpu() if len(ids) < num_clients else None
         for name, values in (
             ("self_weight", self_weight(fusion.weights)),
             ("effective_neighbours", effective_neighbours(fusion.weights)),
@@ -75,9 +74,9 @@ def record(
         if apart == apart:  # nobody is apart on samples that no two answered
             rows.append(MetricRow(round_, -1, Phase.FUSE, DISAGREEMENT, apart))
     if adversaries and weights is not None:
-        benign = [i for i in ids.tolist() if i not in adversaries]
-        given = weights[benign][:, list(adversaries)].sum(dim=1)
-        if benign:
+        lies = torch.isin(ids, torch.tensor(adversaries))
+        given = weights[~lies][:, lies].sum(dim=1)
+        if len(given):
             row = MetricRow(round_, -1, Phase.FUSE, ADVERSARY_WEIGHT, float(given.mean()))
             rows.append(row)
     for name, size in (
@@ -98,7 +97,7 @@ def record(
     model = None if fusion is None else fusion.model
     right = answers([fused.metrics, rest.metrics if rest is not None else None], num_clients)
     gone = (*failures.values(), *(f for answer in answers_of for f in answer.noted))
-    return RoundRecord(round_, tuple(rows), weights, seconds, gone, model, right)
+    return RoundRecord(round_, tuple(rows), weights, seconds, gone, model, right, weight_clients)
 
 
 def answers(parts: Sequence[ClientMetrics | None], num_clients: int) -> dict[str, Tensor] | None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from fedfuse.failure import Failure
@@ -17,6 +14,7 @@ from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.figures import mean
 from server.reporters.folder import RunFolder
 from server.reporters.protocol import RunInfo
+from server.reporters.weights_file import WeightsFile
 
 FLUSH_SHARE = 0.05
 """The largest share of a run's time that writing its metrics may take."""
@@ -36,14 +34,15 @@ class Files:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._tables: dict[str, _Metrics] = {}
-        self._weights: _Weights | None = None
+        self._weights: WeightsFile | None = None
+        self._num_clients = 0
         self._right: dict[str, Tensor] = {}
         self._method = ""
         self._told: set[tuple[str, int]] = set()
 
     def start(self, info: RunInfo) -> None:
         """Write what is known before the first round."""
-        self._method = info.arms[-1]
+        self._method, self._num_clients = info.arms[-1], info.num_clients
         self._told = self._folder.rounds_told()
         for arm in info.arms:
             name = "metrics.parquet" if arm == self._method else "baseline.parquet"
@@ -71,10 +70,9 @@ class Files:
         self._tables[arm].add(record.metrics)
         self._folder.rounds += 1
         if record.weights is not None and arm == self._method:
-            weights = record.weights.detach().to("cpu").float().numpy()
             if self._weights is None:
-                self._weights = _Weights(self._folder, weights.shape)
-            self._weights.add(record.round, weights)
+                self._weights = WeightsFile(self._folder, self._num_clients)
+            self._weights.add(record)
         if record.model is not None and arm == self._method:
             from safetensors.torch import save_file
 
@@ -168,55 +166,6 @@ class _Metrics:
         self._unwritten = False
         self._written_at = monotonic()
         self._cost = self._written_at - begun
-
-
-class _Weights:
-    """``weights.safetensors``, collected on disk so that memory does not grow with rounds."""
-
-    def __init__(self, folder: RunFolder, shape: tuple[int, ...]) -> None:
-        self._folder = folder
-        self._shape = shape
-        self._rounds: list[int] = []
-        self._spool = folder.path / ".weights.f32"
-        self._spool.unlink(missing_ok=True)  # of a run that was broken off
-        self._file: BinaryIO = self._spool.open("wb")
-
-    def add(self, round_: int, weights: np.ndarray[Any, np.dtype[np.float32]]) -> None:
-        self._rounds.append(round_)
-        self._file.write(np.ascontiguousarray(weights, dtype="<f4").tobytes())
-        self._file.flush()
-
-    def finish(self) -> None:
-        """Put the safetensors header before the collected weights, and the rounds behind them."""
-        self._file.close()
-        size = self._spool.stat().st_size
-        rounds = np.asarray(self._rounds, dtype="<i8").tobytes()
-        header = json.dumps(
-            {
-                "weights": {
-                    "dtype": "F32",
-                    "shape": [len(self._rounds), *self._shape],
-                    "data_offsets": [0, size],
-                },
-                "rounds": {
-                    "dtype": "I64",
-                    "shape": [len(self._rounds)],
-                    "data_offsets": [size, size + len(rounds)],
-                },
-            }
-        ).encode()
-        header += b" " * (-len(header) % 8)
-        with self._folder.replacing("weights.safetensors") as path, path.open("wb") as out:
-            out.write(struct.pack("<Q", len(header)) + header)
-            _copy(self._spool, out)
-            out.write(rounds)
-        self._spool.unlink()
-
-
-def _copy(source: Path, out: BinaryIO) -> None:
-    with source.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            out.write(chunk)
 
 
 def read_metrics(path: Path) -> list[MetricRow]:

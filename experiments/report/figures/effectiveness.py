@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +23,23 @@ def weight_matrix(
     weights: npt.NDArray[np.floating],
     *,
     title: str,
+    ids: Sequence[int] = (),
     brightest: float = 1.0,
     width: float = WIDEST,
 ) -> Drawing:
     """Return the matrix of one round.
 
     Args:
-        weights: [K, K], row = receiver, column = source; rows sum to 1, or are zero for a client
+        weights: [k, k], row = receiver, column = source; rows sum to 1, or are zero for a client
             that took no part.
         title: The panel's name, with its round.
+        ids: The clients' numbers; 0 to k-1 if there are none.
         brightest: The weight in full colour, to share between rounds: among a hundred clients
             none comes near 1.
         width: In pixels.
     """
     clients, side = len(weights), min(width, WIDEST) - LEFT - RIGHT
-    step = side / clients
+    step, ids = side / clients, ids or range(clients)
     scaled = np.sqrt(weights / brightest)  # small weights stay visible
     marks: list[Mark] = [
         heading(title, min(width, WIDEST)),
@@ -44,11 +47,11 @@ def weight_matrix(
         Box(LEFT, TOP, side, side, outline="grid"),
         Pixels(LEFT, TOP, side, side, 0.72 * scaled, label="weights"),
     ]
-    every = max(1, math.ceil(18 / step))
+    every = max(1, math.ceil(max(18, 8 * len(str(max(ids)))) / step))
     for client in range(0, clients, every):
         middle = step * (client + 0.5)
-        marks.append(Text(LEFT + middle, TOP - 6, str(client), anchor="middle"))
-        marks.append(Text(LEFT - 8, TOP + middle + 4, str(client), anchor="end"))
+        marks.append(Text(LEFT + middle, TOP - 6, str(ids[client]), anchor="middle"))
+        marks.append(Text(LEFT - 8, TOP + middle + 4, str(ids[client]), anchor="end"))
     marks.append(Text(0, TOP + side + 20, "rows: who learns from it"))
     most = f"full colour: {brightest:.2g}"
     marks.append(Text(LEFT + side, TOP + side + 20, most, anchor="end"))
@@ -64,19 +67,25 @@ def weight_matrix(
 
 
 def neighbour_graph(
-    weights: npt.NDArray[np.floating], *, title: str, width: float = WIDEST
+    weights: npt.NDArray[np.floating],
+    *,
+    title: str,
+    ids: Sequence[int] = (),
+    width: float = WIDEST,
 ) -> Drawing:
     """Return the same round as a graph: wedges run from a source to the point at its receiver.
 
-    Only weights above an equal share of 1/K are drawn, each receiver's three largest, so that a
+    Only weights above an equal share of 1/k are drawn, each receiver's three largest, so that a
     plain mean has no wedge at all.
 
     Args:
         weights: As for :func:`weight_matrix`.
         title: The panel's name, with its round.
+        ids: The clients' numbers; 0 to k-1 if there are none.
         width: In pixels.
     """
     clients, side = len(weights), min(width, WIDEST) - LEFT - RIGHT
+    ids = ids or range(clients)
     centre, ring = (LEFT + side / 2, TOP + side / 2), side / 2 - 16
     angles = 2 * np.pi * np.arange(clients) / clients - np.pi / 2
     places = np.stack(
@@ -90,11 +99,11 @@ def neighbour_graph(
         marks.append(_wedge(places[j], places[i], radius, share))
     for client, (x, y) in enumerate(places):
         own = float(weights[client, client])
-        told = f"client {client}: self-weight {own:.2f}"
+        told = f"client {ids[client]}: self-weight {own:.2f}"
         marks.append(Dot(x, y, radius, "paper"))
         marks.append(Dot(x, y, radius, "heat", 0.15 + 0.85 * own, label=told))
         if radius >= 9:
-            marks.append(Text(x, y + 4, str(client), "ink", 12, "middle", bold=True))
+            marks.append(Text(x, y + 4, str(ids[client]), "ink", 12, "middle", bold=True))
     if not edges:
         x, y = centre
         marks.append(Text(x, y, "nobody above an equal share", anchor="middle"))

@@ -111,6 +111,11 @@ def test_what_a_run_left(run):
     assert run.weights.shape == (1, 3, 3)
     assert run.weights.sum(axis=2) == pytest.approx(np.ones((1, 3)), abs=1e-6)
     assert run.fused_rounds.tolist() == [2]
+    ids, matrix = run.round_weights(2)
+    assert ids.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(matrix, run.weights[0])
+    with pytest.raises(ConfigError, match="nobody was fused in round 1"):
+        run.round_weights(1)
     assert run.class_counts.shape == (3, 10)
     assert set(run.partition.columns) == {"client_id", "split", "index", "label"}
     assert "knfu" in run._repr_html_()

@@ -218,6 +218,14 @@ def test_the_matrix_shows_every_weight_of_few_clients() -> None:
     assert pixels.values[0, 0] > pixels.values[1, 1] > pixels.values[0, 1]
 
 
+def test_few_of_many_clients_are_called_by_their_numbers() -> None:
+    weights, ids = np.array([[0.75, 0.25], [0.75, 0.25]]), [7, 19_999]
+    for draw in (weight_matrix, neighbour_graph):
+        texts = [m.text for m in draw(weights, title="t", ids=ids).marks if isinstance(m, Text)]
+        assert {"7", "19999"} <= set(texts)
+        assert not {"0", "1"} & set(texts)
+
+
 def test_equal_weights_are_known_as_such() -> None:
     assert is_uniform(np.full((2, 4, 4), 0.25))
     absent = np.zeros((1, 3, 3))
