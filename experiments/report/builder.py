@@ -11,6 +11,7 @@ from experiments.report.axes import seconds
 from experiments.report.changes import changes_table
 from experiments.report.contents import Group, Report
 from experiments.report.figure import Figure, Numbers
+from experiments.report.frontiers import frontier_figure
 from experiments.report.gained import forest_figure
 from experiments.report.layout import MOMENTS, Layout
 from experiments.report.lines import Looks
@@ -101,7 +102,10 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
         verdicts=sentences(last[0]) if len(found) == 1 else overall(everything),
         main=_main(found, everything, style, layout),
         tables=_tables(everything, [*chain(*best)]),
-        overview=_some(map_figure(found, shown, width=layout.panel)),
+        overview=(
+            *_some(map_figure(found, shown, width=layout.panel)),
+            *_some(frontier_figure(shown, style, layout.panel)),
+        ),
         groups=tuple(groups),
         appendix=(_configuration(runs), _environment(runs), _runs(runs)),
         written=f"Written by fedfuse-report {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
