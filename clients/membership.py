@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from clients.exchange import Tools
 from clients.state.state import OptimizerFactory
-from clients.training.work_plan import cross_entropy
 from fedfuse.privacy.membership import Attack, Shadow, features, judge, loss_scores
 from fedfuse.privacy.stage import SECRET
 from fedfuse.rng import Streams
@@ -101,13 +100,14 @@ class Membership:
     ) -> Work:
         """Return as many local epochs as the client has had."""
         plan, (inputs, labels) = tools.plan, rows
+        targets, loss = tools.work_plan.lesson(labels)
         epochs = self.round * plan.local_epochs
         steps = epochs * steps_per_epoch(len(labels), plan.batch_size)
         generator = streams.torch("shadow", number)
         return Work(
             inputs=inputs,
-            targets=labels,
-            loss=cross_entropy,
+            targets=targets,
+            loss=loss,
             schedule=schedule(len(labels), plan.batch_size, steps, generator),
             entropy=streams.entropy("shadow", number, "layers"),
         )
@@ -128,7 +128,7 @@ class _Ask:
         """Return logits [N, C], extracted and after the privacy mechanism, and labels [N]."""
         tools, (inputs, labels) = self.tools, rows
         logits = tools.trainer.predict([student], inputs, tools.plan.eval_batch_size).cpu()
-        stages = [s for s in (tools.sharing.extract, tools.sharing.privacy) if s is not None]
+        stages = list(tools.sharing.honest())
         if stages:
             counts = tools.inputs.class_counts([self.client_id])
             bank = KnowledgeBank(torch.tensor([self.client_id]), logits, counts.sum(dim=1))

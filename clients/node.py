@@ -5,7 +5,7 @@ No Flower here: ``clients.app`` turns messages into calls of :class:`Node` and b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from clients.sharing.chain import Sharing
 from clients.sharing.channel import ClientChannel, Remember
 from clients.sharing.familiarity import FamiliarityStage
 from clients.state.state import ClientState, ClientStates, OptimizerFactory
+from clients.training.arm import ArmSettings
 from clients.training.evaluation import Evaluation, Tested, stacked, with_spending
 from clients.training.guard import Guard
 from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
@@ -35,6 +36,7 @@ from fedfuse.protocols import DistillLoss, ModelPlan, Relabels
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
+from fedfuse.train.work import SampleLoss
 from fedfuse.types import ClientMetrics, FederatedData, KnowledgeBank, Phase
 from fedfuse.wire.messages import Header
 
@@ -62,6 +64,7 @@ class Node:
         initial: Client id to the weights that its model begins with; None draws them.
         attacked: The round in which membership inference is tried on what clients share; 0 never.
         shadows: Shadow models per client that it trains.
+        arms: What an arm does about its clients' label priors, by name; nothing in those left out.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
         hands_over: Whether a server may have all that the clients remember, and replace it.
@@ -85,6 +88,7 @@ class Node:
     initial: Initial | None = None
     attacked: int = 0
     shadows: int = 0
+    arms: Mapping[str, ArmSettings] = field(default_factory=dict)
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     hands_over: bool = True
@@ -96,7 +100,6 @@ class Node:
     work_plan: WorkPlan = field(init=False)
     evaluate: Evaluation = field(init=False)
     membership: Membership = field(init=False)
-    guard: Guard = field(init=False)
     kind: Kind = field(init=False)
     familiarity_stage: FamiliarityStage | None = field(init=False, default=None)
 
@@ -118,7 +121,6 @@ class Node:
         self.membership = Membership(
             self.attacked, self.shadows, self.beginning.after_public, self.make_optimizer
         )
-        self.guard = Guard(self.evaluate)
         self.kind = kind_of_exchange(self.exchange, self.models, self.data)
         if self.familiarity is not None:
             self.familiarity_stage = FamiliarityStage(
@@ -142,6 +144,7 @@ class Node:
             The knowledge and the metrics of the clients that finished, and the failures.
         """
         way, tools, round_ = self.way(header), self.tools(header), header.round
+        evaluate = self.evaluation(header)
         shared: list[Payload | Parcel] = []
         table: dict[int, Tested] = {}
 
@@ -154,7 +157,7 @@ class Node:
                 made = check_shared(way.share(held, tools, round_), way, self.kind, cohort)
                 knowledge, remember = self.channel.write(made, self._memory(cohort))
             evaluation_models = way.evaluation_models(held, tools, Phase.LOCAL)
-            tested = self.evaluate(evaluation_models) if header.evaluate else []
+            tested = evaluate(evaluation_models) if header.evaluate else []
             for row, client_id in zip(tested, cohort, strict=False):
                 if STEPS in (extras := self.states.memory(client_id)):
                     row.metrics["pretrain_steps"] = float(extras[STEPS])
@@ -183,6 +186,8 @@ class Node:
         spend the same.
         """
         way, tools, round_ = self.way(header), self.tools(header), header.round
+        evaluate = self.evaluation(header)
+        guard = Guard(evaluate)
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
@@ -190,9 +195,9 @@ class Node:
             held = [self.student(way, tools, i, distils=distils) for i in cohort]
             evaluation_models = partial(way.evaluation_models, held, tools, Phase.FUSED)
             guarded = received is not None and self.plan.guard == "validation"
-            memory = self.guard.before(held, evaluation_models) if guarded else None
+            memory = guard.before(held, evaluation_models) if guarded else None
             if received is None:
-                alone = self.work_plan.budget_matched(cohort, round_)
+                alone = self._work_plan(header).budget_matched(cohort, round_)
                 tasks = [
                     (student, work)
                     for student, work in zip(evaluation_models(), alone, strict=True)
@@ -213,9 +218,9 @@ class Node:
                 tasks = [task for task in tasks if tools.taught(task[0].client_id)]
             spent = take_steps(self.trainer, tasks, round_)
             if memory is not None:
-                tested = self.guard.after(held, evaluation_models, memory, evaluate=header.evaluate)
+                tested = guard.after(held, evaluation_models, memory, evaluate=header.evaluate)
             else:
-                tested = self.evaluate(evaluation_models()) if header.evaluate else []
+                tested = evaluate(evaluation_models()) if header.evaluate else []
             table.update(zip(cohort, with_spending(tested, cohort, spent), strict=True))
 
         failures = self._each(client_ids, header, "distill", step)
@@ -226,17 +231,13 @@ class Node:
     ) -> tuple[ClientMetrics | None, list[Failure]]:
         """Evaluate clients that rest in this round, as they are."""
         way, tools = self.way(header), self.tools(header)
+        evaluate = self.evaluation(header)
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
             held = [self.student(way, tools, client_id) for client_id in cohort]
-            table.update(
-                zip(
-                    cohort,
-                    self.evaluate(way.evaluation_models(held, tools, Phase.FUSED)),
-                    strict=True,
-                )
-            )
+            tested = evaluate(way.evaluation_models(held, tools, Phase.FUSED))
+            table.update(zip(cohort, tested, strict=True))
 
         failures = self._each(client_ids, header, "test", step)
         return stacked(table, answers=header.answers), failures
@@ -261,7 +262,7 @@ class Node:
             arm=header.arm,
             inputs=self.inputs,
             models=self.models,
-            work_plan=replace(self.work_plan, relabel=relabel),
+            work_plan=replace(self._work_plan(header), relabel=relabel),
             trainer=self.trainer,
             plan=self.plan,
             streams=self.streams,
@@ -273,6 +274,16 @@ class Node:
             taught=header.teaches,
             present=header.present,
         )
+
+    def evaluation(self, header: Header) -> Evaluation:
+        """Return what tests the clients of the header's arm."""
+        return replace(self.evaluate, prior=self._arm(header).test_prior)
+
+    def _arm(self, header: Header) -> ArmSettings:
+        return self.arms.get(header.arm, ArmSettings())
+
+    def _work_plan(self, header: Header) -> WorkPlan:
+        return replace(self.work_plan, local_loss=self._arm(header).local_loss)
 
     def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
         return {client_id: self.states.memory(client_id) for client_id in cohort}
@@ -315,7 +326,11 @@ class Node:
         def make(new: bool) -> ClientState:
             if not (new and begins and tools.pretrains):
                 return ClientState(way.hold(client_id, self.beginning.model(client_id), tools))
-            model, steps = self.beginning.pretrained(client_id, tools.work_plan.relabel)
+
+            def lesson(client_id: int, labels: Tensor) -> tuple[Tensor, SampleLoss]:
+                return tools.work_plan.lesson(tools.work_plan.relabel(client_id, labels))
+
+            model, steps = self.beginning.pretrained(client_id, lesson)
             extras = {STEPS: torch.tensor(steps)}
             return ClientState(way.hold(client_id, model, tools), extras=extras)
 

@@ -55,6 +55,12 @@ DECLARATIONS: Mapping[str, Declaration] = {
     ),
     "of": Declaration("what it looks at", ("familiarity",), ("inputs", "features"), "inputs"),
     "batchable": Declaration("whether many clients may train at once", ("exchange",)),
+    "takes_local_loss": Declaration(
+        "whether its clients learn with the slot local_loss", ("exchange",), default=True
+    ),
+    "tests_logits": Declaration(
+        "whether the models that are tested answer with logits", ("exchange",), default=True
+    ),
     "learned": Declaration("whether scores are learned from the round's knowledge", ("scorer",)),
     "deals_rows": Declaration("whether it deals rows of the training file", ("partitioner",)),
 }

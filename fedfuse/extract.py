@@ -1,4 +1,4 @@
-"""What of its predictions a client shares: the logits, or the probabilities that they stand for.
+"""What of its predictions a client shares: logits, probabilities, or logits without its prior.
 
 Probabilities say everything about logits but their level: whatever is added to all classes of a
 sample is lost (and what is less than float32 can tell from 0). So scores, fusion rules and losses
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
+from fedfuse.prior import FLOOR, log_prior, remove_prior
 from fedfuse.protocols import Extract
 from fedfuse.shapes import Float
 from fedfuse.sharing_context import SharingContext
@@ -87,6 +88,46 @@ class Probabilities:
     def read(self, shared: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
         """Return logits without a level of their own."""
         return as_logits(shared, self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted(Logits):
+    """Share logits that are free of the client's label prior, whatever loss trained them.
+
+    On the wire they are logits like any others; the prior is taken out before, by
+    :class:`AdjustStage`, where the client's labels are.
+
+    Args:
+        tau: How much of ``log pi`` shared logits lack: 1 for all.
+        floor: Samples that an absent class counts for.
+    """
+
+    tau: float = 1.0
+    floor: float = FLOOR
+
+    def __post_init__(self) -> None:
+        require_number("Adjusted", "tau", self.tau, at_least=0)
+        require_number("Adjusted", "floor", self.floor, above=0)
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustStage:
+    """Take the clients' priors out of their predictions, as far as training has left them there.
+
+    Args:
+        extract: How much shared logits lack.
+        trained: How much the logits lack already: tau of the balanced softmax, 0 for cross-entropy.
+    """
+
+    extract: Adjusted
+    trained: float = 0.0
+
+    def __call__(self, bank: KnowledgeBank, context: SharingContext) -> KnowledgeBank:
+        """Return the bank with ``z - (tau - trained) log pi``."""
+        prior = log_prior(context.class_counts, self.extract.floor).to(bank.logits.device)
+        return replace(
+            bank, logits=remove_prior(bank.logits, prior, self.extract.tau - self.trained)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ for each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fedfuse.sharing_context import SharingContext
+from fedfuse.train.facts import Facts
 from fedfuse.types import IntArray, KnowledgeBank, Space, Transform
 
 
@@ -208,6 +209,29 @@ class Sharpen(Protocol):
     """Change how peaked fused probabilities [..., C] are; rows stay on the simplex."""
 
     def __call__(self, probs: Tensor) -> Tensor: ...
+
+
+class PlainLoss(Protocol):
+    """Map a batch's logits [B, C] and labels int64 [B] to one loss per sample, [B]."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor: ...
+
+
+class WantsFacts(Protocol):
+    """The same with what the loss wants to know beside it: ``wants = frozenset({"prior"})``."""
+
+    wants: ClassVar[frozenset[str]]
+
+    def __call__(self, logits: Tensor, labels: Tensor, facts: Facts) -> Tensor: ...
+
+
+LocalLoss = PlainLoss | WantsFacts
+"""What a client minimises on its private data; the trainer weights and averages the losses.
+
+A loss that wants the client's prior (:class:`~fedfuse.train.facts.Facts`) may also have a ``tau``,
+how much of it the loss keeps out of the logits (1 if it has none), and a ``floor``, the samples
+that an absent class counts for.
+"""
 
 
 class DistillLoss(Protocol):

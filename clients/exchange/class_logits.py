@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ class ClassLogits(Exchange):
 
     gamma: float = 1.0
     temperature: float = 1.0
+    takes_local_loss: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_number("ClassLogits", "gamma", self.gamma, at_least=0)

@@ -26,12 +26,12 @@ from clients.exchange.models import (
     take,
 )
 from clients.exchange.protocol import Task, Tools
-from clients.training.work_plan import cross_entropy
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.exchange.weights import ditto_term
+from fedfuse.local_loss import cross_entropy
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
-from fedfuse.train.work import Penalty
+from fedfuse.train.work import Penalty, SampleLoss
 from fedfuse.types import FederatedData, Phase
 from fedfuse.validation import require_number, require_one_of
 
@@ -74,7 +74,11 @@ class Ditto(SharesModels):
         return [
             (
                 replace(student, model=SideBySide(student.model)),
-                replace(work, loss=BothLearn(), penalty=_of_personal(self._pull(student, tools))),
+                replace(
+                    work,
+                    loss=BothLearn(work.loss),
+                    penalty=_of_personal(self._pull(student, tools)),
+                ),
             )
             for student, work in zip(held, works, strict=True)
         ]
@@ -122,7 +126,9 @@ def _of_personal(pull: Penalty | None) -> Penalty | None:
 class BothLearn:
     """``CE(y, v) + CE(y, w)`` of the logits of both models side by side; each moves by its own."""
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+    loss: SampleLoss = cross_entropy
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return one loss per sample, [B]."""
         personal, shared = logits.chunk(2, dim=1)
-        return cross_entropy(personal, labels) + cross_entropy(shared, labels)
+        return self.loss(personal, targets) + self.loss(shared, targets)

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from clients.exchange.models import SharesModels, SideBySide, Twins, as_personal, take
 from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
-from clients.training.work_plan import cross_entropy
 from fedfuse.distill.losses import KL
 from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
+from fedfuse.local_loss import cross_entropy
 from fedfuse.models.plan import as_plan, build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
-from fedfuse.train.work import Work
+from fedfuse.train.work import SampleLoss, Work
 from fedfuse.types import FederatedData, Phase
 from fedfuse.validation import require_number, require_one_of
 
@@ -108,9 +108,12 @@ class Mutual(SharesModels):
 
     def _together(self, held: Sequence[Student], works: Sequence[Work]) -> list[Task]:
         """Return the steps with both models of each client."""
-        loss = MutualLoss(self.alpha, self.beta, self.temperature)
+        how = self.alpha, self.beta, self.temperature
         return [
-            (replace(student, model=SideBySide(student.model)), replace(work, loss=loss))
+            (
+                replace(student, model=SideBySide(student.model)),
+                replace(work, loss=MutualLoss(*how, work.loss)),
+            )
             for student, work in zip(held, works, strict=True)
         ]
 
@@ -129,8 +132,9 @@ class MutualLoss:
     alpha: float
     beta: float
     temperature: float = 1.0
+    loss: SampleLoss = cross_entropy
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return one loss per sample from the logits side by side, [B]."""
         private, small = logits.chunk(2, dim=1)
         match = KL(self.temperature)
@@ -138,7 +142,7 @@ class MutualLoss:
         def taught(teacher: Tensor) -> Tensor:
             return (teacher.detach() / self.temperature).softmax(dim=1)
 
-        own = self.alpha * cross_entropy(private, labels)
+        own = self.alpha * self.loss(private, targets)
         own = own + (1 - self.alpha) * match(private, taught(small))
-        travelling = self.beta * cross_entropy(small, labels)
+        travelling = self.beta * self.loss(small, targets)
         return own + travelling + (1 - self.beta) * match(small, taught(private))

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from clients.exchange.protocol import Exchange, Task, Tools
-from clients.training.work_plan import cross_entropy
 from fedfuse.errors import ModelError
 from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.kind import Kind
@@ -25,11 +24,13 @@ from fedfuse.exchange.prototypes import (
     prototype_loss,
     prototype_scores,
 )
+from fedfuse.local_loss import cross_entropy
 from fedfuse.models.features import WithFeatures, feature_size
 from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan
+from fedfuse.train.facts import labels_of
 from fedfuse.train.trainer import Student
-from fedfuse.train.work import Work
+from fedfuse.train.work import SampleLoss, Work
 from fedfuse.types import FederatedData, Phase
 from fedfuse.validation import require_flag, require_number, require_one_of
 
@@ -55,6 +56,11 @@ class Prototypes(Exchange):
         require_number("Prototypes", "lam", self.lam, at_least=0)
         require_one_of("Prototypes", "inference", self.inference, ("prototype", "head"))
         require_flag("Prototypes", "by_count", self.by_count)
+
+    @property
+    def tests_logits(self) -> bool:
+        """Whether the models that are tested answer with logits."""
+        return self.inference == "head"
 
     def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
         """Return class vectors as long as the features of all models.
@@ -154,7 +160,8 @@ class Prototypes(Exchange):
             if "exchange/values" in memory:
                 student = _with_features(student, num_classes)
                 values, present = memory["exchange/values"], memory["exchange/present"]
-                loss = NearPrototypes(num_classes, values.to(device), present.to(device), self.lam)
+                where = values.to(device), present.to(device)
+                loss = NearPrototypes(num_classes, *where, self.lam, work.loss)
                 work = replace(work, loss=loss)
             tasks.append((student, work))
         return tasks
@@ -172,12 +179,13 @@ class NearPrototypes:
     prototypes: Tensor
     present: Tensor
     lam: float
+    loss: SampleLoss = cross_entropy
 
-    def __call__(self, sides: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, sides: Tensor, targets: Tensor) -> Tensor:
         """Return one loss per sample, [B]."""
         logits, features = sides[:, : self.num_classes], sides[:, self.num_classes :]
-        near = prototype_loss(features, labels, self.prototypes, self.present, self.lam)
-        return cross_entropy(logits, labels) + near
+        near = prototype_loss(features, labels_of(targets), self.prototypes, self.present, self.lam)
+        return self.loss(logits, targets) + near
 
 
 class ByPrototype(nn.Module):

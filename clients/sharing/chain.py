@@ -1,4 +1,4 @@
-"""From a cohort's predictions to what leaves the clients: attack, extract, privacy, in this order.
+"""From a cohort's predictions to what leaves the clients: adjust, attack, extract, privacy.
 
 Every stage takes the bank of the cohort and returns the bank that goes on
 (:class:`fedfuse.protocols.SharingStage`); None leaves a stage out.
@@ -25,11 +25,14 @@ class Sharing:
     """The stages between a model's predictions and the message.
 
     Args:
+        adjust: What is taken out of the predictions that others learn from; an attack forges what
+            is left.
         attack: What a client that does not play by the rules makes of its knowledge.
         extract: What of the predictions is shared; None for the logits as they are.
         privacy: What protects the private data; an attacker does not get around it.
     """
 
+    adjust: SharingStage | None = None
     attack: SharingStage | None = None
     extract: SharingStage | None = None
     privacy: SharingStage | None = None
@@ -64,5 +67,10 @@ class Sharing:
                 if client_id in self.attack.adversaries:
                     memory[client_id][RECEIVED] = received.targets[row].clone()
 
+    def honest(self) -> Iterator[SharingStage]:
+        """Yield the stages of a client that plays by the rules."""
+        return (stage for stage in (self.adjust, self.extract, self.privacy) if stage is not None)
+
     def _stages(self) -> Iterator[SharingStage]:
-        return (stage for stage in (self.attack, self.extract, self.privacy) if stage is not None)
+        stages = (self.adjust, self.attack, self.extract, self.privacy)
+        return (stage for stage in stages if stage is not None)

@@ -9,11 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clients.training.arm import TestPrior
 from clients.training.samples import ModelInputs
 from fedfuse.metrics import accuracy, client_metrics, cross_entropy
+from fedfuse.prior import log_prior, remove_prior
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray
 from fedfuse.wire.messages import SPENT
+
+POST_HOC = "accuracy_global_adjusted"
+"""Metric: balanced accuracy after the prior is taken out of logits that were trained with it."""
 
 
 def _nothing() -> npt.NDArray[np.uint8]:
@@ -44,11 +49,13 @@ class Evaluation:
         inputs: The samples.
         trainer: Who asks the models.
         batch_size: Samples per forward pass.
+        prior: What of each client's label prior its tests read.
     """
 
     inputs: ModelInputs
     trainer: Trainer
     batch_size: int
+    prior: TestPrior = field(default_factory=TestPrior)
 
     def __call__(self, students: Sequence[Student]) -> list[Tested]:
         """Test each student; those without validation data lack its metrics.
@@ -59,6 +66,7 @@ class Evaluation:
         data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
         pool = self.trainer.predict(students, self.inputs.test(), self.batch_size).cpu()
         labels = torch.from_numpy(np.array(data.test.labels))
+        priors = self._priors(clients)
         shared = [in_test(data, client) for client in clients]
         others = [client.test[at < 0] for client, at in zip(clients, shared, strict=True)]
         asked = [row for row, rows in enumerate(others) if len(rows)]
@@ -78,16 +86,24 @@ class Evaluation:
         held_back = dict(zip(validated, answers[len(asked) :], strict=True))
         table = []
         for row, at in enumerate(shared):
-            mine = _joined((pool[row], labels), at, beside.get(row))
-            metrics = client_metrics(pool[row], labels, at, own=mine)
+            prior = priors[row]
+            logits, own_labels = _joined((pool[row], labels), at, beside.get(row))
+            mine = self.prior.own(logits, prior), own_labels
+            balanced = self.prior.balanced(pool[row], prior)
+            metrics = client_metrics(balanced, labels, at, own=mine)
+            if self.prior.post_hoc and prior is not None:
+                freed = remove_prior(pool[row], prior, self.prior.tau)
+                metrics[POST_HOC] = accuracy(freed, labels)
             if data.common:  # the server does not see how many samples a site tests on
                 metrics["test_samples_own"] = float(len(at))
             if row in held_back:
-                metrics["accuracy_val"] = accuracy(*held_back[row])
-                metrics["loss_val"] = cross_entropy(*held_back[row])
+                logits, own_labels = held_back[row]
+                validation = self.prior.own(logits, prior), own_labels
+                metrics["accuracy_val"] = accuracy(*validation)
+                metrics["loss_val"] = cross_entropy(*validation)
             right, own_right = (
                 np.packbits((logits.argmax(dim=1) == their).numpy())
-                for logits, their in ((pool[row], labels), mine)
+                for logits, their in ((balanced, labels), mine)
             )
             table.append(Tested(metrics, own_right, right))
         return table
@@ -101,9 +117,17 @@ class Evaluation:
             [students[row] for row in rows], [inputs for inputs, _ in held_back], self.batch_size
         )
         found: list[float | None] = [None] * len(students)
+        priors = self._priors(clients)
         for row, logits, (_, labels) in zip(rows, answers, held_back, strict=True):
-            found[row] = accuracy(logits.cpu(), labels.cpu())
+            found[row] = accuracy(self.prior.own(logits.cpu(), priors[row]), labels.cpu())
         return found
+
+    def _priors(self, clients: Sequence[ClientData]) -> Sequence[torch.Tensor | None]:
+        """Return the logarithm of each client's class shares [C]; None where no test asks."""
+        if not (clients and self.prior.asked):
+            return [None] * len(clients)
+        counts = self.inputs.class_counts([client.client_id for client in clients])
+        return list(log_prior(counts, self.prior.floor))
 
 
 def in_test(data: FederatedData, client: ClientData) -> IntArray:

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from clients.state.state import OptimizerFactory
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
-from clients.training.work_plan import cross_entropy
 from fedfuse.errors import FedfuseError
+from fedfuse.local_loss import cross_entropy
 from fedfuse.metrics import accuracy
 from fedfuse.models.plan import build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.train.divergence import diverged
 from fedfuse.train.trainer import Student, Trainer
-from fedfuse.train.work import Work, schedule, steps_per_epoch
+from fedfuse.train.work import SampleLoss, Work, schedule, steps_per_epoch
 from fedfuse.validation import (
     require_count,
     require_flag,
@@ -43,6 +43,14 @@ Initial = Callable[[int], Mapping[str, Tensor]]
 
 Rows = tuple[Tensor, Tensor]
 """Inputs and labels."""
+
+Lesson = Callable[[int, Tensor], tuple[Tensor, SampleLoss]]
+"""A client's id and private labels to the targets and the loss by which it learns them."""
+
+
+def plain_lesson(client_id: int, labels: Tensor) -> tuple[Tensor, SampleLoss]:  # noqa: ARG001
+    """Return the labels as they are, and the cross-entropy."""
+    return labels, cross_entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,24 +160,22 @@ class Beginning:
             self._known[owner] = _copy(model), steps
         return model, steps
 
-    def pretrained(
-        self, client_id: int, relabel: Callable[[int, Tensor], Tensor]
-    ) -> tuple[nn.Module, int]:
+    def pretrained(self, client_id: int, lesson: Lesson = plain_lesson) -> tuple[nn.Module, int]:
         """Return the model as it enters the first round, and the steps that took.
 
         Args:
             client_id: Whose model it is.
-            relabel: The private labels that it learns from, given its id and its own labels.
+            lesson: How it learns its private labels.
         """
         model, steps = self.after_public(client_id)
         how = self.pretraining
         if how is not None and how.private_epochs:
-            own = self._private_rows(client_id, relabel)
+            own, loss = self._private_rows(client_id, lesson)
             stream = "pretrain", "private", client_id
             size = self.plan.batch_size
             patience = how.patience if how.private_patience is None else how.private_patience
             steps += self._converge(
-                client_id, model, own, (how.private_epochs, patience), size, stream
+                client_id, model, own, (how.private_epochs, patience), size, stream, loss
             )
         return model, steps
 
@@ -191,13 +197,14 @@ class Beginning:
         return rows, (inputs[held], known[held]) if size else None
 
     def _private_rows(
-        self, client_id: int, relabel: Callable[[int, Tensor], Tensor]
-    ) -> tuple[Rows, Rows | None]:
+        self, client_id: int, lesson: Lesson
+    ) -> tuple[tuple[Rows, Rows | None], SampleLoss]:
         data = self.inputs.data
         client = data.clients[client_id]
         [(inputs, labels)] = self.inputs.private([client])
         held = self.inputs.rows(data.train, client.val, client) if len(client.val) else None
-        return (inputs, relabel(client_id, labels)), held
+        targets, loss = lesson(client_id, labels)
+        return ((inputs, targets), held), loss
 
     def _converge(
         self,
@@ -207,6 +214,7 @@ class Beginning:
         limits: tuple[int, int],
         batch_size: int,
         stream: tuple[int | str, ...],
+        loss: SampleLoss = cross_entropy,
     ) -> int:
         """Train until the samples held back say stop; return the steps taken.
 
@@ -217,27 +225,28 @@ class Beginning:
             limits: Passes over the former, at most, and the patience.
             batch_size: Samples per step.
             stream: Name of the random stream that shuffles them.
+            loss: What the steps minimise.
         """
         assert self.pretraining is not None
-        how, ((inputs, labels), held), (epochs, patience) = self.pretraining, rows, limits
+        how, ((inputs, targets), held), (epochs, patience) = self.pretraining, rows, limits
         optimizer = self.make_optimizer(model.parameters())
         student = Student(client_id, self.models.name(client_id), model, optimizer)
         generator = self.streams.torch(*stream)
-        per_epoch = steps_per_epoch(len(labels), batch_size)
+        per_epoch = steps_per_epoch(len(targets), batch_size)
         best, best_weights, waited, taken = -math.inf, None, 0, 0
         for epoch in range(epochs):
             work = Work(
                 inputs=inputs,
-                targets=labels,
-                loss=cross_entropy,
-                schedule=schedule(len(labels), batch_size, per_epoch, generator),
+                targets=targets,
+                loss=loss,
+                schedule=schedule(len(targets), batch_size, per_epoch, generator),
                 entropy=self.streams.entropy(*stream, epoch),
             )
-            [loss] = self.trainer.fit([student], [work])
+            [found_loss] = self.trainer.fit([student], [work])
             taken += per_epoch
-            if not np.isfinite(loss):
+            if not np.isfinite(found_loss):
                 what = f"Pre-training of client {client_id} diverged in epoch {epoch + 1}"
-                raise diverged(what, loss, work, optimizer)
+                raise diverged(what, found_loss, work, optimizer)
             if held is None or not patience:
                 continue
             logits = self.trainer.predict([student], held[0], self.plan.eval_batch_size)[0]

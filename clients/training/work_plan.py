@@ -8,17 +8,21 @@ from itertools import zip_longest
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from fedfuse.codec import Parcel
+from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets
 from fedfuse.errors import FedfuseError
+from fedfuse.local_loss import cross_entropy
 from fedfuse.payload import Payload
-from fedfuse.protocols import DistillLoss
+from fedfuse.prior import FLOOR, log_prior
+from fedfuse.protocols import DistillLoss, LocalLoss
 from fedfuse.rng import Streams
+from fedfuse.train.facts import Facts, Widened, wants, widen
 from fedfuse.train.work import (
+    SampleLoss,
     Work,
     samples_processed,
     schedule,
@@ -43,6 +47,7 @@ class WorkPlan:
         loss: What distillation minimises; None for a method without teachers.
         streams: The run's random streams.
         relabel: The labels that a client learns from, given its id and its own labels.
+        local_loss: What steps on private data minimise.
     """
 
     inputs: ModelInputs
@@ -50,6 +55,7 @@ class WorkPlan:
     loss: DistillLoss | None
     streams: Streams
     relabel: Callable[[int, Tensor], Tensor] = honest
+    local_loss: LocalLoss = cross_entropy
 
     def local(self, client_ids: Sequence[int], round_: int) -> list[Work]:
         """Return ``local_epochs`` passes of each client over its private data."""
@@ -149,6 +155,19 @@ class WorkPlan:
             )
         ]
 
+    def lesson(self, labels: Tensor) -> tuple[Tensor, SampleLoss]:
+        """Return the targets and the loss by which a client learns labels [N].
+
+        A loss that wants the prior gets that of these very labels, whoever they come from.
+        """
+        wanted = wants(self.local_loss)
+        if not wanted:
+            return labels, self.local_loss  # type: ignore[return-value]
+        counts = torch.bincount(labels, minlength=self.inputs.data.num_classes).cpu()
+        prior = log_prior(counts, declared(self.local_loss, "floor", FLOOR)).to(labels.device)
+        targets = widen(labels, Facts(prior=prior.expand(len(labels), -1)))
+        return targets, Widened(self.local_loss, wanted)
+
     def _sizes(self, client_ids: Sequence[int]) -> list[int]:
         return [len(self.inputs.data.clients[i].train) for i in client_ids]
 
@@ -169,11 +188,12 @@ class WorkPlan:
         works = []
         for client_id, (inputs, labels), steps in zip(client_ids, rows, num_steps, strict=True):
             generator = self.streams.torch("client", client_id, phase, round_)
+            targets, loss = self.lesson(self.relabel(client_id, labels))
             works.append(
                 Work(
                     inputs=inputs,
-                    targets=self.relabel(client_id, labels),
-                    loss=cross_entropy,
+                    targets=targets,
+                    loss=loss,
                     schedule=schedule(len(labels), self.plan.batch_size, steps, generator),
                     entropy=self._layers(client_id, phase, round_),
                 )
@@ -202,11 +222,6 @@ class WorkPlan:
     def _layers(self, client_id: int, phase: str, round_: int) -> int:
         """Return the seed of layers that draw random numbers, such as dropout."""
         return self.streams.entropy("client", client_id, phase, round_, "layers")
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of each sample, [B]."""
-    return F.cross_entropy(logits, labels, reduction="none")
 
 
 def rows_of(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from omegaconf import DictConfig
+
 from clients.node import Node
 from clients.sharing.chain import Sharing
 from clients.sharing.channel import ClientChannel
+from clients.training.arm import ArmSettings, TestPrior
 from clients.training.settings import ClientPlan
 from experiments.assembly.attack import build_attack
 from experiments.assembly.parts import (
@@ -19,7 +22,9 @@ from experiments.assembly.parts import (
 )
 from experiments.assembly.privacy import build_privacy
 from experiments.config.instantiate import instantiate
-from fedfuse.extract import ExtractStage, Logits
+from experiments.config.prior_use import ADJUSTED, BASELINE, uses_prior
+from fedfuse.extract import Adjusted, AdjustStage, ExtractStage, Logits
+from fedfuse.local_loss import BalancedSoftmax, trained_tau
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Trainer
@@ -27,12 +32,29 @@ from fedfuse.train.trainer import Trainer
 
 def build_sharing(parts: Parts) -> Sharing:
     """Return what happens to predictions before they leave a client."""
-    extract = parts.channel.extract
+    extract, adjust = parts.channel.extract, None
+    if isinstance(extract, Adjusted):
+        adjust = AdjustStage(extract, trained_tau(instantiate(parts.cfg.local_loss, "local_loss")))
     return Sharing(
+        adjust=adjust,
         attack=build_attack(parts.cfg, parts.data),
         extract=None if isinstance(extract, Logits) else ExtractStage(extract),
         privacy=build_privacy(parts.cfg, build_rounds(parts.cfg, parts.data)),
     )
+
+
+def build_arms(cfg: DictConfig) -> dict[str, ArmSettings]:
+    """Return what each arm does about the clients' label priors; nothing in a run without them."""
+    if not uses_prior(cfg):
+        return {}
+    tau, floor = cfg.prior.tau, cfg.prior.floor
+    return {
+        cfg.method.name: ArmSettings(
+            instantiate(cfg.local_loss, "local_loss"), TestPrior(cfg.evaluation.prior, tau, floor)
+        ),
+        BASELINE: ArmSettings(test_prior=TestPrior("none", tau, floor, post_hoc=True)),
+        ADJUSTED: ArmSettings(BalancedSoftmax(tau, floor), TestPrior("add", tau, floor)),
+    }
 
 
 def build_node(
@@ -85,6 +107,7 @@ def build_node(
         attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
         shadows=cfg.evaluation.shadow_models,
         channel=ClientChannel(parts.channel),
+        arms=build_arms(cfg),
         trainer=trainer if wrap is None else wrap(trainer),
         device=build_device(client.device, "client.device"),
         isolates=not cfg.server.fail_fast,

@@ -8,7 +8,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.assembly.attack import attackers
-from experiments.assembly.capabilities import BASELINE
 from experiments.assembly.parts import (
     Parts,
     build_device,
@@ -18,6 +17,7 @@ from experiments.assembly.parts import (
 from experiments.assembly.privacy import draws_from_secrets
 from experiments.assembly.saved_models import about_models
 from experiments.config.instantiate import instantiate
+from experiments.config.prior_use import controls, uses_prior
 from experiments.config.targets import brief
 from fedfuse.exchange.kind import Combine
 from fedfuse.models.plan import as_plan, build_checked, describe
@@ -131,10 +131,10 @@ def arms_of(
 ) -> tuple[tuple[str, ...], dict[str, Combine | None]]:
     """Return the arms in the order they run, and what the server does in each.
 
-    The baseline runs first, so that the gain over it can be shown while the method runs. A method
-    that exchanges nothing is its own baseline.
+    The controls run first, so that the gain over them can be shown while the method runs. A method
+    that neither exchanges anything nor uses the clients' priors is its own baseline.
     """
     method = cfg.method.name
-    if combine is None or cfg.baseline == "none":
-        return (method,), {method: combine}
-    return (BASELINE, method), {BASELINE: None, method: combine}
+    alone = combine is None and not uses_prior(cfg)
+    beside = () if alone else tuple(name for name in controls(cfg) if name != method)
+    return (*beside, method), {**dict.fromkeys(beside), method: combine}

@@ -32,10 +32,12 @@ from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.rules import MeanProbabilities
 from fedfuse.fusion.scorers import KnFu
 from fedfuse.participation import Participants
+from fedfuse.prior import log_prior
 from fedfuse.privacy import Calibrated, PrivacyStage
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
 from fedfuse.sharing_context import SharingContext
+from fedfuse.train.facts import Facts, wants
 from fedfuse.types import KnowledgeBank, Space
 from fedfuse.user_code import PartError, blamed, is_foreign, kind_of
 
@@ -166,17 +168,33 @@ def _faults(part: Any, toy: Toy) -> None:
         )
 
 
+def _local_loss(part: Any, toy: Toy) -> None:
+    num_classes = toy.parts.data.num_classes
+    labels = torch.tensor([0, num_classes - 1, 0])
+    given: list[Any] = [labels]
+    if "prior" in wants(part):
+        prior = log_prior(torch.bincount(labels, minlength=num_classes))
+        given.append(Facts(prior=prior.expand(3, -1)))
+    logits = torch.randn(3, num_classes, generator=torch.Generator().manual_seed(0))
+    _loss(toy, logits, lambda logits: part(logits, *given), "logits")
+
+
 def _distill(part: Any, toy: Toy) -> None:
-    batch, num_classes = 3, toy.parts.data.num_classes
     draw = torch.Generator().manual_seed(0)
-    student, teacher = torch.randn(2, batch, num_classes, generator=draw).unbind()
+    student, teacher = torch.randn(2, 3, toy.parts.data.num_classes, generator=draw).unbind()
     space = declared(part, "space", Space.PROBABILITIES)
     if space not in list(Space):
         raise PartError(
             f"{toy.what} has no known space", got=repr(space), allowed="a fedfuse.types.Space"
         )
-    student.requires_grad_()
-    losses = part(student, teacher if space == Space.LOGITS else teacher.softmax(dim=1))
+    targets = teacher if space == Space.LOGITS else teacher.softmax(dim=1)
+    _loss(toy, student, lambda student: part(student, targets), "student_logits")
+
+
+def _loss(toy: Toy, logits: Tensor, loss: Callable[[Tensor], Any], name: str) -> None:
+    """Ask a loss about logits [B, C], which it calls by a name, and look at what it returns."""
+    logits = logits.clone().requires_grad_()
+    batch, losses = len(logits), loss(logits)
     if isinstance(losses, Tensor) and losses.ndim == 0:
         raise PartError(
             f"{toy.what} returned one loss for the whole batch",
@@ -189,11 +207,11 @@ def _distill(part: Any, toy: Toy) -> None:
     if not losses.requires_grad:
         raise PartError(
             f"{toy.what} has no gradient",
-            got="a loss that does not depend on the student's logits, or is detached from them",
-            allowed="torch operations on student_logits",
+            got="a loss that does not depend on the logits, or is detached from them",
+            allowed=f"torch operations on {name}",
         )
     losses.sum().backward()
-    toy.expect(student.grad, (batch, num_classes), "a loss with a gradient")
+    toy.expect(logits.grad, tuple(logits.shape), "a loss with a gradient")
 
 
 def _extract(part: Any, toy: Toy) -> None:
@@ -269,6 +287,7 @@ TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "participation": _participation,
     "faults": _faults,
     "familiarity": _familiarity,
+    "local_loss": _local_loss,
     "attack": _attack,
     "extract": _extract,
     "privacy": _privacy,

@@ -8,6 +8,7 @@ import json
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.former_names import first, renamed
+from experiments.config.prior_use import BASELINE, uses_prior
 
 FUSION_ONLY = frozenset(
     {
@@ -29,6 +30,8 @@ FUSION_ONLY = frozenset(
         "temperature",
         "baseline",
         "budget_bytes",
+        "local_loss",
+        "prior",
         "server",
         "engine",
         "checkpoint",
@@ -42,8 +45,14 @@ FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "g
 """Keys of ``client`` of which the same is true."""
 
 
-def baseline_identity(cfg: DictConfig, data_fingerprint: str) -> str:
-    """Return a hash of everything that local training depends on."""
+def baseline_identity(cfg: DictConfig, data_fingerprint: str, arm: str = BASELINE) -> str:
+    """Return a hash of everything that a control, which learns alone, depends on.
+
+    Args:
+        cfg: The run's configuration.
+        data_fingerprint: The data's.
+        arm: Which control it is.
+    """
     values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
     kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
     if kept["continue_from"] is None:  # as it was before there was such a key
@@ -51,5 +60,8 @@ def baseline_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     # With equal samples, local training learns from as many as the mixed batches have.
     free = FUSION_ONLY_CLIENT - ({"private_weight"} if kept["budget"] == "samples" else set())
     kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}
+    kept["evaluation"] = {k: v for k, v in kept["evaluation"].items() if k != "prior"}
+    if uses_prior(cfg):  # the controls correct for it, or tell what correcting them would give
+        kept["prior"] = {"arm": arm, **values["prior"]}
     text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

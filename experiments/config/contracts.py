@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedfuse.declarations import wrong_declaration
+from fedfuse.declarations import declared, wrong_declaration
 from fedfuse.user_code import PartError, check_call, is_foreign
 
 CALL = "__call__"
@@ -26,12 +26,14 @@ class Contract:
         takes: Method to the names of what it is given by position.
         holds: Attributes that it must have.
         keywords: Method to the names of what it is given by keyword.
+        facts: What a loss may want to know beside logits and targets.
     """
 
     protocol: str
     takes: Mapping[str, tuple[str, ...]]
     holds: tuple[str, ...] = ()
     keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    facts: frozenset[str] = frozenset()
 
     def describe(self) -> str:
         """Return what a part must have."""
@@ -52,6 +54,9 @@ CONTRACTS = {
     "participation": _function("fedfuse.protocols.Participation", "round", "sizes", "generator"),
     "select": _function("fedfuse.select.Select", "round", "num_public", "labels", "generator"),
     "optimizer": _function("torch.optim.Optimizer", "parameters"),
+    "local_loss": Contract(
+        "fedfuse.protocols.LocalLoss", {CALL: ("logits", "labels")}, facts=frozenset({"prior"})
+    ),
     "scorer": _function("fedfuse.protocols.Scorer", "bank", "labels"),
     "neighbours": _function("fedfuse.protocols.Neighbours", "scores"),
     "rule": _function("fedfuse.protocols.Rule", "bank", "weights"),
@@ -144,7 +149,17 @@ def look(slot: str, part: object, target: object) -> None:
         )
     if wrong := wrong_declaration(part, slot):
         raise PartError(f"{what} {wrong}", next_step=see)
+    wanted: frozenset[str] = declared(part, "wants", frozenset()) if contract.facts else frozenset()
+    if unknown := sorted(set(wanted) - contract.facts):
+        raise PartError(
+            f"{what} wants to know what nobody tells it",
+            got=", ".join(map(str, unknown)),
+            allowed=", ".join(sorted(contract.facts)),
+            next_step=see,
+        )
     for name, given in contract.takes.items():
+        if wanted and name == CALL:
+            given = (*given, "facts")
         method: Any = part if name == CALL else getattr(part, name)
         try:
             check_call(what, method, given, contract.keywords.get(name, ()))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
+
+from experiments.config.prior_use import PLAIN_LOSS
 
 FORMER = {
     "clients.pretrain": "clients.training.pretrain",
@@ -16,8 +19,27 @@ FORMER = {
 """Former packages, modules and parts to today's; what lies in them kept its name."""
 
 
-NEWER: dict[str, Any] = {"models": "none", "continue_from": None}
+NEWER: dict[str, Any] = {
+    "models": "none",
+    "continue_from": None,
+    "prior": {"tau": 1.0, "floor": 0.5},
+    "local_loss": {"_target_": PLAIN_LOSS},
+    "evaluation": {"prior": "none"},
+}
 """Keys that older runs do not have, and what those did."""
+
+
+def with_newer(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the keys that are newer than it.
+
+    >>> with_newer({"evaluation": {"every": 2}})["evaluation"]
+    {'prior': 'none', 'every': 2}
+    """
+    made = {**deepcopy(NEWER), **config}
+    for key, newer in NEWER.items():
+        if isinstance(newer, dict) and isinstance(made[key], dict) and "_target_" not in newer:
+            made[key] = {**newer, **made[key]}
+    return made
 
 
 def today(target: str) -> str:

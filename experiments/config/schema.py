@@ -77,6 +77,14 @@ class ServerConfig:
 
 
 @dataclass
+class PriorConfig:
+    """How a client's label prior is counted, wherever it is used."""
+
+    tau: float = _rule("a finite number of at least 0", lambda value: 0 <= value < math.inf)
+    floor: float = _rule("a finite number above 0", lambda value: 0 < value < math.inf)
+
+
+@dataclass
 class CheckpointConfig:
     """When a run is saved, so that it can go on after a crash."""
 
@@ -92,6 +100,7 @@ class EvaluationConfig:
     batch_size: int = _at_least(1)
     test_samples: int = _at_least(1)
     own_test_samples: int = _at_least(1)
+    prior: str = _one_of("none", "add", "subtract")
     membership: bool = field(default=MISSING)  # type: ignore[assignment]
     shadow_models: int = _at_least(0)
 
@@ -124,6 +133,7 @@ class ExperimentConfig:
     trainer: str = _one_of("auto", "loop", "batched")
     models: str = _one_of("auto", "save", "none")
     continue_from: str | None = field(default=MISSING)
+    prior: PriorConfig = field(default_factory=PriorConfig)
     client: ClientConfig = field(default_factory=ClientConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -138,6 +148,7 @@ class ExperimentConfig:
     model: Any = MISSING
     pretrain: Any = MISSING
     optimizer: Any = MISSING
+    local_loss: Any = MISSING
     scorer: Any = MISSING
     neighbours: Any = MISSING
     rule: Any = MISSING

@@ -24,7 +24,10 @@ Answer = Callable[[Sequence[Call]], list[Outcome]]
 """Answer calls of several runs."""
 
 Place = tuple[int, int, int]
-"""How far a run is: arm (counted from the last, which is -1), round, phase."""
+"""How far a run is: arm (the method is -1, its controls count from below), round, phase."""
+
+MOST_CONTROLS = 2
+"""Arms before the method, at most: all runs are in step with those that have as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class PackedRun:
 
     def __init__(self, number: int, task: Callable[[PackedRun], Any]) -> None:
         self.number = number
-        self.place: Place = (-2, 0, 0)
+        self.place: Place = (-1 - MOST_CONTROLS, 0, 0)
         self.asks: object = None
         self.result: Any = None
         self.error: BaseException | None = None
@@ -136,7 +139,8 @@ class PlaceReporter:
     def phase(self, arm: str, round_: int, phase: str) -> None:
         """Note the phase."""
         order = ("train", "fuse", "distill")
-        self._run.place = (self._arms.index(arm) - len(self._arms), round_, order.index(phase))
+        control = self._arms.index(arm) - 1 - MOST_CONTROLS
+        self._run.place = (-1 if arm == self._arms[-1] else control, round_, order.index(phase))
 
     def client_done(self, client_id: int) -> None:
         """Note nothing."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.config.prior_use import ADJUSTED
 from experiments.config.untrusted import read_config
 from experiments.results.arms import Arm, read_arm, read_table
 from experiments.results.shape import Content, check_shape
@@ -70,7 +71,15 @@ class Run:
     @cached_property
     def baseline(self) -> Arm | None:
         """Return the baseline's metrics; None for a run without."""
-        file = self.path / "baseline.parquet"
+        return self._control("baseline")
+
+    @cached_property
+    def adjusted(self) -> Arm | None:
+        """Return the metrics of prior-corrected local training; None for a run without."""
+        return self._control(ADJUSTED)
+
+    def _control(self, name: str) -> Arm | None:
+        file = self.path / f"{name}.parquet"
         with reading(self.path):
             return read_arm(file) if file.exists() else None
 
@@ -110,8 +119,8 @@ class Run:
     def answers(self) -> dict[str, dict[str, npt.NDArray[np.uint8]]]:
         """Return which test samples clients got right in the last round.
 
-        Per arm (``method``, ``baseline``) and test metric uint8 [K, bytes], a bit a sample; empty
-        where they are not on record.
+        Per arm (``method``, ``baseline``, of runs that use the prior ``local_adjusted``) and test
+        metric uint8 [K, bytes], a bit a sample; empty where they are not on record.
         """
         found: dict[str, dict[str, npt.NDArray[np.uint8]]] = {"method": {}, "baseline": {}}
         for name, bits in self._tensors("answers.safetensors").items():

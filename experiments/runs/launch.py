@@ -13,12 +13,12 @@ import torch
 from omegaconf import DictConfig
 
 from experiments.assembly.attack import attacked
-from experiments.assembly.capabilities import BASELINE
 from experiments.assembly.parts import Parts, build_parts
 from experiments.assembly.preflight import check_compatible
 from experiments.assembly.privacy import disclosure
 from experiments.assembly.server import build_server
 from experiments.config.comparison_keys import baseline_identity
+from experiments.config.prior_use import CONTROLS
 from experiments.engines.hosting import check_sites
 from experiments.runs import baselines
 from experiments.runs.resume import checkpoints
@@ -126,12 +126,13 @@ def _run(
         folder.record(server_model={**shape, "mean": data.mean, "std": data.std})
     memory = InMemory()
     watchers = [reporter, memory]
-    if shared is not None and BASELINE in setup.info.arms:
-        name = baseline_identity(cfg, parts.data.fingerprint)
-        if records := shared.find(name):
-            setup = replace(setup, known={BASELINE: records})
-        else:
-            watchers.append(baselines.BaselineRecorder(shared, name, BASELINE))
+    for arm in CONTROLS:
+        if shared is not None and arm in setup.info.arms:
+            name = baseline_identity(cfg, parts.data.fingerprint, arm)
+            if records := shared.find(name):
+                setup = replace(setup, known={**setup.known, arm: records})
+            else:
+                watchers.append(baselines.BaselineRecorder(shared, name, arm))
     info = replace(setup.info, folder=folder.path)
     setup = replace(setup, info=info, reporter=Many(watchers))
     setup = replace(setup, checkpoints=kept)

@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.former_names import first, renamed
+from experiments.config.prior_use import PLAIN_LOSS, uses_prior
 
 FINGERPRINT = "(the data)"
 """Where the hash of the data stands among the keys."""
@@ -62,6 +63,7 @@ DECLARED: Mapping[str, May] = {
             "client.guard", "client.share_class_distribution",
             "evaluation.every", "evaluation.batch_size", "evaluation.test_samples",
             "evaluation.own_test_samples", "evaluation.membership", "evaluation.shadow_models",
+            "evaluation.prior", "local_loss", "prior",
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
@@ -73,7 +75,14 @@ DECLARED: Mapping[str, May] = {
 """By dotted key, or by group for all keys of its options that are not named themselves."""
 
 
-_AS_BEFORE = frozenset({("privacy.seed", "simulated"), ("continue_from", None)})
+_AS_BEFORE = frozenset(
+    {
+        ("privacy.seed", "simulated"),
+        ("continue_from", None),
+        ("local_loss._target_", PLAIN_LOSS),
+        ("evaluation.prior", "none"),
+    }
+)
 """What older runs did, whose configurations say nothing of it."""
 
 
@@ -103,6 +112,8 @@ def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
         for key, value in leaves(values)
         if may(key) is May.STAY and not _is_as_before(key, value)
     }
+    if not uses_prior(cfg):
+        kept = {key: value for key, value in kept.items() if not key.startswith("prior.")}
     kept["client.device"] = device(cfg.client.device, cfg.engine)
     kept["server.device"] = device(cfg.server.device)
     return {**kept, FINGERPRINT: data_fingerprint}
@@ -142,7 +153,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     """Return the hash that checkpoints held before their keys had names in them."""
     values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
-    without = ("engine", "checkpoint", "server", "reporter", "models")
+    without = ("engine", "checkpoint", "server", "reporter", "models", "local_loss", "prior")
     kept = {
         name: value
         for name, value in values.items()
@@ -150,6 +161,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     }
     for name in ("device", "state"):
         kept["client"].pop(name)
+    kept["evaluation"].pop("prior")
     if _is_as_before("privacy.seed", kept["privacy"].get("seed")):
         del kept["privacy"]["seed"]
     text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)

@@ -24,9 +24,10 @@ class Files:
     """A reporter that fills a run folder.
 
     The last arm of a run is the method under test (``metrics.parquet``, ``weights.safetensors``),
-    every other one its baseline (``baseline.parquet``). Which test samples each client got right
-    in the last round is in ``answers.safetensors``, a bit a sample: per arm (``method``,
-    ``baseline``) and test metric uint8 [K, bytes]. Metrics are on disk after every round, so
+    the first of several its baseline (``baseline.parquet``); another control is called by its own
+    name (``local_adjusted.parquet``). Which test samples each client got right in the last round
+    is in ``answers.safetensors``, a bit a sample: per arm (``method``, ``baseline``,
+    ``local_adjusted``) and test metric uint8 [K, bytes]. Metrics are on disk after every round, so
     a crash leaves what was done; only when rewriting them would take more than a twentieth of
     the run's time do several rounds go together.
     """
@@ -38,15 +39,18 @@ class Files:
         self._num_clients = 0
         self._right: dict[str, Tensor] = {}
         self._method = ""
+        self._names: dict[str, str] = {}
         self._told: set[tuple[str, int]] = set()
 
     def start(self, info: RunInfo) -> None:
         """Write what is known before the first round."""
         self._method, self._num_clients = info.arms[-1], info.num_clients
         self._told = self._folder.rounds_told()
-        for arm in info.arms:
-            name = "metrics.parquet" if arm == self._method else "baseline.parquet"
-            self._tables[arm] = _Metrics(self._folder, name)
+        self._names = {arm: arm for arm in info.arms}
+        self._names |= {info.arms[0]: "baseline", self._method: "method"}
+        for arm, name in self._names.items():
+            file = "metrics" if arm == self._method else name
+            self._tables[arm] = _Metrics(self._folder, f"{file}.parquet")
         self._folder.event(
             "start",
             method=info.method,
@@ -81,8 +85,8 @@ class Files:
         if record.right is not None:
             from safetensors.torch import save
 
-            whose = "method" if arm == self._method else "baseline"
-            self._right |= {f"{whose}.{test}": bits for test, bits in record.right.items()}
+            name = self._names[arm]
+            self._right |= {f"{name}.{test}": bits for test, bits in record.right.items()}
             with self._folder.replacing("answers.safetensors") as file:
                 file.write_bytes(save(self._right))
         for failure in record.failures:
@@ -169,7 +173,7 @@ class _Metrics:
 
 
 def read_metrics(path: Path) -> list[MetricRow]:
-    """Return the rows of a ``metrics.parquet`` or ``baseline.parquet``."""
+    """Return the rows of a file of metrics."""
     import pyarrow.parquet as pq
 
     columns = pq.read_table(path).to_pydict()

@@ -43,13 +43,9 @@ def beginning(*overrides: str) -> Beginning:
     return build_node(build_parts(cfg), range(3)).beginning
 
 
-def honest(client_id, labels):
-    return labels
-
-
 def test_without_patience_it_takes_the_steps_of_a_plain_loop():
     begin = beginning("pretrain.patience=0", "pretrain.epochs=2", "pretrain.val_fraction=0", *SMALL)
-    model, steps = begin.pretrained(0, honest)
+    model, steps = begin.pretrained(0)
     assert steps == 2 * 7  # 100 samples in batches of 16
     expected = begin.model(0)
     optimizer = begin.make_optimizer(expected.parameters())
@@ -70,11 +66,11 @@ def test_it_ends_when_held_back_samples_say_so_and_keeps_the_best_weights(monkey
     accuracies = iter([0.3, 0.5, 0.4, 0.5, 0.9])  # the third and the fourth are no better
     monkeypatch.setattr("clients.training.pretrain.accuracy", lambda *_: next(accuracies))
     begin = beginning("pretrain.patience=2", "pretrain.epochs=9", *SMALL)
-    model, steps = begin.pretrained(0, honest)
+    model, steps = begin.pretrained(0)
     assert steps == 4 * 6  # 90 samples
     begin.pretraining = replace(begin.pretraining, patience=0, epochs=2)
     begin._known.clear()
-    best, _ = begin.pretrained(0, honest)
+    best, _ = begin.pretrained(0)
     for got, wanted in zip(model.parameters(), best.parameters(), strict=True):
         assert torch.equal(got, wanted)
 
@@ -92,11 +88,11 @@ def test_patience_counts_what_is_better_by_more_than_min_delta(monkeypatch, more
     monkeypatch.setattr("clients.training.pretrain.accuracy", lambda *_: next(accuracies))
     begin = beginning("pretrain.epochs=9", *SMALL)
     begin.pretraining = replace(begin.pretraining, patience=2, keep="last", **more)
-    model, steps = begin.pretrained(0, honest)
+    model, steps = begin.pretrained(0)
     assert steps == epochs * 6
     begin.pretraining = replace(begin.pretraining, patience=0, epochs=epochs)
     begin._known.clear()
-    last, _ = begin.pretrained(0, honest)
+    last, _ = begin.pretrained(0)
     for got, wanted in zip(model.parameters(), last.parameters(), strict=True):
         assert torch.equal(got, wanted)
 
@@ -106,9 +102,9 @@ def test_the_private_stage_has_a_patience_of_its_own(monkeypatch):
     begin = beginning("pretrain.patience=1", "pretrain.private_epochs=9", *SMALL)
     public = begin.after_public(0)[1]
     assert public == 2 * 6  # the second epoch is no better
-    per_epoch = begin.pretrained(0, honest)[1] - public
+    per_epoch = begin.pretrained(0)[1] - public
     begin.pretraining = replace(begin.pretraining, private_patience=3)
-    assert begin.pretrained(0, honest)[1] - public == 2 * per_epoch  # 4 epochs in the place of 2
+    assert begin.pretrained(0)[1] - public == 2 * per_epoch  # 4 epochs in the place of 2
 
 
 def test_fedmd_pretrained_is_set_up_as_its_authors_code_is():
@@ -153,16 +149,16 @@ def test_clients_that_begin_alike_end_alike_and_share_the_work():
     begin.trainer = type("Counting", (), {})()
     begin.trainer.fit = lambda *a: calls.append(1) or fit(*a)
     begin.trainer.predict = beginning().trainer.predict
-    first, steps = begin.pretrained(0, honest)
+    first, steps = begin.pretrained(0)
     taken = len(calls)
-    second, same = begin.pretrained(1, honest)
+    second, same = begin.pretrained(1)
     assert steps == same > 0
     assert len(calls) == taken  # nothing was trained twice
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
     own = Pretraining(private_epochs=1)
     begin.pretraining = own
-    third, more = begin.pretrained(1, honest)
+    third, more = begin.pretrained(1)
     assert more > steps
     assert not torch.equal(next(third.parameters()), next(second.parameters()))
 

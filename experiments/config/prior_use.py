@@ -1,0 +1,45 @@
+"""Whether a run uses the clients' label priors, and which arms stand beside its method then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+BASELINE = "local"
+"""The arm every method is compared with: local training with cross-entropy."""
+
+ADJUSTED = "local_adjusted"
+"""The control of methods that use the prior: local training that is corrected for it, alone."""
+
+CONTROLS = (BASELINE, ADJUSTED)
+"""Arms that learn alone, in the order in which they run."""
+
+PLAIN_LOSS, BALANCED = "fedfuse.local_loss.CrossEntropy", "fedfuse.local_loss.BalancedSoftmax"
+ADJUSTING = "fedfuse.extract.Adjusted"
+
+
+def uses_prior(cfg: Mapping[str, Any]) -> bool:
+    """Tell whether a run's method uses its clients' label priors.
+
+    A loss of one's own counts: whatever it does, local training with it is not the baseline.
+
+    Args:
+        cfg: Its configuration, of any version of fedfuse.
+    """
+    return bool(
+        _at(cfg, "local_loss", "_target_", PLAIN_LOSS) != PLAIN_LOSS
+        or _at(cfg, "evaluation", "prior", "none") != "none"
+        or _at(cfg, "extract", "_target_", "") == ADJUSTING
+    )
+
+
+def controls(cfg: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the arms beside which a method is shown, as its configuration asks for them."""
+    if cfg["baseline"] == "none":
+        return ()
+    return CONTROLS if uses_prior(cfg) else (BASELINE,)
+
+
+def _at(cfg: Mapping[str, Any], group: str, key: str, default: Any) -> Any:
+    node = cfg.get(group)
+    return default if node is None else node.get(key, default)

@@ -1,0 +1,104 @@
+"""Losses that know more than logits and target: what they want travels as columns of the targets.
+
+A batch holds rows of several clients, so nothing that is one client's can live in a loss. It stands
+beside each row's target instead, in more columns of :attr:`~fedfuse.train.work.Work.targets`:
+padding, cutting and weighing rows stay as they are, and no trainer knows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedfuse.declarations import declared
+from fedfuse.shapes import Float, Int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a loss may want to know of each sample of its batch; None is what it does not.
+
+    A loss names what it wants in a class attribute ``wants``, a frozenset of these names, and is
+    then called ``loss(logits, targets, facts)``.
+
+    Args:
+        labels: int64 [B], public labels.
+        own: float32 [B, C], the client's own logits before the lesson.
+        prior: float32 [B, C], the logarithm of the class shares that the client trains on.
+        clock: float32 [B], where the client is between the beginning (0) and the end (1).
+    """
+
+    labels: Int[Tensor, " B"] | None = None
+    own: Float[Tensor, "B C"] | None = None
+    prior: Float[Tensor, "B C"] | None = None
+    clock: Float[Tensor, " B"] | None = None
+
+
+NAMES = tuple(entry.name for entry in fields(Facts))
+"""What may be wanted, in the order of the columns."""
+
+SINGLE = frozenset({"labels", "clock"})
+"""Facts of one number a sample; the others have one for each class."""
+
+
+def wants(loss: object) -> frozenset[str]:
+    """Return what a loss wants to know."""
+    return frozenset(declared(loss, "wants", frozenset[str]()))
+
+
+def widen(targets: Tensor, facts: Facts) -> Float[Tensor, "N D"]:
+    """Return targets with facts as more columns, float32; labels are exact up to 2**24.
+
+    Args:
+        targets: Labels int64 [N], or one row of numbers for each sample [N, C].
+        facts: Of the same N samples.
+    """
+    columns = [targets, *(getattr(facts, name) for name in NAMES)]
+    return torch.cat(
+        [
+            (column[:, None] if column.ndim == 1 else column).float()
+            for column in columns
+            if column is not None
+        ],
+        dim=1,
+    )
+
+
+def labels_of(targets: Tensor) -> Int[Tensor, " N"]:
+    """Return the labels of targets that begin with them, widened or not.
+
+    >>> labels_of(widen(torch.tensor([2, 0]), Facts(prior=torch.zeros(2, 3)))).tolist()
+    [2, 0]
+    """
+    return targets if targets.ndim == 1 else targets[:, 0].long()
+
+
+@dataclass(frozen=True, slots=True)
+class Widened:
+    """A loss that wants facts, as the trainers call it: with wide targets alone.
+
+    Args:
+        loss: The loss, ``(logits, targets, facts)`` to [B].
+        wants: Names of what it wants.
+    """
+
+    loss: Callable[..., Tensor]
+    wants: frozenset[str]
+
+    def __call__(self, logits: Float[Tensor, "B C"], wide: Float[Tensor, "B D"]) -> Tensor:
+        """Return one loss per sample, [B]."""
+        names = [name for name in NAMES if name in self.wants]
+        sizes = [1 if name in SINGLE else logits.shape[1] for name in names]
+        targets, *columns = torch.split(wide, [wide.shape[1] - sum(sizes), *sizes], dim=1)
+        known: dict[str, Any] = dict(zip(names, columns, strict=True))
+        for name in SINGLE & known.keys():
+            known[name] = known[name].squeeze(1)
+        if "labels" in known:
+            known["labels"] = known["labels"].long()
+        if targets.shape[1] == 1:  # classes are two or more: these are labels
+            targets = targets.squeeze(1).long()
+        return self.loss(logits, targets, Facts(**known))
