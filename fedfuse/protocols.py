@@ -8,6 +8,7 @@ for each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -140,18 +141,35 @@ class Relabels(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Scores by class as a sum, ``score_ijc = pair_ij + source_jc``: no [K, K, C] need be held.
+
+    Args:
+        pair: [K, K], what a receiver and a source have to do with each other.
+        source: [K, C], how effective each source's knowledge of each class is for everybody.
+    """
+
+    pair: Tensor
+    source: Tensor
+
+
 class Scorer(Protocol):
     """Say how effective each client's knowledge is for each other client.
 
     Returns float32 [K, K] scores, row = receiver, column = source. A score is the logarithm of an
     unnormalised fusion weight: ``softmax(scores, dim=1)`` over the neighbours gives the weights,
-    so equal scores mean a plain mean and a difference of ``log 2`` means twice the weight.
-    ``labels`` are the public labels [P] or None; a scorer that cannot do without them, or without
-    ``bank.class_distribution``, says so with a class attribute ``needs_labels = True`` or
-    ``needs_class_distribution = True``.
+    so equal scores mean a plain mean and a difference of ``log 2`` means twice the weight; minus
+    infinity is no weight. ``labels`` are the public labels [P] or None; a scorer that cannot do
+    without them, or without ``bank.class_distribution``, says so with a class attribute
+    ``needs_labels = True`` or ``needs_class_distribution = True``.
+
+    A scorer that declares ``by_class = True`` may score every class by itself: it returns
+    :class:`ClassScores`, or float [K, K, C], and the softmax over the sources is taken for each
+    class. Neighbours are chosen by the logarithm of the mean of ``exp(scores)`` over the classes.
     """
 
-    def __call__(self, bank: KnowledgeBank, labels: Tensor | None) -> Tensor: ...
+    def __call__(self, bank: KnowledgeBank, labels: Tensor | None) -> Tensor | ClassScores: ...
 
 
 class Neighbours(Protocol):
@@ -178,6 +196,10 @@ class Rule(Protocol):
     Args (of the call): the bank and row-stochastic weights [K, K]. Returns targets [K, P, C] in
     the rule's ``space``, alone or as :class:`Fused` with the weight of each sample. A sample that
     none of a receiver's sources answered is left out whatever the rule says.
+
+    A rule that declares ``by_class = True`` is also given weights that differ by class, as a
+    ``fedfuse.fusion.ClassWeights``: ``fedfuse.fusion.weighted_mean(values, weights, bank.mask)``
+    takes both, and ``weights.rows(receivers)`` are those of some receivers, [r, K, C].
     """
 
     @property

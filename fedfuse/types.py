@@ -233,22 +233,39 @@ class Teachers(Payload):
 
 
 @dataclass(frozen=True, slots=True)
+class ClassShares:
+    """What a record keeps of weights ``w_ijc`` that differ by class, beside their mean over them.
+
+    Args:
+        shares: float32 [K, C], how much each source's knowledge counts for each class, the mean
+            over the receivers; columns sum to 1.
+        effective_neighbours: float32 [K], how many equally weighted sources each receiver amounts
+            to, the mean over the classes.
+    """
+
+    shares: Tensor
+    effective_neighbours: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Fusion:
     """What the server made of one round's knowledge.
 
     Args:
         teachers: The targets to send down.
         weights: float32 [K, K], row = receiver, column = source, rows sum to 1; a sparse (COO)
-            tensor where K is too large to hold every pair; None where the shares are not one
-            number per pair (they differ by class).
+            tensor where K is too large to hold every pair; the mean over the classes of weights
+            that differ by class; None where a way to exchange has no weights of pairs.
         metrics: What the server measured of itself, by name.
         model: The weights of the server's own model, by name; None if it has none.
+        by_class: What else is kept of weights that differ by class; None if they do not.
     """
 
     teachers: Payload
     weights: Tensor | None
     metrics: Mapping[str, float] = field(default_factory=dict)
     model: Mapping[str, Tensor] | None = None
+    by_class: ClassShares | None = None
 
 
 MOST_BITS = 2**20
@@ -336,7 +353,9 @@ class RoundRecord:
     last round, which test samples every client gets right: per test metric (``accuracy_own``,
     ``accuracy_global``) uint8 [K, bytes], a bit a sample; zeros for clients that were not tested.
     ``weights`` [k, k] are those of the k clients that were fused, ``weight_clients`` int64 [k] who
-    they are, ascending; None for all of them, k = K.
+    they are, ascending; None for all of them, k = K. Where weights differ by class they are the
+    mean over the classes, and ``class_shares`` [k, C] says how much each source counted for each
+    class, the mean over the receivers.
     """
 
     round: int
@@ -347,3 +366,4 @@ class RoundRecord:
     model: Mapping[str, Tensor] | None = None
     right: Mapping[str, Tensor] | None = None
     weight_clients: Tensor | None = None
+    class_shares: Tensor | None = None

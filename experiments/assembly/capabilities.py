@@ -19,6 +19,7 @@ from experiments.config.targets import target_name
 from fedfuse.codec import channel_of
 from fedfuse.declarations import declared, part_name
 from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.fusion.returned import NO_CLASS_WEIGHTS, USE_CLASS_WEIGHTS
 from fedfuse.local_loss import trained_tau
 from fedfuse.protocols import ModelPlan
 from fedfuse.select import All
@@ -83,7 +84,7 @@ def _labels() -> Iterator[Clash]:
     """Yield a row for each slot whose part may need labels of the public set."""
     for slot, who, instead in (
         ("pretrain", "Pre-training", "Set pretrain=none"),
-        ("scorer", "The scorer {}", "Choose another scorer.epd or scorer"),
+        ("scorer", "The scorer {}", "Choose another scorer.epd, scorer.evidence or scorer"),
         ("select", "The selection {}", "Choose select=random"),
         ("exchange", "The exchange {}", "Set exchange.public=pseudo_labels"),
     ):
@@ -127,6 +128,11 @@ def _histogram(chosen: Chosen) -> str | None:
     allowed = chosen.cfg.client.share_class_distribution
     needs = chosen.fuses and chosen.needs("scorer", "needs_class_distribution")
     return "client.share_class_distribution=false" if needs and not allowed else None
+
+
+def _class_weights(chosen: Chosen) -> str | None:
+    cannot = chosen.fuses and not chosen.needs("rule", "by_class")
+    return chosen.named("scorer", "rule") if cannot and chosen.needs("scorer", "by_class") else None
 
 
 def _confidence(chosen: Chosen) -> str | None:
@@ -319,6 +325,7 @@ CLASHES: tuple[Clash, ...] = (
         _shadows_know,
         "Set evaluation.shadow_models=0.",
     ),
+    Clash(NO_CLASS_WEIGHTS, _class_weights, USE_CLASS_WEIGHTS),
     Clash(
         "The scorer needs each client's label histogram, which may not leave the client",
         _histogram,

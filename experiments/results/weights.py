@@ -25,12 +25,15 @@ class Weights:
         clients: Who was fused in each round, ascending ids [k].
         each: The weights between them, a round's [k, k]: row = receiver, column = source.
         num_clients: K.
+        class_shares: How much each source counted for each class, the mean over the receivers, a
+            round's [k, C]; empty if weights did not differ by class.
     """
 
     rounds: npt.NDArray[np.integer]
     clients: tuple[npt.NDArray[np.integer], ...]
     each: tuple[Array, ...]
     num_clients: int
+    class_shares: tuple[Array, ...] = ()
 
     def dense(self) -> Array:
         """Return the weights between all clients, [R, K, K]: zero for who was not fused.
@@ -53,6 +56,15 @@ class Weights:
         whole[np.ix_(self.clients[row], self.clients[row])] = self.each[row]
         return whole
 
+    def by_class(self, row: int) -> Array | None:
+        """Return the sources' shares by class [K, C] of that round; zero for who was not fused."""
+        if not self.class_shares:
+            return None
+        own = self.class_shares[row]
+        whole = np.zeros((self.num_clients, own.shape[1]), dtype=np.float32)
+        whole[self.clients[row]] = own
+        return whole
+
 
 def read_weights(tensors: Mapping[str, npt.NDArray[Any]], num_clients: int) -> Weights:
     """Return what a ``weights.safetensors`` holds, whichever of its two forms it has.
@@ -65,7 +77,8 @@ def read_weights(tensors: Mapping[str, npt.NDArray[Any]], num_clients: int) -> W
         if rounds.ndim != 1 or weights.shape != (len(rounds), num_clients, num_clients):
             raise ValueError(f"weights of the shape {weights.shape}")
         everybody = np.arange(num_clients)
-        return Weights(rounds, (everybody,) * len(rounds), tuple(weights), num_clients)
+        shares = _shares(tensors, (len(rounds), num_clients))
+        return Weights(rounds, (everybody,) * len(rounds), tuple(weights), num_clients, shares)
     counts, ids = tensors["counts"], tensors["clients"]
     shapes = rounds.shape == counts.shape == (len(rounds),) and ids.ndim == weights.ndim == 1
     if not shapes or (counts < 1).any() or (counts > num_clients).any():
@@ -77,4 +90,16 @@ def read_weights(tensors: Mapping[str, npt.NDArray[Any]], num_clients: int) -> W
         raise ValueError("weights of clients that there are not")
     flat = np.split(weights, np.cumsum(counts**2)[:-1])
     each = tuple(own.reshape(k, k) for own, k in zip(flat, counts.tolist(), strict=True))
-    return Weights(rounds, tuple(clients), each, num_clients)
+    shares = _shares(tensors, (len(ids),))
+    parts = tuple(np.split(np.stack(shares), np.cumsum(counts)[:-1])) if shares else ()
+    return Weights(rounds, tuple(clients), each, num_clients, parts)
+
+
+def _shares(tensors: Mapping[str, npt.NDArray[Any]], clients: tuple[int, ...]) -> tuple[Array, ...]:
+    """Return the shares by class, row by row; nothing where there are none."""
+    if "class_shares" not in tensors:
+        return ()
+    shares = tensors["class_shares"]
+    if shares.shape[:-1] != clients:
+        raise ValueError(f"class shares of the shape {shares.shape}")
+    return tuple(shares)

@@ -4,9 +4,11 @@ Each method is a pure function on tensors and, beside it, a thin frozen class th
 validated options. :class:`Pipeline` puts one of each together.
 """
 
+from fedfuse.fusion.by_class import ByClass
+from fedfuse.fusion.class_weights import ClassWeights
 from fedfuse.fusion.neighbours import All, AllBut, Mutual, Threshold, TopK, TopP
 from fedfuse.fusion.pipeline import Pipeline
-from fedfuse.fusion.rules import GeometricMean, MeanLogits, MeanProbabilities
+from fedfuse.fusion.rules import GeometricMean, MeanLogits, MeanProbabilities, weighted_mean
 from fedfuse.fusion.scorers import DataSize, KnFu, Uniform
 from fedfuse.fusion.sharpen import ERA, Power
 
@@ -14,6 +16,8 @@ __all__ = [
     "ERA",
     "All",
     "AllBut",
+    "ByClass",
+    "ClassWeights",
     "DataSize",
     "GeometricMean",
     "KnFu",
@@ -26,4 +30,5 @@ __all__ = [
     "TopK",
     "TopP",
     "Uniform",
+    "weighted_mean",
 ]

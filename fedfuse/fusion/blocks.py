@@ -10,6 +10,7 @@ one is worked on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -46,6 +47,13 @@ def spans(size: int, step: int) -> list[slice]:
 def clients_per_block(logits: Float[Tensor, "K P C"], device: torch.device) -> int:
     """Return for how many clients the float32 predictions make a good block."""
     return max(1, block_bytes(device) // (4 * logits[0].numel()))
+
+
+def client_blocks(bank: KnowledgeBank, device: torch.device) -> Iterator[KnowledgeBank]:
+    """Yield the bank some clients at a time, on the device and in float32."""
+    for part in spans(bank.num_clients, clients_per_block(bank.logits, device)):
+        some = bank.rows(part).to(device)
+        yield replace(some, logits=some.logits.float())
 
 
 def samples_per_block(logits: Float[Tensor, "K P C"]) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedfuse.declarations import declared
 from fedfuse.errors import require
-from fedfuse.protocols import DrawsAnew, Scorer
+from fedfuse.protocols import ClassScores, DrawsAnew, Scorer
 from fedfuse.rng import Streams
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank
@@ -50,16 +50,18 @@ def round_seed(seed: int, round: int) -> int:  # noqa: A002
 
 
 def shuffle_sources(
-    scores: Float[Tensor, "K K"], ids: Int[Tensor, " K"], seed: int
-) -> Float[Tensor, "K K"]:
+    scores: Float[Tensor, "K K *C"], ids: Int[Tensor, " K"], seed: int
+) -> Float[Tensor, "K K *C"]:
     """Return the scores with each row's entries off the diagonal in a random order of its own.
 
-    Every receiver keeps its own score and the same scores for others, given to other sources.
+    Every receiver keeps its own score and the same scores for others, given to other sources: all
+    classes of one to the same other.
     """
     # Two orders of a row's sources, its own first in both: by id, and by chance.
     by_id = ids.repeat(len(ids), 1).fill_diagonal_(-1).argsort(dim=1)
     by_chance = pair_uniform(ids, seed).fill_diagonal_(-1).argsort(dim=1)
-    return torch.empty_like(scores).scatter(1, by_id, scores.gather(1, by_chance))
+    receivers = torch.arange(len(ids), device=ids.device).unsqueeze(1)
+    return torch.empty_like(scores).index_put((receivers, by_id), scores[receivers, by_chance])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ class Shuffled:
         """Whether the inner scorer reads the clients' class shares."""
         return declared(self.scorer, "needs_class_distribution", False)
 
+    @property
+    def by_class(self) -> bool:
+        """Whether the inner scorer's scores differ by class."""
+        return declared(self.scorer, "by_class", False)
+
     def at_round(self, round: int) -> Shuffled:  # noqa: A002
         """Return the scorer of this round: other permutations, and the inner scorer's own draw."""
         inner = self.scorer.at_round(round) if isinstance(self.scorer, DrawsAnew) else self.scorer
@@ -95,9 +102,12 @@ class Shuffled:
 
     def __call__(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None
-    ) -> Float[Tensor, "K K"]:
-        """Return the inner scores, shuffled off the diagonal."""
-        return shuffle_sources(self.scorer(bank, labels), bank.client_ids, self.seed)
+    ) -> Float[Tensor, "K K *C"]:
+        """Return the inner scores, shuffled off the diagonal; those by class whole, [K, K, C]."""
+        scores = self.scorer(bank, labels)
+        if isinstance(scores, ClassScores):
+            scores = scores.pair.unsqueeze(2) + scores.source
+        return shuffle_sources(scores, bank.client_ids, self.seed)
 
 
 @dataclass(frozen=True, slots=True)

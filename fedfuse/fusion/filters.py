@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fedfuse.fusion.class_weights import ClassWeights
 from fedfuse.protocols import Fused
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space
@@ -38,7 +39,7 @@ def unambiguous(probs: Float[Tensor, "K P C"], theta: float) -> Float[Tensor, "K
 def untempered(
     rule: Any,
     bank: KnowledgeBank,
-    weights: Float[Tensor, "K J"],
+    weights: Float[Tensor, "K J"] | ClassWeights,
     targets: Float[Tensor, "K P C"],
     space: Space,
 ) -> Float[Tensor, "K P C"]:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import KnowledgeError, require
+from fedfuse.fusion.class_weights import BLOCK_BYTES, ClassWeights, over_classes
 from fedfuse.fusion.filters import share_left_out, untempered
 from fedfuse.fusion.gather import gather_is_cheaper
 from fedfuse.fusion.neighbours import TopK
+from fedfuse.fusion.returned import (
+    checked_labels,
+    finite_targets,
+    refuse_class_weights,
+    scores_of,
+    tensor_of,
+)
 from fedfuse.fusion.rules import answered
 from fedfuse.fusion.streaming import Streams, at_least_float32, fuse_streaming
 from fedfuse.fusion.weights import masked_softmax, square
 from fedfuse.protocols import (
+    ClassScores,
     DrawsAnew,
     Fused,
     Neighbours,
@@ -33,7 +42,10 @@ from fedfuse.validation import require_count, require_number
 
 @runtime_checkable
 class Nearest(Protocol):
-    """A scorer that finds each client's best sources without scoring all pairs at once."""
+    """A scorer that finds each client's best sources without scoring all pairs at once.
+
+    One that only can with some of its options says so with ``searches = False`` for the others.
+    """
 
     def nearest(
         self,
@@ -42,8 +54,12 @@ class Nearest(Protocol):
         k: int,
         include_self: bool,
         device: torch.device,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the sources [K, k] and their scores [K, k], on ``device``."""
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
+        """Return the sources [K, k] and their scores [K, k], on ``device``.
+
+        A scorer by class adds the sources' scores [K, C]: the former are those of pairs alone then,
+        and the best sources are so over the classes.
+        """
         ...
 
 
@@ -52,17 +68,18 @@ class Pipeline:
     """Score, choose neighbours, weigh, fuse, sharpen.
 
     Args:
-        scorer: Bank to scores [K, K], row = receiver, column = source.
+        scorer: Bank to scores [K, K], row = receiver, column = source; or by class.
         neighbours: Scores to bool [K, K].
         rule: Bank and weights to targets [K, P, C]. A plain function without a ``space`` is taken
-            to return probabilities.
+            to return probabilities. Scores by class need one that declares ``by_class``.
         sharpen: Probabilities to probabilities, or None. With one, fused logits become
             probabilities first, by a softmax at ``temperature``.
         filter: Fused probabilities, untempered and before sharpening, to the weight of each sample
             in distillation [K, P]; None counts all that somebody answered.
         dense_bytes: Largest matrix [K, K] of float32 weights that is held whole; 256 MiB is
             K = 8,192. Above it top-k neighbours are found block by block and the weights of the
-            result are a sparse tensor.
+            result are a sparse tensor. Of weights by class no more than this is held at a time,
+            however large the [K, K, C] of scores that a scorer may have returned.
         temperature: At which clients match what was fused; rules and losses have it themselves.
 
     Targets are in the bank's precision, but never in less than float32: rounded to half of it,
@@ -92,6 +109,7 @@ class Pipeline:
             require(ok, "Pipeline", name, part, "None or something that can be called")
         require_count("Pipeline", "dense_bytes", self.dense_bytes, at_least=0)
         require_number("Pipeline", "temperature", self.temperature, above=0)
+        refuse_class_weights(self.scorer, self.rule)
 
     def check_bank(self, bank: KnowledgeBank) -> None:
         """Refuse what single clients sent and a part cannot take, before any part learns from it.
@@ -132,7 +150,7 @@ class Pipeline:
             scorer = scorer.at_round(round_)
         if (
             isinstance(near, TopK)
-            and isinstance(scorer, Nearest)
+            and _searches(scorer)
             and isinstance(rule, Streams)
             and self.filter is None
             and self._streams(bank.num_clients, near.k)
@@ -156,28 +174,34 @@ class Pipeline:
         """Return what :meth:`_dense` returns, at a cost of K times k instead of K times K."""
         readable = self._readable(bank, labels)
         readable = None if readable is None else readable.to(device)
-        index, scores = scorer.nearest(bank, readable, near.k, near.include_self, device)
-        weights = masked_softmax(scores, torch.ones_like(scores, dtype=torch.bool))
+        index, scores, *by_class = scorer.nearest(bank, readable, near.k, near.include_self, device)
         # Ascending, as a matrix has them; and it reads the bank in order.
         index, order = index.sort(dim=1)
-        weights = weights.gather(1, order)
-        targets, counts = fuse_streaming(
-            bank,
-            index,
-            weights,
-            rule,
-            finish=self._finished,
-        )
+        scores, kept = scores.gather(1, order), torch.ones_like(index, dtype=torch.bool)
+        weights: Tensor | ClassWeights = masked_softmax(scores, kept)
+        if by_class:
+            weights = ClassWeights(ClassScores(scores, by_class[0]), kept, index)
+        targets, counts = fuse_streaming(bank, index, weights, rule, finish=self._finished)
         space = rule.space if self.sharpen is None else Space.PROBABILITIES
         home = bank.logits.device
         sparse = 4 * bank.num_clients**2 > self.dense_bytes
-        record = square(index.to(home), weights.to(home), sparse)
         missing = {} if counts is None else {"left_out": share_left_out(counts)}
-        return Fusion(Teachers(bank.client_ids, targets, space, counts), record, missing)
+        fusion = self._fusion(Teachers(bank.client_ids, targets, space, counts), weights, missing)
+        assert fusion.weights is not None
+        return replace(fusion, weights=square(index.to(home), fusion.weights.to(home), sparse))
+
+    @staticmethod
+    def _fusion(
+        teachers: Teachers, weights: Tensor | ClassWeights, metrics: dict[str, float]
+    ) -> Fusion:
+        """Return the round's fusion, with what its record keeps of weights by class."""
+        if not isinstance(weights, ClassWeights):
+            return Fusion(teachers, weights, metrics)
+        return Fusion(teachers, weights.mean, metrics, by_class=weights.summary())
 
     def _finished(self, fused: Float[Tensor, "R p C"]) -> Float[Tensor, "R p C"]:
         """Return a block of targets, sharpened, after the checks that whole ones get."""
-        self._check_finite(fused)
+        finite_targets(self.rule, fused)
         if self.sharpen is None:
             return fused
         space = Space(declared(self.rule, "space", Space.PROBABILITIES))
@@ -189,25 +213,33 @@ class Pipeline:
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, scorer: Scorer
     ) -> Fusion:
         """Return the round's fusion over all pairs of clients."""
-        bank = replace(bank, logits=bank.logits.to(at_least_float32(bank.logits.dtype)))
-        scores = self._scores(bank, labels, scorer)
-        near = self._neighbours(scores)
-        weights = masked_softmax(scores, near)
+        precision = at_least_float32(bank.logits.dtype)
+        bank = replace(bank, logits=bank.logits.to(precision))
+        scores = scores_of(scorer, scorer(bank, self._readable(bank, labels)), bank)
+        weights: Tensor | ClassWeights
+        if isinstance(scores, Tensor) and scores.ndim == 2:
+            scores = scores.to(precision)
+            weights = masked_softmax(scores, self._neighbours(scores))
+        else:
+            most = min(BLOCK_BYTES, self.dense_bytes)
+            near = self._neighbours(over_classes(scores, precision, most))
+            weights = ClassWeights(scores, near, dtype=precision, block_bytes=most)
         space = Space(declared(self.rule, "space", Space.PROBABILITIES))
-        made = self.rule(bank, weights)
+        fuse: Callable[..., Tensor | Fused] = self.rule
+        made = fuse(bank, weights)
         targets, own = made if isinstance(made, Fused) else (made, None)
         self._check_targets(targets, bank)
         filtered = None
         if self.filter is not None:
             what = f"The filter {part_name(self.filter)} did not return sample weights"
             filtered = self.filter(untempered(self.rule, bank, weights, targets, space))
-            _check(filtered, what, tuple(targets.shape[:2]), floating=True)
+            tensor_of(filtered, what, tuple(targets.shape[:2]))
         if self.sharpen is not None:
             probs = self._probabilities(targets) if space is Space.LOGITS else targets
             targets, space = self._sharpened(self.sharpen, probs), Space.PROBABILITIES
         known = None if bank.mask is None else answered(weights, bank.mask).float()
         counts, missing = self._counts(bank, known, own, filtered)
-        return Fusion(Teachers(bank.client_ids, targets, space, counts), weights, missing)
+        return self._fusion(Teachers(bank.client_ids, targets, space, counts), weights, missing)
 
     def _probabilities(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
         """Return fused logits as the clients' loss would read them."""
@@ -226,7 +258,7 @@ class Pipeline:
             if factor is None:
                 continue
             what = f"The {name} of the pipeline did not return sample weights"
-            _check(factor, what, tuple(bank.logits.shape[:2]), floating=True)
+            tensor_of(factor, what, tuple(bank.logits.shape[:2]))
             if not bool((factor.isfinite() & (factor >= 0)).all()):
                 raise KnowledgeError(what, got="impossible ones", allowed="finite ones from 0")
             before = torch.ones_like(factor) if counts is None else counts
@@ -237,28 +269,18 @@ class Pipeline:
             missing["left_out"] = share_left_out(counts)
         return counts, missing
 
-    def _scores(
-        self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, scorer: Scorer
-    ) -> Float[Tensor, "K K"]:
-        scores = scorer(bank, self._readable(bank, labels))
-        what = f"The scorer {part_name(self.scorer)} did not return scores"
-        _check(scores, what, (bank.num_clients,) * 2, floating=True)
-        if bool((scores.isnan() | (scores == torch.inf)).any()):
-            raise KnowledgeError(what, got="NaN or +inf", allowed="finite scores or -inf")
-        return scores.to(bank.logits.dtype)
-
     def _readable(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None
     ) -> Int[Tensor, " P"] | None:
         """Return the public labels if the scorer declares that it needs them."""
         if not declared(self.scorer, "needs_labels", False):
             return None
-        return _checked_labels(bank, labels, part_name(self.scorer))
+        return checked_labels(bank, labels, part_name(self.scorer))
 
     def _neighbours(self, scores: Float[Tensor, "K K"]) -> Bool[Tensor, "K K"]:
         near = self.neighbours(scores)
         what = f"The neighbours {part_name(self.neighbours)} did not return a choice"
-        _check(near, what, tuple(scores.shape), floating=False)
+        tensor_of(near, what, tuple(scores.shape), floating=False)
         alone = (~near.any(dim=1)).nonzero().flatten().tolist()
         if alone:
             raise KnowledgeError(
@@ -271,21 +293,12 @@ class Pipeline:
 
     def _check_targets(self, targets: object, bank: KnowledgeBank) -> None:
         what = f"The rule {part_name(self.rule)} did not return targets"
-        self._check_finite(_check(targets, what, tuple(bank.logits.shape), floating=True))
-
-    def _check_finite(self, targets: Float[Tensor, "R p C"]) -> None:
-        # The extremes take one pass and no copy; they are NaN where any number is.
-        if not all(math.isfinite(extreme) for extreme in torch.aminmax(targets)):
-            raise KnowledgeError(
-                f"The rule {part_name(self.rule)} did not return targets",
-                got="NaN or infinite values",
-                allowed="finite values",
-            )
+        finite_targets(self.rule, tensor_of(targets, what, tuple(bank.logits.shape)))
 
     def _sharpened(self, sharpen: Sharpen, probs: Float[Tensor, "K P C"]) -> Float[Tensor, "K P C"]:
         sharp = sharpen(probs)
         what = f"The sharpening {part_name(sharpen)} did not return probabilities"
-        _check(sharp, what, tuple(probs.shape), floating=True)
+        tensor_of(sharp, what, tuple(probs.shape))
         off = float((sharp.sum(dim=-1) - 1).abs().max())
         if not (off < 1e-3 and bool((sharp >= 0).all())):
             raise KnowledgeError(
@@ -296,35 +309,6 @@ class Pipeline:
         return sharp
 
 
-def _checked_labels(
-    bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, reader: str
-) -> Int[Tensor, " P"]:
-    """Return the public labels on the bank's device, or say why they cannot be used."""
-    if labels is None:
-        raise KnowledgeError(
-            f"The scorer {reader} needs the labels of the public set, which has none",
-            next_step="Choose a public set with labels or another scorer.",
-        )
-    num_samples = bank.logits.shape[1]
-    if len(labels) != num_samples or bool(((labels < 0) | (labels >= bank.num_classes)).any()):
-        raise KnowledgeError(
-            "The labels of the public set do not fit the clients' predictions",
-            got=f"{len(labels)} labels from {int(labels.min())} to {int(labels.max())}",
-            allowed=f"{num_samples} labels from 0 to {bank.num_classes - 1}",
-        )
-    return labels.to(bank.logits.device)
-
-
-def _check(value: object, what: str, shape: tuple[int, ...], *, floating: bool) -> Tensor:
-    """Return ``value`` if it is a tensor of the shape and the kind of type."""
-    if (
-        isinstance(value, Tensor)
-        and tuple(value.shape) == shape
-        and (value.is_floating_point() if floating else value.dtype == torch.bool)
-    ):
-        return value
-    got = f"a {type(value).__name__}"
-    if isinstance(value, Tensor):
-        got = f"{list(value.shape)} of {value.dtype}"
-    kind = "float" if floating else "bool"
-    raise KnowledgeError(what, got=got, allowed=f"a {kind} tensor of shape {list(shape)}")
+def _searches(scorer: Scorer) -> TypeGuard[Nearest]:
+    """Return whether a scorer finds the best sources by itself, with the options that it has."""
+    return isinstance(scorer, Nearest) and declared(scorer, "searches", True)

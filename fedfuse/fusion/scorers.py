@@ -5,14 +5,14 @@ Row = receiver, column = source. A score is the logarithm of an unnormalised fus
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.fusion import estimators
-from fedfuse.fusion.blocks import clients_per_block, spans
+from fedfuse.fusion.blocks import client_blocks
 from fedfuse.fusion.divergences import DIVERGENCES
 from fedfuse.fusion.topk import best_everywhere, distance_scores, nearest
 from fedfuse.shapes import Float, Int
@@ -130,17 +130,16 @@ class KnFu:
         k: int,
         include_self: bool,
         device: torch.device,
+        bias: Float[Tensor, " K"] | None = None,
     ) -> tuple[Int[Tensor, "K k"], Float[Tensor, "K k"]]:
         """Return each client's best sources and their scores, without all pairs' scores.
 
         An estimate needs one client's predictions only, so the bank passes in blocks of clients.
+        ``bias`` is added to the scores of each source.
         """
-        estimates = []
-        for part in spans(bank.num_clients, clients_per_block(bank.logits, device)):
-            some = bank.rows(part).to(device)
-            some = replace(some, logits=some.logits.float())
-            estimates.append(self.estimate(some, labels))
-        return nearest(torch.cat(estimates), self.divergence, self.beta, k, include_self)
+        estimates = [self.estimate(some, labels) for some in client_blocks(bank, device)]
+        epds = torch.cat(estimates)
+        return nearest(epds, self.divergence, self.beta, k, include_self, bias=bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +161,11 @@ class Uniform:
         k: int,
         include_self: bool,
         device: torch.device,
+        bias: Float[Tensor, " K"] | None = None,
     ) -> tuple[Int[Tensor, "K k"], Float[Tensor, "K k"]]:
-        """Return the first sources by id, and zeros."""
-        return best_everywhere(torch.zeros(bank.num_clients, device=device), k, include_self)
+        """Return the first sources by id, and zeros; with a bias the best by it."""
+        scores = torch.zeros(bank.num_clients, device=device) if bias is None else bias
+        return best_everywhere(scores, k, include_self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +187,11 @@ class DataSize:
         k: int,
         include_self: bool,
         device: torch.device,
+        bias: Float[Tensor, " K"] | None = None,
     ) -> tuple[Int[Tensor, "K k"], Float[Tensor, "K k"]]:
-        """Return the largest sources and the logarithms of their sizes."""
-        return best_everywhere(_log_sizes(bank).to(device), k, include_self)
+        """Return the largest sources and the logarithms of their sizes, with the bias added."""
+        scores = _log_sizes(bank).to(device)
+        return best_everywhere(scores if bias is None else scores + bias, k, include_self)
 
 
 def _log_sizes(bank: KnowledgeBank) -> Float[Tensor, " K"]:

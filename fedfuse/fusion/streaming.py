@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.fusion.blocks import block_bytes, samples_per_block, spans, stream
+from fedfuse.fusion.class_weights import ClassWeights, on_simplex
 from fedfuse.fusion.gather import weighted_sum
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank, Space
@@ -49,7 +50,7 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
 def fuse_streaming(
     bank: KnowledgeBank,
     index: Int[Tensor, "K k"],
-    weights: Float[Tensor, "K k"],
+    weights: Float[Tensor, "K k"] | ClassWeights,
     rule: Streams,
     *,
     finish: Callable[[Tensor], Tensor] = torch.clone,
@@ -61,7 +62,7 @@ def fuse_streaming(
     Args:
         bank: The knowledge, on any device or in a mapped file, in any float precision.
         index: Each receiver's sources, on the device that shall work.
-        weights: Their weights, rows summing to 1.
+        weights: Their weights, rows summing to 1; or by class, of the same sources.
         rule: What is averaged.
         finish: Last step on a block of float32 targets [R, p, C], such as sharpening.
         samples: Public samples at a time; None for a fortieth of the bank.
@@ -80,9 +81,20 @@ def fuse_streaming(
             known = bank.mask[:, part].to(device)
             # Not a product with the mask: an answer that was never given may hold NaN.
             values = torch.where(known.unsqueeze(-1), values, 0)
+        step = receivers or max(1, block_bytes(device) // (4 * values[0].numel()))
+        if isinstance(weights, ClassWeights):
+            prepared = weights.of(values, known)
         values = values.reshape(num_clients, -1)
-        step = receivers or max(1, block_bytes(device) // (4 * values.shape[1]))
         for rows in spans(num_clients, step):
+            if isinstance(weights, ClassWeights):
+                means, there = weights.means(prepared, rows)
+                fused = rule.targets(means)
+                if rule.space is Space.PROBABILITIES:
+                    fused = on_simplex(fused)
+                if there is not None and counts is not None:
+                    counts[rows, part] = there.to(home, counts.dtype)
+                targets[rows, part] = finish(fused).to(home, targets.dtype)
+                continue
             means = weighted_sum(values, index[rows], weights[rows])
             means = means.view(len(means), -1, num_classes)
             if known is None or counts is None:

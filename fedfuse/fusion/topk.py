@@ -9,6 +9,8 @@ them. Scores agree with the dense ones to the rounding of a float64 sum, whateve
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,9 @@ from fedfuse.shapes import Float, Int
 _GROUP = 32
 _ID_BITS = 32
 _NOBODY = torch.iinfo(torch.int64).min
+
+Score = Callable[[Tensor], Tensor]
+"""What a source costs, such as a divergence, to its score in float32."""
 
 
 def distance_scores(divergences: Float[Tensor, "*batch"], beta: float) -> Float[Tensor, "*batch"]:
@@ -42,8 +47,11 @@ def nearest(
     k: int,
     include_self: bool = True,
     blocks: tuple[int, int] | None = None,
+    bias: Float[Tensor, " K"] | None = None,
 ) -> tuple[Int[Tensor, "K k"], Float[Tensor, "K k"]]:
     """Return each client's ``k`` best sources by ``-beta * D(e_i || e_j)``, and their scores.
+
+    With a bias they are the best by, and the scores are, ``-beta * D(e_i || e_j) + bias_j``.
 
     Args:
         epds: Class distributions.
@@ -52,6 +60,7 @@ def nearest(
         k: Sources per client; all of them if there are fewer.
         include_self: Whether the receiver counts as its own best source or is left out.
         blocks: Receivers and sources at a time; None for what suits the device.
+        bias: What every source's score has for all receivers alike; None for nothing.
 
     Raises:
         KnowledgeError: If a row is not a distribution.
@@ -69,21 +78,22 @@ def nearest(
     num_clients = len(epds)
     own = torch.arange(num_clients, device=epds.device).unsqueeze(1)
     others = min(k - include_self, num_clients - 1)
+    own_scores = torch.zeros_like(own, dtype=torch.float32) if bias is None else bias.unsqueeze(1)
     if others < 1:
-        return own, torch.zeros_like(own, dtype=torch.float32)
+        return own, own_scores
     form = FORMS[divergence]
     receivers, sources = form.prepare(_checked(exact(epds)))
     rows, columns = blocks or ((256, 4096) if epds.device.type == "cpu" else (8192, 32768))
     keys = torch.cat(
         [
-            _best_of_rows(form, receivers, sources, start, rows, columns, beta, others)
+            _best_of_rows(form, receivers, sources, start, rows, columns, beta, others, bias)
             for start in range(0, num_clients, rows)
         ]
     )
     index, scores = _unpack(keys)
     if include_self:
         index = torch.cat([own, index], dim=1)
-        scores = torch.cat([torch.zeros_like(scores[:, :1]), scores], dim=1)
+        scores = torch.cat([own_scores, scores], dim=1)
     return index, scores
 
 
@@ -121,52 +131,63 @@ def _best_of_rows(
     columns: int,
     beta: float,
     count: int,
+    bias: Float[Tensor, " K"] | None,
 ) -> Int[Tensor, "R count"]:
     """Return the keys of the best sources of the receivers from ``start`` on, best first."""
     block = receivers[start : start + rows]
     best = block.new_empty(len(block), 0, dtype=torch.int64)
     memory = block.new_empty(len(block) * min(columns, len(sources)))
+
+    def plain(divergences: Tensor) -> Tensor:
+        return distance_scores(finish(divergences), beta)
+
+    score: Score
     for first in range(0, len(sources), columns):
         some = sources[first : first + columns]
         place = memory[: len(block) * len(some)].view(len(block), -1)
-        divergences = form.compare(block, some, place)
-        _leave_out_self(divergences, first - start)
-        best = _merge(best, divergences, first, beta, count)
+        costs, score = form.compare(block, some, place), plain
+        if bias is not None:
+            biased = plain(costs) + bias[first : first + columns]
+            costs, score = -biased.clamp_min(torch.finfo(biased.dtype).min), torch.neg
+        _leave_out_self(costs, first - start)
+        best = _merge(best, costs, first, score, count)
     return best
 
 
 def _merge(
     best: Int[Tensor, "R found"],
-    divergences: Float[Tensor, "R S"],
+    costs: Float[Tensor, "R S"],
     first: int,
-    beta: float,
+    score: Score,
     count: int,
 ) -> Int[Tensor, "R more"]:
     """Return the keys of the best sources so far with those of a block of later ids, best first.
+
+    The less a source costs, the higher it scores.
 
     A source outside the ``count`` best groups, ties to the smaller position, is beaten by the best
     of each of them. Nor does a group matter whose best does not beat the last of the best so far,
     which has a smaller id and wins a tie: after a few blocks hardly any group does.
     """
-    num_rows, num_sources = divergences.shape
-    ids = torch.arange(first, first + num_sources, device=divergences.device)
+    num_rows, num_sources = costs.shape
+    ids = torch.arange(first, first + num_sources, device=costs.device)
     if num_sources <= count * _GROUP:
-        return _top(torch.cat([best, _pack(divergences, ids, beta)], dim=1), count)
+        return _top(torch.cat([best, _pack(costs, ids, score)], dim=1), count)
     whole = num_sources // _GROUP * _GROUP
-    groups = divergences[:, :whole].view(num_rows, -1, _GROUP)
-    ranked = _pack(groups.amin(dim=2), torch.arange(groups.shape[1], device=ids.device), beta)
+    groups = costs[:, :whole].view(num_rows, -1, _GROUP)
+    ranked = _pack(groups.amin(dim=2), torch.arange(groups.shape[1], device=ids.device), score)
     wanted = min(count, groups.shape[1])
     if best.shape[1] == count:
         better = (ranked >> _ID_BITS) > (best[:, -1:] >> _ID_BITS)
         wanted = min(wanted, int(better.sum(dim=1).max()))
     chosen = _unpack(_top(ranked, wanted))[0]
     inside = chosen.unsqueeze(2).expand(-1, -1, _GROUP)
-    candidates = torch.cat([groups.gather(1, inside).flatten(1), divergences[:, whole:]], dim=1)
+    candidates = torch.cat([groups.gather(1, inside).flatten(1), costs[:, whole:]], dim=1)
     chosen_ids = ids[:whole].view(-1, _GROUP)[chosen].flatten(1)
     candidate_ids = torch.cat([chosen_ids, ids[whole:].expand(num_rows, -1)], dim=1)
     if candidates.shape[1] == 0:
         return best
-    return _top(torch.cat([best, _pack(candidates, candidate_ids, beta)], dim=1), count)
+    return _top(torch.cat([best, _pack(candidates, candidate_ids, score)], dim=1), count)
 
 
 def _top(keys: Int[Tensor, "R S"], count: int) -> Int[Tensor, "R found"]:
@@ -174,23 +195,23 @@ def _top(keys: Int[Tensor, "R S"], count: int) -> Int[Tensor, "R found"]:
     return keys.topk(min(count, keys.shape[1]), dim=1).values
 
 
-def _leave_out_self(divergences: Float[Tensor, "R S"], shift: int) -> None:
+def _leave_out_self(costs: Float[Tensor, "R S"], shift: int) -> None:
     """Put infinity where row ``r`` meets itself, the column ``r - shift``, if there, in place."""
-    torch.diagonal(divergences, -shift).fill_(torch.inf)
+    torch.diagonal(costs, -shift).fill_(torch.inf)
 
 
 def _pack(
-    divergences: Float[Tensor, "R S"], ids: Int[Tensor, "*R S"], beta: float
+    costs: Float[Tensor, "R S"], ids: Int[Tensor, "*R S"], score: Score
 ) -> Int[Tensor, "R S"]:
     """Return integers that sort as (score, smaller id), and last of all the receiver itself.
 
     The upper half is the score's float32 bits, turned into an integer that sorts the same.
     """
-    scores = distance_scores(finish(divergences), beta)
+    scores = score(costs)
     bounded = scores.clamp_min(torch.finfo(scores.dtype).min) + 0.0  # no minus zero
     order = _sortable(bounded.view(torch.int32)).long()
     keys: Tensor = order * 2**_ID_BITS + (2**_ID_BITS - 1 - ids)
-    return keys.masked_fill_(divergences == torch.inf, _NOBODY)
+    return keys.masked_fill_(costs == torch.inf, _NOBODY)
 
 
 def _unpack(keys: Int[Tensor, "R S"]) -> tuple[Int[Tensor, "R S"], Float[Tensor, "R S"]]:

@@ -7,14 +7,15 @@ is broken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
-from fedfuse.protocols import Fused, Neighbours, Rule, Scorer, Sharpen
+from fedfuse.fusion.class_weights import ClassWeights
+from fedfuse.protocols import ClassScores, Fused, Neighbours, Rule, Scorer, Sharpen
 from fedfuse.testing.expect import (
     call_twice,
     expect,
@@ -50,26 +51,40 @@ def check_scorer(scorer: Scorer) -> None:
     """Raise unless the scorer keeps the promises of :class:`fedfuse.protocols.Scorer`.
 
     Scores are floats [K, K] without NaN or +inf, the same on every call; relabelling the clients
-    relabels rows and columns; predictions that a mask hides do not count.
+    relabels rows and columns; predictions that a mask hides do not count. With ``by_class = True``
+    they may also be [K, K, C], or :class:`fedfuse.protocols.ClassScores`.
 
     Raises:
         CheckFailed: Naming the broken promise.
     """
     name = f"The scorer {part_name(scorer)}"
     expect_declared(name, scorer, "scorer")
+
+    def score(bank: KnowledgeBank, labels: Tensor | None) -> Tensor:
+        made = scorer(bank, labels)
+        if isinstance(made, ClassScores):
+            expect_tensor(name, made.pair, (bank.num_clients, bank.num_clients))
+            expect_tensor(name, made.source, (bank.num_clients, bank.num_classes))
+            made = made.pair.unsqueeze(2) + made.source
+        if isinstance(made, Tensor) and made.ndim == 3:
+            said = declared(scorer, "by_class", False)
+            expect(said, name, "scores every class by itself and does not declare by_class = True")
+        return made
+
     for bank in _banks():
         num_clients, num_samples, num_classes = bank.logits.shape
         labels = None
         if declared(scorer, "needs_labels", False):
             labels = torch.arange(num_samples) % num_classes
-        scores = call_twice(name, scorer, bank, labels)
-        expect_tensor(name, scores, (num_clients, num_clients))
+        scores = call_twice(name, score, bank, labels)
+        by_class = isinstance(scores, Tensor) and scores.ndim == 3
+        expect_tensor(name, scores, (num_clients, num_clients, *[num_classes] * by_class))
         expect(not bool((scores.isnan() | (scores == torch.inf)).any()), name, "gave NaN or +inf")
         order = _shuffled(num_clients)
-        moved = scorer(bank.rows(order), labels)
+        moved = score(bank.rows(order), labels)
         expect_close(name, moved, scores[order][:, order], "depends on the order of the clients")
         if bank.mask is not None:
-            other = scorer(_with_other_hidden_answers(bank), labels)
+            other = score(_with_other_hidden_answers(bank), labels)
             expect_close(name, other, scores, "reads predictions that the mask hides")
 
 
@@ -102,7 +117,8 @@ def check_rule(rule: Rule) -> None:
 
     Targets are finite floats [K, P, C], on the simplex if its space is probabilities, the same on
     every call; relabelling the clients relabels the targets; predictions that a mask hides do not
-    count.
+    count. With ``by_class = True`` all this holds of weights by class too, and those that are the
+    same for every class fuse as weights of pairs do.
 
     Raises:
         CheckFailed: Naming the broken promise.
@@ -110,9 +126,10 @@ def check_rule(rule: Rule) -> None:
     name = f"The rule {part_name(rule)}"
     expect_declared(name, rule, "rule")
     space = declared(rule, "space", Space.PROBABILITIES)
+    call: Callable[..., Tensor | Fused] = rule
 
-    def fuse(bank: KnowledgeBank, weights: Tensor) -> Tensor:
-        made = rule(bank, weights)
+    def fuse(bank: KnowledgeBank, weights: Tensor | ClassWeights) -> Tensor:
+        made = call(bank, weights)
         if not isinstance(made, Fused):
             return made
         expect_tensor(name, made.sample_weight, tuple(bank.logits.shape[:2]))
@@ -121,17 +138,24 @@ def check_rule(rule: Rule) -> None:
 
     expect(space in list(Space), name, f"has no known space: got {space!r}")
     for bank in _banks():
-        num_clients = bank.num_clients
-        generator = torch.Generator().manual_seed(num_clients)
-        mixed = torch.rand(num_clients, num_clients, generator=generator).square()
-        for weights in (mixed / mixed.sum(dim=1, keepdim=True), torch.eye(num_clients)):
+        order, generator = _shuffled(bank.num_clients), torch.Generator().manual_seed(0)
+        mixed = torch.rand(bank.num_clients, bank.num_clients, generator=generator).square()
+        mixed = mixed / mixed.sum(dim=1, keepdim=True)
+        tried: list[tuple[Tensor | ClassWeights, Tensor | ClassWeights]] = [
+            (weights, weights[order][:, order]) for weights in (mixed, torch.eye(bank.num_clients))
+        ]
+        if declared(rule, "by_class", False):
+            tried += _weights_by_class(bank, order, generator)
+            same = _class_weights(ClassScores(mixed.log(), torch.zeros_like(bank.logits[:, 0])))
+            what = "fuses weights that are the same for every class as others than those of pairs"
+            expect_close(name, fuse(bank, same), fuse(bank, mixed), what)
+        for weights, moved_weights in tried:
             targets = call_twice(name, fuse, bank, weights)
             expect_tensor(name, targets, tuple(bank.logits.shape))
             expect(bool(targets.isfinite().all()), name, "gave NaN or infinite targets")
             if space == Space.PROBABILITIES:
                 expect_simplex(name, targets)
-            order = _shuffled(num_clients)
-            moved = fuse(bank.rows(order), weights[order][:, order])
+            moved = fuse(bank.rows(order), moved_weights)
             expect_close(name, moved, targets[order], "depends on the order of the clients")
             if bank.mask is not None:
                 other = fuse(_with_other_hidden_answers(bank), weights)
@@ -168,6 +192,24 @@ def _banks() -> Iterator[KnowledgeBank]:
         mask[0] = True
         mask[-1, 0] = False
         yield replace(bank, mask=mask)
+
+
+def _weights_by_class(
+    bank: KnowledgeBank, order: Tensor, generator: torch.Generator
+) -> Iterator[tuple[ClassWeights, ClassWeights]]:
+    """Yield weights by class, and the same for clients in another order."""
+    num_clients, _, num_classes = bank.logits.shape
+    pair = torch.randn(num_clients, num_clients, generator=generator)
+    source = torch.randn(num_clients, num_classes, generator=generator)
+    whole = torch.randn(num_clients, num_clients, num_classes, generator=generator)
+    moved = ClassScores(pair[order][:, order], source[order])
+    yield _class_weights(ClassScores(pair, source)), _class_weights(moved)
+    yield _class_weights(whole), _class_weights(whole[order][:, order])
+
+
+def _class_weights(scores: ClassScores | Tensor) -> ClassWeights:
+    pair = scores.pair if isinstance(scores, ClassScores) else scores[..., 0]
+    return ClassWeights(scores, torch.ones_like(pair, dtype=torch.bool))
 
 
 def _with_other_hidden_answers(bank: KnowledgeBank) -> KnowledgeBank:

@@ -52,7 +52,7 @@ class FusePredictions:
             metrics["left_out"] = share_left_out(teachers.sample_weight)
         if weights is not None and not weights.is_sparse and self._learns():
             metrics |= distances(weights)
-        return Fusion(teachers, weights, metrics)
+        return Fusion(teachers, weights, metrics, by_class=fusion.by_class)
 
     def _learns(self) -> bool:
         """Tell whether the weights are learned, so that their collapse should be seen."""

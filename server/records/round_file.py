@@ -25,10 +25,13 @@ def dump(record: RoundRecord) -> bytes:
         "failures": [asdict(failure) for failure in record.failures],
     }
     tensors = {f"right.{test}": bits for test, bits in (record.right or {}).items()}
-    if record.weights is not None:
-        tensors["weights"] = record.weights.contiguous().clone()
-    if record.weight_clients is not None:
-        tensors["weight_clients"] = record.weight_clients.contiguous().clone()
+    for name, tensor in (
+        ("weights", record.weights),
+        ("weight_clients", record.weight_clients),
+        ("class_shares", record.class_shares),
+    ):
+        if tensor is not None:
+            tensors[name] = tensor.contiguous().clone()
     return save(tensors, metadata={"record": json.dumps(values)})
 
 
@@ -41,12 +44,15 @@ def load(content: bytes) -> RoundRecord:
     values = json.loads(_metadata(content)["record"])
     tensors = load_tensors(content)
     weights, owners = tensors.pop("weights", None), tensors.pop("weight_clients", None)
+    shares = tensors.pop("class_shares", None)
     right = {name.removeprefix("right."): bits for name, bits in tensors.items()}
     seconds = {str(name): float(value) for name, value in values["seconds"].items()}
-    if type(values["round"]) is not int or (weights is not None and weights.ndim != 2):
+    flat = all(matrix is None or matrix.ndim == 2 for matrix in (weights, shares))
+    if type(values["round"]) is not int or not flat:
         raise ValueError("no round's record")
-    if owners is not None and (weights is None or owners.shape != weights.shape[:1]):
-        raise ValueError("no round's weights")
+    for rows_of in (owners, shares):
+        if rows_of is not None and (weights is None or rows_of.shape[:1] != weights.shape[:1]):
+            raise ValueError("no round's weights")
     failures = tuple(Failure(**failure) for failure in values["failures"])
     rows = tuple(_row(*row) for row in values["metrics"])
     return RoundRecord(
@@ -57,6 +63,7 @@ def load(content: bytes) -> RoundRecord:
         failures,
         right=right or None,
         weight_clients=owners,
+        class_shares=shares,
     )
 
 

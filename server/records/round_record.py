@@ -51,15 +51,19 @@ def record(
     rows = [*_rows(round_, Phase.LOCAL, local.metrics), *_rows(round_, Phase.FUSED, fused.metrics)]
     if rest is not None:
         rows += _rows(round_, Phase.FUSED, rest.metrics)
-    weights = weight_clients = None
+    weights = weight_clients = shares = None
     if fusion is not None and fusion.weights is not None:
-        ids = fusion.teachers.client_ids
+        ids, by_class = fusion.teachers.client_ids, fusion.by_class
+        heard = effective_neighbours(fusion.weights)
+        if by_class is not None:
+            heard = by_class.effective_neighbours
         if not fusion.weights.is_sparse:  # too many clients to keep a matrix of every round
+            shares = None if by_class is None else by_class.shares
             weights = fusion.weights.cpu().float()
             weight_clients = ids.cpu() if len(ids) < num_clients else None
         for name, values in (
             ("self_weight", self_weight(fusion.weights)),
-            ("effective_neighbours", effective_neighbours(fusion.weights)),
+            ("effective_neighbours", heard),
         ):
             rows += [
                 MetricRow(round_, client_id, Phase.FUSE, name, value)
@@ -97,7 +101,9 @@ def record(
     model = None if fusion is None else fusion.model
     right = answers([fused.metrics, rest.metrics if rest is not None else None], num_clients)
     gone = (*failures.values(), *(f for answer in answers_of for f in answer.noted))
-    return RoundRecord(round_, tuple(rows), weights, seconds, gone, model, right, weight_clients)
+    return RoundRecord(
+        round_, tuple(rows), weights, seconds, gone, model, right, weight_clients, shares
+    )
 
 
 def answers(parts: Sequence[ClientMetrics | None], num_clients: int) -> dict[str, Tensor] | None:

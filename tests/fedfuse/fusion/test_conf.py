@@ -16,6 +16,8 @@ EXPECTED = {
     "scorer/knfu": fusion.KnFu(beta=3.0, temperature=2.0),  # by measurement, see the README
     "scorer/uniform": fusion.Uniform(),
     "scorer/data_size": fusion.DataSize(),
+    "scorer/by_class": fusion.ByClass(fusion.Uniform(), temperature=2.0),
+    "scorer/knfu_by_class": fusion.ByClass(fusion.KnFu(temperature=2.0), temperature=2.0),
     "neighbours/all": fusion.All(),
     "neighbours/all_but": fusion.AllBut(),
     "neighbours/top_k": fusion.TopK(),

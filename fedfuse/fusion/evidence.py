@@ -1,0 +1,132 @@
+"""What says how much each client's knowledge of each class is worth: evidence [K, C], above 0.
+
+Counts and expected counts are numbers of private samples, the others are shares or scales; only
+ratios between clients matter, class by class. They differ in what has to leave the client and in
+whether they still see anything once a client's label prior has been taken out of what it shares
+(``extract=adjusted``):
+
+* ``counts`` do not look at predictions. They need the clients' class shares.
+* ``epd``, the client's mean prediction, *is* its label prior, seen through its predictions: taken
+  out of them, what is left of it is little.
+* ``consensus``, ``class_conditional`` and ``public_accuracy`` ask what a client says on samples
+  *of* a class, and ``spread`` by how much it tells samples apart by it; they see what was learned.
+  The spread of a class's log-odds is the same to the last bits whatever prior was added to them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from fedfuse.fusion.estimators import mean_soft
+from fedfuse.fusion.softmax import softmax
+from fedfuse.shapes import Bool, Float, Int
+
+
+def counts(
+    class_distribution: Float[Tensor, "K C"], num_examples: Int[Tensor, " K"], floor: float
+) -> Float[Tensor, "K C"]:
+    """Return the private samples of each class, ``max(n_j q_jc, floor)``.
+
+    >>> counts(torch.tensor([[0.9, 0.1, 0.0]]), torch.tensor([20]), floor=0.5)
+    tensor([[18.0000,  2.0000,  0.5000]])
+    """
+    return (class_distribution * num_examples.unsqueeze(1)).clamp_min(floor)
+
+
+def expected_counts(
+    logits: Float[Tensor, "K P C"],
+    num_examples: Int[Tensor, " K"],
+    mask: Bool[Tensor, "K P"] | None,
+    temperature: float,
+    floor: float,
+) -> Float[Tensor, "K C"]:
+    """Return :func:`counts` of the class shares that a client's mean prediction estimates (EPD)."""
+    return counts(mean_soft(logits, mask, temperature), num_examples, floor)
+
+
+def confidence_on(
+    logits: Float[Tensor, "K P C"],
+    of_class: Float[Tensor, "P C"],
+    mask: Bool[Tensor, "K P"] | None,
+    temperature: float,
+) -> Float[Tensor, "K C"]:
+    """Return the mean probability of a class over the samples of that class.
+
+    Drawn toward chance as if a client had also answered C samples of each class with 1 / C.
+
+    Args:
+        logits: The clients' predictions.
+        of_class: How likely each sample is of each class: labels as one-hot rows, or what the
+            clients together say.
+        mask: Who answered what.
+        temperature: Of the softmax.
+
+    >>> logits = torch.tensor([[[9.0, 0.0], [9.0, 0.0]]])
+    >>> confidence_on(logits, torch.eye(2), None, 1.0)
+    tensor([[0.6666, 0.3334]])
+    """
+    return _smoothed(softmax(logits, temperature), of_class, mask)
+
+
+def consensus(
+    total: Float[Tensor, "P C"], answers: Int[Tensor, " P"] | int
+) -> Float[Tensor, "P C"]:
+    """Return what the clients together say of each sample: the mean of those who answered."""
+    if isinstance(answers, int):
+        return total / answers
+    return total / answers.clamp_min(1).unsqueeze(1)
+
+
+def public_accuracy(
+    logits: Float[Tensor, "K P C"], labels: Int[Tensor, " P"], mask: Bool[Tensor, "K P"] | None
+) -> Float[Tensor, "K C"]:
+    """Return how often a client is right on the samples of a class, ``(hits + 1) / (answers + C)``.
+
+    >>> logits = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    >>> public_accuracy(logits, torch.tensor([0, 1]), None)
+    tensor([[0.6667, 0.3333]])
+    """
+    num_classes = logits.shape[2]
+    named = one_hot(logits.argmax(dim=-1), num_classes).to(logits.dtype)
+    return _smoothed(named, one_hot(labels, num_classes).to(logits.dtype), mask)
+
+
+def spread(
+    logits: Float[Tensor, "K P C"], mask: Bool[Tensor, "K P"] | None
+) -> Float[Tensor, "K C"]:
+    """Return the standard deviation, over the samples answered, of a class's centred logit.
+
+    Centred: less the mean over the classes. A constant added to a client's logits of a class, such
+    as the logarithm of its label prior, changes nothing.
+
+    >>> logits = torch.tensor([[[4.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    >>> spread(logits, None), spread(logits + torch.tensor([0.0, 3.0, 9.0]), None)
+    (tensor([[1.3333, 0.6667, 0.6667]]), tensor([[1.3333, 0.6667, 0.6667]]))
+    """
+    centred = logits - logits.mean(dim=-1, keepdim=True)
+    if mask is None:
+        return _positive(centred.std(dim=1, correction=0))
+    there = mask.unsqueeze(-1)
+    number = there.sum(dim=1, keepdim=True).clamp_min(1)
+    mean = torch.where(there, centred, 0).sum(dim=1, keepdim=True) / number
+    squares = torch.where(there, (centred - mean).square(), 0).sum(dim=1, keepdim=True)
+    return _positive((squares / number).sqrt().squeeze(1))
+
+
+def _smoothed(
+    said: Float[Tensor, "K P C"], of_class: Float[Tensor, "P C"], mask: Bool[Tensor, "K P"] | None
+) -> Float[Tensor, "K C"]:
+    """Return the mean of what was said over each class's samples and C more at chance."""
+    if mask is None:
+        total, mass = torch.einsum("kpc,pc->kc", said, of_class), of_class.sum(dim=0)
+    else:
+        # Not a product with the mask: an answer that was never given may hold NaN.
+        total = torch.einsum("kpc,pc->kc", torch.where(mask.unsqueeze(-1), said, 0), of_class)
+        mass = mask.to(of_class.dtype) @ of_class
+    return (total + 1) / (mass + said.shape[2])
+
+
+def _positive(values: Float[Tensor, "K C"]) -> Float[Tensor, "K C"]:
+    return values.clamp_min(torch.finfo(values.dtype).tiny)

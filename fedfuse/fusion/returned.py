@@ -1,0 +1,128 @@
+"""What parts return, held to what they promise before anything is made of it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fedfuse.declarations import declared, part_name
+from fedfuse.errors import ConfigError, KnowledgeError
+from fedfuse.protocols import ClassScores
+from fedfuse.shapes import Int
+from fedfuse.types import KnowledgeBank
+
+NO_CLASS_WEIGHTS = (
+    "The scorer weighs every class by itself, and the rule has one weight for all of a prediction"
+)
+USE_CLASS_WEIGHTS = (
+    "Choose rule=mean_probs, geometric_mean or mean_logits, or a scorer without class weights."
+)
+
+
+def scores_of(scorer: object, scores: object, bank: KnowledgeBank) -> Tensor | ClassScores:
+    """Return what a scorer returned if it is scores.
+
+    Raises:
+        KnowledgeError: If it is something else, or holds NaN or +inf.
+    """
+    name = part_name(scorer)
+    what, allowed = f"The scorer {name} did not return scores", "finite scores or -inf"
+    pairs, num_classes = (bank.num_clients,) * 2, bank.num_classes
+    by_class = isinstance(scores, ClassScores) or (isinstance(scores, Tensor) and scores.ndim == 3)
+    if by_class and not declared(scorer, "by_class", False):
+        raise KnowledgeError(
+            f"The scorer {name} scores every class by itself and does not say so",
+            next_step="Declare by_class = True: a class attribute, or one of a function.",
+        )
+    if isinstance(scores, ClassScores):
+        parts = [
+            tensor_of(scores.pair, f"{what} of pairs", pairs),
+            tensor_of(scores.source, f"{what} by class", (bank.num_clients, num_classes)),
+        ]
+    else:
+        shape = (*pairs, num_classes) if by_class else pairs
+        parts = [tensor_of(scores, what, shape)]
+    for part in parts:
+        # NaN wherever any number is, and no copy of the whole.
+        if not float(part.amax()) < torch.inf:
+            wrong = ~(part < torch.inf)
+            where = ""
+            if by_class and part.shape[-1] == num_classes and part is parts[-1]:
+                classes = wrong.flatten(0, -2).any(dim=0).nonzero().flatten().tolist()
+                where = f" for the classes {classes[:5]}"
+            raise KnowledgeError(what, got=f"NaN or +inf{where}", allowed=allowed)
+    assert isinstance(scores, Tensor | ClassScores)
+    return scores
+
+
+def refuse_class_weights(scorer: object, rule: object) -> None:
+    """Raise if a scorer weighs by class and a rule cannot use such weights.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    if declared(scorer, "by_class", False) and not declared(rule, "by_class", False):
+        raise ConfigError(
+            NO_CLASS_WEIGHTS,
+            got=f"{part_name(scorer)} with {part_name(rule)}",
+            next_step=USE_CLASS_WEIGHTS,
+        )
+
+
+def finite_targets(rule: object, targets: Tensor) -> None:
+    """Raise unless all targets are finite.
+
+    Raises:
+        KnowledgeError: Naming the rule.
+    """
+    # The extremes take one pass and no copy; they are NaN where any number is.
+    if not all(math.isfinite(extreme) for extreme in torch.aminmax(targets)):
+        raise KnowledgeError(
+            f"The rule {part_name(rule)} did not return targets",
+            got="NaN or infinite values",
+            allowed="finite values",
+        )
+
+
+def checked_labels(
+    bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, reader: str
+) -> Int[Tensor, " P"]:
+    """Return the public labels on the bank's device.
+
+    Raises:
+        KnowledgeError: If there are none, or others than the bank's.
+    """
+    if labels is None:
+        raise KnowledgeError(
+            f"The scorer {reader} needs the labels of the public set, which has none",
+            next_step="Choose a public set with labels or another scorer.",
+        )
+    num_samples = bank.logits.shape[1]
+    if len(labels) != num_samples or bool(((labels < 0) | (labels >= bank.num_classes)).any()):
+        raise KnowledgeError(
+            "The labels of the public set do not fit the clients' predictions",
+            got=f"{len(labels)} labels from {int(labels.min())} to {int(labels.max())}",
+            allowed=f"{num_samples} labels from 0 to {bank.num_classes - 1}",
+        )
+    return labels.to(bank.logits.device)
+
+
+def tensor_of(value: object, what: str, shape: tuple[int, ...], *, floating: bool = True) -> Tensor:
+    """Return the value if it is a tensor of the shape, of floats or of bools.
+
+    Raises:
+        KnowledgeError: Saying ``what`` is wrong, and how.
+    """
+    if (
+        isinstance(value, Tensor)
+        and tuple(value.shape) == shape
+        and (value.is_floating_point() if floating else value.dtype == torch.bool)
+    ):
+        return value
+    got = f"a {type(value).__name__}"
+    if isinstance(value, Tensor):
+        got = f"{list(value.shape)} of {value.dtype}"
+    kind = "float" if floating else "bool"
+    raise KnowledgeError(what, got=got, allowed=f"a {kind} tensor of shape {list(shape)}")
