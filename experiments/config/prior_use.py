@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-BASELINE = "local"
+from fedfuse.compare.controls import ADJUSTED, CONTROLS, LOCAL
+
+BASELINE = LOCAL
 """The arm every method is compared with: local training with cross-entropy."""
-
-ADJUSTED = "local_adjusted"
-"""The control of methods that use the prior: local training that is corrected for it, alone."""
-
-CONTROLS = (BASELINE, ADJUSTED)
-"""Arms that learn alone, in the order in which they run."""
 
 PLAIN_LOSS, BALANCED = "fedfuse.local_loss.CrossEntropy", "fedfuse.local_loss.BalancedSoftmax"
 ADJUSTING = "fedfuse.extract.Adjusted"
@@ -37,7 +33,7 @@ def controls(cfg: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the arms beside which a method is shown, as its configuration asks for them."""
     if cfg["baseline"] == "none":
         return ()
-    return CONTROLS if uses_prior(cfg) else (BASELINE,)
+    return tuple(CONTROLS) if uses_prior(cfg) else (BASELINE,)
 
 
 def _at(cfg: Mapping[str, Any], group: str, key: str, default: Any) -> Any:

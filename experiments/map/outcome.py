@@ -13,7 +13,7 @@ from rich.text import Text
 
 from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
-from experiments.results import TESTS, Run, run_groups
+from experiments.results import TESTS, Run, compared, run_groups
 from experiments.terminal.literal import literal
 from fedfuse.compare import ENOUGH, signed
 from fedfuse.files import confined
@@ -32,7 +32,6 @@ def show_outcome(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Co
         console.print("No cell of a method is done, so there is nothing to draw.")
         return
     from experiments.report.overview import map_figure
-    from experiments.report.verdicts import compared
 
     findings = find(runs)
     some = next(iter(runs.values()))

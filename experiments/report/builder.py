@@ -16,27 +16,26 @@ from experiments.report.gained import forest_figure
 from experiments.report.layout import MOMENTS, Layout
 from experiments.report.lines import Looks
 from experiments.report.overview import map_figure
-from experiments.report.sections import LOCAL, figures, looks
+from experiments.report.sections import figures, looks
 from experiments.report.table import Cell, Column, Table
-from experiments.report.verdicts import (
-    Compared,
-    compared,
-    comparison_table,
-    overall,
-    sentences,
-)
+from experiments.report.verdicts import comparison_table, overall, sentences
 from experiments.results import (
     TESTS,
+    Compared,
     Moment,
     Results,
     Run,
     RunGroup,
+    against,
+    compared,
     flatten,
     run_groups,
     text,
     varying,
+    with_prior,
 )
 from fedfuse import __version__
+from fedfuse.compare import LOCAL
 from fedfuse.safe_text import visible
 
 DRAWN_MATRICES = 60
@@ -50,6 +49,14 @@ DRAWN = 150
 
 CELLS = 10_000
 """Cells of a map's panels together, at most."""
+
+CONTROLLED = (
+    " local_adjusted is local training corrected for each client's label prior: trained with the "
+    "balanced softmax, the prior added back on the client's own distribution. local (post hoc) is "
+    "plain local training from whose logits the prior is taken only when it is tested; on the own "
+    "distribution that is local training itself. What they gain is no merit of fusing."
+)
+"""What the ways of training alone are, where there are several."""
 
 ROWS = 30
 """Gains that one forest plot shows at most, over all federations."""
@@ -96,7 +103,7 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
     mapped = set(islice(names, max(1, min(DRAWN_METHODS, CELLS // (2 * len(found))))))
     shown = [[item for item in done if item.method in mapped] for done in last]
     return Report(
-        title=_title(found),
+        title=_title(found, everything),
         about=_about(runs, found),
         notes=tuple(notes),
         verdicts=sentences(last[0]) if len(found) == 1 else overall(everything),
@@ -137,11 +144,12 @@ def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, 
             comparison_table(
                 last,
                 name="comparison",
-                title="Against local training",
+                title=f"Against {against(last)}",
                 caption="Test accuracy in % and gains in points, at the last round. The 95% "
                 "interval takes the seeds for independent trials, because the clients of one seed "
                 "share data and start. Helped and harmed count the clients of every seed whose "
-                "change is larger than the error of their test sets.",
+                "change is larger than the error of their test sets."
+                + (CONTROLLED if with_prior(last) else ""),
             )
         )
     tables += filter(None, [changes_table(last)])
@@ -158,14 +166,14 @@ def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, 
     return tuple(tables)
 
 
-def _title(found: Sequence[RunGroup]) -> str:
+def _title(found: Sequence[RunGroup], done: Sequence[Compared]) -> str:
     methods = [m for m in dict.fromkeys(m for line in found for m in line.methods) if m != LOCAL]
-    against = " against local training" if any(line.contenders for line in found) else ""
+    told = f" against {against(done)}" if any(line.contenders for line in found) else ""
     if not methods:
         return "Local training"
     if len(methods) > 3:
-        return f"{len(methods)} methods{against}"
-    return f"{' and '.join(filter(None, (', '.join(methods[:-1]), methods[-1])))}{against}"
+        return f"{len(methods)} methods{told}"
+    return f"{' and '.join(filter(None, (', '.join(methods[:-1]), methods[-1])))}{told}"
 
 
 def _about(runs: Sequence[Run], found: Sequence[RunGroup]) -> tuple[str, ...]:

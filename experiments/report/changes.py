@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.report.axes import points
-from experiments.report.figure import Numbers
 from experiments.report.table import Cell, Column, Table
-from experiments.report.verdicts import WHICH, Compared, interval_of, percent, which
+from experiments.report.verdicts import (
+    WHICH,
+    interval_of,
+    numbers_of,
+    percent,
+    select,
+    which,
+)
+from experiments.results import Compared
 
 _COLUMNS = (
     *WHICH,
@@ -30,7 +37,7 @@ def changes_table(done: Sequence[Compared]) -> Table | None:
     told = [item for item in done if item.found.flips or item.found.calibration]
     if not told:
         return None
-    first = 0 if len({item.federation for item in done}) > 1 else 1
+    shown, columns = select(_COLUMNS, done)
     return Table(
         "changes",
         "What the mean hides",
@@ -38,9 +45,9 @@ def changes_table(done: Sequence[Compared]) -> Table | None:
         "whose answer flips between local training and the method, in the mean; their difference "
         "is the gain. The calibration error is how far the models' confidence and accuracy are "
         "apart (15 bins); where it grows, answers are surer or less sure than they are right.",
-        _COLUMNS[first:],
-        tuple(_row(item)[first:] for item in told),
-        Numbers(tuple(_NAMES.split()), tuple(_numbers(item) for item in told)),
+        columns,
+        tuple(tuple(_row(item)[i] for i in shown) for item in told),
+        numbers_of(told, _NAMES.split(), _numbers),
     )
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from experiments.report.figure import Figure, Numbers
 from experiments.report.figures.gain_map import gain_map
 from experiments.report.layout import PANEL
-from experiments.report.verdicts import Compared
-from experiments.results import TESTS, RunGroup, flatten, text, varying
+from experiments.results import TESTS, Compared, RunGroup, against, flatten, text, varying
 from fedfuse.compare import ENOUGH
 
 _NAMES = {"partitioner.alpha": "Dirichlet α", "partitioner.sizes": "samples per client"}
@@ -53,21 +52,24 @@ def map_figure(
         for test in TESTS
     }
     panels, numbers = [], []
-    for method, test in dict.fromkeys((i.method, i.test) for items in done for i in items):
+    places = dict.fromkeys((i.method, i.test, i.over) for items in done for i in items)
+    several = len({over for _, _, over in places}) > 1
+    for method, test, over in places:
         gains = np.full((len(rows), len(columns)), np.nan)
         shown = np.zeros(gains.shape, dtype=bool)
         bounds = np.full((*gains.shape, 2), np.nan)
         for own, items in zip(flat, done, strict=True):
             at = (rows.index(own[up]) if up else 0, columns.index(own[across]))
             for item in items:
-                if (item.method, item.test) == (method, test):
+                if (item.method, item.test, item.over) == (method, test, over):
                     shown[at] = item.found.significant
                     if item.found.speaks:
                         gains[at] = item.found.mean
                     if (interval := item.found.interval) is not None:
                         bounds[at] = interval.low, interval.high
                     place = (method, test, own[up] if up else None, own[across])
-                    numbers.append((*place, item.found.mean, *bounds[at], shown[at]))
+                    row = (*place, item.found.mean, *bounds[at], shown[at])
+                    numbers.append((*row, over) if several else row)
         panels.append(
             gain_map(
                 gains,
@@ -77,25 +79,25 @@ def map_figure(
                     _NAMES.get(up or "", up or ""),
                     [_format_value(value) if up else "" for value in rows],
                 ),
-                title=f"{method}: {TESTS[test]}",
+                title=f"{method}{f' over {over}' * several}: {TESTS[test]}",
                 strongest=strongest[test],
                 bounds=bounds,
                 width=width,
             )
         )
+    alone = against([item for items in done for item in items])
+    names = ("method", "test", up or "row", across, "gain", "low", "high", "shown")
     return Figure(
         "map",
         title,
-        "A cell per federation, with the mean gain over local training in points and its 95% "
+        f"A cell per federation, with the mean gain over {alone} in points and its 95% "
         "interval. Blue is a gain, "
         "orange a loss, the stronger the larger on its test set. In hatched cells no difference is "
         "shown (the 95% interval holds zero, or there is one seed); an empty cell's tests hold "
         f"fewer than {ENOUGH} samples. The thick line is drawn around "
-        "the cells in which local training has the higher mean.",
+        f"the cells in which {alone} has the higher mean.",
         tuple(panels),
-        Numbers(
-            ("method", "test", up or "row", across, "gain", "low", "high", "shown"), tuple(numbers)
-        ),
+        Numbers((*names, "over") if several else names, tuple(numbers)),
     )
 
 

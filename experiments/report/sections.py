@@ -19,18 +19,21 @@ from experiments.report.gained import gains_figure
 from experiments.report.layout import PANEL, Layout
 from experiments.report.lines import Array, Looks, format_band, keys_of, line_of, rows_of, stacked
 from experiments.report.theme import look
-from experiments.report.verdicts import Compared
-from experiments.results import TESTS, Arm, Run, RunGroup
-
-LOCAL = "local"
+from experiments.results import TESTS, Arm, Compared, Run, RunGroup, entrants
+from fedfuse.compare import ADJUSTED, LOCAL, POST_HOC
 
 
 def looks(run_groups: Sequence[RunGroup]) -> dict[str, tuple[str, str]]:
-    """Give every method a colour and a stroke; local training is grey and dashed."""
-    names = dict.fromkeys(
-        name for run_group in run_groups for name in run_group.methods if name != LOCAL
-    )
-    return {LOCAL: theme.LOCAL} | {name: look(i) for i, name in enumerate(names)}
+    """Give every method a colour and a stroke; ways of training alone are grey and dashed."""
+    style = dict(zip((LOCAL, ADJUSTED, POST_HOC), theme.ALONE, strict=True))
+    names: dict[str, None] = {}
+    for run_group in run_groups:
+        for name, sides in entrants(run_group).items():
+            if not any(side.alone for side in sides.values()):
+                names[name] = None
+            elif name not in style:  # of several priors
+                style[name] = style[POST_HOC if name.startswith(POST_HOC) else ADJUSTED]
+    return style | {name: look(i) for i, name in enumerate(names)}
 
 
 def figures(
@@ -53,8 +56,7 @@ def figures(
     """
     width = layout.panel
     suffix = f"-{number}" if number else ""
-    local = local_arms(run_group)
-    yield from _some(_curves(run_group, local, style, suffix, width))
+    yield from _some(_curves(run_group, style, suffix, width))
     yield from _some(gains_figure(done, suffix, width))
     yield from _some(_labels(run_group, suffix, layout.whole))
     taken: set[str] = set()
@@ -64,28 +66,16 @@ def figures(
         taken.add(slug)
         yield from _some(_effectiveness(name, runs[0], most_frames, f"{suffix}-{slug}", width))
     yield from _some(_neighbours(run_group, style, suffix, width))
-    yield from _some(_traffic(run_group, local, style, suffix, width))
+    yield from _some(_traffic(run_group, style, suffix, width))
     yield from _some(_time(run_group, suffix, layout.whole))
-
-
-def local_arms(run_group: RunGroup) -> list[Arm]:
-    """Return local training, an arm a seed: runs of their own, or the baselines of others."""
-    if LOCAL in run_group.methods:
-        return [run.arm for run in run_group.methods[LOCAL]]
-    arms: dict[int, Arm] = {}
-    for runs in run_group.methods.values():
-        arms |= {run.seed: run.baseline for run in runs if run.baseline is not None}
-    return [arms[seed] for seed in sorted(arms)]
 
 
 def _some(figure: Figure | None) -> tuple[Figure, ...]:
     return () if figure is None else (figure,)
 
 
-def _curves(
-    run_group: RunGroup, local: Sequence[Arm], style: Looks, suffix: str, width: float
-) -> Figure | None:
-    arms = _named_arms(run_group, local)
+def _curves(run_group: RunGroup, style: Looks, suffix: str, width: float) -> Figure | None:
+    arms = arms_of(run_group)
     panels, rows = [], []
     for test, words in TESTS.items():
         lines = [line_of(name, found, test, style, 100.0) for name, found in arms.items()]
@@ -218,9 +208,8 @@ def _neighbours(run_group: RunGroup, style: Looks, suffix: str, width: float) ->
     )
 
 
-def _traffic(
-    run_group: RunGroup, local: Sequence[Arm], style: Looks, suffix: str, width: float
-) -> Figure | None:
+def _traffic(run_group: RunGroup, style: Looks, suffix: str, width: float) -> Figure | None:
+    quiet = arms_of(run_group, alone=True)
     talking = {
         name: [run.arm for run in runs]
         for name, runs in run_group.methods.items()
@@ -232,10 +221,9 @@ def _traffic(
     panels, rows = [], []
     for test, words in TESTS.items():
         lines = []
-        if local and (values := stacked(local, test)[1][:, -1:]).size:
-            colour, dash = style[LOCAL]
-            level = 100 * np.repeat(values, 2, axis=1)
-            lines.append(Series(LOCAL, colour, dash, np.array([0.0, furthest]), level))
+        for name, arms in quiet.items():
+            level = 100 * np.repeat(stacked(arms, test)[1][:, -1:], 2, axis=1)
+            lines.append(Series(name, *style[name], np.array([0.0, furthest]), level))
         for name, arms in talking.items():
             _, values = stacked(arms, test)
             sent = np.mean([np.cumsum(arm.traffic) for arm in arms], axis=0)
@@ -255,14 +243,16 @@ def _traffic(
             rows += rows_of(test, lines, 0.01)
     if not panels:
         return None
-    drawn = {LOCAL: local} | talking if local else talking
+    drawn = quiet | talking
+    levels = "The dashed line is local training's last round"
+    if len(quiet) > 1:
+        levels = "Dashed grey lines are the last rounds of training alone"
     return Figure(
         f"traffic{suffix}",
         "Accuracy against bytes",
         "A line runs through the rounds of a method: the further left and up, the more accuracy "
         "for its bytes. Bytes are those of all clients together, up and down, since the first "
-        "round. The dashed line is local training's last round, which sends nothing. "
-        + format_band(drawn),
+        f"round. {levels}, which sends nothing. " + format_band(drawn),
         tuple(panels),
         Numbers(("test", "method", "bytes", "seed_number", "accuracy"), tuple(rows)),
         keys_of(drawn, style),
@@ -291,8 +281,10 @@ def _time(run_group: RunGroup, suffix: str, width: float) -> Figure | None:
     )
 
 
-def _named_arms(run_group: RunGroup, local: Sequence[Arm]) -> dict[str, list[Arm]]:
-    others = {
-        name: [run.arm for run in runs] for name, runs in run_group.methods.items() if name != LOCAL
+def arms_of(run_group: RunGroup, *, alone: bool = False) -> dict[str, list[Arm]]:
+    """Return everything with an accuracy, an arm a seed; on request only what trains alone."""
+    return {
+        name: [side.arm for side in sides.values()]
+        for name, sides in entrants(run_group).items()
+        if not alone or any(side.alone for side in sides.values())
     }
-    return ({LOCAL: list(local)} if local else {}) | others

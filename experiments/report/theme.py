@@ -68,8 +68,8 @@ PHASES = tuple(role for role in LIGHT if role[0] == "p" and role[1:].isdigit())
 DASHES = ("", "10 3", "2 2.5", "10 3 2 3", "18 4", "10 3 2 3 2 3")
 """Strokes: as many as colours, so that the first methods differ in both."""
 
-LOCAL = ("base", "4 3")
-"""Local training is grey and dashed."""
+ALONE = (("base", "4 3"), ("base", "1.5 2.5"), ("base", "8 2 1.5 2"))
+"""Ways of training alone are grey and dashed, the plain one first."""
 
 
 def look(number: int) -> tuple[str, str]:

@@ -1,113 +1,116 @@
-"""The answers of a report: every method against local training, in words and as a table."""
+"""The answers of a report: every method against training alone, in words and as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from experiments.report.axes import points
 from experiments.report.contents import Verdict
 from experiments.report.figure import Numbers
 from experiments.report.table import Cell, Column, Table
-from experiments.results import TESTS, Moment, RunGroup, comparisons, share_undone
-from fedfuse.compare import ENOUGH, Comparison, ranking, ranking_over, verdict
+from experiments.results import TESTS, Compared, to_tell
+from fedfuse.compare import (
+    CONTROLS,
+    ENOUGH,
+    LOCAL,
+    Answer,
+    Comparison,
+    ranking,
+    ranking_over,
+)
 from fedfuse.compare.interval import Interval
 
 BEST = "which method is best"
 
 
-@dataclass(frozen=True)
-class Compared:
-    """A comparison and what it is of.
-
-    Args:
-        federation: The line-up's label; empty if there is only one.
-        method: The method's name.
-        test: A key of TESTS.
-        found: The statistics.
-        undone: The share of distillations that a guard undid; None without one.
-    """
-
-    federation: str
-    method: str
-    test: str
-    found: Comparison
-    undone: float | None = None
-
-
-def compared(run_group: RunGroup, moment: Moment = Moment.LAST) -> list[Compared]:
-    """Return every comparison of a line-up, method by method."""
-    found = {test: comparisons(run_group, test, moment) for test in TESTS}
-    return [
-        Compared(run_group.label, method, test, found[test][method], share_undone(runs))
-        for method, runs in run_group.methods.items()
-        for test in TESTS
-        if method in found[test]
-    ]
-
-
 def sentences(done: Sequence[Compared]) -> tuple[Verdict, ...]:
-    """Return which method is best on which test, then a sentence per comparison."""
+    """Return which method is best on which test, then a sentence per method and test.
+
+    With both controls it is the answer to "fuse or train alone?". The ways of training alone are
+    part of that; they have sentences of their own only where there is nothing else.
+    """
     if not done:
         return ()
     return Verdict(ranking(_by_test(done)), BEST, "best"), *(
         Verdict(
-            verdict(item.found, item.method),
+            item.sentence(),
             f"{item.method} · tested on: {TESTS[item.test]}",
-            _tone(item.found),
+            _tone_of(item),
         )
-        for item in done
+        for item in to_tell(done)
     )
 
 
 def overall(done: Sequence[Compared]) -> tuple[Verdict, ...]:
-    """Return a sentence per method and test set on several federations together.
+    """Return a sentence per method, test set and control on several federations together.
 
     It only counts what the single comparisons show; they stand with their federations.
     """
     if not done:
         return ()
     federations: dict[str, list[Compared]] = {}
-    kinds: dict[tuple[str, str], list[Comparison]] = {}
+    kinds: dict[tuple[str, str, str], list[Compared]] = {}
     for item in done:
         federations.setdefault(item.federation, []).append(item)
-        kinds.setdefault((item.method, item.test), []).append(item.found)
+    for item in [item for item in done if not item.alone] or done:
+        kinds.setdefault((item.method, item.test, item.over), []).append(item)
     each = [_by_test(items) for items in federations.values()]
     told = [Verdict(ranking_over(each), BEST, "best")]
-    for (method, test), found in kinds.items():
-        told_of = len(found)
-        found = [one for one in found if one.speaks]
-        silent = told_of - len(found)
+    for (method, test, over), items in kinds.items():
         where = f"{method} · tested on: {TESTS[test]}"
-        few = f"In {silent} of {told_of} federations the tests hold fewer than {ENOUGH} samples."
-        if not found:
-            told.append(Verdict(f"No verdict on {method}. {few}", where, ""))
-            continue
-        won = sum(one.significant and one.mean > 0 for one in found)
-        lost = sum(one.significant and one.mean < 0 for one in found)
-        spread = sorted(one.mean for one in found)
-        unsure = len(found) - won - lost
-        text = (
-            f"{method} beats local training in {won} of {len(found)} federations and loses in "
-            f"{lost}; no difference is shown in {unsure}. Mean gains run from "
-            f"{points(spread[0])} to {points(spread[-1])} points."
-        )
-        if all(one.interval is None for one in found):
-            text = (
-                f"With one seed there is no interval, so nothing is shown: the mean gains of "
-                f"{method} over {len(found)} federations run from {points(spread[0])} to "
-                f"{points(spread[-1])} points."
-            )
-        tone = "gain" if won and not lost else "loss" if lost and not won else ""
-        told.append(Verdict(f"{text} {few}" if silent else text, where, tone))
+        if answers := [item.decision.answer for item in items if item.decision]:
+            told.append(Verdict(_counted(answers), where, ""))
+        told.append(Verdict(*_over_all(method, over, [item.found for item in items], where)))
     return tuple(told)
 
 
+def _counted(answers: Sequence[Answer]) -> str:
+    """Return how often each answer is given.
+
+    >>> _counted([Answer.FUSE, Answer.ALONE, Answer.FUSE])
+    'Of 3 federations: fuse in 2, train alone in 1.'
+    """
+    counts = ", ".join(f"{kind} in {n}" for kind in Answer if (n := answers.count(kind)))
+    return f"Of {len(answers)} federations: {counts}."
+
+
+def _over_all(
+    method: str, over: str, found: Sequence[Comparison], where: str
+) -> tuple[str, str, str]:
+    """Return what several comparisons with one control come to, as a verdict's parts."""
+    silent = sum(not one.speaks for one in found)
+    few = f"In {silent} of {len(found)} federations the tests hold fewer than {ENOUGH} samples."
+    found = [one for one in found if one.speaks]
+    if not found:
+        return f"No verdict on {method}. {few}", where, ""
+    won = sum(one.significant and one.mean > 0 for one in found)
+    lost = sum(one.significant and one.mean < 0 for one in found)
+    spread = sorted(one.mean for one in found)
+    unsure = len(found) - won - lost
+    text = (
+        f"{method} beats {CONTROLS[over]} in {won} of {len(found)} federations and loses in "
+        f"{lost}; no difference is shown in {unsure}. Mean gains run from "
+        f"{points(spread[0])} to {points(spread[-1])} points."
+    )
+    if all(one.interval is None for one in found):
+        beyond = "" if over == LOCAL else f" over {CONTROLS[over]}"
+        text = (
+            f"With one seed there is no interval, so nothing is shown: the mean gains of "
+            f"{method}{beyond} over {len(found)} federations run from {points(spread[0])} to "
+            f"{points(spread[-1])} points."
+        )
+    tone = "gain" if won and not lost else "loss" if lost and not won else ""
+    return f"{text} {few}" if silent else text, where, tone
+
+
 def _by_test(done: Sequence[Compared]) -> dict[str, dict[str, Comparison]]:
+    """Return per test set, in words, the gains over plain local training, by method."""
     found: dict[str, dict[str, Comparison]] = {}
     for test, words in TESTS.items():
-        found[words] = {item.method: item.found for item in done if item.test == test}
+        of_test = [item for item in done if item.test == test and item.over == LOCAL]
+        found[words] = {item.method: item.found for item in of_test}
     return found
 
 
@@ -117,12 +120,23 @@ def _tone(found: Comparison) -> str:
     return "gain" if found.mean > 0 else "loss"
 
 
+def _tone_of(item: Compared) -> str:
+    """Return the tone of a sentence; of a decision the better of two gains is no gain."""
+    if item.decision is None:
+        return _tone(item.found)
+    if item.decision.answer is Answer.FUSE:
+        return "gain" if item.decision.certain else ""
+    tones = _tone(item.decision.gain), _tone(item.decision.lead)
+    return "loss" if "loss" in tones else ""
+
+
 SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 
 WHICH = (
     Column("federation", numeric=False, about="What tells this federation from the others"),
     Column("method", numeric=False),
     Column("tested on", numeric=False, about="The clients' own distribution, or a balanced set"),
+    Column("over", numeric=False, about="What the method is compared with"),
 )
 """The columns that say which comparison a row is about."""
 
@@ -142,22 +156,56 @@ _COLUMNS = (
 )
 
 
-def comparison_table(done: Sequence[Compared], *, name: str, title: str, caption: str) -> Table:
-    """Return the comparisons as a table.
+def select(
+    columns: Sequence[Column], done: Sequence[Compared]
+) -> tuple[list[int], tuple[Column, ...]]:
+    """Return which columns say something, and these as they are called where there are controls.
 
-    The federation is left out where there is only one, and the guard's column where there is none.
+    The federation is left out where there is only one, the control likewise, and the guard's
+    column where there is none.
     """
-    first = 0 if len({item.federation for item in done}) > 1 else 1
-    guarded = any(item.undone is not None for item in done)
-    shown = [i for i, c in enumerate(_COLUMNS) if i >= first and (guarded or c.name != "undone")]
+    several = len({item.over for item in done}) > 1
+    without = {
+        *(() if len({item.federation for item in done}) > 1 else ("federation",)),
+        *(() if several else ("over",)),
+        *(() if any(item.undone is not None for item in done) else ("undone",)),
+    }
+    shown = [i for i, column in enumerate(columns) if column.name not in without]
+    if not several:
+        return shown, tuple(columns[i] for i in shown)
+    return shown, tuple(
+        replace(
+            columns[i],
+            name=columns[i].name.replace("local", "alone"),
+            about=columns[i].about.replace("local training", "training alone"),
+        )
+        for i in shown
+    )
+
+
+def comparison_table(done: Sequence[Compared], *, name: str, title: str, caption: str) -> Table:
+    """Return the comparisons as a table, a row for each control."""
+    shown, columns = select(_COLUMNS, done)
     rows = tuple(tuple(_row(item)[i] for i in shown) for item in done)
-    columns = tuple(_COLUMNS[i] for i in shown)
     names = (
         "federation method test seeds local_mean method_mean gain gain_low gain_high level helped "
         "harmed compared worst worst_decile std local_worst local_worst_decile lowest_gain undone"
     )
-    numbers = Numbers(tuple(names.split()), tuple(_numbers(item) for item in done))
-    return Table(name, title, caption, columns, rows, numbers)
+    return Table(name, title, caption, columns, rows, numbers_of(done, names.split(), _numbers))
+
+
+def numbers_of(
+    done: Sequence[Compared],
+    names: Sequence[str],
+    row: Callable[[Compared], tuple[Any, ...]],
+) -> Numbers:
+    """Return tidy numbers of comparisons; the control, where there are several, comes last.
+
+    What is called ``local_...`` in them is of that control.
+    """
+    if len({item.over for item in done}) < 2:
+        return Numbers(tuple(names), tuple(map(row, done)))
+    return Numbers((*names, "over"), tuple((*row(item), item.over) for item in done))
 
 
 def _row(item: Compared) -> tuple[Cell, ...]:
@@ -184,7 +232,7 @@ def _count(clients: int, found: Comparison) -> Cell:
 
 def which(item: Compared) -> tuple[Cell, ...]:
     """Return the cells of :data:`WHICH`."""
-    return Cell(item.federation), Cell(item.method), Cell(SHORT[item.test])
+    return Cell(item.federation), Cell(item.method), Cell(SHORT[item.test]), Cell(item.over)
 
 
 def interval_of(found: Comparison, interval: Interval | None) -> Cell:

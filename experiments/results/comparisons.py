@@ -1,8 +1,8 @@
-"""Compare each method of a federation with local training, paired by seed and client."""
+"""Compare each method of a federation with training alone, paired by seed and client."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -10,11 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.results.arms import Arm, Array
+from experiments.results.entrants import Side, entrants
 from experiments.results.run_group import RunGroup
 from experiments.results.runs import Run
-from fedfuse.compare import ENOUGH, Change, Comparison, Flips, change, compare, flips
+from fedfuse.compare import (
+    ADJUSTED,
+    ENOUGH,
+    LOCAL,
+    Change,
+    Comparison,
+    Decision,
+    Flips,
+    change,
+    compare,
+    flips,
+)
 
-LOCAL = "local"
 Mask = npt.NDArray[np.bool_]
 
 
@@ -34,51 +45,99 @@ class Moment(StrEnum):
 
 
 def comparisons(
-    run_group: RunGroup, test: str, moment: Moment = Moment.LAST, draws: int = 4000
+    run_group: RunGroup,
+    test: str,
+    moment: Moment = Moment.LAST,
+    over: str = LOCAL,
 ) -> dict[str, Comparison]:
-    """Return each method's comparison with local training on one test protocol.
+    """Return each method's comparison with a control on one test protocol.
 
-    A method's baseline is the one that its own run trained; a run without one is compared with
-    the lineup's ``local`` run of the same seed, if it has one, and else left out.
+    A method's control is the arm of its own run; a run without one is compared with the line-up's
+    run of the control with the same seed, if it has one, and else left out. Beside the methods,
+    every other way of training alone is compared with plain local training.
 
     Args:
         run_group: The methods on one federation.
         test: ``accuracy_own`` or ``accuracy_global``.
         moment: Which round counts.
-        draws: Bootstrap draws.
+        over: The control, a key of :data:`fedfuse.compare.CONTROLS`.
     """
-    alone = {run.seed: run for run in run_group.methods.get(LOCAL, ())}
-    found = {}
-    for name, runs in run_group.methods.items():
-        if name == LOCAL:
-            continue
-        if moment is Moment.BEST_VALIDATION:
-            runs = tuple(run for run in runs if _can_choose(run))
-        pairs = [
-            pair
-            for run in runs
-            if (pair := _Pair.of(run, alone.get(run.seed), moment, test)) is not None
-            and pair.both(test) is not None
+    everybody = entrants(run_group)
+    found = {
+        name: _compared([_beside(side, over, everybody) for side in sides.values()], test, moment)
+        for name, sides in everybody.items()
+        # Ways of training alone are compared with the plain one only.
+        if name != over and (over == LOCAL or not any(side.alone for side in sides.values()))
+    }
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def decisions(
+    run_group: RunGroup,
+    test: str,
+    found: Mapping[str, Mapping[str, Comparison]],
+    moment: Moment = Moment.LAST,
+) -> dict[str, Decision]:
+    """Return the answer to "fuse or train alone?" of each method that has both controls.
+
+    Args:
+        run_group: The methods on one federation.
+        test: ``accuracy_own`` or ``accuracy_global``.
+        found: Per control what :func:`comparisons` found on this test.
+        moment: Which round counts.
+    """
+    everybody = entrants(run_group)
+    told = {}
+    for name, lead in found.get(ADJUSTED, {}).items():
+        controls = [
+            (adjusted, plain)
+            for side in everybody[name].values()
+            if (adjusted := _beside(side, ADJUSTED, everybody)[1]) is not None
+            and (plain := _beside(side, LOCAL, everybody)[1]) is not None
         ]
-        if pairs:
-            ours, theirs = _table(pairs, test)
-            compared = compare(
-                ours,
-                theirs,
-                seeds=tuple(pair.run.seed for pair in pairs),
-                test_sizes=_sizes([pair.run for pair in pairs], test),
-                draws=draws,
-            )
-            there = np.isfinite(compared.gains)
-            calibration = _calibration(pairs, test, there, draws)
-            if calibration is not None and not compared.speaks:
-                calibration = replace(calibration, interval=None)
-            found[name] = replace(
-                compared,
-                flips=_flips(pairs, test, there) if moment is Moment.LAST else None,
-                calibration=calibration,
-            )
-    return found
+        prior = _compared(controls, test, moment)
+        if name in found.get(LOCAL, {}) and prior is not None:
+            told[name] = Decision(name, found[LOCAL][name], lead, prior)
+    return told
+
+
+Entrants = Mapping[str, Mapping[int, Side]]
+
+
+def _beside(side: Side, over: str, everybody: Entrants) -> tuple[Side, Side | None]:
+    """Return a side and the control that it is compared with: of its own run, if that has one."""
+    return side, side.control(over) or everybody.get(over, {}).get(side.run.seed)
+
+
+def _compared(
+    sides: Sequence[tuple[Side, Side | None]], test: str, moment: Moment
+) -> Comparison | None:
+    """Return the comparison of what can be compared; None if nothing can."""
+    pairs = [
+        pair
+        for ours, theirs in sides
+        if theirs is not None
+        and (moment is not Moment.BEST_VALIDATION or _can_choose(ours.run))
+        and (pair := _Pair.of(ours, theirs, moment, test)).both(test) is not None
+    ]
+    if not pairs:
+        return None
+    ours, theirs = _table(pairs, test)
+    compared = compare(
+        ours,
+        theirs,
+        seeds=tuple(pair.run.seed for pair in pairs),
+        test_sizes=_sizes([pair.run for pair in pairs], test),
+    )
+    there = np.isfinite(compared.gains)
+    calibration = _calibration(pairs, test, there)
+    if calibration is not None and not compared.speaks:
+        calibration = replace(calibration, interval=None)
+    return replace(
+        compared,
+        flips=_flips(pairs, test, there) if moment is Moment.LAST else None,
+        calibration=calibration,
+    )
 
 
 def _can_choose(run: Run) -> bool:
@@ -95,46 +154,43 @@ def share_undone(runs: Sequence[Run]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A method's run and the arm it is compared with, each read at its own round.
+    """A method's arm and the one it is compared with, each read at its own round.
 
     Args:
-        run: The method's run.
-        beside: The run that holds the baseline: its own, or one of local training.
-        arms: The method's arm and the baseline's.
+        ours: The method's side.
+        theirs: The control's.
         rounds: The round of each.
     """
 
-    run: Run
-    beside: Run
-    arms: tuple[Arm, Arm]
+    ours: Side
+    theirs: Side
     rounds: tuple[int | None, int | None]
 
     @classmethod
-    def of(cls, run: Run, alone: Run | None, moment: Moment, test: str) -> _Pair | None:
-        """Return the pair; None for a run that there is nothing to compare with."""
-        if run.baseline is not None:
-            beside, baseline = run, run.baseline
-        elif alone is not None:
-            beside, baseline = alone, alone.arm
-        else:
-            return None
-        rounds = moment.of(run.arm, test), moment.of(baseline, test)
-        return cls(run, beside, (run.arm, baseline), rounds)
+    def of(cls, ours: Side, theirs: Side, moment: Moment, test: str) -> _Pair:
+        """Return the pair at a moment."""
+        return cls(ours, theirs, (moment.of(ours.arm, test), moment.of(theirs.arm, test)))
+
+    @property
+    def run(self) -> Run:
+        """Return the method's run."""
+        return self.ours.run
 
     def both(self, metric: str) -> tuple[Array, Array] | None:
         """Return a metric's values [K] in both arms; None where either lacks it."""
         ours, theirs = (
-            arm.values(metric, at) for arm, at in zip(self.arms, self.rounds, strict=True)
+            side.arm.values(metric, at)
+            for side, at in zip((self.ours, self.theirs), self.rounds, strict=True)
         )
         return None if ours is None or theirs is None else (ours, theirs)
 
     def flips(self, test: str) -> tuple[Array, Array] | None:
         """Return each client's flip rates [K]; None where its answers are not on record."""
-        theirs = self.beside.answers["baseline" if self.beside is self.run else "method"]
+        ours, theirs = self.ours.answers, self.theirs.answers
         sizes = self.run.test_sizes(test)
-        if test not in self.run.answers["method"] or test not in theirs or sizes is None:
+        if test not in ours or test not in theirs or sizes is None:
             return None
-        return flips(self.run.answers["method"][test], theirs[test], sizes)
+        return flips(ours[test], theirs[test], sizes)
 
 
 def _table(pairs: Sequence[_Pair], metric: str) -> tuple[Array, Array]:
@@ -147,13 +203,13 @@ def _table(pairs: Sequence[_Pair], metric: str) -> tuple[Array, Array]:
     )
 
 
-def _calibration(pairs: Sequence[_Pair], test: str, there: Mask, draws: int) -> Change | None:
+def _calibration(pairs: Sequence[_Pair], test: str, there: Mask) -> Change | None:
     """Return how the calibration error of the clients that were compared changes."""
     name = test.replace("accuracy", "ece")
     if any(pair.both(name) is None for pair in pairs):  # written before it was measured
         return None
     ours, theirs = _table(pairs, name)
-    return change(np.where(there, ours, np.nan), theirs, draws=draws)
+    return change(np.where(there, ours, np.nan), theirs)
 
 
 def _flips(pairs: Sequence[_Pair], test: str, there: Mask) -> Flips | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.config.folder import natural
 from experiments.results.run_group import settings_of, text
-from experiments.results.runs import Run, read_run
+from experiments.results.runs import CONTROL_FILES, Run, read_run
 from fedfuse.errors import ConfigError
 from fedfuse.files import confined
 
@@ -100,7 +100,7 @@ def _repeats(run: Run, other: Run) -> bool:
     """Tell whether two runs have, byte by byte, one result."""
     return all(
         _bytes(run.path / name) == _bytes(other.path / name)
-        for name in ("metrics.parquet", "baseline.parquet")
+        for name in ("metrics.parquet", *CONTROL_FILES.values())
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.config.comparison_keys import FUSION_ONLY, FUSION_ONLY_CLIENT
 from experiments.results.runs import Run
+from fedfuse.compare import LOCAL
 from fedfuse.errors import ConfigError
 from fedfuse.safe_text import visible
 
@@ -174,7 +175,6 @@ def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({_value(config, key) for config in configs}) > 1]
 
 
-LOCAL = "local"
 TARGET = "_target_"
 WORDS = 120
 """Characters of a label, about: it is a heading and a legend's entry."""

@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.config.prior_use import ADJUSTED
 from experiments.config.untrusted import read_config
 from experiments.results.arms import Arm, read_arm, read_table
 from experiments.results.shape import Content, check_shape
 from experiments.results.weights import Weights, read_weights
+from fedfuse.compare import ADJUSTED, LOCAL
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.files import confined
 from fedfuse.safe_text import visible
 from server.reporters.folder import FORMAT
+
+CONTROL_FILES = {LOCAL: "baseline.parquet", ADJUSTED: f"{ADJUSTED}.parquet"}
+"""Where a run keeps the metrics of each way of training alone."""
 
 NAME = 80
 """Characters of a method's name that are kept."""
@@ -69,19 +72,16 @@ class Run:
             return read_arm(self.path / "metrics.parquet")
 
     @cached_property
-    def baseline(self) -> Arm | None:
-        """Return the baseline's metrics; None for a run without."""
-        return self._control("baseline")
-
-    @cached_property
-    def adjusted(self) -> Arm | None:
-        """Return the metrics of prior-corrected local training; None for a run without."""
-        return self._control(ADJUSTED)
-
-    def _control(self, name: str) -> Arm | None:
-        file = self.path / f"{name}.parquet"
+    def controls(self) -> Mapping[str, Arm]:
+        """Return the metrics of each arm that trained alone beside the method, plain first."""
+        files = {name: self.path / file for name, file in CONTROL_FILES.items()}
         with reading(self.path):
-            return read_arm(file) if file.exists() else None
+            return {name: read_arm(file) for name, file in files.items() if file.exists()}
+
+    @property
+    def baseline(self) -> Arm | None:
+        """Return the metrics of plain local training; None for a run without."""
+        return self.controls.get(LOCAL)
 
     @cached_property
     def weights(self) -> Weights | None:

@@ -19,7 +19,7 @@ _KEYS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
         "warmup_rounds": int,
         "method": dict,
         **dict.fromkeys(("dataset", "partitioner", "exchange", "evaluation"), dict),
-        **dict.fromkeys(("neighbours", "scorer", "model", "client"), dict),
+        **dict.fromkeys(("neighbours", "scorer", "model", "client", "prior"), dict),
     },
     "summary.json": {
         "num_clients": int,

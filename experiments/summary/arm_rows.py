@@ -39,6 +39,16 @@ class ArmRows:
         """Return the clients' values of a metric at a round."""
         return self._clients.get((phase, metric), {}).get(round_, {}) if round_ else {}
 
+    def unguarded(self) -> ArmRows:
+        """Return the same arm as it would be had no guard gone back from what was learned."""
+        other = ArmRows((), frozenset())
+        other._clients = {
+            (phase, metric.removesuffix("_unguarded")): by_round
+            for (phase, metric), by_round in self._clients.items()
+            if metric.endswith("_unguarded")
+        }
+        return other
+
     def rounds(self, metric: str) -> set[int]:
         """Return the rounds after which clients have the metric."""
         return set(self._clients.get((Phase.FUSED, metric), {}))

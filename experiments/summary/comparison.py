@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -12,35 +12,49 @@ from rich.text import Text
 
 from experiments.results import (
     TESTS,
+    Compared,
     Moment,
-    RunGroup,
-    comparisons,
+    compared,
     load,
     run_groups,
-    share_undone,
+    to_tell,
+    with_prior,
 )
 from experiments.terminal.literal import literal
-from fedfuse.compare import ENOUGH, Comparison, Interval, ranking, signed, verdict
+from fedfuse.compare import (
+    CONTROLS,
+    ENOUGH,
+    LOCAL,
+    Comparison,
+    Interval,
+    ranking,
+    signed,
+)
 from fedfuse.errors import ConfigError
 
 SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 LABELS = {"accuracy_own": "Own distribution", "accuracy_global": "Balanced test set"}
+ABOUT_PRIOR = (
+    "local_adjusted: local training freed of each client's label prior (balanced softmax;\n"
+    "the prior is added back on the own distribution); post hoc: freed only when tested"
+)
+"""What ways of training alone are that are not the plain one, in lines of a terminal."""
 
 
 def verdicts(folder: Path, console: Console) -> None:
     """Print the verdict of a finished run on both test protocols; nothing without a baseline."""
     for run_group in run_groups(load(folder).runs):
-        tests = {test: comparisons(run_group, test) for test in TESTS}
-        if any(tests.values()):
-            console.print(literal(_ranking(tests)))
-        _say(tests, console)
+        done = compared(run_group)
+        if done:
+            console.print(literal(_ranking(done)))
+        _say(done, console)
 
 
 def table(folder: Path, console: Console) -> None:
-    """Print what the finished runs of a sweep say together: a table and verdicts over the seeds.
+    """Print what the finished runs of a sweep say together: tables and verdicts over the seeds.
 
-    Runs that did not finish are named and left out. A sweep that holds nothing to compare prints
-    nothing.
+    There is a table of gains for each control. Runs that did not finish are named and left out. A
+    sweep that holds nothing to compare prints nothing.
     """
     try:
         results = load(folder)
@@ -49,34 +63,46 @@ def table(folder: Path, console: Console) -> None:
         console.print(literal(f"\nno comparison: {error}"), soft_wrap=True)
         return
     for run_group in found:
-        tests = {test: comparisons(run_group, test) for test in TESTS}
-        best = {test: comparisons(run_group, test, Moment.BEST_VALIDATION) for test in TESTS}
-        if not any(tests.values()):
+        done = compared(run_group)
+        best = compared(run_group, Moment.BEST_VALIDATION)
+        if not done:
             continue
         console.print()
-        console.print(literal(_ranking(tests)))
-        console.print(Text("\ngain over local training, points", "bold"), end="")
-        console.print(literal(f"; {run_group.label}" if run_group.label else ""), soft_wrap=True)
-        console.print(_gains(tests, best))
-        if (changes := _changes(run_group, tests)) is not None:
+        console.print(literal(_ranking(done)))
+        for over in dict.fromkeys(item.over for item in done):
+            console.print(Text(f"\ngain over {CONTROLS[over]}, points", "bold"), end="")
+            console.print(
+                literal(f"; {run_group.label}" if run_group.label else ""), soft_wrap=True
+            )
+            console.print(_gains(*([i for i in items if i.over == over] for items in (done, best))))
+        if (changes := _changes(done)) is not None:
             console.print()
             console.print(changes)
-        _say(tests, console)
+        if with_prior(done):
+            console.print(Text(ABOUT_PRIOR, "dim"))
+        _say(done, console)
     for note in results.notes():
         console.print(literal(note), soft_wrap=True)
 
 
-def _ranking(tests: Mapping[str, Mapping[str, Comparison]]) -> str:
-    return ranking({words: tests[test] for test, words in TESTS.items()})
+def _ranking(done: Sequence[Compared]) -> str:
+    return ranking(
+        {
+            words: {i.method: i.found for i in done if (i.test, i.over) == (test, LOCAL)}
+            for test, words in TESTS.items()
+        }
+    )
 
 
-def _say(tests: Mapping[str, Mapping[str, Comparison]], console: Console) -> None:
+def _say(done: Sequence[Compared], console: Console) -> None:
+    told = to_tell(done)
     for test, label in LABELS.items():
-        for method, found in tests[test].items():
-            console.print(literal(f"{label}: {verdict(found, method)}"))
+        for item in told:
+            if item.test == test:
+                console.print(literal(f"{label}: {item.sentence()}"))
 
 
-def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Comparison]]) -> Table:
+def _gains(last: Sequence[Compared], best: Sequence[Compared]) -> Table:
     """Return a line per method and test: the gain with its interval, at both moments."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("method", max_width=18, overflow="fold")
@@ -85,48 +111,43 @@ def _gains(last: dict[str, dict[str, Comparison]], best: dict[str, dict[str, Com
     shown.add_column("last round", justify="right", no_wrap=True)
     shown.add_column("best validation", justify="right", no_wrap=True)
     shown.add_column("helped\n/harmed", justify="right", no_wrap=True)
-    methods = dict.fromkeys(name for found in last.values() for name in found)
-    for method in methods:
-        for test, found in last.items():
-            if method in found:
-                line = found[method]
-                shown.add_row(
-                    literal(method),
-                    SHORT[test],
-                    str(len(line.seeds)),
-                    _gain(line),
-                    _gain(best[test].get(method)),
-                    f"{line.helped}/{line.harmed} of {line.compared}" if line.judged else "-",
-                )
+    chosen = {(item.method, item.test): item.found for item in best}
+    for item in last:
+        line = item.found
+        shown.add_row(
+            literal(item.method),
+            SHORT[item.test],
+            str(len(line.seeds)),
+            _gain(line),
+            _gain(chosen.get((item.method, item.test))),
+            f"{line.helped}/{line.harmed} of {line.compared}" if line.judged else "-",
+        )
     return shown
 
 
-def _changes(run_group: RunGroup, last: dict[str, dict[str, Comparison]]) -> Table | None:
+def _changes(done: Sequence[Compared]) -> Table | None:
     """Return what the mean hides, a line per method and test; None where nothing is on record.
 
     Which test answers flipped between local training and the method, how its calibration error
     changed, and how much a guard undid.
     """
     lines = []
-    methods = dict.fromkeys(name for found in last.values() for name in found)
-    for method in methods:
-        undone = share_undone(run_group.methods[method])
-        for test, found in last.items():
-            line = found.get(method)
-            if line is None or line.flips is None or line.calibration is None:
-                continue
-            error = line.calibration
-            bounds = f" {bounds_of(error.interval)}" if error.interval is not None else ""
-            lines.append(
-                (
-                    method,
-                    SHORT[test],
-                    f"{100 * line.flips.newly_right:.1f} / {100 * line.flips.newly_wrong:.1f}",
-                    f"{100 * error.baseline_mean:.1f}",
-                    signed(error.mean) + bounds,
-                    "-" if undone is None else f"{100 * undone:.0f}%",
-                )
+    for item in done:
+        line = item.found
+        if item.over != LOCAL or line.flips is None or line.calibration is None:
+            continue
+        error = line.calibration
+        bounds = f" {bounds_of(error.interval)}" if error.interval is not None else ""
+        lines.append(
+            (
+                item.method,
+                SHORT[item.test],
+                f"{100 * line.flips.newly_right:.1f} / {100 * line.flips.newly_wrong:.1f}",
+                f"{100 * error.baseline_mean:.1f}",
+                signed(error.mean) + bounds,
+                "-" if item.undone is None else f"{100 * item.undone:.0f}%",
             )
+        )
     if not lines:
         return None
     guarded = any(line[-1] != "-" for line in lines)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,70 +15,16 @@ from experiments.assembly.pretraining import Pretrained, pretrained
 from experiments.assembly.privacy import Disclosure
 from experiments.summary.arm_rows import TESTS, ArmRows
 from experiments.summary.break_even import BreakEven
+from experiments.summary.controls import Control, controls_of, post_hoc_of
 from experiments.summary.faulted import Faulted
-from experiments.summary.guarded import Guarded, change_of, guarded
+from experiments.summary.guarded import Guarded, guarded
 from experiments.summary.left_out import LeftOut, left_out
 from experiments.summary.membership import Leak, leak
+from experiments.summary.moments import Figures, Moment, Rates, Sizes, moment_of, size_of
 from experiments.summary.spending import Spending, spending
 from fedfuse.compare import ENOUGH
 from fedfuse.types import MetricRow, Phase
 from server.reporters.protocol import RunInfo
-
-Rates = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]
-"""Every client's positive and negative flip rate, [K] each."""
-
-Sizes = npt.NDArray[np.integer]
-"""Test samples of each client, [K]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """One test protocol at one round.
-
-    Args:
-        mean: Mean accuracy over the clients.
-        worst: The lowest accuracy of a client.
-        std: Standard deviation over the clients (of the population: K clients are all there are).
-        baseline_mean: The same mean of the baseline, None without one.
-        gain: Mean over the clients of accuracy minus the same client's baseline accuracy.
-        helped: Clients whose accuracy is above their baseline's by more than the error of their
-            tests (:func:`fedfuse.compare.outcomes`); None where the sizes of tests are unknown or
-            all are too small.
-        harmed: Clients whose accuracy is below it by more than that.
-        ece: Mean expected calibration error over the clients.
-        baseline_ece: The same of the baseline.
-        newly_right: Mean share of a client's test samples that are wrong with the baseline and
-            right with the method; None at any round but the last.
-        newly_wrong: The reverse.
-        smallest_test: Fewest test samples of a client; None where the sizes are unknown.
-        largest_test: Most test samples of a client.
-        too_small: Clients whose test holds fewer than :data:`fedfuse.compare.ENOUGH` samples: of
-            them nothing is said.
-    """
-
-    mean: float
-    worst: float
-    std: float
-    baseline_mean: float | None = None
-    gain: float | None = None
-    helped: int | None = None
-    harmed: int | None = None
-    ece: float | None = None
-    baseline_ece: float | None = None
-    newly_right: float | None = None
-    newly_wrong: float | None = None
-    smallest_test: int | None = None
-    largest_test: int | None = None
-    too_small: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Both test protocols at one round of the method and one of its baseline."""
-
-    round: int
-    baseline_round: int | None
-    tests: dict[str, Figures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +32,7 @@ class ClientLine:
     """One client at the last round: accuracy, its baseline's and the gain, per test protocol.
 
     ``test_samples`` is how many samples stand behind each accuracy; empty where it is unknown.
+    ``over`` holds, per control beside the baseline and test protocol, the gain over it.
     """
 
     client_id: int
@@ -95,6 +41,7 @@ class ClientLine:
     baseline: dict[str, float]
     gain: dict[str, float]
     test_samples: dict[str, int] = field(default_factory=dict)
+    over: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +80,9 @@ class Summary:
         left_out: Public samples that nobody learnt from; None if there were none.
         validation_samples: Samples that all clients hold back together; None where unknown.
         spending: Optimiser steps and samples of both arms; None where nobody counted.
+        controls: The ways of training alone, the baseline first; empty where there is only that.
+        post_hoc: The baseline on the balanced test set at its last round with its clients' priors
+            taken out of its logits, and the gain of that; None where it was not measured.
     """
 
     method: str
@@ -162,6 +112,8 @@ class Summary:
     left_out: LeftOut | None = None
     validation_samples: int | None = None
     spending: Spending | None = None
+    controls: tuple[Control, ...] = ()
+    post_hoc: Figures | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -183,6 +135,7 @@ def summarise(
     test_sizes: Mapping[str, Sizes] | None = None,
     val_sizes: Sizes | None = None,
     cfg: DictConfig | None = None,
+    others: Mapping[str, Iterable[MetricRow]] | None = None,
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -201,11 +154,13 @@ def summarise(
             are unknown is missing, or 0 for everybody.
         val_sizes: Validation samples of each client, [K]; None where they are unknown.
         cfg: The configuration, which says what the arms spend alike.
+        others: By arm the rows of the ways of training alone beside the baseline.
     """
     sizes = test_sizes or {}
     attackers = frozenset(() if attack is None else attack.adversaries)
     arm = ArmRows(rows, attackers)
     twin = ArmRows(baseline_rows, attackers) if baseline_rows is not None else None
+    further = {name: ArmRows(own, attackers) for name, own in (others or {}).items()}
     last = arm.last_round()
     held_back = None if val_sizes is None or not val_sizes.any() else int(val_sizes.sum())
     chooses = held_back is None or held_back >= ENOUGH
@@ -218,14 +173,14 @@ def summarise(
         model=info.model,
         num_clients=info.num_clients,
         num_rounds=info.num_rounds,
-        last=_moment(arm, last, twin, twin.last_round() if twin else None, sizes, flipped),
-        best_validation=_moment(arm, best, twin, best_twin, sizes),
+        last=moment_of(arm, last, twin, twin.last_round() if twin else None, sizes, flipped),
+        best_validation=moment_of(arm, best, twin, best_twin, sizes),
         self_weight=arm.last_fusion("self_weight"),
         effective_neighbours=arm.last_fusion("effective_neighbours"),
         bytes_up=arm.total("bytes_up"),
         bytes_down=arm.total("bytes_down"),
         seconds=dict(seconds or {}),
-        clients=_clients(arm, twin, info.num_clients, class_counts, sizes),
+        clients=_clients(arm, twin, further, info.num_clients, class_counts, sizes),
         privacy=privacy,
         attack=attack,
         faults=faults,
@@ -249,89 +204,17 @@ def summarise(
             val_sizes,
         ),
         validation_samples=held_back,
+        controls=controls_of(arm, {info.arms[0]: twin, **further}, sizes, chooses=chooses)
+        if twin and further
+        else (),
+        post_hoc=post_hoc_of(twin, sizes) if twin else None,
     )
-
-
-def _moment(
-    arm: ArmRows,
-    round_: int | None,
-    twin: ArmRows | None,
-    twin_round: int | None,
-    sizes: Mapping[str, Sizes],
-    flipped: Mapping[str, Rates] | None = None,
-) -> Moment | None:
-    if round_ is None:
-        return None
-    tests = {}
-    for name in TESTS:
-        values = arm.at(name, round_)
-        before = twin.at(name, twin_round) if twin else {}
-        if values:
-            error = name.replace("accuracy", "ece")
-            rates = (flipped or {}).get(name)
-            right, wrong = _flips(rates, [i for i in values if i in before])
-            tests[name] = replace(
-                _figures(values, before, sizes.get(name)),
-                ece=_mean(arm.at(error, round_), values),
-                baseline_ece=_mean(twin.at(error, twin_round), before) if twin else None,
-                newly_right=right,
-                newly_wrong=wrong,
-            )
-    return Moment(round_, twin_round, tests)
-
-
-def _mean(found: Mapping[int, float], clients: Iterable[int]) -> float | None:
-    """Return the mean over the clients that have a value; None if none has."""
-    values = [found[client] for client in clients if client in found]
-    return float(np.mean(values)) if values else None
-
-
-def _flips(rates: Rates | None, clients: Sequence[int]) -> tuple[float | None, float | None]:
-    """Return the mean flip rates of some clients; None where they are not known."""
-    if rates is None or not clients:
-        return None, None
-    positive, negative = (float(np.mean([side[i] for i in clients])) for side in rates)
-    # A server that does not see its clients' test sets does not know their sizes.
-    return (positive, negative) if math.isfinite(positive) else (None, None)
-
-
-def _figures(
-    values: Mapping[int, float], before: Mapping[int, float], sizes: Sizes | None
-) -> Figures:
-    """Return the figures of the clients that have a value, in both arms if there are two."""
-    both = [client for client in values if client in before]
-    array = np.array([values[client] for client in both or values])
-    tested = {client: _size(sizes, client) for client in both or values}
-    known = [size for size in tested.values() if size]
-    figures = Figures(
-        float(array.mean()),
-        float(array.min()),
-        float(array.std()),
-        smallest_test=min(known, default=None),
-        largest_test=max(known, default=None),
-        too_small=tuple(client for client, size in tested.items() if 0 < size < ENOUGH),
-    )
-    if not both:
-        return figures
-    base = np.array([before[client] for client in both])
-    helped, harmed = change_of(values, before, sizes)
-    return replace(
-        figures,
-        baseline_mean=float(base.mean()),
-        gain=float((array - base).mean()),
-        helped=helped,
-        harmed=harmed,
-    )
-
-
-def _size(sizes: Sizes | None, client: int) -> int:
-    """Return a client's test samples; 0 where they are unknown."""
-    return 0 if sizes is None or client >= len(sizes) else int(sizes[client])
 
 
 def _clients(
     arm: ArmRows,
     twin: ArmRows | None,
+    further: Mapping[str, ArmRows],
     num_clients: int,
     counts: npt.NDArray[np.integer] | None,
     sizes: Mapping[str, Sizes],
@@ -343,6 +226,14 @@ def _clients(
         before = {t: v[client] for t in TESTS if twin and client in (v := twin.at(t, twin_last))}
         gain = {t: after[t] - before[t] for t in after if t in before}
         row = tuple(int(n) for n in counts[client]) if counts is not None else ()
-        tested = {t: size for t in after if (size := _size(sizes.get(t), client))}
-        lines.append(ClientLine(client, row, after, before, gain, tested))
+        tested = {t: size for t in after if (size := size_of(sizes.get(t), client))}
+        over = {
+            name: {
+                t: after[t] - v[client]
+                for t in after
+                if client in (v := control.at(t, control.last_round()))
+            }
+            for name, control in further.items()
+        }
+        lines.append(ClientLine(client, row, after, before, gain, tested, over))
     return tuple(lines)

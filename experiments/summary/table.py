@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.summary import arms_table
 from experiments.summary.arm_rows import TESTS
-from experiments.summary.summary import ClientLine, Figures, Moment, Summary, summarise
+from experiments.summary.moments import Figures, Moment
+from experiments.summary.summary import ClientLine, Summary, summarise
 from experiments.terminal.bars import bars as bar_row
 from experiments.terminal.literal import literal
-from fedfuse.compare import ENOUGH, outcomes
+from fedfuse.compare import BRIEF, ENOUGH, outcomes
 from fedfuse.safe_text import visible
 from server.reporters.figures import named, percent, points
 
@@ -39,7 +42,7 @@ def render(summary: Summary, console: Console, folder: Path | None = None) -> No
         console.print("The run ended before its first evaluation.")
     else:
         console.print(_arms(summary))
-        console.print(Text(LEGEND if summary.baseline else SPREAD, style="dim"))
+        console.print(literal(_legend(summary), style="dim"))
         console.print(_costs(summary))
         if summary.num_clients <= MOST_CLIENTS:
             console.print(_clients(summary, console))
@@ -58,12 +61,22 @@ def _table(*, title: str) -> Table:
     )
 
 
+def _legend(summary: Summary) -> str:
+    if summary.controls:
+        return arms_table.legend(summary)
+    return LEGEND if summary.baseline else SPREAD
+
+
 def _arms(summary: Summary) -> Table:
-    against = f" against {summary.baseline}" if summary.baseline else ""
+    alone = [control.name for control in summary.controls] or filter(None, [summary.baseline])
+    against = f" against {visible(names)}" if (names := " and ".join(alone)) else ""
     about = f"{summary.dataset} · {summary.partitioner} · {summary.num_clients} clients"
     about = visible(f"{about} · {summary.model}")
     title = f"{visible(summary.method)}{against}: test accuracy in %\n{about}"
     table = _table(title=title)
+    if summary.controls:
+        arms_table.fill(table, summary)
+        return table
     table.add_column("test set", no_wrap=True)
     table.add_column("samples", justify="right", no_wrap=True)
     other = f"\n({_short(summary.baseline)})" if summary.baseline else ""
@@ -95,24 +108,18 @@ def _row(test: str, moment: Moment, baseline: bool) -> list[str | Text]:
         rounds = f"{moment.round} ({moment.baseline_round})"
     spread = [percent(figures.mean), percent(figures.worst), percent(figures.std)]
     if not baseline:
-        return [NAMES[test], _tested(figures), rounds, *spread]
+        return [NAMES[test], arms_table.tested_on(figures), rounds, *spread]
     counts = "-" if figures.helped is None else f"{figures.helped}/{figures.harmed}"
     gain = _gain(figures.gain, judged=not figures.too_small)
     return [
         NAMES[test],
-        _tested(figures),
+        arms_table.tested_on(figures),
         rounds,
         percent(figures.baseline_mean),
         *spread,
         gain,
         counts,
     ]
-
-
-def _tested(figures: Figures) -> str:
-    """Return how many samples a client is tested on, from the fewest to the most."""
-    low, high = figures.smallest_test, figures.largest_test
-    return "-" if low is None else str(low) if low == high else f"{low}-{high}"
 
 
 def _warnings(summary: Summary) -> list[str]:
@@ -192,43 +199,52 @@ def _clients(summary: Summary, console: Console) -> Table:
     table.add_column("id", justify="right")
     if bars:
         table.add_column("labels", no_wrap=True)
-    table.add_column("samples", justify="right")
-    table.add_column("classes", justify="right")
+    controls = [control.name for control in summary.controls[1:]]
+    table.add_column("sam-\nples" if controls else "samples", justify="right")
+    if not controls:  # there is no room for everything
+        table.add_column("classes", justify="right")
     for name in ("own", "global"):
         first = literal(f"{name}\n{_short(summary.baseline or summary.method)}")
         table.add_column(first, justify="right")
         if summary.baseline:
-            table.add_column(literal(f"\n{_short(summary.method)}"), justify="right")
+            method = literal(f"\n{_short(summary.method, 6 if controls else 7)}")
+            table.add_column(method, justify="right")
             table.add_column("\ngain", justify="right")
+        for control in controls:
+            table.add_column(literal(f"over\n{BRIEF.get(control, control)}"), justify="right")
     for client in summary.clients:
-        table.add_row(*_client(client, bars=bars, baseline=summary.baseline is not None))
+        table.add_row(*_client(client, controls, bars=bars, baseline=bool(summary.baseline)))
     return table
 
 
-def _client(client: ClientLine, *, bars: bool, baseline: bool) -> list[str | Text]:
+def _client(
+    client: ClientLine, controls: Sequence[str], *, bars: bool, baseline: bool
+) -> list[str | Text]:
     counts = client.class_counts
     cells: list[str | Text] = [str(client.client_id)]
     if bars:
         cells.append(bar_row(counts) if len(counts) <= 20 else "")
     cells.append(str(sum(counts)) if counts else "-")
-    cells.append(str(sum(n > 0 for n in counts)) if counts else "-")
+    if not controls:
+        cells.append(str(sum(n > 0 for n in counts)) if counts else "-")
     for test in TESTS:
         if baseline:
             cells.append(percent(client.baseline.get(test)))
         cells.append(percent(client.accuracy.get(test)))
         if baseline:
-            cells.append(_gain(client.gain.get(test), judged=_certain(client, test)))
+            cells.append(_gain_of(client, client.gain, test))
+        cells += [_gain_of(client, client.over[control], test) for control in controls]
     return cells
 
 
-def _certain(client: ClientLine, test: str) -> bool:
-    """Tell whether a client's gain or loss is larger than the error of its test."""
-    if test not in client.gain or test not in client.test_samples:
-        return False
-    ours, theirs, size = (
-        np.array([side[test]]) for side in (client.accuracy, client.baseline, client.test_samples)
-    )
-    return bool(outcomes(ours, theirs, size).any())
+def _gain_of(client: ClientLine, gains: Mapping[str, float], test: str) -> Text:
+    """Return a client's gain or loss, in colour if it is larger than the error of its test."""
+    gain, size = gains.get(test), client.test_samples.get(test)
+    judged = False
+    if gain is not None and size is not None:
+        ours = np.array([client.accuracy[test]])
+        judged = bool(outcomes(ours, ours - gain, np.array([size])).any())
+    return _gain(gain, judged=judged)
 
 
 def _gain(value: float | None, *, judged: bool) -> Text:
@@ -240,9 +256,9 @@ def _gain(value: float | None, *, judged: bool) -> Text:
     return Text(shown, style=style if value is not None else "")
 
 
-def _short(name: str) -> str:
+def _short(name: str, longest: int = 7) -> str:
     name = visible(name)
-    return name if len(name) <= 7 else f"{name[:6]}…"
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _size(size: float) -> str:

@@ -2,6 +2,8 @@
 
 from fedfuse.compare.change import Change, change
 from fedfuse.compare.comparison import Comparison, compare
+from fedfuse.compare.controls import ADJUSTED, BRIEF, CONTROLS, LOCAL, POST_HOC, POST_HOC_METRIC
+from fedfuse.compare.decision import Answer, Decision
 from fedfuse.compare.flips import Flips, flips
 from fedfuse.compare.holm import certain_together, count_judged, holm
 from fedfuse.compare.interval import Interval, bootstrap
@@ -12,12 +14,20 @@ from fedfuse.compare.ranking import ranking, ranking_over
 from fedfuse.compare.verdict import verdict
 
 __all__ = [
+    "ADJUSTED",
+    "BRIEF",
+    "CONTROLS",
     "ENOUGH",
     "HARMED",
     "HELPED",
+    "LOCAL",
+    "POST_HOC",
+    "POST_HOC_METRIC",
     "UNDECIDED",
+    "Answer",
     "Change",
     "Comparison",
+    "Decision",
     "Flips",
     "Interval",
     "bootstrap",

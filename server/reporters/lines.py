@@ -26,7 +26,7 @@ class Lines:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._info: RunInfo | None = None
-        self._baseline: dict[tuple[int, str], float | None] = {}
+        self._means: dict[tuple[str, int], tuple[float | None, float | None]] = {}
         self._begun = self._spoke = 0.0
         self._phase = ""
 
@@ -65,16 +65,17 @@ class Lines:
         own, overall = (mean(record, f"accuracy_{test}") for test in ("own", "global"))
         if own is not None or overall is not None:
             line += f"  own {percent(own)}  global {percent(overall)}"
-        if arm != self._info.arms[-1]:
-            self._baseline.update({(record.round, "own"): own, (record.round, "global"): overall})
-        else:
+        self._means[arm, record.round] = (own, overall)
+        for control in self._info.controls if arm == self._info.arms[-1] else ():
+            before = self._means.get((control, record.round), (None, None))
             gains = [
-                points(value - before) if value is not None and before is not None else None
-                for test, value in (("own", own), ("global", overall))
-                for before in [self._baseline.get((record.round, test))]
+                points(value - past)
+                for value, past in zip((own, overall), before, strict=True)
+                if value is not None and past is not None
             ]
-            if None not in gains:
-                line += f"  gain {gains[0]} {gains[1]}"
+            if len(gains) == 2:
+                over = "gain" if control == self._info.controls[0] else f"over {control}"
+                line += f"  {over} {gains[0]} {gains[1]}"
         self._print(f"{line}  {clock(monotonic() - self._begun)}")
 
     def close(self) -> None:
@@ -89,8 +90,7 @@ class Lines:
 
 def headline(info: RunInfo) -> str:
     """Return the run in one line."""
-    against = f" against {info.arms[0]}" if len(info.arms) > 1 else ""
     return (
-        f"{info.method}{against}: {info.num_clients} clients, {info.num_rounds} rounds, "
+        f"{info.method}{info.against}: {info.num_clients} clients, {info.num_rounds} rounds, "
         f"{info.dataset}, {info.partitioner}, {info.model}"
     )

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fedfuse.compare import BRIEF
 from fedfuse.safe_text import visible
 from fedfuse.types import RoundRecord
 from server.reporters.figures import clock, mean, named, percent, points
@@ -112,7 +113,6 @@ class Panel:
         info = self._info
         if info is None:
             return Text()
-        against = f" against {info.arms[0]}" if len(info.arms) > 1 else ""
         about = f"{info.dataset} · {info.partitioner} · {info.num_clients} clients · {info.model}"
         return Frame(
             Group(
@@ -121,7 +121,7 @@ class Panel:
                 self._status(info),
                 *self._silence(),
             ),
-            title=Text(visible(f"fedfuse · {info.method}{against}"), style="bold"),
+            title=Text(visible(f"fedfuse · {info.method}{info.against}"), style="bold"),
             title_align="left",
             box=box.ROUNDED,
             # Room for the ^C that a terminal echoes behind the last line; wrapped, it would move
@@ -130,28 +130,34 @@ class Panel:
         )
 
     def _arms(self, info: RunInfo) -> Table:
+        further = info.controls[1:]
         grid = Table(box=None, expand=True, pad_edge=False, padding=(0, 1))
-        grid.add_column("", no_wrap=True, max_width=12)
+        grid.add_column("", no_wrap=True, max_width=14 if further else 12)
         grid.add_column("", ratio=1)
         grid.add_column("round", justify="right", no_wrap=True)
-        for name in ("own", "gain", "global", "gain"):
+        beyond = [BRIEF.get(control, control) for control in further]
+        for name in ("own", "gain", *beyond, "global", "gain", *beyond):
             grid.add_column(name, justify="right", no_wrap=True, min_width=5)
         for arm in info.arms:
             last = max((r for a, r in self._means if a == arm), default=0)
-            own, overall = self._means.get((arm, last), (None, None))
-            before = self._means.get((info.arms[0], last), (None, None))
-            if arm == info.arms[0]:
-                before = (None, None)
+            cells = []
+            for test, value in enumerate(self._mean(arm, last)):
+                cells.append(Text(percent(value)))
+                for control in info.controls or info.arms:
+                    # Ways of training alone are compared with the first of them only.
+                    apart = arm != control and (arm == info.arms[-1] or control == info.arms[0])
+                    before = self._mean(control, last)[test] if apart else None
+                    cells.append(_gain(value, before))
             grid.add_row(
                 Text(visible(arm)),
                 ProgressBar(total=info.num_rounds, completed=self._finished[arm]),
                 f"{self._finished[arm]}/{info.num_rounds}",
-                percent(own),
-                _gain(own, before[0]),
-                percent(overall),
-                _gain(overall, before[1]),
+                *cells,
             )
         return grid
+
+    def _mean(self, arm: str, round_: int) -> tuple[float | None, float | None]:
+        return self._means.get((arm, round_), (None, None))
 
     def _status(self, info: RunInfo) -> Text:
         elapsed = monotonic() - self._begun

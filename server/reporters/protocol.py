@@ -17,7 +17,7 @@ class RunInfo:
     Args:
         method: Name of the method under test.
         arms: The federations that will run one after the other with the same data, initial
-            weights and random streams: the baseline first, then the method itself.
+            weights and random streams: those that train alone first, then the method itself.
         num_clients: K.
         num_rounds: Rounds of each arm.
         dataset: The data set's name.
@@ -38,6 +38,16 @@ class RunInfo:
     preview: str = ""
     folder: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Return the arms that the method is compared with, the plain one first."""
+        return self.arms[:-1]
+
+    @property
+    def against(self) -> str:
+        """Return the controls as the end of a headline; empty without any."""
+        return f" against {' and '.join(self.controls)}" if self.controls else ""
 
     def flat_config(self) -> dict[str, Any]:
         """Return the configuration's values by their dotted keys.

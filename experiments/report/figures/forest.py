@@ -48,12 +48,15 @@ class Row:
     certain: bool
 
 
-def forest(rows: Sequence[Row], *, title: str, width: float = PANEL) -> Drawing:
+def forest(
+    rows: Sequence[Row], *, title: str, over: str = "local training", width: float = PANEL
+) -> Drawing:
     """Return one panel: the largest gain on top.
 
     Args:
         rows: At least one gain.
         title: The panel's name.
+        over: What the gain is over.
         width: In pixels.
     """
     rows = sorted(rows, key=lambda row: -row.gain)
@@ -73,7 +76,7 @@ def forest(rows: Sequence[Row], *, title: str, width: float = PANEL) -> Drawing:
         text = f"+{plain(tick)}" if tick > 0 else plain(tick)
         marks.append(Text(x(tick), bottom + 16, text, anchor="middle"))
     marks.append(Line(((x(0), TOP - 4), (x(0), bottom)), "ink", 1.2))
-    marks.append(Text(width, bottom + 36, "points of accuracy over local training", anchor="end"))
+    marks.append(Text(width, bottom + 36, f"points of accuracy over {over}", anchor="end"))
     for i, (row, numbers) in enumerate(zip(rows, written, strict=True)):
         y = TOP + step * (i + 1) - STEP / 2
         if above:

@@ -192,7 +192,7 @@ def test_phases_have_no_colour_of_a_method() -> None:
 
 
 def test_lines_differ_in_their_stroke_and_not_only_in_colour() -> None:
-    looks = [theme.LOCAL, *(theme.look(i) for i in range(6))]
+    looks = [theme.ALONE[0], *(theme.look(i) for i in range(6))]
     assert len({dash for _, dash in looks}) == 7
 
 
