@@ -14,9 +14,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.assembly.chosen import Chosen, Clash, one_for_all
-from experiments.config.prior_use import ADJUSTED, BALANCED, BASELINE, PLAIN_LOSS, uses_prior
+from experiments.config.prior_use import BALANCED, BASELINE, PLAIN_LOSS, uses_prior
 from experiments.config.targets import target_name
 from fedfuse.codec import channel_of
+from fedfuse.compare import ADJUSTED
 from fedfuse.declarations import declared, part_name
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.returned import NO_CLASS_WEIGHTS, USE_CLASS_WEIGHTS

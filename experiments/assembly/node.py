@@ -22,7 +22,8 @@ from experiments.assembly.parts import (
 )
 from experiments.assembly.privacy import build_privacy
 from experiments.config.instantiate import instantiate
-from experiments.config.prior_use import ADJUSTED, BASELINE, uses_prior
+from experiments.config.prior_use import BASELINE, uses_prior
+from fedfuse.compare import ADJUSTED
 from fedfuse.extract import Adjusted, AdjustStage, ExtractStage, Logits
 from fedfuse.local_loss import BalancedSoftmax, trained_tau
 from fedfuse.protocols import DistillLoss

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedfuse.compare.controls import ADJUSTED, CONTROLS, LOCAL
+from fedfuse.compare.controls import CONTROLS, LOCAL
 
 BASELINE = LOCAL
 """The arm every method is compared with: local training with cross-entropy."""

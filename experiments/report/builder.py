@@ -88,7 +88,7 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
         if room > 0:
             few = RunGroup(run_group.label, dict(islice(run_group.methods.items(), DRAWN_METHODS)))
             room -= len(few.methods)
-            own = [item for item in done if item.method in few.methods]
+            own = [item for item in done if item.alone or item.method in few.methods]
             if number:
                 drawn += _some(forest_figure(own, style, f"-{number}", layout.panel))
             drawn += figures(few, own, number, style, most, layout)
@@ -101,7 +101,7 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
         )
     names = dict.fromkeys(name for run_group in found for name in run_group.methods)
     mapped = set(islice(names, max(1, min(DRAWN_METHODS, CELLS // (2 * len(found))))))
-    shown = [[item for item in done if item.method in mapped] for done in last]
+    shown = [[item for item in done if item.alone or item.method in mapped] for done in last]
     return Report(
         title=_title(found, everything),
         about=_about(runs, found),

@@ -12,13 +12,10 @@ from experiments.report.figure import Figure, Numbers
 from experiments.report.figures.frontier import Bounds, Place, frontier
 from experiments.report.layout import PANEL
 from experiments.report.lines import Looks
-from experiments.report.verdicts import Compared
-from fedfuse.compare import Comparison, pareto_front
+from experiments.results import Compared
+from fedfuse.compare import LOCAL, Comparison, pareto_front
 
 OWN, BALANCED = "accuracy_own", "accuracy_global"
-LOCAL = "local"
-ALONE = (LOCAL, "local_adjusted")
-"""Ways to train alone: squares and not discs."""
 PANELS = 12
 """So many federations are drawn at most."""
 
@@ -39,7 +36,7 @@ def frontier_figure(
     panels: list[Drawing] = []
     rows: list[tuple[Any, ...]] = []
     for done in federations:
-        found = _both(done)
+        found, alone = _both(done), {item.method for item in done if item.alone}
         if len(found) < 2 or len(panels) == PANELS:
             continue
         places = [Place(LOCAL, style[LOCAL][0], 0.0, 0.0, alone=True)]
@@ -47,7 +44,7 @@ def frontier_figure(
             Place(
                 *(name, style[name][0], own.mean, balanced.mean),
                 *(_ends(own), _ends(balanced)),
-                alone=name in ALONE,
+                alone=name in alone,
             )
             for name, (own, balanced) in found.items()
         ]
@@ -81,7 +78,11 @@ def frontier_figure(
 def _both(done: Sequence[Compared]) -> dict[str, tuple[Comparison, Comparison]]:
     """Return the comparisons on both tests of every method that has both."""
     own, balanced = (
-        {item.method: item.found for item in done if item.test == test and item.found.speaks}
+        {
+            item.method: item.found
+            for item in done
+            if (item.test, item.over) == (test, LOCAL) and item.found.speaks
+        }
         for test in (OWN, BALANCED)
     )
     return {name: (own[name], balanced[name]) for name in own if name in balanced}

@@ -85,7 +85,8 @@ def _ends(interval: Interval | None) -> tuple[float, float] | None:
 
 def gains_figure(done: Sequence[Compared], suffix: str = "", width: float = PANEL) -> Figure | None:
     """Return who gained and who lost: a panel per method and test set; None without any."""
-    everything, done = done, [item for item in done if item.found.speaks]
+    everything = [item for item in done if not item.alone] or done
+    done = [item for item in everything if item.found.speaks]
     if not done:
         return None
     # One scale per test, so that methods can be compared by eye.

@@ -18,14 +18,13 @@ from experiments.assembly.preflight import check_compatible
 from experiments.assembly.privacy import disclosure
 from experiments.assembly.server import build_server
 from experiments.config.comparison_keys import baseline_identity
-from experiments.config.prior_use import CONTROLS
 from experiments.engines.hosting import check_sites
 from experiments.runs import baselines
 from experiments.runs.resume import checkpoints
 from experiments.summary.break_even import break_even
 from experiments.summary.faulted import faulted
 from experiments.summary.summary import Summary, summarise
-from fedfuse.compare import flips
+from fedfuse.compare import CONTROLS, flips
 from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.types import FederatedData, MetricRow
 from fedfuse.user_code import blamed

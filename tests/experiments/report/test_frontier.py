@@ -11,8 +11,8 @@ from experiments.report.drawing import Area, Box, Dot, Drawing, Line, Text, text
 from experiments.report.figures.beside import Rectangle, place_names
 from experiments.report.figures.frontier import Place, frontier
 from experiments.report.frontiers import frontier_figure
-from experiments.report.theme import LOCAL, look
-from experiments.report.verdicts import Compared
+from experiments.report.theme import ALONE, look
+from experiments.results import Compared
 from fedfuse.compare import compare
 
 LOCAL_PLACE = Place("local", "base", 0.0, 0.0, alone=True)
@@ -103,7 +103,7 @@ def items(federation: str, **methods: tuple[float, float]) -> list[Compared]:
 
 
 def test_a_report_has_a_panel_for_every_federation_with_two_methods() -> None:
-    style = {"local": LOCAL, "mean": look(0), "knfu": look(1)}
+    style = {"local": ALONE[0], "mean": look(0), "knfu": look(1)}
     crowd = items("alpha 0.5", mean=(-0.02, 0.14), knfu=(0.01, 0.12))
     alone = items("alpha 5", mean=(0.01, 0.1))
     figure = frontier_figure([crowd, alone], style)
