@@ -44,6 +44,20 @@ FUSION_ONLY = frozenset(
 FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "guard"})
 """Keys of ``client`` of which the same is true."""
 
+OF_THE_PRIOR = ("prior", "local_loss", "evaluation.prior")
+"""Keys and groups that cannot change plain local training, but its prior-corrected control."""
+
+
+def is_fusion_only(key: str) -> bool:
+    """Tell whether a dotted key cannot change what a client learns alone, without a prior.
+
+    >>> is_fusion_only("scorer.beta"), is_fusion_only("evaluation.every")
+    (True, False)
+    """
+    top, _, rest = key.partition(".")
+    of_client = top == "client" and rest in FUSION_ONLY_CLIENT
+    return top in FUSION_ONLY or key in OF_THE_PRIOR or of_client
+
 
 def baseline_identity(cfg: DictConfig, data_fingerprint: str, arm: str = BASELINE) -> str:
     """Return a hash of everything that a control, which learns alone, depends on.

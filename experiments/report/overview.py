@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments.config.comparison_keys import is_fusion_only
 from experiments.report.figure import Figure, Numbers
 from experiments.report.figures.gain_map import gain_map
 from experiments.report.layout import PANEL
@@ -33,7 +34,7 @@ def map_figure(
     """
     flat = [flatten(next(iter(run_group.methods.values()))[0].config) for run_group in found]
     if keys is None:
-        keys = [key for key in varying(flat) if key != "seed" and _same_methods_aside(key)]
+        keys = [key for key in varying(flat) if key != "seed" and not is_fusion_only(key)]
     if not 1 <= len(keys) <= 2 or not any(done):
         return None
     across, up = keys[-1], keys[0] if len(keys) == 2 else None
@@ -99,14 +100,6 @@ def map_figure(
         tuple(panels),
         Numbers((*names, "over") if several else names, tuple(numbers)),
     )
-
-
-def _same_methods_aside(key: str) -> bool:
-    """Tell whether a key is of the federation and not of a method."""
-    from experiments.config.comparison_keys import FUSION_ONLY, FUSION_ONLY_CLIENT
-
-    top, _, rest = key.partition(".")
-    return top not in FUSION_ONLY and not (top == "client" and rest in FUSION_ONLY_CLIENT)
 
 
 def _format_value(value: object) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config.comparison_keys import FUSION_ONLY, FUSION_ONLY_CLIENT
+from experiments.config.comparison_keys import OF_THE_PRIOR, is_fusion_only
 from experiments.results.runs import Run
-from fedfuse.compare import LOCAL
+from fedfuse.compare import CONTROLS, LOCAL
 from fedfuse.errors import ConfigError
 from fedfuse.safe_text import visible
 
@@ -44,7 +44,7 @@ def run_groups(runs: Sequence[Run]) -> list[RunGroup]:
     """
     everybody = _without_data_paths(_seedless([settings_of(run) for run in runs]), runs)
     flat = {run.path: config for run, config in zip(runs, everybody, strict=True)}
-    federations = _Namer(everybody, [key for key in varying(everybody) if not _is_fusion(key)])
+    federations = _Namer(everybody, [key for key in varying(everybody) if not is_fusion_only(key)])
     members: dict[Identity, list[Run]] = {}
     for run in runs:
         members.setdefault(federations.identity(flat[run.path]), []).append(run)
@@ -53,7 +53,7 @@ def run_groups(runs: Sequence[Run]) -> list[RunGroup]:
     for run in runs:
         alike.setdefault(run.method, []).append(flat[run.path])
     variants = {
-        method: _Namer(configs, [key for key in varying(configs) if _is_fusion(key)])
+        method: _Namer(configs, [key for key in varying(configs) if is_fusion_only(key)])
         for method, configs in alike.items()
     }
     found = []
@@ -72,11 +72,16 @@ def run_groups(runs: Sequence[Run]) -> list[RunGroup]:
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """Return a run's configuration by dotted keys, without what local training cannot notice."""
+    """Return a run's configuration by dotted keys, without what training alone cannot notice."""
     flat = flatten(run.config)
-    if run.method != LOCAL:
+    if run.method not in CONTROLS:
         return flat
-    return {key: value for key, value in flat.items() if not _is_fusion(key)}
+    noticed = () if run.method == LOCAL else OF_THE_PRIOR
+    return {
+        key: value
+        for key, value in flat.items()
+        if not is_fusion_only(key) or key in noticed or key.partition(".")[0] in noticed
+    }
 
 
 def _seedless(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -111,7 +116,7 @@ def _without_data_paths(
     rest = [{key: config[key] for key in config if key not in DATA_PATHS} for config in configs]
     held: dict[tuple[str, int], set[str]] = {}
     for config, run in zip(rest, runs, strict=True):
-        of_data = {key: value for key, value in config.items() if not _is_fusion(key)}
+        of_data = {key: value for key, value in config.items() if not is_fusion_only(key)}
         same = json.dumps(of_data, sort_keys=True, default=str), run.seed
         held.setdefault(same, set()).add(run.fingerprint)
     return rest if all(len(found) == 1 for found in held.values()) else list(configs)
@@ -142,12 +147,6 @@ def _check_once(name: str, runs: Sequence[Run]) -> None:
                 next_step="Move one of them away; the same run twice is no second witness.",
             )
         seen[run.seed] = run
-
-
-def _is_fusion(key: str) -> bool:
-    """Tell whether a dotted key cannot change what a client learns alone."""
-    top, _, rest = key.partition(".")
-    return top in FUSION_ONLY or (top == "client" and rest in FUSION_ONLY_CLIENT)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -35,8 +35,8 @@ from fedfuse.errors import ConfigError
 SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 LABELS = {"accuracy_own": "Own distribution", "accuracy_global": "Balanced test set"}
 ABOUT_PRIOR = (
-    "local_adjusted: local training freed of each client's label prior (balanced softmax;\n"
-    "the prior is added back on the own distribution); post hoc: freed only when tested"
+    "local_adjusted: trained alone too, freed of each client's label prior, which is\n"
+    "added back on the own distribution; post hoc: local, freed only when tested"
 )
 """What ways of training alone are that are not the plain one, in lines of a terminal."""
 
@@ -70,11 +70,15 @@ def table(folder: Path, console: Console) -> None:
         console.print()
         console.print(literal(_ranking(done)))
         for over in dict.fromkeys(item.over for item in done):
+            last, chosen = ([i for i in items if i.over == over] for items in (done, best))
+            seeds = {len(item.found.seeds) for item in last}
+            # Long names need the room of a column that says the same everywhere.
+            once = max(seeds) if with_prior(done) and len(seeds) == 1 else 0
             console.print(Text(f"\ngain over {CONTROLS[over]}, points", "bold"), end="")
-            console.print(
-                literal(f"; {run_group.label}" if run_group.label else ""), soft_wrap=True
-            )
-            console.print(_gains(*([i for i in items if i.over == over] for items in (done, best))))
+            told = f" over {once} seed{'s' * (once > 1)}" if once else ""
+            told += f"; {run_group.label}" if run_group.label else ""
+            console.print(literal(told), soft_wrap=True)
+            console.print(_gains(last, chosen, seeds=not once))
         if (changes := _changes(done)) is not None:
             console.print()
             console.print(changes)
@@ -102,12 +106,13 @@ def _say(done: Sequence[Compared], console: Console) -> None:
                 console.print(literal(f"{label}: {item.sentence()}"))
 
 
-def _gains(last: Sequence[Compared], best: Sequence[Compared]) -> Table:
+def _gains(last: Sequence[Compared], best: Sequence[Compared], *, seeds: bool) -> Table:
     """Return a line per method and test: the gain with its interval, at both moments."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("method", max_width=18, overflow="fold")
     shown.add_column("test set", no_wrap=True)
-    shown.add_column("seeds", justify="right")
+    if seeds:
+        shown.add_column("seeds", justify="right")
     shown.add_column("last round", justify="right", no_wrap=True)
     shown.add_column("best validation", justify="right", no_wrap=True)
     shown.add_column("helped\n/harmed", justify="right", no_wrap=True)
@@ -117,7 +122,7 @@ def _gains(last: Sequence[Compared], best: Sequence[Compared]) -> Table:
         shown.add_row(
             literal(item.method),
             SHORT[item.test],
-            str(len(line.seeds)),
+            *([str(len(line.seeds))] if seeds else []),
             _gain(line),
             _gain(chosen.get((item.method, item.test))),
             f"{line.helped}/{line.harmed} of {line.compared}" if line.judged else "-",

@@ -9,7 +9,7 @@ from fedfuse.compare.comparison import Comparison
 from fedfuse.compare.controls import ADJUSTED, CONTROLS, LOCAL
 from fedfuse.compare.interval import Interval
 from fedfuse.compare.points import signed
-from fedfuse.compare.verdict import verdict
+from fedfuse.compare.verdict import ONE_SEED, verdict
 
 
 class Answer(StrEnum):
@@ -64,9 +64,12 @@ class Decision:
         """Return the answer and both verdicts, and how much of the gain is the prior's."""
         told = self.answer[:1].upper() + self.answer[1:]
         if self.answer is not Answer.SILENT and not self.certain:
-            told += ", by the means alone"
+            told += ", by the means alone: one seed has no interval"
         against = ((self.gain, LOCAL), (self.lead, ADJUSTED))
-        words = [verdict(found, self.method, CONTROLS[name]) for found, name in against]
+        words = [
+            verdict(found, self.method, CONTROLS[name]).removeprefix(f"{ONE_SEED} ")
+            for found, name in against
+        ]
         return f"{told}. {' '.join(words)}{self._share()}"
 
     def _share(self) -> str:
@@ -76,8 +79,11 @@ class Decision:
         brought = f"{signed(self.prior.mean)} points{_bounds(self.prior.interval)}"
         text = f" Prior correction alone brings {brought}"
         if self.gain.mean > 0 and self.prior.mean > 0:
-            most = ": most of the gain" if self.prior.mean > self.gain.mean / 2 else ""
-            text += f" of the {signed(self.gain.mean)}{most}"
+            of_it = self.prior.mean / self.gain.mean
+            if of_it >= 1:
+                return f"{text}, no less than the method."
+            text += f" of the {signed(self.gain.mean)}"
+            text += ": most of the gain" if of_it > 0.5 else ""
         return f"{text}."
 
 

@@ -8,6 +8,9 @@ from fedfuse.compare.comparison import Comparison
 from fedfuse.compare.outcomes import ENOUGH
 from fedfuse.compare.points import signed, unsigned
 
+ONE_SEED = "With one seed there is no interval:"
+"""How the verdict on one seed begins."""
+
 NAMED = 6
 """So many harmed clients are named; of more, only the number is told."""
 
@@ -28,7 +31,7 @@ def verdict(comparison: Comparison, method: str, baseline: str = "local training
     where = f"{len(found.seeds)} seeds" if several else f"seed {found.seeds[0]}"
     if found.interval is None:
         first = (
-            f"With one seed there is no interval: {method} is {_away(found.mean)} {baseline} "
+            f"{ONE_SEED} {method} is {_away(found.mean)} {baseline} "
             f"on average over {found.compared} clients."
         )
     else:
