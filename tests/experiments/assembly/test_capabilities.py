@@ -42,12 +42,14 @@ TINY = [
     "checkpoint.every=0",
 ]
 SLOTS = ("extract", "codec", "privacy", "attack", "student", "cache", "familiarity", "filter")
-SLOTS += ("select", "pretrain", "rule")
+SLOTS += ("select", "pretrain", "rule", "local_loss")
 KEYS: dict[str, dict[str, Any]] = {
     "budget=samples": {"budget": "samples"},
     "budget=rounds": {"budget": "rounds"},
     "budget=bytes": {"budget": "bytes", "budget_bytes": 100_000},
     "client.guard=validation": {"client.guard": "validation"},
+    "evaluation.prior=add": {"evaluation.prior": "add"},
+    "evaluation.prior=subtract": {"evaluation.prior": "subtract"},
     "trainer=batched": {"trainer": "batched"},
     "public=noise": {"public": {"_target_": "fedfuse.data.public.Noise", "size": 40}},
     "evaluation.membership=true": {"evaluation.membership": True},
@@ -198,6 +200,21 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("fedmd sharpen=era", "MAELogits compares logits.*sharpen=era"),
         ("mean distill=mse", "rule=meanprobabilities, sharpen=none, distill=mselogits"),
         ("knfu baseline=local method.name=local", "name=local is what local training is called"),
+        ("fd local_loss=balanced_softmax", "a loss of its own .*local_loss=balancedsoftmax"),
+        ("fedavg extract=adjusted", "What is extracted is of predictions"),
+        ("fedproto evaluation.prior=add", "distances to prototypes: got evaluation.prior=add"),
+        ("mean_adjusted evaluation.prior=subtract", "taken out twice.*Set evaluation.prior=add"),
+        ("local evaluation.prior=add baseline=local", "Choose another .* method=local_adjusted"),
+        ("local_adjusted local_loss=ce", "name=local_adjusted is what local training is called"),
+        ("local_adjusted local_loss.tau=0.5", "name=local_adjusted is what local training"),
+        ("mean_adjusted method.name=local_adjusted", "name=local_adjusted is what local"),
+        ("mean_adjusted local_loss.tau=-1", "'tau' parameter of BalancedSoftmax"),
+        ("mean_adjusted extract.floor=0", "'floor' parameter of Adjusted"),
+        ("fedproto evaluation.prior=add exchange.inference=head", None),
+        ("fedproto local_loss=balanced_softmax", None),
+        ("centralised local_loss=balanced_softmax evaluation.prior=add", None),
+        ("fedmd evaluation.prior=subtract", None),
+        ("local_adjusted prior.tau=0.5 local_loss.tau=0.5", None),
         ("mean cache=rounds", None),
         ("fedaux familiarity=gaussian familiarity.standardise=rank", None),
         ("fedmd", None),

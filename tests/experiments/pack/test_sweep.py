@@ -49,7 +49,7 @@ def files(run: Path) -> set[str]:
 def check_same(one: Path, other: Path) -> None:
     """Fail unless two runs left the same files with the same numbers."""
     assert files(one) == files(other)
-    for name in ("metrics.parquet", "baseline.parquet", "partition.parquet"):
+    for name in sorted(path.name for path in one.glob("*.parquet")):
         ours, theirs = pq.read_table(one / name), pq.read_table(other / name)
         if name == "partition.parquet":
             assert ours == theirs
@@ -111,6 +111,16 @@ def test_a_phase_of_all_runs_is_one_training(pack):
     # Four baselines serve eight runs: a round of warm-up, and one with a second phase.
     assert sizes == [12] * 3 + [24] * 3
     assert set(asked) == {4, 8}
+
+
+def test_runs_with_two_controls_take_turns_with_those_that_have_one(tmp_path):
+    lines = ("model=mlp", "method=mean,mean_adjusted,fedmd_adjusted", "optimizer.lr=0.05")
+    alone = sweep(tmp_path / "alone", *lines, "trainer=batched")
+    assert [(run / "local_adjusted.parquet").exists() for run in alone] == [False, True, True]
+    for mine, other in zip(
+        sweep(tmp_path / "pack", *lines, "engine.pack=true"), alone, strict=True
+    ):
+        check_same(mine, other)
 
 
 def test_a_run_that_fails_fails_alone(tmp_path, capsys):
