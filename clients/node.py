@@ -27,12 +27,13 @@ from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.work_plan import WorkPlan, honest, rows_of
+from clients.uptake import UptakeStage
 from fedfuse.codec import Parcel
 from fedfuse.exchange.kind import Kind
 from fedfuse.failure import Failure
 from fedfuse.familiarity import Familiarity
 from fedfuse.payload import Payload
-from fedfuse.protocols import DistillLoss, ModelPlan, Relabels
+from fedfuse.protocols import DistillLoss, ModelPlan, Relabels, Uptake
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
@@ -60,6 +61,7 @@ class Node:
         familiarity: Which public samples a client answers for, or how surely; None for all alike.
         sharing: What happens to predictions before they leave.
         channel: How predictions are written and teachers read.
+        uptake: What clients make of their teachers before they learn; None for what they are.
         pretraining: What comes before the first round; None for nothing.
         initial: Client id to the weights that its model begins with; None draws them.
         attacked: The round in which membership inference is tried on what clients share; 0 never.
@@ -84,6 +86,7 @@ class Node:
     familiarity: Familiarity | None = None
     sharing: Sharing = field(default_factory=Sharing)
     channel: ClientChannel = field(default_factory=ClientChannel)
+    uptake: Uptake | None = None
     pretraining: Pretraining | None = None
     initial: Initial | None = None
     attacked: int = 0
@@ -221,7 +224,11 @@ class Node:
                 tested = guard.after(held, evaluation_models, memory, evaluate=header.evaluate)
             else:
                 tested = evaluate(evaluation_models()) if header.evaluate else []
-            table.update(zip(cohort, with_spending(tested, cohort, spent), strict=True))
+            rows = with_spending(tested, cohort, spent)
+            for client_id, row in zip(cohort, rows, strict=True):
+                for name, value in tools.found.get(client_id, {}).items():
+                    row.metrics.setdefault(name, value)
+            table.update(zip(cohort, rows, strict=True))
 
         failures = self._each(client_ids, header, "distill", step)
         return stacked(table, answers=header.answers), failures
@@ -273,6 +280,15 @@ class Node:
             and (header.exchange or self.pretraining.baseline),
             taught=header.teaches,
             present=header.present,
+            uptake=None
+            if self.uptake is None
+            else UptakeStage(
+                self.uptake,
+                self.inputs,
+                self.trainer,
+                self.plan.eval_batch_size,
+                self.sharing.plain,
+            ),
         )
 
     def evaluation(self, header: Header) -> Evaluation:

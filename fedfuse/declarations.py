@@ -37,9 +37,9 @@ _SPACES = ("logits", "probabilities")
 
 DECLARATIONS: Mapping[str, Declaration] = {
     "needs_labels": Declaration(
-        "labels of the public set", ("scorer", "select", "exchange", "pretrain")
+        "labels of the public set", ("scorer", "select", "exchange", "pretrain", "uptake")
     ),
-    "needs_class_distribution": Declaration("label histograms of the clients", ("scorer",)),
+    "needs_class_distribution": Declaration("label histograms of the clients", ("scorer", "rule")),
     "needs_confidence": Declaration("a confidence with every answer", ("rule",)),
     "needs_positive_confidence": Declaration("a confidence from 0 up", ("rule",)),
     "needs_fixed_public_set": Declaration("the same samples in every round", ("codec",)),

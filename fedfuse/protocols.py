@@ -16,9 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from fedfuse.arrival import Arrival
 from fedfuse.sharing_context import SharingContext
 from fedfuse.train.facts import Facts
-from fedfuse.types import IntArray, KnowledgeBank, Space, Transform
+from fedfuse.types import IntArray, KnowledgeBank, Space, Teachers, Transform
 
 
 class Partitioner(Protocol):
@@ -130,6 +131,21 @@ class SharingStage(Protocol):
     """
 
     def __call__(self, bank: KnowledgeBank, context: SharingContext) -> KnowledgeBank: ...
+
+
+class Uptake(Protocol):
+    """Change what teachers mean to a cohort of clients, on their side, before they learn.
+
+    Gets the teachers of k clients and what is known beside them, and returns teachers of the same
+    clients and samples. It may change the targets (which stay on the simplex, or finite logits),
+    turn logits into probabilities but not back, and multiply the weight of a sample: what nobody
+    answered stays at 0. A client's part depends on its own part alone, and what is random is drawn
+    from ``at.streams``. A stage that reads the public labels declares ``needs_labels = True``.
+    One that leaves a client no sample with a weight above 0 leaves it the steps on its private
+    data (``client.private_weight``); the metric ``taught_share`` says so.
+    """
+
+    def __call__(self, teachers: Teachers, at: Arrival) -> Teachers: ...
 
 
 @runtime_checkable

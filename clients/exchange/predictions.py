@@ -40,16 +40,23 @@ class Predictions(Exchange):
         bank = KnowledgeBank(torch.tensor(client_ids), logits, sizes, distribution)
         if tools.familiarity_stage is not None:
             bank = tools.familiarity_stage(bank, held, round_)
-        memory = {i: tools.memory(i) for i in client_ids}
-        index = tools.inputs.rounds.index(round_)
-        context = SharingContext(tools.arm, round_, index, counts, memory, tools.streams)
-        return tools.sharing(bank, context)
+        return tools.sharing(bank, _context(client_ids, tools, round_))
 
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: Teachers
     ) -> list[Task]:
-        """Return the steps of distillation."""
+        """Return the steps of distillation, towards what the clients make of what arrived."""
         client_ids = [student.client_id for student in held]
         tools.sharing.note(received, {i: tools.memory(i) for i in client_ids})
+        if tools.uptake is not None:
+            received, found = tools.uptake(received, held, _context(client_ids, tools, round_))
+            for row, client_id in enumerate(client_ids):
+                tools.found[client_id] = {name: float(of[row]) for name, of in found.items()}
         works = tools.work_plan.distillation(client_ids, round_, received)
         return list(zip(held, works, strict=True))
+
+
+def _context(client_ids: Sequence[int], tools: Tools, round_: int) -> SharingContext:
+    memory = {i: tools.memory(i) for i in client_ids}
+    counts, index = tools.inputs.class_counts(client_ids), tools.inputs.rounds.index(round_)
+    return SharingContext(tools.arm, round_, index, counts, memory, tools.streams)

@@ -8,7 +8,7 @@ that is the trainer's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -19,6 +19,7 @@ from clients.sharing.familiarity import FamiliarityStage
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.work_plan import WorkPlan
+from clients.uptake import UptakeStage
 from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.payload import Payload
 from fedfuse.protocols import ModelPlan
@@ -54,6 +55,8 @@ class Tools:
             those in their place. Steps of clients that are not are left out, whatever an exchange
             writes down.
         present: The clients that train in this round; None for all.
+        uptake: What clients make of teachers that arrive; None for what they are.
+        found: Client id to metrics that go with its tests after the phase; may be added to.
     """
 
     arm: str
@@ -69,6 +72,8 @@ class Tools:
     pretrains: bool = False
     taught: Callable[[int], bool] = lambda _: True
     present: tuple[int, ...] | None = None
+    uptake: UptakeStage | None = None
+    found: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def ahead(self, client_ids: Sequence[int], round_: int, budget: str) -> list[int]:
         """Return what distillation costs those who are taught, to be spent before sharing.

@@ -71,6 +71,12 @@ class Sharing:
         """Yield the stages of a client that plays by the rules."""
         return (stage for stage in (self.adjust, self.extract, self.privacy) if stage is not None)
 
+    def plain(self, bank: KnowledgeBank, context: SharingContext) -> KnowledgeBank:
+        """Return predictions in the space of what is shared: of nobody's lie, without noise."""
+        for stage in (self.adjust, self.extract):
+            bank = bank if stage is None else stage(bank, context)
+        return bank
+
     def _stages(self) -> Iterator[SharingStage]:
         stages = (self.adjust, self.attack, self.extract, self.privacy)
         return (stage for stage in stages if stage is not None)

@@ -88,6 +88,7 @@ def _labels() -> Iterator[Clash]:
         ("scorer", "The scorer {}", "Choose another scorer.epd, scorer.evidence or scorer"),
         ("select", "The selection {}", "Choose select=random"),
         ("exchange", "The exchange {}", "Set exchange.public=pseudo_labels"),
+        ("uptake", "The uptake {}", "Set uptake.by=max_prob, or uptake=none"),
     ):
         yield Clash(
             partial(_who_needs_labels, slot=slot, who=who),
@@ -110,9 +111,9 @@ def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
     return None
 
 
-def _other_classes(chosen: Chosen) -> str | None:
+def _other_classes(chosen: Chosen, slot: str) -> str | None:
     data = chosen.data
-    if chosen.part("pretrain") is None or data is None or data.public.labels is None:
+    if not chosen.needs(slot, "needs_labels") or data is None or data.public.labels is None:
         return None
     low, high = int(np.min(data.public.labels)), int(np.max(data.public.labels))
     return f"{low} to {high}" if low < 0 or high >= data.num_classes else None
@@ -127,8 +128,9 @@ def _nobody_pretrains(chosen: Chosen) -> str | None:
 
 def _histogram(chosen: Chosen) -> str | None:
     allowed = chosen.cfg.client.share_class_distribution
-    needs = chosen.fuses and chosen.needs("scorer", "needs_class_distribution")
-    return "client.share_class_distribution=false" if needs and not allowed else None
+    needs = [slot for slot in ("scorer", "rule") if chosen.needs(slot, "needs_class_distribution")]
+    wrong = chosen.fuses and needs and not allowed
+    return f"{chosen.named(*needs)}, client.share_class_distribution=false" if wrong else None
 
 
 def _class_weights(chosen: Chosen) -> str | None:
@@ -287,6 +289,11 @@ CLASHES: tuple[Clash, ...] = (
         "Set student=none, or choose a method that fuses predictions.",
     ),
     Clash(
+        "An uptake changes what clients distil of fused predictions, and this method has none",
+        partial(_not_fused, slot="uptake"),
+        "Set uptake=none, or choose a method that fuses predictions.",
+    ),
+    Clash(
         "A cache keeps fused predictions, and this method has none",
         partial(_not_fused, slot="cache"),
         "Set cache=none, or choose a method that fuses predictions.",
@@ -304,12 +311,15 @@ CLASHES: tuple[Clash, ...] = (
         lambda _: "2 clients or more",
     ),
     *_labels(),
-    Clash(
-        "The labels of the public set are of other classes than the private data",
-        _other_classes,
-        "Set pretrain=none, or public=held_out.",
-        lambda chosen: f"labels of the private data's classes, 0 to {_last_class(chosen)}",
-        from_data=True,
+    *(
+        Clash(
+            "The labels of the public set are of other classes than the private data",
+            partial(_other_classes, slot=slot),
+            f"Set {slot}=none, or public=held_out.",
+            lambda chosen: f"labels of the private data's classes, 0 to {_last_class(chosen)}",
+            from_data=True,
+        )
+        for slot in ("pretrain", "uptake")
     ),
     Clash(
         "Nobody would pre-train: the method is the baseline itself",
@@ -328,7 +338,7 @@ CLASHES: tuple[Clash, ...] = (
     ),
     Clash(NO_CLASS_WEIGHTS, _class_weights, USE_CLASS_WEIGHTS),
     Clash(
-        "The scorer needs each client's label histogram, which may not leave the client",
+        "Scorer or rule need each client's label histogram, which may not leave the client",
         _histogram,
         "Set client.share_class_distribution=true to allow it.",
     ),

@@ -108,6 +108,7 @@ def build_node(
         attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
         shadows=cfg.evaluation.shadow_models,
         channel=ClientChannel(parts.channel),
+        uptake=instantiate(cfg.uptake, "uptake"),
         arms=build_arms(cfg),
         trainer=trainer if wrap is None else wrap(trainer),
         device=build_device(client.device, "client.device"),

@@ -22,6 +22,7 @@ from experiments.assembly.privacy import build_mechanism
 from experiments.config.contracts import CONTRACTS, named
 from experiments.config.instantiate import instantiate, locate
 from experiments.config.untrusted import targets
+from fedfuse.arrival import Arrival
 from fedfuse.attack import AttackStage
 from fedfuse.codec import Channel
 from fedfuse.declarations import declared
@@ -38,7 +39,8 @@ from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
 from fedfuse.sharing_context import SharingContext
 from fedfuse.train.facts import Facts, wants
-from fedfuse.types import KnowledgeBank, Space
+from fedfuse.types import KnowledgeBank, Space, Teachers
+from fedfuse.uptake import take_up
 from fedfuse.user_code import PartError, blamed, is_foreign, kind_of
 
 LARGEST = 2**20
@@ -237,6 +239,34 @@ def _attack(part: Any, toy: Toy) -> None:  # noqa: ARG001 - built with its adver
         )
 
 
+def _uptake(part: Any, toy: Toy) -> None:
+    bank, context, data = toy.bank(), toy.context(), toy.parts.data
+    num_public, draw = min(toy.num_public, 50), torch.Generator().manual_seed(1)
+    own = bank.logits[:, :num_public]
+    logits, pipeline = own.roll(1, dims=0), toy.parts.pipeline
+    assert pipeline is not None
+    space = Space(declared(pipeline.rule, "space", Space.PROBABILITIES))
+    if space is Space.PROBABILITIES or pipeline.sharpen is not None:
+        logits, space = logits.softmax(dim=-1), Space.PROBABILITIES
+    weight = torch.ones(own.shape[:2])
+    weight[:, 0] = 0  # what nobody answered
+    counts = context.class_counts.clone()
+    counts[:, 0] = 0  # a class that nobody has
+    labels = toy.labels()
+    at = Arrival(
+        context.arm,
+        context.round,
+        torch.arange(num_public),
+        counts,
+        context.memory,
+        context.streams,
+        labels=None if labels is None else labels[:num_public],
+        inputs=torch.randn((num_public, *data.input_shape), generator=draw),
+        ask=lambda _: own,
+    )
+    take_up(part, Teachers(bank.client_ids, logits, space, weight), at)
+
+
 def _familiarity(part: Any, toy: Toy) -> None:
     data, draw = toy.parts.data, torch.Generator().manual_seed(0)
     width = 16
@@ -281,7 +311,7 @@ def _fusing(slot: str) -> Callable[[Any, Toy], None]:
     return attempt
 
 
-_FUSING = ("scorer", "neighbours", "rule", "sharpen", "filter", "distill")
+_FUSING = ("scorer", "neighbours", "rule", "sharpen", "filter", "distill", "uptake")
 TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "select": _select,
     "participation": _participation,
@@ -292,7 +322,8 @@ TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "extract": _extract,
     "privacy": _privacy,
     "codec": _codec,
-    **{slot: _fusing(slot) for slot in _FUSING},
+    "uptake": _uptake,
+    **{slot: _fusing(slot) for slot in _FUSING[:5]},
     "distill": _distill,
 }
 """Slots of which a part can be tried without data; models and optimisers are tried with them."""

@@ -25,6 +25,7 @@ FUSION_ONLY = frozenset(
         "privacy",
         "cache",
         "codec",
+        "uptake",
         "familiarity",
         "filter",
         "temperature",

@@ -63,6 +63,7 @@ CONTRACTS = {
     "sharpen": _function("fedfuse.protocols.Sharpen", "probs"),
     "filter": _function("fedfuse.protocols.TargetFilter", "probs"),
     "distill": _function("fedfuse.protocols.DistillLoss", "student_logits", "targets"),
+    "uptake": _function("fedfuse.protocols.Uptake", "teachers", "at"),
     "privacy": _function("fedfuse.privacy.Privacy", "logits", "generator"),
     "familiarity": _function(
         "fedfuse.familiarity.Familiarity", "private", "labels", "public", "generator"

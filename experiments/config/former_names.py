@@ -25,6 +25,7 @@ NEWER: dict[str, Any] = {
     "prior": {"tau": 1.0, "floor": 0.5},
     "local_loss": {"_target_": PLAIN_LOSS},
     "evaluation": {"prior": "none"},
+    "uptake": {"_target_": None},
 }
 """Keys that older runs do not have, and what those did."""
 

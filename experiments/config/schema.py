@@ -163,6 +163,7 @@ class ExperimentConfig:
     filter: Any = MISSING
     cache: Any = MISSING
     codec: Any = MISSING
+    uptake: Any = MISSING
     engine: Any = MISSING
     reporter: Any = MISSING
     method: MethodConfig = field(default_factory=MethodConfig)

@@ -67,7 +67,7 @@ DECLARED: Mapping[str, May] = {
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
-            "filter", "cache", "codec", "method",
+            "filter", "cache", "codec", "uptake", "method",
         ),
         May.STAY,
     ),
@@ -81,6 +81,7 @@ _AS_BEFORE = frozenset(
         ("continue_from", None),
         ("local_loss._target_", PLAIN_LOSS),
         ("evaluation.prior", "none"),
+        ("uptake._target_", None),
     }
 )
 """What older runs did, whose configurations say nothing of it."""
@@ -153,7 +154,16 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     """Return the hash that checkpoints held before their keys had names in them."""
     values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
-    without = ("engine", "checkpoint", "server", "reporter", "models", "local_loss", "prior")
+    without = (
+        "engine",
+        "checkpoint",
+        "server",
+        "reporter",
+        "models",
+        "local_loss",
+        "prior",
+        "uptake",
+    )
     kept = {
         name: value
         for name, value in values.items()

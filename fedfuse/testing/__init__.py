@@ -21,6 +21,7 @@ from fedfuse.testing.slots import (
     check_filter,
     check_select,
     check_sharing_stage,
+    check_uptake,
 )
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "check_select",
     "check_sharing_stage",
     "check_sharpen",
+    "check_uptake",
     "example_bank",
 ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import product
+
 import torch
 from torch import Tensor
 
+from fedfuse.arrival import Arrival
 from fedfuse.declarations import part_name
 from fedfuse.familiarity import Familiarity, Scored
-from fedfuse.protocols import Extract, SharingStage, TargetFilter
+from fedfuse.protocols import Extract, SharingStage, TargetFilter, Uptake
 from fedfuse.rng import Streams
 from fedfuse.select import Select
 from fedfuse.sharing_context import SharingContext
@@ -19,9 +23,12 @@ from fedfuse.testing.expect import (
     expect_simplex,
     expect_tensor,
 )
+from fedfuse.testing.failed import CheckFailed
 from fedfuse.testing.fusion import SIZES, example_bank
 from fedfuse.testing.randomness import global_randomness_untouched
-from fedfuse.types import Space
+from fedfuse.types import KnowledgeBank, Space, Teachers
+from fedfuse.uptake import take_up
+from fedfuse.user_code import PartError
 
 
 def check_select(select: Select, num_public: int = 2000) -> None:
@@ -160,6 +167,60 @@ def check_sharing_stage(stage: SharingStage) -> None:
             one = torch.tensor([row])
             single = stage(bank.rows(one), _context(bank.client_ids[one], (1, *size[1:])))
             expect_close(name, single.logits, made.logits[one], "depends on the rest of the cohort")
+
+
+def check_uptake(uptake: Uptake) -> None:
+    """Raise unless the stage keeps the promises of :class:`fedfuse.protocols.Uptake`.
+
+    The same clients and samples; targets on the simplex, or finite logits; weights that are only
+    multiplied; a client's part does not depend on who else is in its cohort; the same on every
+    call, its inputs left as they are; no randomness but the arrival's.
+
+    Raises:
+        CheckFailed: Naming the broken promise.
+    """
+    name = f"The uptake {part_name(uptake)}"
+    expect_declared(name, uptake, "uptake")
+    for size, space in product(SIZES, Space):
+        bank = example_bank(*size)
+        targets = bank.logits.flip(1)
+        targets = targets if space is Space.LOGITS else targets.softmax(dim=-1)
+        weight = (torch.arange(size[1]) % 3 > 0).float().expand(size[:2])
+        try:
+            with global_randomness_untouched(name, f"{size[0]} clients"):
+                made = call_twice(name, partial(_taken_up, uptake, space), bank, targets, weight)
+        except PartError as error:
+            raise CheckFailed(str(error)) from error
+        for row in torch.arange(size[0]).view(-1, 1):
+            alone = _taken_up(uptake, space, bank.rows(row), targets[row], weight[row])
+            expect_close(name, alone, made[row], "depends on the rest of the cohort")
+
+
+def _taken_up(
+    uptake: Uptake, space: Space, bank: KnowledgeBank, targets: Tensor, weight: Tensor
+) -> Tensor:
+    """Return what some clients make of targets, and the weights of it in a last column."""
+    made = take_up(uptake, Teachers(bank.client_ids, targets, space, weight), _arrival(bank))
+    assert made.sample_weight is not None
+    return torch.cat([made.targets, made.sample_weight.unsqueeze(-1)], dim=-1)
+
+
+def _arrival(bank: KnowledgeBank) -> Arrival:
+    """Return the arrival for some clients, the same for each whoever else is there."""
+    num_samples, num_classes = bank.logits.shape[1:]
+    counts = (torch.arange(num_classes) + bank.client_ids.view(-1, 1)) % 4
+    memory: dict[int, dict[str, Tensor]] = {i: {} for i in bank.client_ids.tolist()}
+    return Arrival(
+        "method",
+        1,
+        torch.arange(num_samples),
+        counts,
+        memory,
+        Streams(0),
+        labels=torch.arange(num_samples) % num_classes,
+        inputs=torch.ones(num_samples, 1, 3, 3),
+        ask=lambda inputs: bank.logits + (inputs.mean(dim=(1, 2, 3)) - 1).view(1, -1, 1),
+    )
 
 
 def _context(client_ids: Tensor, size: tuple[int, int, int]) -> SharingContext:

@@ -42,7 +42,7 @@ TINY = [
     "checkpoint.every=0",
 ]
 SLOTS = ("extract", "codec", "privacy", "attack", "student", "cache", "familiarity", "filter")
-SLOTS += ("select", "pretrain", "rule", "local_loss")
+SLOTS += ("select", "pretrain", "rule", "local_loss", "uptake")
 KEYS: dict[str, dict[str, Any]] = {
     "budget=samples": {"budget": "samples"},
     "budget=rounds": {"budget": "rounds"},
@@ -153,7 +153,8 @@ def test_a_method_with_an_option_runs_or_is_refused_before_training(
 
 def test_every_pair_is_decided_by_the_table() -> None:
     """What concerns predictions is refused with every exchange of something else, and only then."""
-    slots = ("extract", "privacy", "attack", "codec", "familiarity", "filter", "student", "cache")
+    fusing = ("student", "cache", "uptake")
+    slots = ("extract", "privacy", "attack", "codec", "familiarity", "filter", *fusing)
     exchanges = ("fd", "fedproto", "fedavg", "feddf", "ditto", "fml", "centralised")
     for method, slot in itertools.product(("mean", "local", *exchanges), slots):
         cfg = configured(method, f"{slot}={options(slot)[-1]}")
@@ -162,7 +163,7 @@ def test_every_pair_is_decided_by_the_table() -> None:
             capabilities.check(cfg)
         except ConfigError as error:
             told = str(error)
-            fused = slot in ("student", "cache") and method == "local"
+            fused = slot in fusing and method == "local"
             other = "confidence" in told or "public samples differ" in told or "level" in told
             assert not predicts or fused or other, told
             if not predicts:
@@ -188,6 +189,9 @@ def test_every_pair_is_decided_by_the_table() -> None:
             "nobody holds any back: got val_fraction=0",
         ),
         ("local student=mlp", "student=mlp, method=local"),
+        ("fedavg uptake=gap", "An uptake changes .*uptake=gap, method=fedavg"),
+        ("local uptake=homeostatic", "uptake=homeostatic, method=local"),
+        ("knfu rule=logit_adjusted", "rule=logitadjusted, client.share_class_distribution=false"),
         ("fedavg cache=rounds", "A cache keeps fused predictions"),
         ("knfu num_clients=1 attack=imitate", "somebody to attack: got num_clients=1"),
         ("local pretrain=public pretrain.baseline=false", "Nobody would pre-train"),
@@ -238,6 +242,7 @@ def test_a_configuration_alone_decides_these(line: str, words: str | None) -> No
         ("public=noise method=fedavg_public", "The exchange Averaged needs labels"),
         ("public=noise pretrain=public", "Pre-training needs labels"),
         ("public=noise select=class_balanced", "ClassBalanced needs labels"),
+        ("public=noise uptake=gap uptake.by=label", "The uptake Gap needs labels"),
         ("method=knfu cache=rounds", "makes one for each: got method=knfu, cache=signalcache"),
         ("public=noise scorer.epd=prior_corrected method=local", None),
     ],

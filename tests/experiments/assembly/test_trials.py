@@ -136,6 +136,10 @@ def familiar_few(private, labels, public, generator):
     return torch.zeros(3)
 
 
+def takes_targets(teachers, at):
+    return teachers.targets
+
+
 def blur_list(logits, generator):
     return logits.tolist()
 
@@ -297,6 +301,7 @@ WRONG = {
         "select_floats",
     ): "torch.float32 of shape [40], allowed: a tensor of ascending int64",
     ("familiarity", "familiar_few"): "did not return a mask or a confidence",
+    ("uptake", "takes_targets"): "did not return teachers: got a Tensor",
     ("privacy", "blur_list"): "got a list, allowed: finite logits [40, 10]",
     ("codec", "noargs"): "made no codec: got an instance of int",
 }

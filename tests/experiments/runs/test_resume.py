@@ -24,6 +24,8 @@ TINY = (
     "num_rounds=4",
     "model=mlp",
     "method=ktpfl",  # its scorer learns from round to round
+    "uptake=homeostatic",  # it draws in every round
+    "uptake.passes=2",
     "evaluation.test_samples=100",
 )
 

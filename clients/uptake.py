@@ -1,0 +1,72 @@
+"""What a cohort's clients make of the teachers that arrive, before they learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clients.training.samples import ModelInputs
+from fedfuse.arrival import Arrival
+from fedfuse.protocols import SharingStage, Uptake
+from fedfuse.sharing_context import SharingContext
+from fedfuse.train.trainer import Student, Trainer
+from fedfuse.types import KnowledgeBank, Teachers
+from fedfuse.uptake import take_up
+from fedfuse.uptake.chain import taught_share
+
+TAUGHT = "taught_share"
+"""Metric: how much of a round's lesson was the teacher's, from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class UptakeStage:
+    """Run an uptake where the clients' data and models are.
+
+    Args:
+        uptake: What clients make of their teachers.
+        inputs: Their samples.
+        trainer: Who asks their models.
+        batch_size: Samples per forward pass.
+        plain: Predictions to the space of what is shared: in it a client's own are compared with
+            what came.
+    """
+
+    uptake: Uptake
+    inputs: ModelInputs
+    trainer: Trainer
+    batch_size: int
+    plain: SharingStage
+
+    def __call__(
+        self, received: Teachers, held: Sequence[Student], context: SharingContext
+    ) -> tuple[Teachers, dict[str, Tensor]]:
+        """Return what the clients learn from, and their metrics [k] by name.
+
+        Raises:
+            PartError: If the uptake breaks a promise.
+        """
+
+        def ask(inputs: Tensor) -> Tensor:
+            logits = self.trainer.predict(held, inputs, self.batch_size).cpu()
+            # Predicted without gradients; only a copy may stand beside what has them.
+            sizes = context.class_counts.sum(dim=1)
+            bank = KnowledgeBank(received.client_ids, logits.clone(), sizes)
+            return self.plain(bank, context).logits
+
+        at = Arrival(
+            context.arm,
+            context.round,
+            context.index,
+            context.class_counts,
+            context.memory,
+            context.streams,
+            labels=self.inputs.rounds.labels(context.round),
+            inputs=self.inputs.public(context.round),
+            ask=ask,
+        )
+        with torch.no_grad():
+            made = take_up(self.uptake, received, at)
+            return made, {**at.report, TAUGHT: taught_share(made, at)}

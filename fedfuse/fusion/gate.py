@@ -1,0 +1,152 @@
+"""Own knowledge where it is surer than what others say (Fantastic Gains, arXiv 2310.17653).
+
+Here is the comparison, and the rule that makes it on the server, of what clients have sent.
+``fedfuse.uptake.OwnOrTeacher`` makes it on the client, of what its model really says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fedfuse.declarations import declared
+from fedfuse.errors import require
+from fedfuse.protocols import Fused, Rule
+from fedfuse.shapes import Bool, Float, Int
+from fedfuse.types import KnowledgeBank, Space
+from fedfuse.validation import require_number
+
+BY = ("max_prob", "label")
+"""What may say how sure a prediction is."""
+
+
+def confidence(
+    probs: Float[Tensor, "K P C"], labels: Int[Tensor, " P"] | None = None
+) -> Float[Tensor, "K P"]:
+    """Return the probability of the label, or the largest one where no labels are given.
+
+    >>> confidence(torch.tensor([[[0.3, 0.7]]]), torch.tensor([0]))
+    tensor([[0.3000]])
+    """
+    if labels is None:
+        return probs.amax(dim=-1)
+    where = labels.to(probs.device).view(1, -1, 1).expand(len(probs), -1, 1)
+    return probs.gather(-1, where).squeeze(-1)
+
+
+def surer(
+    others: Float[Tensor, "K P C"],
+    own: Float[Tensor, "K P C"],
+    labels: Int[Tensor, " P"] | None = None,
+) -> Bool[Tensor, "K P"]:
+    """Return where the probabilities ``others`` are surer than ``own``; on a tie they are not.
+
+    >>> own = torch.tensor([[[0.88, 0.12], [0.88, 0.12]]])
+    >>> surer(torch.tensor([[[0.3, 0.7], [0.05, 0.95]]]), own)
+    tensor([[False,  True]])
+    """
+    return confidence(others, labels) > confidence(own, labels)
+
+
+def as_probabilities(
+    values: Float[Tensor, "*batch C"], space: Space, temperature: float
+) -> Float[Tensor, "*batch C"]:
+    """Return probabilities: logits go through a softmax at the temperature."""
+    return values if space is Space.PROBABILITIES else (values / temperature).softmax(dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class BestSource:
+    """Give each receiver, per sample, the prediction of its most confident source.
+
+    The weights only say which sources take part (weight above 0). Sources that are equally
+    confident are averaged.
+
+    Args:
+        temperature: Of the softmax.
+    """
+
+    temperature: float = 1.0
+    space: ClassVar[Space] = Space.PROBABILITIES
+
+    def __post_init__(self) -> None:
+        require_number("BestSource", "temperature", self.temperature, above=0)
+
+    def __call__(
+        self, bank: KnowledgeBank, weights: Float[Tensor, "K J"]
+    ) -> Float[Tensor, "K P C"]:
+        """Return one target per receiver; uniform where none of its sources answered."""
+        probs = (bank.logits / self.temperature).softmax(dim=-1)
+        sure = confidence(probs)
+        if bank.mask is not None:
+            sure = sure.masked_fill(~bank.mask, 0)
+        sets, receiver = torch.unique(weights > 0, dim=0, return_inverse=True)
+        fused = []
+        for among in sets:  # receivers of one set of sources have one answer
+            known = sure.masked_fill(~among.unsqueeze(1), 0)
+            best = (known == known.amax(dim=0)) & (known > 0)
+            share = best.to(probs.dtype) / best.sum(dim=0).clamp_min(1)
+            mean = (share.unsqueeze(-1) * torch.where(best.unsqueeze(-1), probs, 0)).sum(dim=0)
+            nobody = ~best.any(dim=0)
+            fused.append(torch.where(nobody.unsqueeze(-1), 1 / probs.shape[-1], mean))
+        return torch.stack(fused)[receiver]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOrFused:
+    """Keep, per sample, what the receiver has sent itself unless what is fused is surer.
+
+    A receiver that did not answer a sample gets what is fused. This is the server's form, at the
+    precision of what was uploaded; ``uptake=own_or_teacher`` is the exact one.
+
+    Args:
+        inner: The rule that fuses. ``BestSource`` makes of it the surest of own and all sources.
+        temperature: Of the softmaxes; an inner rule that has a temperature fuses at this one.
+    """
+
+    inner: Rule
+    temperature: float = 1.0
+    space: ClassVar[Space] = Space.PROBABILITIES
+
+    def __post_init__(self) -> None:
+        require_number("OwnOrFused", "temperature", self.temperature, above=0)
+        require_inner("OwnOrFused", self.inner)
+
+    @property
+    def needs_confidence(self) -> bool:
+        """Whether the inner rule does."""
+        return declared(self.inner, "needs_confidence", False)
+
+    @property
+    def needs_class_distribution(self) -> bool:
+        """Whether the inner rule does."""
+        return declared(self.inner, "needs_class_distribution", False)
+
+    def __call__(
+        self, bank: KnowledgeBank, weights: Float[Tensor, "K J"]
+    ) -> Float[Tensor, "K P C"] | Fused:
+        """Return one target per receiver."""
+        made = at_temperature(self.inner, self.temperature)(bank, weights)
+        fused = made.targets if isinstance(made, Fused) else made
+        space = Space(declared(self.inner, "space", Space.PROBABILITIES))
+        fused = as_probabilities(fused, space, self.temperature)
+        own = (bank.logits / self.temperature).softmax(dim=-1)
+        take = surer(fused, own)
+        if bank.mask is not None:
+            take = take | ~bank.mask
+        targets = torch.where(take.unsqueeze(-1), fused, own)
+        return Fused(targets, made.sample_weight) if isinstance(made, Fused) else targets
+
+
+def require_inner(owner: str, inner: object) -> None:
+    """Raise unless ``inner`` can be called."""
+    require(callable(inner), owner, "inner", inner, "a rule")
+
+
+def at_temperature(rule: Any, temperature: float) -> Any:
+    """Return the rule at the temperature, if it is a dataclass that has one."""
+    has_one = is_dataclass(rule) and hasattr(rule, "temperature")
+    return replace(rule, temperature=temperature) if has_one else rule

@@ -1,0 +1,146 @@
+"""What clients make of their teachers, in whole runs of a few clients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from experiments.run import main
+from fedfuse.uptake.chain import weighed
+
+WORDS = ["method=mean", "models=save", "baseline=none", "checkpoint.every=0"]
+WORDS += ["dataset.num_train=300", "public.size=40", "evaluation.own_test_samples=50"]
+
+
+def nothing(teachers, at):
+    """An uptake that leaves no client any sample."""
+    return weighed(teachers, torch.zeros(teachers.targets.shape[:2]))
+
+
+def nonsense(teachers, at):
+    """Neither teachers nor an error."""
+    return teachers.targets
+
+
+def negative(teachers, at):
+    """Unlearn it."""
+    return weighed(teachers, -torch.ones(teachers.targets.shape[:2]))
+
+
+def reader(teachers, at):
+    """Labels, whether there are any or not."""
+    return weighed(teachers, (at.labels >= 0).float().expand(teachers.targets.shape[:2]))
+
+
+reader.needs_labels = True
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let the configuration find this file's functions."""
+    (tmp_path / "uptake_parts.py").write_text(Path(__file__).read_text(encoding="utf-8"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def table(run) -> pd.DataFrame:
+    return pq.read_table(run.folder / "metrics.parquet").to_pandas()
+
+
+def weights(run) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for i in range(3) for p in run.model(i).parameters()])
+
+
+def metric(run, name: str) -> list[float]:
+    found = table(run)
+    return found[(found.metric == name) & (found["round"] == 2)].value.tolist()
+
+
+def test_the_gate_on_the_clients_is_the_gate_on_the_server(simulate):
+    plain = simulate(*WORDS)
+    client = simulate(*WORDS, "uptake=own_or_teacher")
+    server = simulate(*WORDS, "rule=own_or_fused")
+    torch.testing.assert_close(weights(client), weights(server), atol=1e-6, rtol=0)
+    assert float((weights(client) - weights(plain)).abs().max()) > 1e-4
+    assert metric(client, "bytes_down") == metric(plain, "bytes_down")
+    assert metric(client, "bytes_up") == metric(plain, "bytes_up")
+    assert not metric(plain, "taught_share"), "without an uptake nothing is told of it"
+    assert all(0 < share < 1 for share in metric(client, "taught_share"))
+
+
+ALL_FOUR = """uptake=chain uptake.stages=[{_target_:fedfuse.uptake.OwnOrTeacher,soft:0.1},
+    {_target_:fedfuse.uptake.Homeostatic,passes:2},{_target_:fedfuse.uptake.RareClasses},
+    {_target_:fedfuse.uptake.Gap}]"""
+ALL_FOUR = ALL_FOUR.replace("\n", "").replace("  ", "")
+
+
+def test_one_after_the_other_and_all_at_once_agree(simulate):
+    loop, batched = (
+        simulate(*WORDS, *ALL_FOUR.split(), f"trainer={trainer}") for trainer in ("loop", "batched")
+    )
+    torch.testing.assert_close(weights(loop), weights(batched), atol=1e-5, rtol=1e-4)
+    for name in ("taught_share", "uncertainty"):
+        told = metric(loop, name)
+        assert told == pytest.approx(metric(batched, name), abs=1e-5)
+        assert len(told) == 3
+        assert all(0 < share < 1 for share in told)
+
+
+def test_what_is_compared_is_what_is_shared(simulate):
+    """Probabilities say all but the level of logits, and the gate does not read levels."""
+    words = (*WORDS, "uptake=own_or_teacher")
+    logits, probabilities = (simulate(*words, f"extract={e}") for e in ("logits", "probabilities"))
+    torch.testing.assert_close(weights(logits), weights(probabilities), atol=1e-5, rtol=1e-4)
+
+
+def test_own_is_free_of_the_prior_where_what_came_is(simulate):
+    """Of one client the teacher is what it shared itself, whatever that is: a tie everywhere."""
+    alone = (*WORDS, "num_clients=1", "uptake=own_or_teacher", "extract=adjusted")
+    assert metric(simulate(*alone), "taught_share") == [0.0]
+    words = (*WORDS, "method=mean_adjusted", "prior.tau=0.5", "local_loss=ce")
+    client = simulate(*words, "uptake=own_or_teacher")
+    server = simulate(
+        *words, "rule=own_or_fused", "rule.inner._target_=fedfuse.fusion.GeometricMean"
+    )
+    torch.testing.assert_close(weights(client), weights(server), atol=1e-6, rtol=0)
+
+
+def test_one_client_has_nothing_to_learn_from_itself(simulate):
+    run = simulate(*WORDS, "num_clients=1", "uptake=own_or_teacher")
+    assert metric(run, "taught_share") == [0.0]
+
+
+def test_a_client_that_is_left_without_a_sample_trains_on_its_own_and_says_so(simulate):
+    run = simulate(*WORDS, "uptake._target_=uptake_parts.nothing")
+    alone = simulate(*WORDS, "uptake._target_=uptake_parts.nothing", "rule=mean_logits")
+    assert metric(run, "taught_share") == [0.0] * 3
+    assert torch.equal(weights(run), weights(alone)), "no teacher gets through"
+    assert all(loss < 20 for loss in metric(run, "loss_global"))
+
+
+QUICK = ["dataset=synthetic", "dataset.num_train=300", "public.size=40", "model=mlp"]
+QUICK += ["num_clients=3", "num_rounds=2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("public=noise uptake._target_=uptake_parts.reader", "The uptake reader needs labels"),
+        ("uptake=own_or_teacher uptake.soft=-1", "'soft' parameter of OwnOrTeacher"),
+        ("uptake=own_or_teachr", "Did you mean 'own_or_teacher'"),
+        ("uptake=chain uptake.stages=[own_or_teacher]", "'stages' parameter of Chain"),
+        ("uptake._target_=uptake_parts.nonsense", "did not return teachers: got a Tensor"),
+        ("uptake._target_=uptake_parts.negative", "negative or infinite ones"),
+        ("uptake._target_=uptake_parts.QUICK", "uptake_parts.QUICK"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_training(tmp_path, capsys, words, says):
+    folder = tmp_path / "run"
+    assert main([*QUICK, *words.split(), f"hydra.run.dir={folder}"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert says in told
+    assert "Traceback" not in told
+    assert not (folder / "metrics.parquet").exists()
