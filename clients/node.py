@@ -27,7 +27,6 @@ from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.work_plan import WorkPlan, honest, rows_of
-from clients.uptake import UptakeStage
 from fedfuse.codec import Parcel
 from fedfuse.exchange.kind import Kind
 from fedfuse.failure import Failure
@@ -224,11 +223,9 @@ class Node:
                 tested = guard.after(held, evaluation_models, memory, evaluate=header.evaluate)
             else:
                 tested = evaluate(evaluation_models()) if header.evaluate else []
-            rows = with_spending(tested, cohort, spent)
-            for client_id, row in zip(cohort, rows, strict=True):
-                for name, value in tools.found.get(client_id, {}).items():
-                    row.metrics.setdefault(name, value)
-            table.update(zip(cohort, rows, strict=True))
+            table.update(
+                zip(cohort, with_spending(tested, cohort, spent, tools.found), strict=True)
+            )
 
         failures = self._each(client_ids, header, "distill", step)
         return stacked(table, answers=header.answers), failures
@@ -280,15 +277,7 @@ class Node:
             and (header.exchange or self.pretraining.baseline),
             taught=header.teaches,
             present=header.present,
-            uptake=None
-            if self.uptake is None
-            else UptakeStage(
-                self.uptake,
-                self.inputs,
-                self.trainer,
-                self.plan.eval_batch_size,
-                self.sharing.plain,
-            ),
+            uptake=self.uptake,
         )
 
     def evaluation(self, header: Header) -> Evaluation:

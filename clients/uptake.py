@@ -42,8 +42,8 @@ class UptakeStage:
 
     def __call__(
         self, received: Teachers, held: Sequence[Student], context: SharingContext
-    ) -> tuple[Teachers, dict[str, Tensor]]:
-        """Return what the clients learn from, and their metrics [k] by name.
+    ) -> tuple[Teachers, dict[int, dict[str, float]]]:
+        """Return what the clients learn from, and each one's metrics by name.
 
         Raises:
             PartError: If the uptake breaks a promise.
@@ -69,4 +69,6 @@ class UptakeStage:
         )
         with torch.no_grad():
             made = take_up(self.uptake, received, at)
-            return made, {**at.report, TAUGHT: taught_share(made, at)}
+            told = {**at.report, TAUGHT: taught_share(made, at)}
+        rows = enumerate(received.client_ids.tolist())
+        return made, {i: {name: float(of[row]) for name, of in told.items()} for row, i in rows}

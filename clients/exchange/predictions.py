@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from clients.exchange.protocol import Exchange, Task, Tools
+from clients.uptake import UptakeStage
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.protocols import ModelPlan
@@ -49,9 +50,10 @@ class Predictions(Exchange):
         client_ids = [student.client_id for student in held]
         tools.sharing.note(received, {i: tools.memory(i) for i in client_ids})
         if tools.uptake is not None:
-            received, found = tools.uptake(received, held, _context(client_ids, tools, round_))
-            for row, client_id in enumerate(client_ids):
-                tools.found[client_id] = {name: float(of[row]) for name, of in found.items()}
+            asks = tools.inputs, tools.trainer, tools.plan.eval_batch_size, tools.sharing.plain
+            stage = UptakeStage(tools.uptake, *asks)
+            received, found = stage(received, held, _context(client_ids, tools, round_))
+            tools.found.update(found)
         works = tools.work_plan.distillation(client_ids, round_, received)
         return list(zip(held, works, strict=True))
 

@@ -19,10 +19,9 @@ from clients.sharing.familiarity import FamiliarityStage
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.work_plan import WorkPlan
-from clients.uptake import UptakeStage
 from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.payload import Payload
-from fedfuse.protocols import ModelPlan
+from fedfuse.protocols import ModelPlan, Uptake
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.train.work import Work
@@ -72,7 +71,7 @@ class Tools:
     pretrains: bool = False
     taught: Callable[[int], bool] = lambda _: True
     present: tuple[int, ...] | None = None
-    uptake: UptakeStage | None = None
+    uptake: Uptake | None = None
     found: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def ahead(self, client_ids: Sequence[int], round_: int, budget: str) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -163,9 +164,17 @@ def _joined(
 
 
 def with_spending(
-    tested: Sequence[Tested], cohort: Sequence[int], spent: Mapping[int, Mapping[str, float]]
+    tested: Sequence[Tested],
+    cohort: Sequence[int],
+    spent: Mapping[int, Mapping[str, float]],
+    found: Mapping[int, Mapping[str, float]] = MappingProxyType({}),
 ) -> list[Tested]:
-    """Return a cohort's tests and what it has spent; the latter alone where nobody was tested."""
+    """Return a cohort's tests and what it has spent; the latter alone where nobody was tested.
+
+    What was found beside goes with tests, but for names that a test has.
+    """
+    for row, client_id in zip(tested, cohort, strict=False):
+        row.metrics.update({**found.get(client_id, {}), **row.metrics})
     rows = list(tested) or [Tested() for _ in cohort]
     nothing = dict.fromkeys(SPENT, 0.0)
     for row, client_id in zip(rows, cohort, strict=True):
