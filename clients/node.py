@@ -21,16 +21,19 @@ from clients.sharing.channel import ClientChannel, Remember
 from clients.sharing.familiarity import FamiliarityStage
 from clients.state.state import ClientState, ClientStates, OptimizerFactory
 from clients.training.arm import ArmSettings
-from clients.training.evaluation import Evaluation, Tested, stacked, with_spending
-from clients.training.guard import Guard
+from clients.training.deployment import Deployment
+from clients.training.evaluation import Evaluation, Tested, stacked, with_spending, with_twins
+from clients.training.guard import Undo
 from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
+from clients.training.twins import LocalTwins
 from clients.training.work_plan import WorkPlan, honest, rows_of
 from fedfuse.codec import Parcel
 from fedfuse.exchange.kind import Kind
 from fedfuse.failure import Failure
 from fedfuse.familiarity import Familiarity
+from fedfuse.guard import Guard, Validation
 from fedfuse.payload import Payload
 from fedfuse.protocols import DistillLoss, ModelPlan, Relabels, Uptake
 from fedfuse.rng import Streams
@@ -66,6 +69,7 @@ class Node:
         attacked: The round in which membership inference is tried on what clients share; 0 never.
         shadows: Shadow models per client that it trains.
         arms: What an arm does about its clients' label priors, by name; nothing in those left out.
+        guard: Who undoes distillations or decides what is deployed; None for nobody.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
         hands_over: Whether a server may have all that the clients remember, and replace it.
@@ -91,6 +95,7 @@ class Node:
     attacked: int = 0
     shadows: int = 0
     arms: Mapping[str, ArmSettings] = field(default_factory=dict)
+    guard: Guard | Validation | None = None
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     hands_over: bool = True
@@ -102,6 +107,7 @@ class Node:
     work_plan: WorkPlan = field(init=False)
     evaluate: Evaluation = field(init=False)
     membership: Membership = field(init=False)
+    twins: LocalTwins | None = field(init=False, default=None)
     kind: Kind = field(init=False)
     familiarity_stage: FamiliarityStage | None = field(init=False, default=None)
 
@@ -123,6 +129,11 @@ class Node:
         self.membership = Membership(
             self.attacked, self.shadows, self.beginning.after_public, self.make_optimizer
         )
+        if self.guard is not None and not isinstance(self.guard, Validation):
+            pretrains = self.pretraining is not None and self.pretraining.baseline
+            self.twins = LocalTwins(
+                self.states, self.beginning, self.work_plan, self.make_optimizer, pretrains
+            )
         self.kind = kind_of_exchange(self.exchange, self.models, self.data)
         if self.familiarity is not None:
             self.familiarity_stage = FamiliarityStage(
@@ -154,6 +165,9 @@ class Node:
             held = [self.student(way, tools, client_id) for client_id in cohort]
             tasks = way.train(held, tools, round_, exchanging=header.share)
             spent = take_steps(self.trainer, tasks, round_)
+            if (twins := self._twins(header)) is not None:
+                theirs = take_steps(self.trainer, twins.local(held, round_), round_)
+                spent = with_twins(spent, theirs)
             remember: Remember = {}
             if header.share:
                 made = check_shared(way.share(held, tools, round_), way, self.kind, cohort)
@@ -188,16 +202,17 @@ class Node:
         spend the same.
         """
         way, tools, round_ = self.way(header), self.tools(header), header.round
-        evaluate = self.evaluation(header)
-        guard = Guard(evaluate)
+        judge = self._judge(header)
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
             distils = received is not None and self.kind.upload is KnowledgeBank
             held = [self.student(way, tools, i, distils=distils) for i in cohort]
             evaluation_models = partial(way.evaluation_models, held, tools, Phase.FUSED)
-            guarded = received is not None and self.plan.guard == "validation"
-            memory = guard.before(held, evaluation_models) if guarded else None
+            undo = None
+            if received is not None and isinstance(self.guard, Validation):
+                undo = Undo(self.guard, self.evaluation(header))
+            memory = undo.before(held, evaluation_models) if undo is not None else None
             if received is None:
                 alone = self._work_plan(header).budget_matched(cohort, round_)
                 tasks = [
@@ -219,10 +234,14 @@ class Node:
                 # Who rests takes in an average; steps are for those whose twins take them too.
                 tasks = [task for task in tasks if tools.taught(task[0].client_id)]
             spent = take_steps(self.trainer, tasks, round_)
-            if memory is not None:
-                tested = guard.after(held, evaluation_models, memory, evaluate=header.evaluate)
+            if (twins := self._twins(header)) is not None:
+                learning = [student for student in held if tools.taught(student.client_id)]
+                also = take_steps(self.trainer, twins.instead(learning, round_), round_)
+                spent = with_twins(spent, also)
+            if undo is not None and memory is not None:
+                tested = undo.after(held, evaluation_models, memory, evaluate=header.evaluate)
             else:
-                tested = evaluate(evaluation_models()) if header.evaluate else []
+                tested = judge(evaluation_models()) if header.evaluate else []
             table.update(
                 zip(cohort, with_spending(tested, cohort, spent, tools.found), strict=True)
             )
@@ -234,13 +253,12 @@ class Node:
         self, header: Header, client_ids: Sequence[int]
     ) -> tuple[ClientMetrics | None, list[Failure]]:
         """Evaluate clients that rest in this round, as they are."""
-        way, tools = self.way(header), self.tools(header)
-        evaluate = self.evaluation(header)
+        way, tools, judge = self.way(header), self.tools(header), self._judge(header)
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
             held = [self.student(way, tools, client_id) for client_id in cohort]
-            tested = evaluate(way.evaluation_models(held, tools, Phase.FUSED))
+            tested = judge(way.evaluation_models(held, tools, Phase.FUSED))
             table.update(zip(cohort, tested, strict=True))
 
         failures = self._each(client_ids, header, "test", step)
@@ -290,6 +308,17 @@ class Node:
     def _work_plan(self, header: Header) -> WorkPlan:
         return replace(self.work_plan, local_loss=self._arm(header).local_loss)
 
+    def _twins(self, header: Header) -> LocalTwins | None:
+        """Return what trains the clients' local twins in the header's arm; None for nobody."""
+        return self.twins if header.exchange else None
+
+    def _judge(self, header: Header) -> Callable[[Sequence[Student]], list[Tested]]:
+        """Return what tests clients as they end a round: what they deploy, if a guard decides."""
+        evaluate, twins = self.evaluation(header), self._twins(header)
+        if twins is None or self.guard is None or isinstance(self.guard, Validation):
+            return evaluate
+        return Deployment(self.guard, evaluate, twins)
+
     def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
         return {client_id: self.states.memory(client_id) for client_id in cohort}
 
@@ -329,15 +358,19 @@ class Node:
         architecture = self.models.name(client_id)
 
         def make(new: bool) -> ClientState:
+            twin = None
+            if self.twins is not None and way is self.exchange:  # not in an arm that learns alone
+                twin = self.twins.begin(client_id, new=new and begins)
             if not (new and begins and tools.pretrains):
-                return ClientState(way.hold(client_id, self.beginning.model(client_id), tools))
+                model = way.hold(client_id, self.beginning.model(client_id), tools)
+                return ClientState(model, twin=twin)
 
             def lesson(client_id: int, labels: Tensor) -> tuple[Tensor, SampleLoss]:
                 return tools.work_plan.lesson(tools.work_plan.relabel(client_id, labels))
 
             model, steps = self.beginning.pretrained(client_id, lesson)
             extras = {STEPS: torch.tensor(steps)}
-            return ClientState(way.hold(client_id, model, tools), extras=extras)
+            return ClientState(way.hold(client_id, model, tools), extras=extras, twin=twin)
 
         state = self.states.get(tools.arm, client_id, make)
         if self.plan.optimizer_state == "reset":

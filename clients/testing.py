@@ -217,7 +217,6 @@ class Trial:
                 threads=1,
                 share_class_distribution=False,
                 budget="optimiser_steps",
-                guard="none",
                 eval_batch_size=16,
             ),
             streams=Streams(0),

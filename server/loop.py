@@ -13,7 +13,7 @@ from fedfuse.exchange.kind import Combine
 from fedfuse.participation import Participants
 from fedfuse.select import PublicRounds
 from fedfuse.types import Fusion, RoundRecord
-from fedfuse.wire.messages import SPENT, Header
+from fedfuse.wire.messages import ALL_SPENT, Header
 from server.fusion.byte_budget import ByteBudget
 from server.records.round_record import record
 from server.reporters.protocol import Reporter
@@ -98,7 +98,7 @@ def run_arm(
             clock.lap("fuse")
 
         # Without this phase the tests after training are those of the round; nothing is spent.
-        as_trained = None if local.metrics is None else local.metrics.without(SPENT)
+        as_trained = None if local.metrics is None else local.metrics.without(ALL_SPENT)
         fused = replace(local, metrics=as_trained, noted=(), num_bytes=0)
         fused = replace(fused, broadcast_bytes=0, asked_bytes=0)
         if fusion is not None or (fuses and plan.equal_steps):

@@ -25,11 +25,13 @@ class ClientState:
         model: The model.
         optimizers: By purpose; a purpose that shares another's optimiser has no entry.
         extras: Tensors by name, ``PART/NAME``: what the stages of sharing keep from round to round.
+        twin: The client as it would be had it learned alone; None where nobody asks.
     """
 
     model: nn.Module
     optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
     extras: dict[str, Tensor] = field(default_factory=dict)
+    twin: ClientState | None = None
 
     def optimizer(self, purpose: str, make: OptimizerFactory) -> torch.optim.Optimizer:
         """Return the optimiser kept for ``purpose``, made on first use."""
@@ -40,14 +42,16 @@ class ClientState:
     def forget_optimizers(self) -> None:
         """Drop the optimisers' state; the next use starts them afresh."""
         self.optimizers.clear()
+        if self.twin is not None:
+            self.twin.forget_optimizers()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything remembered as one flat mapping, names to tensors (shared memory).
 
         A slot without a value (a momentum not yet used) has no entry.
 
-        Names: ``model/<parameter or buffer>``, ``optimizer/<purpose>/<index>/<slot>`` and
-        ``extra/<name>``.
+        Names: ``model/<parameter or buffer>``, ``optimizer/<purpose>/<index>/<slot>``,
+        ``extra/<name>``, and ``twin/`` before those of the twin.
         """
         flat = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         flat.update({f"extra/{name}": value for name, value in self.extras.items()})
@@ -57,6 +61,8 @@ class ClientState:
                     if value is None:  # SGD without momentum
                         continue
                     flat[f"optimizer/{purpose}/{index}/{slot}"] = torch.as_tensor(value)
+        if self.twin is not None:
+            flat |= {f"twin/{name}": value for name, value in self.twin.tensors().items()}
         return flat
 
     def restore(self, flat: dict[str, Tensor], make: OptimizerFactory) -> None:
@@ -75,6 +81,10 @@ class ClientState:
             ) from error
 
     def _restore(self, flat: dict[str, Tensor], make: OptimizerFactory) -> None:
+        if self.twin is not None:
+            theirs = {name: value for name, value in flat.items() if name.startswith("twin/")}
+            flat = {name: value for name, value in flat.items() if name not in theirs}
+            self.twin._restore({name[5:]: value for name, value in theirs.items()}, make)
         weights: dict[str, Tensor] = {}
         self.extras.clear()
         slots: dict[str, dict[int, dict[str, Tensor]]] = {}
@@ -229,6 +239,12 @@ class ClientStates:
         """Return what a client that is at work remembers beside its model and optimisers."""
         return self._states[client_id].extras
 
+    def twin(self, client_id: int) -> ClientState:
+        """Return the local twin of a client that is at work."""
+        twin = self._states[client_id].twin
+        assert twin is not None, "a node with a guard that deploys gives every client one"
+        return twin
+
     def mark(self, arm: str, client_ids: Iterable[int]) -> dict[int, dict[str, Tensor]]:
         """Return copies of the clients' states as they are now, for :meth:`rewind`.
 
@@ -260,7 +276,9 @@ class ClientStates:
         if self._place is None or client_id not in self._states:
             return
         state = self._states[client_id]
-        state.model.zero_grad(set_to_none=True)  # a third of what a resting client would hold
+        for each in (state, state.twin):  # a third of what a resting client would hold
+            if each is not None:
+                each.model.zero_grad(set_to_none=True)
         tensors = state.tensors()
         self._tokens[client_id] = self._place.write(client_id, tensors)
         size = sum(value.nbytes for value in tensors.values())

@@ -6,7 +6,7 @@ its own, alone; the method does what it is configured to do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -47,6 +47,13 @@ class TestPrior:
     def asked(self) -> bool:
         """Whether any metric depends on the prior."""
         return self.use != "none" or self.post_hoc
+
+    def of_local_twins(self) -> TestPrior:
+        """Return what the tests of models read that learned alone, with cross-entropy.
+
+        Their logits carry the prior. Where the tests at hand do not care, neither do these.
+        """
+        return self if self.use == "none" else replace(self, use="subtract")
 
     def own(self, logits: Tensor, prior: Tensor | None) -> Tensor:
         """Return the logits [N, C] that answer a test distributed as the client's data."""

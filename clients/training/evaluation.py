@@ -16,7 +16,7 @@ from fedfuse.metrics import accuracy, client_metrics, cross_entropy
 from fedfuse.prior import log_prior, remove_prior
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray
-from fedfuse.wire.messages import SPENT
+from fedfuse.wire.messages import SPENT, TWIN
 
 POST_HOC = "accuracy_global_adjusted"
 """Metric: balanced accuracy after the prior is taken out of logits that were trained with it."""
@@ -42,6 +42,30 @@ class Tested:
     right_global: npt.NDArray[np.uint8] = field(default_factory=_nothing)
 
 
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Logits [N, C] and labels [N]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one model says of a client's tests: logits and labels of each.
+
+    Args:
+        balanced: Of the balanced test set [N, C], as a test on which all classes are alike reads
+            them.
+        own: Of the client's own test set [M, C], as one that is distributed as its data reads them.
+        validation: Of its validation data [V, C], read like ``own``; None without such data.
+        validation_balanced: The same read like ``balanced``.
+        post_hoc: The balanced test set's without the prior; None unless that is told beside.
+    """
+
+    balanced: Pair
+    own: Pair
+    validation: Pair | None
+    validation_balanced: Pair | None
+    post_hoc: Pair | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Evaluate students.
@@ -59,7 +83,29 @@ class Evaluation:
     prior: TestPrior = field(default_factory=TestPrior)
 
     def __call__(self, students: Sequence[Student]) -> list[Tested]:
-        """Test each student; those without validation data lack its metrics.
+        """Test each student; those without validation data lack its metrics."""
+        answers = self.answers(students)
+        return [self.judged(s.client_id, own) for s, own in zip(students, answers, strict=True)]
+
+    def judged(self, client_id: int, answers: Answers) -> Tested:
+        """Return how good a client's answers are."""
+        data, client = self.inputs.data, self.inputs.data.clients[client_id]
+        metrics = client_metrics(*answers.balanced, in_test(data, client), own=answers.own)
+        if answers.post_hoc is not None:
+            metrics[POST_HOC] = accuracy(*answers.post_hoc)
+        if data.common:  # the server does not see how many samples a site tests on
+            metrics["test_samples_own"] = float(len(client.test))
+        if answers.validation is not None:
+            metrics["accuracy_val"] = accuracy(*answers.validation)
+            metrics["loss_val"] = cross_entropy(*answers.validation)
+        balanced, own = (
+            np.packbits((logits.argmax(dim=1) == labels).numpy())
+            for logits, labels in (answers.balanced, answers.own)
+        )
+        return Tested(metrics, own, balanced)
+
+    def answers(self, students: Sequence[Student]) -> list[Answers]:
+        """Ask each student its client's tests.
 
         One pass over the balanced test set also answers those of the client's own test samples
         that are among them, unless the client sees its samples through a feature shift.
@@ -80,34 +126,40 @@ class Evaluation:
             [inputs for inputs, _ in rows],
             self.batch_size,
         )
-        answers = [
-            (logits.cpu(), their.cpu()) for logits, (_, their) in zip(own, rows, strict=True)
-        ]
-        beside = dict(zip(asked, answers[: len(asked)], strict=True))
-        held_back = dict(zip(validated, answers[len(asked) :], strict=True))
-        table = []
-        for row, at in enumerate(shared):
-            prior = priors[row]
-            logits, own_labels = _joined((pool[row], labels), at, beside.get(row))
-            mine = self.prior.own(logits, prior), own_labels
-            balanced = self.prior.balanced(pool[row], prior)
-            metrics = client_metrics(balanced, labels, at, own=mine)
-            if self.prior.post_hoc and prior is not None:
-                freed = remove_prior(pool[row], prior, self.prior.tau)
-                metrics[POST_HOC] = accuracy(freed, labels)
-            if data.common:  # the server does not see how many samples a site tests on
-                metrics["test_samples_own"] = float(len(at))
-            if row in held_back:
-                logits, own_labels = held_back[row]
-                validation = self.prior.own(logits, prior), own_labels
-                metrics["accuracy_val"] = accuracy(*validation)
-                metrics["loss_val"] = cross_entropy(*validation)
-            right, own_right = (
-                np.packbits((logits.argmax(dim=1) == their).numpy())
-                for logits, their in ((balanced, labels), mine)
+        told = [(logits.cpu(), their.cpu()) for logits, (_, their) in zip(own, rows, strict=True)]
+        beside = dict(zip(asked, told[: len(asked)], strict=True))
+        held_back = dict(zip(validated, told[len(asked) :], strict=True))
+        return [
+            self._read(
+                priors[row],
+                (pool[row], labels),
+                _joined((pool[row], labels), at, beside.get(row)),
+                held_back.get(row),
             )
-            table.append(Tested(metrics, own_right, right))
-        return table
+            for row, at in enumerate(shared)
+        ]
+
+    def _read(
+        self, prior: torch.Tensor | None, pool: Pair, own: Pair, validation: Pair | None
+    ) -> Answers:
+        """Return a client's logits as its tests read them: with its label prior, or without."""
+
+        def as_own(pair: Pair) -> Pair:
+            return self.prior.own(pair[0], prior), pair[1]
+
+        def as_balanced(pair: Pair) -> Pair:
+            return self.prior.balanced(pair[0], prior), pair[1]
+
+        post_hoc = None
+        if self.prior.post_hoc and prior is not None:
+            post_hoc = remove_prior(pool[0], prior, self.prior.tau), pool[1]
+        return Answers(
+            as_balanced(pool),
+            as_own(own),
+            None if validation is None else as_own(validation),
+            None if validation is None else as_balanced(validation),
+            post_hoc,
+        )
 
     def validation(self, students: Sequence[Student]) -> list[float | None]:
         """Return each student's validation accuracy; None for those without such data."""
@@ -144,11 +196,7 @@ def in_test(data: FederatedData, client: ClientData) -> IntArray:
     return np.where(data.kept[at] == client.test, at, -1)
 
 
-def _joined(
-    pool: tuple[torch.Tensor, torch.Tensor],
-    at: IntArray,
-    beside: tuple[torch.Tensor, torch.Tensor] | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _joined(pool: Pair, at: IntArray, beside: Pair | None) -> Pair:
     """Return logits [M, C] and labels [M] of the own test samples, in their order.
 
     Args:
@@ -180,6 +228,17 @@ def with_spending(
     for row, client_id in zip(rows, cohort, strict=True):
         row.metrics.update(spent.get(client_id, nothing))
     return rows
+
+
+def with_twins(
+    spent: Mapping[int, dict[str, float]], twins: Mapping[int, Mapping[str, float]]
+) -> dict[int, dict[str, float]]:
+    """Return what clients have spent, and beside it what their local twins have."""
+    nothing = dict.fromkeys(SPENT, 0.0)
+    return {
+        i: {**spent.get(i, nothing), **{f"{TWIN}{k}": v for k, v in twins.get(i, nothing).items()}}
+        for i in {*spent, *twins}
+    }
 
 
 def stacked(table: Mapping[int, Tested], *, answers: bool) -> ClientMetrics | None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from clients.training.evaluation import Evaluation, Tested
+from fedfuse.guard import Validation
 from fedfuse.train.trainer import Student
 
 KEPT = "kept"
@@ -18,35 +19,25 @@ KEPT = "kept"
 UNGUARDED = ("accuracy_own", "accuracy_global")
 """Metrics of what was learned, also where it was not kept; named with the suffix ``_unguarded``."""
 
-FEWEST = 4
-"""Validation samples below which a client keeps everything: were it a toss-up whether an answer
-turns wrong or right, all of three would turn wrong in one case of eight."""
-
 EvaluationModels = Callable[[], Sequence[Student]]
 """The models whose accuracy counts, read anew whenever it is called."""
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
-    """Undo a distillation after which a client is right on fewer of its validation samples.
+class Undo:
+    """Let clients go back from distillations that a guard refuses.
 
-    Equal accuracy keeps what was learned: a teacher knows classes that the client's own
-    validation data hardly holds, and nothing speaks against it. A client with fewer than
-    :data:`FEWEST` validation samples keeps everything. What a client is after a refused
-    distillation is what it was before it: model and optimiser; the next round's local training
-    goes on from there.
-
-    What it cannot do. The decision is as noisy as the validation data are few: on n samples an
-    accuracy p has a standard error of sqrt(p (1 - p) / n), and a harm smaller than that passes or
-    is imagined. It looks at the client's own distribution only, so it may refuse what would have
-    helped on classes that the client rarely sees. And validation accuracy is biased upwards by
-    the choice. ``accuracy_own_unguarded`` is what this round's distillation would have given from
-    the guarded past; for "with and without", run ``-m client.guard=none,validation``.
+    What a client is after a refused distillation is what it was before it: model and optimiser;
+    the next round's local training goes on from there. ``accuracy_own_unguarded`` is what this
+    round's distillation would have given from the guarded past; for "with and without", run
+    ``-m guard=none,validation``.
 
     Args:
+        guard: Who refuses.
         evaluate: Tests models.
     """
 
+    guard: Validation
     evaluate: Evaluation
 
     def before(self, held: Sequence[Student], evaluation_models: EvaluationModels) -> _Snapshot:
@@ -81,10 +72,7 @@ class Guard:
         lost = [
             index
             for index, (now, then) in enumerate(zip(learned, memory.validation, strict=True))
-            if now is not None
-            and then is not None
-            and now < then
-            and self._validation_size(held[index]) >= FEWEST
+            if self.guard.refuses(now, then, self._validation_size(held[index]))
         ]
         for index in lost:
             _restore(held[index], memory.states[index])

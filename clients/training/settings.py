@@ -29,8 +29,6 @@ class ClientPlan:
         share_class_distribution: Whether the label histogram may leave the client.
         budget: What a client does in the place of distillation when nothing came back: as many
             steps on its private data, or with ``samples`` as many samples.
-        guard: ``validation`` undoes a distillation after which a client is worse on its own
-            validation data; ``none`` keeps whatever was learned.
         eval_batch_size: Samples per forward pass when predicting and evaluating.
     """
 
@@ -44,7 +42,6 @@ class ClientPlan:
     threads: int
     share_class_distribution: bool
     budget: str
-    guard: str
     eval_batch_size: int
 
     def __post_init__(self) -> None:
@@ -57,4 +54,3 @@ class ClientPlan:
         require_one_of(
             "client", "optimizer_state", self.optimizer_state, ("keep", "reset", "separate")
         )
-        require_one_of("client", "guard", self.guard, ("none", "validation"))

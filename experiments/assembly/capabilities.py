@@ -71,14 +71,13 @@ def _not_of_predictions(chosen: Chosen, slot: str) -> str | None:
 
 
 def _guard(chosen: Chosen) -> str | None:
-    guard = chosen.cfg.client.guard
-    wrong = guard != "none" and not chosen.predicts
-    return f"client.guard={guard}, {chosen.named('exchange')}" if wrong else None
+    wrong = chosen.cfg.guard._target_ is not None and not chosen.predicts
+    return chosen.named("guard", "exchange") if wrong else None
 
 
 def _guards_nothing(chosen: Chosen) -> str | None:
     empty = chosen.cfg.val_fraction == 0 and chosen.cfg.sites._target_ is None
-    return "val_fraction=0" if chosen.cfg.client.guard != "none" and empty else None
+    return "val_fraction=0" if chosen.cfg.guard._target_ is not None and empty else None
 
 
 def _labels() -> Iterator[Clash]:
@@ -273,14 +272,14 @@ CLASHES: tuple[Clash, ...] = (
     ),
     *_of_predictions(),
     Clash(
-        "A guard undoes a distillation, and this method exchanges something else",
+        "A guard weighs what was distilled, and this method exchanges something else",
         _guard,
-        "Set client.guard=none, or choose a method that exchanges predictions.",
+        "Set guard=none, or choose a method that exchanges predictions.",
     ),
     Clash(
         "A guard asks a client's validation data, and nobody holds any back",
         _guards_nothing,
-        "Set client.guard=none, or val_fraction=0.1.",
+        "Set guard=none, or val_fraction=0.1.",
         lambda _: "val_fraction above 0",
     ),
     Clash(

@@ -11,11 +11,11 @@ from experiments.claims.shared import SHORT, Row, against, both, difference, fed
 from experiments.results import TESTS, Run, RunGroup, flatten, share_undone
 from fedfuse.compare import compare
 
-GUARD = "client.guard"
+GUARD = "guard._target_"
 
 
 def guard(*folders: Path) -> Iterator[Row]:
-    """Yield each method with and without ``client.guard=validation``, on the same seeds."""
+    """Yield each method with and without ``guard=validation``, on the same seeds."""
     yield (
         *("federation", "method", "test set", "guard", "undid"),
         *("local, gain [95%], +/−", "below local", "over no guard"),
@@ -45,7 +45,7 @@ def pairs(run_group: RunGroup) -> dict[str, dict[str, Sequence[Run]]]:
     for name, runs in run_group.methods.items():
         for run in runs:
             # What tells a method's settings apart, the guard aside.
-            kind = str(flatten(run.config).get(GUARD, "none"))
+            kind = _kind(run.config)
             plain = _without(name, run.config)
             sides.setdefault(plain, {}).setdefault(kind, []).append(run)
     return {
@@ -55,9 +55,15 @@ def pairs(run_group: RunGroup) -> dict[str, dict[str, Sequence[Run]]]:
     }
 
 
+def _kind(config: Mapping[str, object]) -> str:
+    """Return the name of a run's guard, as in ``guard=validation``."""
+    target = flatten(config).get(GUARD)
+    return "none" if target is None else str(target).rsplit(".", 1)[-1].lower()
+
+
 def _without(name: str, config: Mapping[str, object]) -> str:
     """Return a method's name without what it says of its guard."""
-    own = f"guard {flatten(config).get(GUARD)}"
+    own = f"guard {_kind(config)}"
     for written in (f" ({own})", f"{own}, ", f", {own}"):
         name = name.replace(written, "")
     return name

@@ -24,6 +24,7 @@ FUSION_ONLY = frozenset(
         "student",
         "privacy",
         "cache",
+        "guard",
         "codec",
         "uptake",
         "familiarity",
@@ -42,7 +43,7 @@ FUSION_ONLY = frozenset(
 )
 """Top-level keys that cannot change what a client learns alone."""
 
-FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "guard"})
+FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution"})
 """Keys of ``client`` of which the same is true."""
 
 OF_THE_PRIOR = ("prior", "local_loss", "evaluation.prior")

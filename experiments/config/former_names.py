@@ -22,12 +22,19 @@ FORMER = {
 NEWER: dict[str, Any] = {
     "models": "none",
     "continue_from": None,
+    "guard": {"_target_": None},
     "prior": {"tau": 1.0, "floor": 0.5},
     "local_loss": {"_target_": PLAIN_LOSS},
     "evaluation": {"prior": "none"},
     "uptake": {"_target_": None},
 }
 """Keys that older runs do not have, and what those did."""
+
+GUARDS: dict[str, dict[str, Any]] = {
+    "none": {"_target_": None},
+    "validation": {"_target_": "fedfuse.guard.Validation", "fewest": 4},
+}
+"""What ``client.guard`` said, when it was no group, to the option that it is today."""
 
 
 def with_newer(config: dict[str, Any]) -> dict[str, Any]:
@@ -84,3 +91,32 @@ def renamed(node: Any, name: Callable[[str], str] = today) -> Any:
             for key, value in node.items()
         }
     return [renamed(item, name) for item in node] if isinstance(node, list) else node
+
+
+def as_today(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration, as plain values, with today's names, and with what it leaves unsaid.
+
+    >>> as_today({"client": {"guard": "validation", "threads": 1}})["client"]
+    {'threads': 1}
+    """
+    found = with_newer(renamed(config))
+    client = found.get("client")
+    if isinstance(client, dict) and client.get("guard") in tuple(GUARDS):
+        found["client"] = {key: value for key, value in client.items() if key != "guard"}
+        found["guard"] = dict(GUARDS[client["guard"]])
+    return found
+
+
+def as_first_written(config: Any) -> Any:
+    """Return a configuration with first names, as hashes of it are made.
+
+    >>> as_first_written({"client": {}, "guard": {"_target_": None}})
+    {'client': {'guard': 'none'}}
+    """
+    found = renamed(config, first)
+    for word, node in GUARDS.items():
+        if found.get("guard") == node:
+            found["client"] = {**found["client"], "guard": word}
+            del found["guard"]
+            break
+    return found

@@ -20,8 +20,9 @@ from fedfuse.safe_text import visible
 CUSTOM = "custom"
 """The option of a group that takes any ``_target_``."""
 
-ALIASES = {"name": "method.name"}
-"""Short words for keys: what tables call a run that has parts of the user's own."""
+ALIASES = {"name": "method.name", "client.guard": "guard"}
+"""Other words for keys: what tables call a run that has parts of the user's own, and what a key
+was called before."""
 
 
 def parse(lines: Iterable[str], loader: ConfigLoader, *, multirun: bool) -> list[Override]:

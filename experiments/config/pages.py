@@ -144,8 +144,8 @@ def homes(option: str, config_dir: Path | None = None) -> list[str]:
 def dotted(group: str, key: str) -> str:
     """Return a key of an option's file as the command line has it.
 
-    >>> dotted("scorer", "beta"), dotted("method", "client.guard")
-    ('scorer.beta', 'client.guard')
+    >>> dotted("scorer", "beta"), dotted("method", "client.batch_size")
+    ('scorer.beta', 'client.batch_size')
     """
     return key if group in WHOLE else f"{group}.{key}"
 

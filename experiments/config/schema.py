@@ -59,7 +59,6 @@ class ClientConfig:
     )
     precision: str = _one_of("fp32", "bf16")
     state: str = _one_of("auto", "context", "disk")
-    guard: str = _one_of("none", "validation")
     share_class_distribution: bool = field(default=MISSING)  # type: ignore[assignment]
 
 
@@ -162,6 +161,7 @@ class ExperimentConfig:
     familiarity: Any = MISSING
     filter: Any = MISSING
     cache: Any = MISSING
+    guard: Any = MISSING
     codec: Any = MISSING
     uptake: Any = MISSING
     engine: Any = MISSING

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from experiments.config.folder import CONF
-from experiments.config.former_names import renamed, with_newer
+from experiments.config.former_names import as_today
 from experiments.config.process_objects import is_process_object, named_again
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.files import confined
@@ -258,7 +258,7 @@ def read_config(folder: Path, *names: str) -> dict[str, Any]:
             got=words or type(error).__name__,
             allowed="plain YAML as fedfuse writes it",
         ) from error
-    return with_newer(renamed(config))
+    return as_today(config)
 
 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)

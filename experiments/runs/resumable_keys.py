@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config.former_names import first, renamed
+from experiments.config.former_names import as_first_written
 from experiments.config.prior_use import PLAIN_LOSS, uses_prior
 
 FINGERPRINT = "(the data)"
@@ -60,14 +60,14 @@ DECLARED: Mapping[str, May] = {
             "client.batch_size", "client.local_epochs", "client.distill_epochs",
             "client.distill_batch_size", "client.private_weight", "client.init",
             "client.optimizer_state", "client.threads", "client.device", "client.precision",
-            "client.guard", "client.share_class_distribution",
+            "client.share_class_distribution",
             "evaluation.every", "evaluation.batch_size", "evaluation.test_samples",
             "evaluation.own_test_samples", "evaluation.membership", "evaluation.shadow_models",
             "evaluation.prior", "local_loss", "prior",
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
-            "filter", "cache", "codec", "uptake", "method",
+            "filter", "cache", "guard", "codec", "uptake", "method",
         ),
         May.STAY,
     ),
@@ -107,7 +107,7 @@ def declared(key: str) -> May | None:
 
 def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
     """Return everything that results depend on, by its dotted key, as JSON."""
-    values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
+    values = as_first_written(OmegaConf.to_container(cfg, resolve=True))
     kept = {
         key: json.dumps(value, sort_keys=True, default=str)
         for key, value in leaves(values)
@@ -153,7 +153,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     """Return the hash that checkpoints held before their keys had names in them."""
-    values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
+    values = as_first_written(OmegaConf.to_container(cfg, resolve=True))
     without = (
         "engine",
         "checkpoint",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from clients.training.guard import FEWEST
 from fedfuse.compare import ENOUGH, HARMED, HELPED, outcomes
+from fedfuse.guard.validation import FEWEST
 
 At = Callable[[str, int | None], Mapping[int, float]]
 """The clients' values of a metric at a round."""
@@ -17,7 +17,7 @@ At = Callable[[str, int | None], Mapping[int, float]]
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """What ``client.guard=validation`` did.
+    """What ``guard=validation`` did.
 
     Args:
         distillations: How many there were, over the evaluated rounds.

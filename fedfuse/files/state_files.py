@@ -85,8 +85,9 @@ def _check_entry(name: str, entry: Any) -> None:
 LONGEST_HEADER = 64 * 2**20
 """Bytes of a header; a network of a thousand layers has 300 kB of it, and a message 8 clients."""
 _MOST_DIMS = 16
-_NAME = re.compile(r"([0-9]{1,18}/)?(model|optimizer|extra)/.{1,500}")
-"""A network's, an optimiser's or a part's tensor; of several clients, with the client before it."""
+_NAME = re.compile(r"([0-9]{1,18}/)?(twin/)?(model|optimizer|extra)/.{1,500}")
+"""A network's, an optimiser's or a part's tensor; of several clients, with the client before it,
+and of a local twin, with that."""
 _SIZES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2,
     "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8,

@@ -61,6 +61,10 @@ targets are cached."""
 SPENT = ("samples", "steps")
 """Metrics that clients always tell: the samples that a phase's optimiser steps have seen, and how
 many steps they were."""
+TWIN = "twin_"
+"""Before the name of one of these: what the client's local twin has spent, where it has one."""
+ALL_SPENT = (*SPENT, *(f"{TWIN}{name}" for name in SPENT))
+"""All that a client may tell that it has spent."""
 
 
 def answers(header: Header, message_type: str) -> dict[str, str | int]:

@@ -26,7 +26,7 @@ from fedfuse.payload.fields import (
     TextField,
 )
 from fedfuse.types import ClientMetrics
-from fedfuse.wire.messages import SPENT
+from fedfuse.wire.messages import ALL_SPENT
 
 LONGEST_TEXT = 2**16
 """Bytes of a field of text."""
@@ -213,7 +213,7 @@ def check_metrics(metrics: ClientMetrics) -> None:
         if name == "test_samples_own":
             wrong = (values < 0) | (values > MOST_EXAMPLES)
             _blame(name, wrong, metrics.client_ids, "no number", "numbers from 0")
-        if name in SPENT:
+        if name in ALL_SPENT:
             wrong = ~((values >= 0) & (values <= MOST_EXAMPLES))
             _blame(name, wrong, metrics.client_ids, "no number", "numbers from 0")
         if name.startswith("accuracy_"):

@@ -10,7 +10,7 @@ from torch import Tensor
 from fedfuse.fusion.weights import effective_neighbours, self_weight
 from fedfuse.metrics import pairwise_disagreement
 from fedfuse.types import ClientMetrics, Fusion, KnowledgeBank, MetricRow, Phase, RoundRecord
-from fedfuse.wire.messages import SPENT
+from fedfuse.wire.messages import ALL_SPENT
 from server.records.coverage import coverage
 from server.records.prediction_rows import prediction_rows
 from server.transport.answer import Answer
@@ -141,7 +141,7 @@ def _rows(round_: int, phase: Phase, metrics: ClientMetrics | None) -> list[Metr
         )
         for name, value in zip(metrics.names, values, strict=True)
         # A client without validation data has no such metric.
-        if value == value and name not in SPENT
+        if value == value and name not in ALL_SPENT
     ]
 
 
@@ -149,12 +149,12 @@ def _spent(round_: int, parts: Sequence[ClientMetrics | None]) -> Iterator[Metri
     """Yield what each client spent in both phases of the round together."""
     sums: dict[tuple[int, str], float] = {}
     for part in parts:
-        table = None if part is None or not set(SPENT) <= set(part.names) else part.aligned(SPENT)
-        if table is not None:
-            for client_id, values in zip(
-                table.client_ids.tolist(), table.values.tolist(), strict=True
-            ):
-                for name, value in zip(SPENT, values, strict=True):
+        if part is None:
+            continue
+        table = part.aligned(tuple(name for name in ALL_SPENT if name in part.names))
+        for client_id, values in zip(table.client_ids.tolist(), table.values.tolist(), strict=True):
+            for name, value in zip(table.names, values, strict=True):
+                if value == value:  # a client without a twin among others has NaN
                     sums[client_id, name] = sums.get((client_id, name), 0.0) + value
     for (client_id, name), value in sorted(sums.items()):
         yield MetricRow(round_, client_id, Phase.SPENT, name, value)

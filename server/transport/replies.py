@@ -21,11 +21,11 @@ from fedfuse.safe_text import visible
 from fedfuse.types import ClientMetrics
 from fedfuse.wire.encode import Expectation, decode, without
 from fedfuse.wire.messages import (
+    ALL_SPENT,
     FAILURES,
     KNOWLEDGE,
     METRICS,
     PHASES,
-    SPENT,
     Header,
     check_answers,
     load_failures,
@@ -200,7 +200,7 @@ def _read(content: RecordDict, question: Question, outside: set[int]) -> Reply:
     # Metrics first: reading knowledge may change what a codec remembers.
     if METRICS in parts:
         metrics = decode(ClientMetrics, parts[METRICS], expected)
-        if not header.evaluate and not set(metrics.names) <= set(SPENT):
+        if not header.evaluate and not set(metrics.names) <= set(ALL_SPENT):
             raise KnowledgeError(f"The reply holds '{METRICS}', which nobody asked for")
         check_metrics(metrics)
         _check_right(metrics, question)

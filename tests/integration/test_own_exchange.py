@@ -127,7 +127,7 @@ def test_a_budget_of_bytes_and_participation_hold_for_it(run):
         ("privacy=gaussian", "A privacy mechanism protects predictions, and this method"),
         ("extract=probabilities", "What is extracted is of predictions, and this method"),
         ("attack=label_flip", "forges predictions, and this method"),
-        ("client.guard=validation", "A guard undoes a distillation, and this method"),
+        ("client.guard=validation", "A guard weighs what was distilled, and this method"),
     ],
 )
 def test_what_understands_predictions_alone_refuses_it_before_training(run, capsys, line, says):

@@ -42,12 +42,11 @@ TINY = [
     "checkpoint.every=0",
 ]
 SLOTS = ("extract", "codec", "privacy", "attack", "student", "cache", "familiarity", "filter")
-SLOTS += ("select", "pretrain", "rule", "local_loss", "uptake")
+SLOTS += ("select", "pretrain", "rule", "guard", "local_loss", "uptake")
 KEYS: dict[str, dict[str, Any]] = {
     "budget=samples": {"budget": "samples"},
     "budget=rounds": {"budget": "rounds"},
     "budget=bytes": {"budget": "bytes", "budget_bytes": 100_000},
-    "client.guard=validation": {"client.guard": "validation"},
     "evaluation.prior=add": {"evaluation.prior": "add"},
     "evaluation.prior=subtract": {"evaluation.prior": "subtract"},
     "trainer=batched": {"trainer": "batched"},
@@ -183,9 +182,10 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("fedavg codec=fp16", "A codec writes predictions"),
         ("fedavg familiarity=kulsif", "Familiarity says which predictions"),
         ("fedavg filter=ambiguity", "A filter leaves fused predictions out"),
-        ("fedavg client.guard=validation", "A guard undoes a distillation"),
+        ("fedavg guard=validation", "A guard weighs what was distilled"),
+        ("fedavg guard=sequential", "guard=sequential, exchange=averaged"),
         (
-            "knfu client.guard=validation val_fraction=0",
+            "knfu guard=sequential val_fraction=0",
             "nobody holds any back: got val_fraction=0",
         ),
         ("local student=mlp", "student=mlp, method=local"),
