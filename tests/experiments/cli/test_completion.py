@@ -38,7 +38,7 @@ def offered(line: str) -> list[str]:
         ("fedfuse method=fed_et rule.mea", ["rule.measure="]),  # the method chooses the rule
         ("fedfuse method=fed_et rule=krum rule.k", ["rule.keep="]),  # the word comes first
         ("fedfuse experiment=k3 partitioner.l", ["partitioner.leak="]),
-        ("fedfuse guar", ["guard="]),
+        ("fedfuse guar", ["guard=", "guard."]),
         ("fedfuse guard=v", ["guard=validation"]),
         ("fedfuse client.share_class_distribution=t", ["client.share_class_distribution=true"]),
         ("fedfuse scorer.epd=o", ["scorer.epd=oracle"]),
