@@ -12,7 +12,7 @@ from fedfuse.errors import ParameterError
 def at_most(count: int, trials: int, probability: float) -> float:
     """Return P[Binomial(trials, probability) <= count], summed in float64.
 
-    >>> at_most(1, 3, 0.5), at_most(-1, 3, 0.5), at_most(3, 3, 0.2)
+    >>> round(at_most(1, 3, 0.5), 12), at_most(-1, 3, 0.5), at_most(3, 3, 0.2)
     (0.5, 0.0, 1.0)
     """
     if not 0 <= probability <= 1:
@@ -46,7 +46,7 @@ def sign_test(wins: int, losses: int) -> float:
     The alternative to :func:`fedfuse.compare.sign_wealth` for one look at a fixed number of
     answers: stronger there, and worth nothing if one looks again.
 
-    >>> sign_test(3, 0), sign_test(1, 1), sign_test(0, 0)
+    >>> round(sign_test(3, 0), 12), round(sign_test(1, 1), 12), sign_test(0, 0)
     (0.125, 0.75, 1.0)
     """
     return at_most(losses, wins + losses, 0.5)

@@ -28,6 +28,7 @@ def mixed(
         fused: The same of the other model, of the same label prior.
         share: From 0 to 1.
 
+    >>> import torch
     >>> half = mixed(torch.tensor([0.9, 0.1]).log(), torch.tensor([0.5, 0.5]).log(), 0.5)
     >>> half.exp()  # 3 to 1, where one model says 9 to 1 and the other 1 to 1
     tensor([0.7500, 0.2500])
