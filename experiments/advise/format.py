@@ -17,7 +17,7 @@ from experiments.terminal.literal import literal
 from fedfuse.advise.advisor import Advisor
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL, OUTCOMES, Advice, Forecast
 from fedfuse.advise.probe import FEATURES, Probe
-from fedfuse.compare import ENOUGH, signed, unsigned
+from fedfuse.compare import ADJUSTED, CONTROLS, ENOUGH, signed, unsigned
 
 STYLES = {Advice.HELP: "bold green", Advice.HARM: "bold red", Advice.NONE: "bold"}
 NAMED = 3
@@ -134,6 +134,11 @@ def worth(run: Run, probe: Probe, advisor: Advisor) -> Iterator[str]:
         yield "This federation is one of them, so the advice above has seen what came of it."
     if probe.method not in fitted["methods"]:
         yield f"{probe.method} is not among these methods, so this is an extrapolation."
+    if ADJUSTED in run.controls:
+        yield (
+            "The advice is on plain local training. Of a gain over it a part may be the label "
+            f"prior's, which {CONTROLS[ADJUSTED]} has too: the run's own table says how much."
+        )
     if not advisor.evaluated:
         yield "It has not been evaluated: fedfuse-advise evaluate MAP... -o FILE does it."
     for entry in advisor.evaluated:

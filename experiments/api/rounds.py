@@ -74,7 +74,7 @@ class Round:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The metrics of all rounds before, of both arms, as tidy rows like ``Run.metrics``."""
+        """The metrics of all rounds before, of all arms, as tidy rows like ``Run.metrics``."""
         import pandas as pd
 
         from experiments.api.tables import METRICS
@@ -207,7 +207,7 @@ def rounds(
 
     Each state holds what the clients shared and what the configured method made of it;
     ``state.teach`` replaces that, and leaving the loop ends the run. A loop that changes nothing
-    gives, to the bit, what :func:`fedfuse.simulate` does. The baseline runs before the first
+    gives, to the bit, what :func:`fedfuse.simulate` does. The controls run before the first
     round. The run's folder is like any other, with two differences: the method's name ends in
     ``+own`` (or is ``name=...``), because its configuration does not say what the loop did, and
     for the same reason it cannot be resumed.

@@ -17,6 +17,7 @@ from experiments.results import Results, load, read_run
 from experiments.results import Run as Files
 from experiments.results.weights import Weights
 from experiments.runs import sweep_plan as plans
+from fedfuse.compare import CONTROLS, LOCAL
 from fedfuse.errors import ConfigError
 from fedfuse.files.paths import expand
 
@@ -87,23 +88,31 @@ class Run:
 
         return metrics(self._files)
 
-    def gain(self, moment: str = "last") -> pd.DataFrame:
-        """Return the gain over local training, a row per test set.
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The ways of training alone that its method is compared with, the plain one first."""
+        return tuple(self._files.controls)
+
+    def gain(self, moment: str = "last", over: str = LOCAL) -> pd.DataFrame:
+        """Return the method's gain over training alone, a row per test set.
 
         Args:
             moment: ``last`` round, or each arm's round of ``best_validation``.
+            over: One of :attr:`controls`: ``local``, or ``local_adjusted`` where the method uses
+                the clients' label priors, since much of a gain on the balanced test may be theirs.
 
         Returns:
             Indexed by ``accuracy_own`` and ``accuracy_global``; accuracies and gains are shares, 0
             to 1. The columns are those of :meth:`Sweep.compare`.
 
         Raises:
-            ConfigError: If the run has not finished, or trained no baseline.
+            ConfigError: If the run has not finished, or has no such control.
         """
         from experiments.api.tables import compared
 
-        table = compared([self._ended()], moment)
-        return table.drop(columns=["method", "seeds"]).set_index("test")
+        table = compared([self._ended()], moment, over)
+        own = table[table["method"] == self.method]
+        return own.drop(columns=["method", "seeds"]).set_index("test")
 
     @property
     def weights(self) -> npt.NDArray[np.floating]:
@@ -227,7 +236,11 @@ class Run:
         told = f"<p><code>{html.escape(repr(self))}</code></p>"
         if not self.finished or self._files.baseline is None:
             return told
-        return told + str(self.gain()._repr_html_())
+        tables = [str(self.gain(over=name)._repr_html_()) for name in self.controls]
+        if len(tables) > 1:
+            heads = [f"<p>gain over {CONTROLS[name]}</p>" for name in self.controls]
+            tables = [head + table for head, table in zip(heads, tables, strict=True)]
+        return told + "".join(tables)
 
 
 class Sweep:
@@ -278,11 +291,14 @@ class Sweep:
             parts.append(rows)
         return pd.concat(parts, ignore_index=True)
 
-    def compare(self, moment: str = "last") -> pd.DataFrame:
-        """Return each method's gain over local training, paired by seed and client.
+    def compare(self, moment: str = "last", over: str = LOCAL) -> pd.DataFrame:
+        """Return each method's gain over training alone, paired by seed and client.
+
+        Other ways of training alone have rows among the methods, of their gain over the plain one.
 
         Args:
             moment: ``last`` round, or each arm's round of ``best_validation``.
+            over: ``local``, or ``local_adjusted`` where any run has that control.
 
         Returns:
             A row per method and test; accuracies and gains are shares, 0 to 1. Columns:
@@ -297,7 +313,7 @@ class Sweep:
         """
         from experiments.api.tables import compared
 
-        return compared(self._results.runs, moment)
+        return compared(self._results.runs, moment, over)
 
     gain = compare
 

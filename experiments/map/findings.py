@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.map.grid import LOCAL, Cell
-from experiments.results import TESTS, Moment, Run, RunGroup, comparisons
-from fedfuse.compare import Comparison
+from experiments.map.grid import Cell
+from experiments.results import TESTS, Moment, Run, RunGroup, comparisons, controls
+from fedfuse.compare import CONTROLS, LOCAL, Comparison
 from fedfuse.files import confined
 
 TABLE = "map.parquet"
@@ -25,36 +26,36 @@ class Findings:
     Args:
         samples: Samples per client, ascending.
         alpha: Alphas, ascending.
-        methods: Methods other than local training.
-        gains: Per test protocol and place the comparison with local training; a place without a
-            finished seed is missing.
+        methods: What is compared with local training: methods, and other ways of training alone.
+        gains: Per control and test protocol, and then per place, the comparison with that control;
+            a place without a finished seed is missing.
     """
 
     samples: tuple[int, ...]
     alpha: tuple[float, ...]
     methods: tuple[str, ...]
-    gains: Mapping[str, Mapping[Place, Comparison]]
+    gains: Mapping[tuple[str, str], Mapping[Place, Comparison]]
 
 
 def find(runs: Mapping[Cell, Run], moment: Moment = Moment.LAST) -> Findings:
-    """Compare every method with local training, place by place, over the seeds that are there."""
-    places: dict[Place, list[Run]] = {}
+    """Compare every method with training alone, place by place, over the seeds that are there."""
+    places: dict[tuple[int, float], dict[str, list[Run]]] = {}
     for cell, run in runs.items():
-        places.setdefault((cell.samples, cell.alpha, cell.method), []).append(run)
-    gains: dict[str, dict[Place, Comparison]] = {test: {} for test in TESTS}
-    for (samples, alpha, method), own in places.items():
-        if method == LOCAL:
-            continue
-        alone = places.get((samples, alpha, LOCAL), [])
-        run_group = RunGroup("", {LOCAL: _by_seed(alone), method: _by_seed(own)})
-        for test, found in gains.items():
-            compared = comparisons(run_group, test, moment)
-            if method in compared:
-                found[samples, alpha, method] = compared[method]
+        own = places.setdefault((cell.samples, cell.alpha), {})
+        own.setdefault(cell.method, []).append(run)
+    gains: dict[tuple[str, str], dict[Place, Comparison]] = {}
+    for place, methods in places.items():
+        run_group = RunGroup("", {name: _by_seed(own) for name, own in methods.items()})
+        for over, test in itertools.product(controls(run_group), TESTS):
+            found = comparisons(run_group, test, moment, over)
+            gains.setdefault((over, test), {}).update(
+                {(*place, method): one for method, one in found.items()}
+            )
+    alone = [method for found in gains.values() for _, _, method in found]
     return Findings(
         samples=tuple(sorted({cell.samples for cell in runs})),
         alpha=tuple(sorted({cell.alpha for cell in runs})),
-        methods=tuple(dict.fromkeys(c.method for c in runs if c.method != LOCAL)),
+        methods=tuple(dict.fromkeys([*(c.method for c in runs if c.method != LOCAL), *alone])),
         gains=gains,
     )
 
@@ -67,7 +68,8 @@ def write_table(runs: Mapping[Cell, Run], folder: Path) -> Path:
     """Write one row per cell, client, test protocol and moment; return the file.
 
     Columns: samples, alpha, method, seed, client_id, test, moment, round, accuracy, baseline and
-    gain (both null for local training itself), test_samples (null where unknown).
+    gain (both null for local training itself), test_samples (null where unknown). Where runs have
+    the control ``local_adjusted``: its accuracy under that name and ``over_local_adjusted``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -77,6 +79,7 @@ def write_table(runs: Mapping[Cell, Run], folder: Path) -> Path:
         for test in TESTS:
             for moment in Moment:
                 rows += _rows(cell, run, test, moment)
+    further = [name for name in list(CONTROLS)[1:] if any(name in row for row in rows)]
     schema = pa.schema(
         [
             ("samples", pa.int64()),
@@ -91,6 +94,7 @@ def write_table(runs: Mapping[Cell, Run], folder: Path) -> Path:
             ("baseline", pa.float64()),
             ("gain", pa.float64()),
             ("test_samples", pa.int64()),
+            *((f"{over}{name}", pa.float64()) for name in further for over in ("", "over_")),
         ]
     )
     with confined.replacing(folder / TABLE) as file:
@@ -101,9 +105,12 @@ def write_table(runs: Mapping[Cell, Run], folder: Path) -> Path:
 def _rows(cell: Cell, run: Run, test: str, moment: Moment) -> list[dict[str, Any]]:
     round_ = moment.of(run.arm, test)
     values = run.arm.values(test, round_)
-    before = None
-    if run.baseline is not None:
-        before = run.baseline.values(test, moment.of(run.baseline, test))
+    alone = {
+        name: found
+        for name, arm in run.controls.items()
+        if (found := arm.values(test, moment.of(arm, test))) is not None
+    }
+    before = alone.pop(LOCAL, None)
     sizes = run.test_sizes(test)
     return [
         {
@@ -119,6 +126,8 @@ def _rows(cell: Cell, run: Run, test: str, moment: Moment) -> list[dict[str, Any
             "baseline": None if before is None else float(before[client]),
             "gain": None if before is None else float(value - before[client]),
             "test_samples": None if sizes is None else int(sizes[client]),
+            **{name: float(found[client]) for name, found in alone.items()},
+            **{f"over_{name}": float(value - found[client]) for name, found in alone.items()},
         }
         for client, value in enumerate([] if values is None else values)
     ]

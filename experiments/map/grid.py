@@ -17,10 +17,10 @@ from experiments.assembly.build_all import check_parts
 from experiments.config import compose
 from experiments.config.hints import hint, unknown_option
 from experiments.config.paths import absolute
+from fedfuse.compare import LOCAL
 from fedfuse.errors import ConfigError
 from fedfuse.files.paths import expand
 
-LOCAL = "local"
 PREFIX = "map."
 
 OWNED = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
-from experiments.results import TESTS, Run, compared, run_groups
+from experiments.results import TESTS, Run, against, compared, run_groups
 from experiments.terminal.literal import literal
 from fedfuse.compare import ENOUGH, signed
 from fedfuse.files import confined
@@ -35,18 +35,20 @@ def show_outcome(folder: Path, axes: Axes, runs: Mapping[Cell, Run], console: Co
 
     findings = find(runs)
     some = next(iter(runs.values()))
-    about = f"Gain over local training: {some.summary['dataset']} · {some.summary['model']}"
+    found = run_groups([runs[cell] for cell in sorted(runs, key=lambda cell: cell.federation)])
+    done = [compared(run_group) for run_group in found]
+    about = f"Gain over {against([item for items in done for item in items])}: "
+    about += f"{some.summary['dataset']} · {some.summary['model']}"
     about += f" · {some.summary['num_clients']} clients · {some.summary['num_rounds']} rounds"
     about += f" · {_seeds(axes)}"
     write_table(runs, folder)
-    found = run_groups([runs[cell] for cell in sorted(runs, key=lambda cell: cell.federation)])
-    figure = map_figure(found, [compared(run_group) for run_group in found], AXES, about)
+    figure = map_figure(found, done, AXES, about)
     if figure is not None:
         _save(figure, folder)
-    for test in TESTS:
-        for method in findings.methods:
-            console.print(literal(f"\n{method}, {TESTS[test]}: gain over local in points", "bold"))
-            console.print(_gains(findings, test, method))
+    for over, test, method in _tables(findings):
+        title = f"\n{method}, {TESTS[test]}: gain over {over} in points"
+        console.print(literal(title, "bold"))
+        console.print(_gains(findings, over, test, method))
     several = len(axes.seeds) > 1
     console.print("* the 95% interval excludes 0" if several else "one seed: no interval")
     if any(not cell.speaks for found in findings.gains.values() for cell in found.values()):
@@ -73,39 +75,46 @@ def _save(figure: Figure, folder: Path) -> None:
 
 
 def format_findings(findings: Findings) -> str:
-    """Return one sentence per method and test protocol: how many cells each side wins.
+    """Return one sentence per control, test protocol and method: how many cells each side wins.
 
     Only an interval that excludes 0 wins a cell.
     """
     lines = []
-    for test, name in TESTS.items():
-        for method in findings.methods:
-            found = [c for (_, _, m), c in findings.gains[test].items() if m == method]
-            cells = [cell for cell in found if cell.speaks]
-            if silent := len(found) - len(cells):
-                lines.append(
-                    f"{name}: no verdict in {silent} of {len(found)} cells, whose tests hold fewer "
-                    f"than {ENOUGH} samples."
-                )
-            if not cells:
-                continue
-            ahead = sum(cell.significant and cell.mean > 0 for cell in cells)
-            behind = sum(cell.significant and cell.mean < 0 for cell in cells)
-            if all(cell.interval is None for cell in cells):
-                up = sum(cell.mean > 0 for cell in cells)
-                lines.append(
-                    f"{name}: {method} is above local in {up} of {len(cells)} cells; one seed "
-                    "gives no interval, so none of it is certain."
-                )
-            else:
-                lines.append(
-                    f"{name}: of {len(cells)} cells {method} wins {ahead}, local wins {behind}, "
-                    f"{len(cells) - ahead - behind} are undecided."
-                )
+    for over, test, method in _tables(findings):
+        name = TESTS[test]
+        found = [c for (_, _, m), c in findings.gains[over, test].items() if m == method]
+        cells = [cell for cell in found if cell.speaks]
+        if silent := len(found) - len(cells):
+            lines.append(
+                f"{name}: no verdict in {silent} of {len(found)} cells, whose tests hold fewer "
+                f"than {ENOUGH} samples."
+            )
+        if not cells:
+            continue
+        ahead = sum(cell.significant and cell.mean > 0 for cell in cells)
+        behind = sum(cell.significant and cell.mean < 0 for cell in cells)
+        if all(cell.interval is None for cell in cells):
+            up = sum(cell.mean > 0 for cell in cells)
+            lines.append(
+                f"{name}: {method} is above {over} in {up} of {len(cells)} cells; one seed "
+                "gives no interval, so none of it is certain."
+            )
+        else:
+            lines.append(
+                f"{name}: of {len(cells)} cells {method} wins {ahead}, {over} wins {behind}, "
+                f"{len(cells) - ahead - behind} are undecided."
+            )
     return "\n".join(lines)
 
 
-def _gains(findings: Findings, test: str, method: str) -> Table:
+def _tables(findings: Findings) -> Iterator[tuple[str, str, str]]:
+    """Yield what there is a table of: control, test protocol and method."""
+    for over, test in findings.gains:
+        there = {method for _, _, method in findings.gains[over, test]}
+        yield from ((over, test, method) for method in findings.methods if method in there)
+
+
+def _gains(findings: Findings, over: str, test: str, method: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("alpha", justify="right")
     for samples in findings.samples:
@@ -113,7 +122,7 @@ def _gains(findings: Findings, test: str, method: str) -> Table:
     for alpha in findings.alpha:
         row: list[str | Text] = [f"{alpha:g}"]
         for samples in findings.samples:
-            cell = findings.gains[test].get((samples, alpha, method))
+            cell = findings.gains[over, test].get((samples, alpha, method))
             if cell is None:
                 row.append("-")
                 continue

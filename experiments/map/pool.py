@@ -16,7 +16,8 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from experiments.engines.processes import descendants, end, uninterrupted
-from experiments.map.grid import LOCAL, Cell
+from experiments.map.grid import Cell
+from fedfuse.compare import LOCAL
 from fedfuse.errors import FedfuseError
 
 

@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from experiments.map.grid import LOCAL, Cell
+from experiments.map.grid import Cell
 from experiments.map.pool import Event
 from experiments.runs.effort import effort
+from fedfuse.compare import LOCAL
 from fedfuse.safe_text import visible
 from server.reporters.figures import clock
 

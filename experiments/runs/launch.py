@@ -163,7 +163,7 @@ def _run(
         test_sizes=sizes,
         val_sizes=np.array([len(client.val) for client in parts.data.clients]),
         cfg=cfg,
-        others={arm: memory.rows(arm) for arm in setup.info.arms[1:-1]},
+        others={arm: memory.rows(arm) for arm in setup.info.controls[1:]},
     )
 
 
