@@ -11,7 +11,6 @@ import numpy as np
 from experiments.claims.shared import (
     SHORT,
     Row,
-    against,
     corrected,
     difference,
     federation,
@@ -19,10 +18,7 @@ from experiments.claims.shared import (
     read,
 )
 from experiments.results import TESTS, RunGroup, comparisons
-from fedfuse.compare import Comparison, certain_together, pareto_front, signed
-
-LOCAL, CONTROL = "local", "local_adjusted"
-"""Local training, and local training with the label prior corrected."""
+from fedfuse.compare import ADJUSTED, Comparison, certain_together, pareto_front, signed
 
 Found = dict[str, Comparison]
 """Per test set a comparison."""
@@ -49,7 +45,7 @@ class Standing:
     def named(self) -> list[tuple[str, Comparison]]:
         """Return every comparison and what a reader calls it."""
         where = self.method if self.federation == "-" else f"{self.method} in {self.federation}"
-        sides = {"": self.over, f" over {CONTROL}": self.control}
+        sides = {"": self.over, f" over {ADJUSTED}": self.control}
         return [
             (f"{where}, {SHORT[test]}{over}", one)
             for over, found in sides.items()
@@ -60,8 +56,8 @@ class Standing:
 def standings(run_group: RunGroup) -> list[Standing]:
     """Return how every method of a federation stands that was tested both ways."""
     compared = {test: comparisons(run_group, test) for test in TESTS}
-    control = run_group.methods.get(CONTROL, ())
-    names = [name for name in run_group.methods if all(name in compared[test] for test in TESTS)]
+    lead = {test: comparisons(run_group, test, over=ADJUSTED) for test in TESTS}
+    names = [name for name in compared["accuracy_own"] if name in compared["accuracy_global"]]
     means = [[compared[test][name].mean for test in TESTS] for name in names]
     # Local training is a way to train as well: whoever loses on both tests is on no front.
     front = pareto_front(np.array([*means, [0.0, 0.0]]))[:-1]
@@ -70,12 +66,7 @@ def standings(run_group: RunGroup) -> list[Standing]:
             federation(run_group),
             name,
             {test: compared[test][name] for test in TESTS},
-            {
-                test: one
-                for test in TESTS
-                if name != CONTROL
-                and (one := against(run_group.methods[name], control, test)) is not None
-            },
+            {test: lead[test][name] for test in TESTS if name in lead[test]},
             bool(best),
         )
         for name, best in zip(names, front, strict=True)
@@ -87,7 +78,7 @@ def frontier(*folders: Path) -> Iterator[Row]:
     yield (
         *("federation", "method"),
         *(f"{SHORT[test]}: local, gain [95%], +/−" for test in TESTS),
-        *(f"{SHORT[test]}: over {CONTROL}" for test in TESTS),
+        *(f"{SHORT[test]}: over {ADJUSTED}" for test in TESTS),
         "front",
     )
     found = [one for run_group in read(*folders) for one in standings(run_group)]
@@ -111,7 +102,7 @@ def frontier(*folders: Path) -> Iterator[Row]:
         *(f"{SHORT[test]}: worst to best gain" for test in TESTS),
         *(f"{SHORT[test]}: certainly above / below local" for test in TESTS),
         *(f"{SHORT[test]}: helped / harmed" for test in TESTS),
-        *(f"{SHORT[test]}: certainly above / below {CONTROL}" for test in TESTS),
+        *(f"{SHORT[test]}: certainly above / below {ADJUSTED}" for test in TESTS),
         "on the front",
     )
     for method in dict.fromkeys(one.method for one in found):

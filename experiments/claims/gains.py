@@ -17,14 +17,15 @@ from experiments.claims.shared import (
     read,
     spread,
 )
-from experiments.results import TESTS, comparisons
-from fedfuse.compare import Comparison
+from experiments.results import TESTS, comparisons, controls
+from fedfuse.compare import ADJUSTED, Comparison
 
 
 def gains(*folders: Path, references: tuple[str, ...] = ("mean",)) -> Iterator[Row]:
     """Yield each method's gain over local training, and over the references that are there."""
     found = read(*folders)
     there = [name for name in references if any(name in run_group.methods for run_group in found)]
+    there += [ADJUSTED] if any(ADJUSTED in controls(run_group) for run_group in found) else []
     yield (
         *("federation", "method"),
         *(f"{title}: local, gain [95%], +/−" for title in TESTS.values()),
@@ -34,11 +35,16 @@ def gains(*folders: Path, references: tuple[str, ...] = ("mean",)) -> Iterator[R
     page: list[tuple[str, Comparison | None]] = []
     for run_group in found:
         compared = {test: comparisons(run_group, test) for test in TESTS}
+        leads = {test: comparisons(run_group, test, over=ADJUSTED) for test in TESTS}
         for name in compared["accuracy_own"]:
-            runs = run_group.methods[name]
+            runs = run_group.methods.get(name, ())
             alone = last_fusion(runs, "self_weight")
             over = [
-                None if name == other else against(runs, run_group.methods.get(other, ()), test)
+                leads[test].get(name)
+                if other == ADJUSTED
+                else None
+                if name == other
+                else against(runs, run_group.methods.get(other, ()), test)
                 for other in there
                 for test in TESTS
             ]

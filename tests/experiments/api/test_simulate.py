@@ -17,6 +17,7 @@ import fedfuse
 from experiments.run import main
 from fedfuse.errors import ConfigError, DataError
 from fedfuse.fusion.scorers import KnFu
+from tests.experiments.three_arms import write
 
 SMALL = {
     "dataset": "synthetic",
@@ -346,3 +347,29 @@ def test_models_that_are_not_there(run, folder):
         _ = none.weights
     with pytest.raises(ConfigError, match="no local training to compare with"):
         none.gain()
+
+
+def test_gains_are_over_the_control_that_is_asked_for(folder):
+    run = fedfuse.load_run(write(folder / "three"))
+    assert run.controls == ("local", "local_adjusted")
+    assert list(run.gain().index) == ["accuracy_own", "accuracy_global"]
+    assert run.gain().loc["accuracy_global", "gain"] == pytest.approx(0.25)
+    lead = run.gain(over="local_adjusted")
+    assert lead.loc["accuracy_global", "gain"] == pytest.approx(0.13)
+    assert lead.loc["accuracy_global", "baseline"] == pytest.approx(0.62)
+    assert set(run.metrics["arm"]) == {"local", "local_adjusted", "knfu_adjusted"}
+    assert run._repr_html_().count("<table") == 2
+    assert "gain over prior-corrected local training" in run._repr_html_()
+
+
+def test_a_control_that_is_not_there_is_one_message(run, folder):
+    with pytest.raises(ConfigError, match=r"over='local_adjusted', allowed: 'local'\. .*knfu_adju"):
+        run.gain(over="local_adjusted")
+    assert run.controls == ("local",)
+    assert run._repr_html_().count("<table") == 1
+    with pytest.raises(ConfigError, match="nothing here is compared with 'mean'"):
+        run.gain(over="mean")
+    sweep = fedfuse.load_run(write(folder / "sweep" / "three").parent)
+    found = sweep.compare(over="local_adjusted").set_index(["method", "test"])
+    assert list(found.index) == [("knfu_adjusted", t) for t in ("accuracy_own", "accuracy_global")]
+    assert "local_adjusted" in set(sweep.compare()["method"])

@@ -12,6 +12,7 @@ import torch
 from experiments.claims.__main__ import main
 from experiments.claims.drift import sawtooth
 from experiments.claims.planted import mass_inside, precision_at, self_mass
+from experiments.claims.tables import CLAIMS
 from experiments.claims.tiers import architectures
 from experiments.claims.utility import agreement, rank_correlation, utility
 from experiments.results import Arm
@@ -19,6 +20,7 @@ from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.files import Files
 from server.reporters.folder import RunFolder
 from server.reporters.protocol import RunInfo
+from tests.experiments import three_arms
 
 GROUPS = np.array([0, 0, 0, 1, 1])
 
@@ -254,8 +256,8 @@ def test_the_frontier_marks_whom_nothing_beats_and_what_stays_certain(tmp_path, 
         for line in first.splitlines()[2:]
         if (cells := [cell.strip() for cell in line.strip("|").split("|")])
     }
-    assert list(rows) == ["knfu_adjusted", "local_adjusted", "mean"]
-    assert [rows[name][6] for name in rows] == ["yes", "", ""]
+    assert list(rows) == ["local_adjusted", "knfu_adjusted", "mean"]
+    assert [rows[name][6] for name in rows] == ["", "yes", ""]
     assert rows["mean"][3].startswith("**50.0, +14.0 [")
     assert rows["mean"][4].startswith("**-2.0 [")  # over the control, whose own gain is 0
     assert rows["local_adjusted"][4:6] == ["-", "-"]
@@ -274,3 +276,18 @@ def test_several_folders_are_one_page(tmp_path, capsys):
     assert "| - | mean |" in out
     assert "| - | knfu |" in out
     assert "Corrected for the 6 comparisons" in out
+
+
+def test_claims_show_the_gain_over_the_further_control(tmp_path):
+    for seed in range(3):
+        three_arms.write(tmp_path / f"s{seed}", seed=seed)
+    head, *rows = list(CLAIMS["k1"](tmp_path))
+    column = head.index("balanced test set: over local_adjusted")
+    cells = {row[1]: row for row in rows if len(row) > 1}
+    assert cells["knfu_adjusted"][column].startswith("+13.0 [")
+    assert cells["local_adjusted"][column] == "-"
+    head, *rows = list(CLAIMS["frontier"](tmp_path))
+    column = head.index("balanced: over local_adjusted")
+    cells = {row[1]: row for row in rows if len(row) == len(head)}
+    assert "+13.0 [" in cells["knfu_adjusted"][column]
+    assert len(list(CLAIMS["flips"](tmp_path))) > 1

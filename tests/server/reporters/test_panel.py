@@ -45,6 +45,36 @@ def test_lines_print_one_line_a_round() -> None:
     ]
 
 
+THREE = RunInfo(
+    "knfu_adjusted", ("local", "local_adjusted", "knfu_adjusted"), 2, 12, "mnist5k", "iid", "mlp"
+)
+"""A run with both ways of training alone."""
+GAINS = (record(1, 0.5, 0.4), record(1, 0.49, 0.6), record(1, 0.6, 0.7))
+
+
+def test_lines_have_the_gain_over_each_control() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream)
+    lines.start(THREE)
+    for arm, made in zip(THREE.arms, GAINS, strict=True):
+        lines.round_done(arm, made)
+    head, *_, last = stream.getvalue().splitlines()
+    assert head.startswith("knfu_adjusted against local and local_adjusted: 2 clients")
+    assert "gain +10.0 +30.0  over local_adjusted +11.0 +10.0  0:00" in last
+
+
+def test_the_panel_has_the_gain_over_each_control() -> None:
+    shown, _ = panel()
+    shown.start(THREE)
+    for arm, made in zip(THREE.arms, GAINS, strict=True):
+        shown.round_done(arm, made)
+    rows = {line.split()[1]: line.split()[4:-1] for line in text(shown) if "1/12" in line}
+    shown.close()
+    assert rows["local"] == ["50.0", "40.0"]
+    assert rows["local_adjusted"] == ["49.0", "-1.0", "60.0", "+20.0"]
+    assert rows["knfu_adjusted"] == ["60.0", "+10.0", "+11.0", "70.0", "+30.0", "+10.0"]
+
+
 def test_lines_of_a_single_arm_have_no_gain() -> None:
     stream = io.StringIO()
     lines = Lines(stream)
