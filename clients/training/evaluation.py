@@ -12,15 +12,12 @@ import torch
 
 from clients.training.arm import TestPrior
 from clients.training.samples import ModelInputs
+from fedfuse.compare.controls import POST_HOC_METRIC
 from fedfuse.metrics import accuracy, client_metrics, cross_entropy
 from fedfuse.prior import log_prior, remove_prior
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray
 from fedfuse.wire.messages import SPENT, TWIN
-
-POST_HOC = "accuracy_global_adjusted"
-"""Metric: balanced accuracy after the prior is taken out of logits that were trained with it."""
-
 
 def _nothing() -> npt.NDArray[np.uint8]:
     return np.zeros(0, dtype=np.uint8)
@@ -92,7 +89,7 @@ class Evaluation:
         data, client = self.inputs.data, self.inputs.data.clients[client_id]
         metrics = client_metrics(*answers.balanced, in_test(data, client), own=answers.own)
         if answers.post_hoc is not None:
-            metrics[POST_HOC] = accuracy(*answers.post_hoc)
+            metrics[POST_HOC_METRIC] = accuracy(*answers.post_hoc)
         if data.common:  # the server does not see how many samples a site tests on
             metrics["test_samples_own"] = float(len(client.test))
         if answers.validation is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from experiments.terminal.console import say
+from fedfuse.compare.controls import CONTROLS
 from fedfuse.errors import ConfigError
 
 
@@ -50,7 +51,10 @@ def _check(cfg: DictConfig, rounds: int) -> None:
     exchange = str(cfg.exchange._target_)
     refused = {
         "num_clients=1": (cfg.num_clients < 2, "2 or more: one client has nobody to fuse with"),
-        "method=local": (cfg.method.name == "local", "a method that fuses, such as method=knfu"),
+        f"method={cfg.method.name}": (
+            cfg.method.name in CONTROLS,
+            "a method that fuses, such as method=knfu",
+        ),
         "baseline=none": (cfg.baseline == "none", "baseline=local: the probe compares with it"),
         f"exchange {exchange}": (
             exchange.startswith("clients.exchange.") and not exchange.endswith(".Predictions"),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from experiments.results import Arm, Run
 from fedfuse.advise.advisor import TESTS, Case
 from fedfuse.advise.probe import Probe
-from fedfuse.compare import ENOUGH
+from fedfuse.compare import CONTROLS, ENOUGH
 from fedfuse.errors import ConfigError
 
 Array = npt.NDArray[Any]
@@ -36,7 +36,7 @@ def read_probe(run: Run, rounds: int) -> Probe:
         ConfigError: If the run cannot be advised on, naming why.
     """
     name = run.path.name
-    if run.method == "local":
+    if run.method in CONTROLS:
         raise ConfigError(
             f"the run '{name}' is local training itself, so it shows nothing of fusing.",
             next_step="Probe a method, such as fedfuse-advise method=knfu.",

@@ -14,6 +14,7 @@ from experiments.terminal.console import say, tell
 from fedfuse import __version__
 from fedfuse.advise.advisor import Advisor, Case, fit_advisor, save_advisor
 from fedfuse.advise.study import leave_one_out, on_unseen
+from fedfuse.compare.controls import CONTROLS
 from fedfuse.errors import ConfigError
 
 Found = Sequence[tuple[Run, Case]]
@@ -30,7 +31,7 @@ def read_maps(maps: Sequence[Path], rounds: int) -> Found:
         results = load(folder)
         for note in results.notes():
             say(note)
-        found += [(run, read_case(run, rounds)) for run in results.runs if run.method != "local"]
+        found += [(r, read_case(r, rounds)) for r in results.runs if r.method not in CONTROLS]
     if not found:
         raise ConfigError(
             "there is no run of a method to learn from",

@@ -14,6 +14,7 @@ from fedfuse.testing.fusion import (
     check_sharpen,
     example_bank,
 )
+from fedfuse.testing.local_loss import check_local_loss
 from fedfuse.testing.partitioner import check_partitioner
 from fedfuse.testing.slots import (
     check_extract,
@@ -32,6 +33,7 @@ __all__ = [
     "check_extract",
     "check_familiarity",
     "check_filter",
+    "check_local_loss",
     "check_neighbours",
     "check_partitioner",
     "check_rule",

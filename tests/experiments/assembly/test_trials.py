@@ -104,6 +104,34 @@ def rule_of_one(bank, weights):
     return bank.logits.mean(dim=0)
 
 
+def private_mean(logits, labels):
+    return F.cross_entropy(logits, labels)
+
+
+class Curious:
+    wants = frozenset({"prior", "own"})
+
+    def __call__(self, logits, labels, facts):
+        return F.cross_entropy(logits, labels, reduction="none")
+
+
+class Adding:
+    wants = frozenset({"prior"})
+
+    def __call__(self, logits, labels, facts):
+        return F.cross_entropy(logits + facts.prior, labels, reduction="none")
+
+
+class Matrix(Adding):
+    def __call__(self, logits, labels, facts):
+        return logits + facts.prior
+
+
+class Deaf(Adding):
+    def __call__(self, logits, labels):
+        return F.cross_entropy(logits, labels, reduction="none")
+
+
 def sharp_twice(probs):
     return 2 * probs
 
@@ -279,6 +307,18 @@ def test_the_contract_is_that_of_the_protocol(slot):
         assert asked == [*given, *CONTRACTS[slot].keywords.get(method, ())]
 
 
+def test_a_loss_that_wants_the_prior_is_given_it_and_nothing_else(parts):
+    def seen(name):
+        look("local_loss", instantiate({"_target_": f"ff_own.{name}"}, "local_loss"), name)
+
+    seen("Adding")
+    try_parts(having(parts, "local_loss", "Adding"))
+    with pytest.raises(PartError, match="nobody tells it: got own, allowed: prior"):
+        seen("Curious")
+    with pytest.raises(PartError, match=r"allowed: Deaf\(logits, labels, facts\)"):
+        seen("Deaf")
+
+
 def test_parts_of_fedfuse_and_of_torch_are_not_looked_at(parts):
     try_parts(parts)
     look("optimizer", instantiate({"_target_": "torch.optim.RMSprop"}, "optimizer"), "...")
@@ -295,6 +335,8 @@ WRONG = {
     ("distill", "loss_of_batch"): "Leave out its mean or sum (reduction='none')",
     ("distill", "loss_detached"): "has no gradient",
     ("distill", "loss_nan"): "got NaN or infinite values",
+    ("local_loss", "private_mean"): "Leave out its mean or sum (reduction='none')",
+    ("local_loss", "Matrix"): "got a Tensor, torch.float32 of shape [3, 10]",
     ("participation", "sample_list"): "got a list, allowed: a tensor of ascending ids from 0 to 2",
     (
         "select",

@@ -10,12 +10,14 @@ import torch
 from fedfuse.extract import ExtractStage, Logits, Probabilities
 from fedfuse.familiarity import AuxiliaryScore, GaussianDensity, KuLSIFSelector
 from fedfuse.fusion.filters import AmbiguityFilter
+from fedfuse.local_loss import BalancedSoftmax, CrossEntropy, cross_entropy
 from fedfuse.select import All, ClassBalanced, RandomSubset
 from fedfuse.testing import (
     CheckFailed,
     check_extract,
     check_familiarity,
     check_filter,
+    check_local_loss,
     check_select,
     check_sharing_stage,
 )
@@ -70,6 +72,27 @@ class Halves:
         return shared
 
 
+class Curious:
+    """A loss that wants to know what clients are not told about private samples."""
+
+    wants = frozenset({"own"})
+
+    def __call__(self, logits, labels, facts):
+        return cross_entropy(logits, labels)
+
+
+def shared_scale(logits, labels):
+    return cross_entropy(logits, labels) * logits.abs().mean()
+
+
+def contrary(logits, labels):
+    return -cross_entropy(logits, labels)
+
+
+def unsafe(logits, labels):
+    return -logits.softmax(dim=1)[torch.arange(len(labels)), labels].log()
+
+
 KEPT = [
     *[(check_select, part) for part in (All(), RandomSubset(7), ClassBalanced(11))],
     (check_familiarity, KuLSIFSelector()),
@@ -80,10 +103,15 @@ KEPT = [
     (check_filter, AmbiguityFilter(0.7)),
     *[(check_extract, part) for part in (Logits(), Probabilities(), Probabilities(3.0))],
     (check_sharing_stage, ExtractStage(Probabilities(2.0))),
+    *[(check_local_loss, part) for part in (CrossEntropy(), BalancedSoftmax(), cross_entropy)],
     (check_sharing_stage, mirror),
     (check_sharing_stage, noisy),
 ]
 BROKEN = [
+    (check_local_loss, Curious(), "nobody tells it: own"),
+    (check_local_loss, shared_scale, "mixes the samples"),
+    (check_local_loss, contrary, "names other classes"),
+    (check_local_loss, unsafe, "not finite"),
     (check_select, dizzy, "ascending"),
     (check_familiarity, endless, "not finite"),
     (check_filter, relative, "mixes the targets"),
