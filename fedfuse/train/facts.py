@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +42,8 @@ NAMES = tuple(entry.name for entry in fields(Facts))
 
 SINGLE = frozenset({"labels", "clock"})
 """Facts of one number a sample; the others have one for each class."""
+
+_BACKWARDS = NAMES[::-1]
 
 
 def wants(loss: object) -> frozenset[str]:
@@ -91,14 +92,14 @@ class Widened:
 
     def __call__(self, logits: Float[Tensor, "B C"], wide: Float[Tensor, "B D"]) -> Tensor:
         """Return one loss per sample, [B]."""
-        names = [name for name in NAMES if name in self.wants]
-        sizes = [1 if name in SINGLE else logits.shape[1] for name in names]
-        targets, *columns = torch.split(wide, [wide.shape[1] - sum(sizes), *sizes], dim=1)
-        known: dict[str, Any] = dict(zip(names, columns, strict=True))
-        for name in SINGLE & known.keys():
-            known[name] = known[name].squeeze(1)
-        if "labels" in known:
-            known["labels"] = known["labels"].long()
-        if targets.shape[1] == 1:  # classes are two or more: these are labels
-            targets = targets.squeeze(1).long()
+        num_classes, end = logits.shape[1], wide.shape[1]
+        known: dict[str, Tensor] = {}
+        for name in _BACKWARDS:
+            if name in self.wants:
+                single = name in SINGLE
+                end -= 1 if single else num_classes
+                own = wide.select(1, end) if single else wide.narrow(1, end, num_classes)
+                known[name] = own.long() if name == "labels" else own
+        # Classes are two or more: one column is of labels.
+        targets = wide.select(1, 0).long() if end == 1 else wide.narrow(1, 0, end)
         return self.loss(logits, targets, Facts(**known))
