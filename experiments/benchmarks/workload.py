@@ -61,6 +61,7 @@ def configure(
         "client.private_weight=0",
         "warmup_rounds=0",
         "baseline=none",
-        *lines,
     ]
-    return compose.configure(overrides)
+    given = {line.partition("=")[0] for line in lines}
+    kept = [line for line in overrides if line.partition("=")[0] not in given]
+    return compose.configure([*kept, *lines])

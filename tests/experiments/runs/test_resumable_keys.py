@@ -65,11 +65,22 @@ def test_a_fixed_key_is_in_the_identity_and_a_free_one_is_not(cfg: Any) -> None:
             continue
         changed = cfg.copy()
         OmegaConf.update(changed, key, not value if isinstance(value, bool) else value + 1)
-        if key in ("seed", "temperature"):  # parts follow them
+        if key in ("seed", "temperature", "prior.tau", "prior.floor"):  # parts follow them
             continue
         differing = {k for k, v in identity(changed, "data").items() if before.get(k) != v}
         assert differing == ({key} if may(key) is May.STAY else set()), key
     assert identity(cfg, "other")["(the data)"] != before["(the data)"]
+
+
+def test_a_prior_is_a_key_of_those_who_use_it(cfg: Any) -> None:
+    before = identity(cfg, "data")
+    named = ("prior.tau", "prior.floor", "evaluation.prior", "local_loss._target_")
+    assert not before.keys() & set(named)  # as in checkpoints that know nothing of it
+    user = cfg.copy()
+    user.evaluation.prior = "add"
+    assert before.keys() ^ identity(user, "data").keys() == {*named} - {"local_loss._target_"}
+    user.prior.tau = 0.5
+    assert identity(user, "data")["prior.tau"] == "0.5"
 
 
 def test_the_kind_of_device_counts_not_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
