@@ -19,6 +19,7 @@ from fedfuse.train.trainer import Student, Trainer
 from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray
 from fedfuse.wire.messages import SPENT, TWIN
 
+
 def _nothing() -> npt.NDArray[np.uint8]:
     return np.zeros(0, dtype=np.uint8)
 
