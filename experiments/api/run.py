@@ -148,6 +148,24 @@ class Run:
         return self._fused().rounds
 
     @property
+    def class_shares(self) -> npt.NDArray[np.floating]:
+        """How much each client's knowledge counted for each class, [rounds, K, C].
+
+        The mean over those who learned from it: columns sum to 1. Zero for who was not fused.
+
+        Raises:
+            ConfigError: If weights did not differ by class.
+        """
+        found = self._fused()
+        if not found.class_shares:
+            raise ConfigError(
+                f"the weights of the run in '{self.folder}' do not differ by class",
+                got=f"method {self.method}",
+                allowed="a scorer by class, such as scorer=by_class",
+            )
+        return np.stack([found.by_class(row) for row in range(len(found.rounds))])
+
+    @property
     def class_counts(self) -> npt.NDArray[np.integer]:
         """Training samples per client and class, [K, C]."""
         self._ended()

@@ -11,32 +11,37 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.benchmarks.rows import Arguments, Row, in_turns, median_ratio, peak_bytes, row
-from fedfuse.fusion import KnFu, MeanProbabilities, Pipeline, TopK
+from fedfuse.fusion import All, ByClass, KnFu, MeanProbabilities, Pipeline, TopK
 from fedfuse.fusion.rules import weighted_mean
 from fedfuse.types import KnowledgeBank
 
 SAMPLES, CLASSES, NEIGHBOURS, THREADS = 1_000, 10, 10, 2
 GEMM_CLIENTS = 3_000
+CLASS_CLIENTS = 1_000
 
 
 def measure(args: Arguments) -> list[Row]:
-    """Return seconds and peak memory of three sizes, and the dense product's share of matmul's."""
+    """Return seconds and peak memory of three sizes, and what the dense product costs."""
     rows = _sized(args, "10k", 10_000, "float32", bar=1.5)
     rows += _sized(args, "100k", 100_000, "float16", bar=60.0)
     rows += _sized(args, "1m", 1_000_000, "float16", bar=10.0, device="cuda")
     ratio = _call("gemm", 1_000 if args.quick else GEMM_CLIENTS, "float32", "cpu", args.repeats)
     note = f"K={ratio['clients']:,}, P·C=10,000; {ratio['rate'] / 1e9:.0f} GFLOP/s plain"
     what = "dense fusion rate / plain matmul rate"
-    return [
-        *rows,
-        row("fusion", "dense_gemm", what, ratio["share"], "x", bar=0.9, higher=True, note=note),
+    rows += [
+        row("fusion", "dense_gemm", what, ratio["share"], "x", bar=0.9, higher=True, note=note)
     ]
+    cost = _call("by_class", CLASS_CLIENTS, "float32", "cpu", args.repeats)
+    note = f"K={CLASS_CLIENTS:,}, dense; {cost['seconds']:.3g} s by pairs"
+    what = "scores + fusion: weights by class / weights by pair"
+    return [*rows, row("fusion", "by_class", what, cost["ratio"], "x", bar=1.5, note=note)]
 
 
 def counted(num_clients: int, size: int) -> dict[str, float]:
@@ -154,6 +159,25 @@ def _gemm(clients: int, repeats: int) -> dict[str, float]:
     }
 
 
+def _by_class(clients: int, repeats: int) -> dict[str, float]:
+    bank = _bank(clients, torch.float32, "cpu")
+    shares = bank.logits.mean(dim=1).softmax(dim=1)
+    bank = replace(bank, class_distribution=shares, num_examples=100 * bank.num_examples)
+
+    def timed(scorer: KnFu | ByClass) -> float:
+        begin = time.perf_counter()
+        Pipeline(scorer, All(), MeanProbabilities())(bank)
+        return time.perf_counter() - begin
+
+    sides = {"pairs": lambda: timed(KnFu()), "classes": lambda: timed(ByClass(KnFu()))}
+    in_turns(sides, 1)
+    seconds = in_turns(sides, max(5, repeats))
+    return {
+        "ratio": median_ratio(seconds["classes"], seconds["pairs"]),
+        "seconds": sorted(seconds["pairs"])[len(seconds["pairs"]) // 2],
+    }
+
+
 def main() -> None:
     """Measure one size and print it as JSON: what, clients, dtype, device, repeats."""
     parser = argparse.ArgumentParser()
@@ -164,6 +188,8 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     if args.what == "gemm":
         print(json.dumps(_gemm(args.clients, args.repeats)))
+    elif args.what == "by_class":
+        print(json.dumps(_by_class(args.clients, args.repeats)))
     else:
         dtype: torch.dtype = getattr(torch, args.dtype)
         print(json.dumps(_fuse(args.clients, dtype, args.device, args.repeats)))

@@ -33,8 +33,8 @@ double click, send it, print it. Verdict and main figure come first.
                      latex: the tables, for booktabs
   --figure NAME      only this figure or table; may be given again. Names are
                      forest, comparison, changes, map, frontier, curves, gains,
-                     labels, effectiveness, neighbours, traffic, time,
-                     configuration, environment, runs
+                     labels, effectiveness, classes, neighbours, traffic,
+                     time, configuration, environment, runs
   --width WIDTH      of a figure on paper: 3.3 (inches; one column of many
                      journals), 6.9 (two), 84mm, 8.4cm; without its title, which
                      a paper's caption has

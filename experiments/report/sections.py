@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.report import axes, theme
-from experiments.report.figure import Figure, Numbers, chosen
+from experiments.report.figure import Figure, Numbers
 from experiments.report.figures.curves import Series, curves
-from experiments.report.figures.effectiveness import neighbour_graph, weight_matrix
 from experiments.report.figures.labels import label_map
 from experiments.report.figures.times import phase_keys, time_bars
 from experiments.report.gained import gains_figure
+from experiments.report.heard import heard_by_class, who_is_heard
 from experiments.report.layout import PANEL, Layout
-from experiments.report.lines import Array, Looks, format_band, keys_of, line_of, rows_of, stacked
+from experiments.report.lines import Looks, format_band, keys_of, line_of, rows_of, stacked
 from experiments.report.theme import look
-from experiments.results import TESTS, Arm, Compared, Run, RunGroup, entrants
+from experiments.results import TESTS, Arm, Compared, RunGroup, entrants
 from fedfuse.compare import ADJUSTED, LOCAL, POST_HOC
 
 
@@ -64,7 +64,8 @@ def figures(
         slug = re.sub(r"\W+", "_", name).strip("_")[:80]  # a file has to be called so
         slug = f"m{i}" if slug in taken or not slug.isascii() or not slug else slug
         taken.add(slug)
-        yield from _some(_effectiveness(name, runs[0], most_frames, f"{suffix}-{slug}", width))
+        for figure in (who_is_heard, heard_by_class):
+            yield from _some(figure(name, runs[0], most_frames, f"{suffix}-{slug}", width))
     yield from _some(_neighbours(run_group, style, suffix, width))
     yield from _some(_traffic(run_group, style, suffix, width))
     yield from _some(_time(run_group, suffix, layout.whole))
@@ -134,43 +135,6 @@ def labels_figure(
         Numbers(("client", "class", "samples"), tuple(rows)),
         columns=1,
     )
-
-
-def _effectiveness(name: str, run: Run, most: int, suffix: str, width: float) -> Figure | None:
-    found = run.weights
-    if found is None or not len(found.rounds) or all(is_uniform(own) for own in found.each):
-        return None
-    shown = chosen(len(found.rounds), most)
-    brightest = max(float(found.each[i].max()) for i in shown) or 1.0
-    panels, rows = [], []
-    for i in shown:
-        title, ids = f"{name}, round {found.rounds[i]}", found.clients[i].tolist()
-        panels.append(
-            weight_matrix(found.each[i], title=title, ids=ids, brightest=brightest, width=width)
-        )
-        panels.append(neighbour_graph(found.each[i], title=title, ids=ids, width=width))
-        rows += [
-            (int(found.rounds[i]), ids[r], ids[c], float(w))
-            for (r, c), w in np.ndenumerate(found.each[i])
-        ]
-    return Figure(
-        f"effectiveness{suffix}",
-        f"Who listens to whom: {name}",
-        "Left: a row per client that learns, a column per client it learns from; a row sums to "
-        "1, the diagonal is what a client keeps of itself. Right: wedges run from a source to "
-        "the client at their point, drawn for weights above an equal share, a client's three "
-        f"largest. The fuller a disc, the more the client trusts itself. Seed {run.seed}.",
-        tuple(panels),
-        Numbers(("round", "receiver", "source", "weight"), tuple(rows)),
-        frames=tuple(f"round {found.rounds[i]}" for i in shown),
-    )
-
-
-def is_uniform(weights: Array) -> bool:
-    """Tell whether everybody counts the same for everybody who takes part."""
-    taking = np.asarray(weights.any(axis=-1))
-    shares = taking[..., None, :] / np.maximum(taking.sum(axis=-1), 1)[..., None, None]
-    return bool(np.allclose(weights, np.where(taking[..., None], shares, 0.0), atol=1e-5))
 
 
 def _neighbours(run_group: RunGroup, style: Looks, suffix: str, width: float) -> Figure | None:

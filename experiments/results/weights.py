@@ -56,10 +56,8 @@ class Weights:
         whole[np.ix_(self.clients[row], self.clients[row])] = self.each[row]
         return whole
 
-    def by_class(self, row: int) -> Array | None:
+    def by_class(self, row: int) -> Array:
         """Return the sources' shares by class [K, C] of that round; zero for who was not fused."""
-        if not self.class_shares:
-            return None
         own = self.class_shares[row]
         whole = np.zeros((self.num_clients, own.shape[1]), dtype=np.float32)
         whole[self.clients[row]] = own

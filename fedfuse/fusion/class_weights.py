@@ -327,7 +327,10 @@ def on_simplex(probs: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
     """
     total = probs.sum(dim=-1, keepdim=True)
     tiny = torch.finfo(probs.dtype).tiny
-    return torch.where(total >= tiny, probs / total.clamp_min(tiny), 1 / probs.shape[-1])
+    normal = probs / total.clamp_min(tiny)
+    if float(total.amin()) < tiny:
+        normal = torch.where(total >= tiny, normal, 1 / probs.shape[-1])
+    return normal
 
 
 def _least(dtype: torch.dtype) -> float:

@@ -1,4 +1,4 @@
-"""Who listened to whom in a round: the weights as a matrix and as a graph."""
+"""Who listened to whom in a round, as a matrix and as a graph, and on which class."""
 
 from __future__ import annotations
 
@@ -64,6 +64,52 @@ def weight_matrix(
     own = float(np.diag(weights).mean())
     about = f"Weights of {clients} clients' knowledge for each other; mean self-weight {own:.2f}."
     return Drawing(min(width, WIDEST), TOP + side + 30, tuple(marks), title, about)
+
+
+def class_map(
+    shares: npt.NDArray[np.floating],
+    *,
+    title: str,
+    ids: Sequence[int] = (),
+    brightest: float = 1.0,
+    width: float = WIDEST,
+) -> Drawing:
+    """Return how much each source counted for each class in one round.
+
+    Args:
+        shares: [k, C], columns sum to 1.
+        title: The panel's name, with its round.
+        ids: The clients' numbers; 0 to k-1 if there are none.
+        brightest: The share in full colour, to share between rounds.
+        width: In pixels.
+    """
+    (clients, classes), ids = shares.shape, ids or range(len(shares))
+    wide = min(width, WIDEST) - LEFT - RIGHT
+    row, column = min(wide / clients, 24.0), wide / classes
+    tall = row * clients
+    marks: list[Mark] = [
+        heading(title, min(width, WIDEST)),
+        Text(0, TOP - 22, "columns: classes"),
+        Box(LEFT, TOP, wide, tall, outline="grid"),
+        Pixels(LEFT, TOP, wide, tall, 0.72 * np.sqrt(shares / brightest), label="shares by class"),
+    ]
+    for client in range(0, clients, max(1, math.ceil(14 / row))):
+        middle = TOP + row * (client + 0.5) + 4
+        marks.append(Text(LEFT - 8, middle, str(ids[client]), anchor="end"))
+    marks += [
+        Text(LEFT + column * (c + 0.5), TOP - 6, str(c), anchor="middle")
+        for c in range(0, classes, max(1, math.ceil(20 / column)))
+    ]
+    marks.append(Text(0, TOP + tall + 20, "rows: whose knowledge"))
+    most = f"full colour: {brightest:.2g}"
+    marks.append(Text(LEFT + wide, TOP + tall + 20, most, anchor="end"))
+    if clients <= NUMBERED and column >= 24:
+        for j, c in np.ndindex(shares.shape):
+            x, y = LEFT + column * (c + 0.5), TOP + row * (j + 0.5) + 4
+            text = f"{shares[j, c]:.2f}".removeprefix("0")
+            marks.append(Text(x, y, text, "ink", 11, "middle"))
+    about = f"Shares of {clients} clients' knowledge in what is taught of {classes} classes."
+    return Drawing(min(width, WIDEST), TOP + tall + 30, tuple(marks), title, about)
 
 
 def neighbour_graph(

@@ -76,6 +76,23 @@ def score_rows(bank, labels):
     return torch.zeros(bank.num_clients)
 
 
+def score_classes(bank, labels):
+    return torch.zeros(bank.num_clients, bank.num_clients, bank.num_classes + 1)
+
+
+def score_silently(bank, labels):
+    return torch.zeros(bank.num_clients, bank.num_clients, bank.num_classes)
+
+
+def score_one_class_nan(bank, labels):
+    scores = score_silently(bank, labels)
+    scores[..., 2] = float("nan")
+    return scores
+
+
+score_classes.by_class = score_one_class_nan.by_class = True
+
+
 def score_nan(bank, labels):
     return torch.full((bank.num_clients, bank.num_clients), float("nan"))
 
@@ -328,6 +345,9 @@ WRONG = {
     # slot, part: what is said of what it returns
     ("scorer", "score_rows"): "got [3] of torch.float32, allowed: a float tensor of shape [3, 3]",
     ("scorer", "score_nan"): "got NaN or +inf",
+    ("scorer", "score_classes"): "got [3, 3, 11] of torch.float32, allowed: a float tensor of",
+    ("scorer", "score_silently"): "Declare by_class = True",
+    ("scorer", "score_one_class_nan"): "got NaN or +inf for the classes [2]",
     ("neighbours", "near_scores"): "allowed: a bool tensor of shape [3, 3]",
     ("rule", "rule_of_one"): "allowed: a float tensor of shape [3, 40, 10]",
     ("sharpen", "sharp_twice"): "sum to 1 over the classes",

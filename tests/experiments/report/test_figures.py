@@ -15,15 +15,20 @@ from experiments.report.axes import Scale, log_ticks, ticks
 from experiments.report.drawing import Area, Box, Dot, Drawing, Line, Pixels, Text
 from experiments.report.figure import Figure, Key, Numbers, sheet
 from experiments.report.figures.curves import Series, curves
-from experiments.report.figures.effectiveness import neighbour_graph, strongest, weight_matrix
+from experiments.report.figures.effectiveness import (
+    class_map,
+    neighbour_graph,
+    strongest,
+    weight_matrix,
+)
 from experiments.report.figures.forest import Row, forest
 from experiments.report.figures.gain_map import gain_map
 from experiments.report.figures.gains import gain_strip
 from experiments.report.figures.labels import label_map
 from experiments.report.figures.times import phase_colours, time_bars
+from experiments.report.heard import is_uniform
 from experiments.report.layout import font_size, inches, paper
 from experiments.report.raster import write_pdf, write_png
-from experiments.report.sections import is_uniform
 from experiments.report.svg import inline, standalone
 from fedfuse.compare import HARMED, HELPED, UNDECIDED
 from fedfuse.errors import ConfigError
@@ -218,6 +223,17 @@ def test_the_matrix_shows_every_weight_of_few_clients() -> None:
     assert pixels.values[0, 0] > pixels.values[1, 1] > pixels.values[0, 1]
 
 
+def test_shares_by_class_show_every_one_of_few() -> None:
+    shares = np.array([[0.75, 0.5, 0.25], [0.25, 0.5, 0.75]])
+    panel = class_map(shares, title="t", ids=[4, 9])
+    texts = [m.text for m in panel.marks if isinstance(m, Text)]
+    written = [text for text in texts if text.startswith(".")]
+    assert written == [".75", ".50", ".25", ".25", ".50", ".75"]
+    assert {"4", "9", "0", "1", "2"} <= set(texts)
+    (pixels,) = [m for m in panel.marks if isinstance(m, Pixels)]
+    assert pixels.values[0, 0] > pixels.values[0, 1] > pixels.values[0, 2]
+
+
 def test_few_of_many_clients_are_called_by_their_numbers() -> None:
     weights, ids = np.array([[0.75, 0.25], [0.75, 0.25]]), [7, 19_999]
     for draw in (weight_matrix, neighbour_graph):
@@ -287,6 +303,7 @@ PANELS = {
     ),
     "labels": label_map(RNG.integers(0, 50, size=(300, 100)), title="c"),
     "matrix": weight_matrix(RNG.dirichlet(np.ones(100), size=100), title="d"),
+    "classes": class_map(RNG.dirichlet(np.ones(300), size=100).T, title="g"),
     "graph": neighbour_graph(RNG.dirichlet(np.ones(8), size=8), title="e"),
     "time": time_bars({"knfu": {"train": 1.0}}, title="f"),
 }

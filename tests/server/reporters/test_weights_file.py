@@ -67,6 +67,37 @@ def test_everybody_in_every_round_is_the_form_that_older_versions_read(folder):
     np.testing.assert_array_equal(read_weights(tensors, 2).dense()[1], PAIR)
 
 
+def test_shares_by_class_are_kept_beside_the_weights(folder):
+    shares = torch.tensor([[0.75, 0.5, 0.0], [0.25, 0.5, 1.0]])
+    records = [RoundRecord(n, (), PAIR, class_shares=n * shares) for n in (2, 3)]
+    tensors = written(folder, 2, *records)
+    assert tensors["class_shares"].shape == (2, 2, 3)
+    found = read_weights(tensors, 2)
+    np.testing.assert_array_equal(found.by_class(1), 3 * shares)
+    np.testing.assert_array_equal(found.dense()[1], PAIR)
+    assert not [path for path in folder.path.iterdir() if path.suffix == ".f32"]
+    tensors["class_shares"] = tensors["class_shares"][:, :1]
+    with pytest.raises(ValueError, match="class shares"):
+        read_weights(tensors, 2)
+
+
+def test_shares_by_class_are_those_of_who_was_fused(folder):
+    pair, three = torch.rand(2, 5), torch.rand(3, 5)
+    records = [
+        replace(some(2, PAIR, 3, 9), class_shares=pair),
+        replace(some(4, THREE, 0, 3, 7), class_shares=three),
+    ]
+    found = read_weights(written(folder, 10, *records), 10)
+    np.testing.assert_array_equal(found.class_shares[1], three)
+    np.testing.assert_array_equal(found.by_class(0)[[3, 9]], pair)
+    assert found.by_class(0).sum() == pytest.approx(float(pair.sum()))
+    again = round_file.load(round_file.dump(records[0]))
+    assert torch.equal(again.class_shares, pair)
+    torn = replace(records[0], class_shares=three)
+    with pytest.raises(ValueError, match="weights"):
+        round_file.load(round_file.dump(torn))
+
+
 def test_rounds_of_an_older_checkpoint_go_with_those_after_it(folder):
     """Older records hold [K, K], with zeros for the clients that were not fused."""
     older = torch.zeros(3, 3)
