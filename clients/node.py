@@ -21,7 +21,7 @@ from clients.sharing.channel import ClientChannel, Remember
 from clients.sharing.familiarity import FamiliarityStage
 from clients.state.state import ClientState, ClientStates, OptimizerFactory
 from clients.training.arm import ArmSettings
-from clients.training.deployment import Deployment
+from clients.training.deployment import Deployment, fold_of, speaking
 from clients.training.evaluation import Evaluation, Tested, stacked, with_spending, with_twins
 from clients.training.guard import Undo
 from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
@@ -114,7 +114,13 @@ class Node:
     def __post_init__(self) -> None:
         rounds = PublicRounds(self.select, self.data.public, self.streams)
         self.inputs = ModelInputs(self.data, rounds, self.device)
-        self.work_plan = WorkPlan(self.inputs, self.plan, self.loss, self.streams)
+        self.work_plan = WorkPlan(
+            self.inputs,
+            self.plan,
+            self.loss,
+            self.streams,
+            held_out=fold_of(self.guard, self.data, self.streams),
+        )
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
         self.beginning = Beginning(
             self.models,
@@ -317,7 +323,10 @@ class Node:
         evaluate, twins = self.evaluation(header), self._twins(header)
         if twins is None or self.guard is None or isinstance(self.guard, Validation):
             return evaluate
-        return Deployment(self.guard, evaluate, twins)
+        labelled = None  # public labels that pre-training taught say nothing new
+        if self.pretraining is None:
+            labelled = speaking(self.data, self.work_plan.held_out)
+        return Deployment(self.guard, evaluate, twins, labelled)
 
     def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
         return {client_id: self.states.memory(client_id) for client_id in cohort}
