@@ -10,6 +10,7 @@ from typing import Any
 from experiments.report.axes import seconds
 from experiments.report.changes import changes_table
 from experiments.report.contents import Group, Report
+from experiments.report.deployed import deployed_table
 from experiments.report.figure import Figure, Numbers
 from experiments.report.frontiers import frontier_figure
 from experiments.report.gained import forest_figure
@@ -108,7 +109,7 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
         notes=tuple(notes),
         verdicts=sentences(last[0]) if len(found) == 1 else overall(everything),
         main=_main(found, everything, style, layout),
-        tables=_tables(everything, [*chain(*best)]),
+        tables=(*_tables(everything, [*chain(*best)]), *_table(deployed_table(found))),
         overview=(
             *_some(map_figure(found, shown, width=layout.panel)),
             *_some(frontier_figure(shown, style, layout.panel)),
@@ -135,6 +136,10 @@ def _main(
 
 def _some(figure: Figure | None) -> tuple[Figure, ...]:
     return () if figure is None else (figure,)
+
+
+def _table(table: Table | None) -> tuple[Table, ...]:
+    return () if table is None else (table,)
 
 
 def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, ...]:
