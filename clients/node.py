@@ -171,7 +171,7 @@ class Node:
             held = [self.student(way, tools, client_id) for client_id in cohort]
             tasks = way.train(held, tools, round_, exchanging=header.share)
             spent = take_steps(self.trainer, tasks, round_)
-            if (twins := self._twins(header)) is not None:
+            if (twins := self.twins_of(header)) is not None:
                 theirs = take_steps(self.trainer, twins.local(held, round_), round_)
                 spent = with_twins(spent, theirs)
             remember: Remember = {}
@@ -240,7 +240,7 @@ class Node:
                 # Who rests takes in an average; steps are for those whose twins take them too.
                 tasks = [task for task in tasks if tools.taught(task[0].client_id)]
             spent = take_steps(self.trainer, tasks, round_)
-            if (twins := self._twins(header)) is not None:
+            if (twins := self.twins_of(header)) is not None:
                 learning = [student for student in held if tools.taught(student.client_id)]
                 also = take_steps(self.trainer, twins.instead(learning, round_), round_)
                 spent = with_twins(spent, also)
@@ -314,13 +314,13 @@ class Node:
     def _work_plan(self, header: Header) -> WorkPlan:
         return replace(self.work_plan, local_loss=self._arm(header).local_loss)
 
-    def _twins(self, header: Header) -> LocalTwins | None:
+    def twins_of(self, header: Header) -> LocalTwins | None:
         """Return what trains the clients' local twins in the header's arm; None for nobody."""
         return self.twins if header.exchange else None
 
     def _judge(self, header: Header) -> Callable[[Sequence[Student]], list[Tested]]:
         """Return what tests clients as they end a round: what they deploy, if a guard decides."""
-        evaluate, twins = self.evaluation(header), self._twins(header)
+        evaluate, twins = self.evaluation(header), self.twins_of(header)
         if twins is None or self.guard is None or isinstance(self.guard, Validation):
             return evaluate
         labelled = None  # public labels that pre-training taught say nothing new
