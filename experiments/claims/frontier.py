@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from experiments.claims.shared import (
-    SHORT,
     Row,
-    corrected,
     difference,
     federation,
     gain,
     read,
 )
-from experiments.results import TESTS, RunGroup, comparisons
-from fedfuse.compare import ADJUSTED, Comparison, certain_together, pareto_front, signed
+from experiments.results import SHORT, TESTS, RunGroup, comparisons
+from fedfuse.compare import ADJUSTED, Comparison, certain_together, corrected, pareto_front, signed
 
 Found = dict[str, Comparison]
 """Per test set a comparison."""
