@@ -25,7 +25,7 @@ NEWER: dict[str, Any] = {
     "guard": {"_target_": None},
     "prior": {"tau": 1.0, "floor": 0.5},
     "local_loss": {"_target_": PLAIN_LOSS},
-    "evaluation": {"prior": "none"},
+    "evaluation": {"prior": "none", "own_test_shift": 0.0},
     "uptake": {"_target_": None},
 }
 """Keys that older runs do not have, and what those did."""
@@ -41,7 +41,7 @@ def with_newer(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with the keys that are newer than it.
 
     >>> with_newer({"evaluation": {"every": 2}})["evaluation"]
-    {'prior': 'none', 'every': 2}
+    {'prior': 'none', 'own_test_shift': 0.0, 'every': 2}
     """
     made = {**deepcopy(NEWER), **config}
     for key, newer in NEWER.items():

@@ -63,7 +63,7 @@ DECLARED: Mapping[str, May] = {
             "client.share_class_distribution",
             "evaluation.every", "evaluation.batch_size", "evaluation.test_samples",
             "evaluation.own_test_samples", "evaluation.membership", "evaluation.shadow_models",
-            "evaluation.prior", "local_loss", "prior",
+            "evaluation.own_test_shift", "evaluation.prior", "local_loss", "prior",
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
@@ -82,6 +82,7 @@ _AS_BEFORE = frozenset(
         ("local_loss._target_", PLAIN_LOSS),
         ("evaluation.prior", "none"),
         ("uptake._target_", None),
+        ("evaluation.own_test_shift", 0.0),
     }
 )
 """What older runs did, whose configurations say nothing of it."""
@@ -121,7 +122,7 @@ def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
 
 
 def _is_as_before(key: str, value: Any) -> bool:
-    return (value is None or isinstance(value, str)) and (key, value) in _AS_BEFORE
+    return (value is None or isinstance(value, str | float)) and (key, value) in _AS_BEFORE
 
 
 def device(name: str, engine: Mapping[str, Any] | None = None) -> str:
@@ -171,7 +172,8 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     }
     for name in ("device", "state"):
         kept["client"].pop(name)
-    kept["evaluation"].pop("prior")
+    for name in ("prior", "own_test_shift"):
+        kept["evaluation"].pop(name)
     if _is_as_before("privacy.seed", kept["privacy"].get("seed")):
         del kept["privacy"]["seed"]
     text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)
