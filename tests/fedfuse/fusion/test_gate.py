@@ -98,8 +98,8 @@ def test_pooled_logits_with_ones_own_prior_again_are_the_inner_rule_where_priors
     known = example_bank(3, 6, 4)
     alike = replace(known, class_distribution=known.class_distribution[:1].expand(3, -1))
     weights = torch.full((3, 3), 1 / 3)
-    for inner in (MeanLogits(), GeometricMean()):
-        made = LogitAdjusted(inner, personal=True)(alike, weights).targets
+    for inner in (MeanLogits(), GeometricMean(2.0)):
+        made = LogitAdjusted(inner, personal=True, temperature=2.0)(alike, weights).targets
         torch.testing.assert_close(made, inner(alike, weights))
 
 
