@@ -21,7 +21,7 @@ from clients.sharing.channel import ClientChannel, Remember
 from clients.sharing.familiarity import FamiliarityStage
 from clients.state.state import ClientState, ClientStates, OptimizerFactory
 from clients.training.arm import ArmSettings
-from clients.training.deployment import Deployment, fold_of, speaking
+from clients.training.deployment import Deployment
 from clients.training.evaluation import Evaluation, Tested, stacked, with_spending, with_twins
 from clients.training.guard import Undo
 from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
@@ -114,13 +114,7 @@ class Node:
     def __post_init__(self) -> None:
         rounds = PublicRounds(self.select, self.data.public, self.streams)
         self.inputs = ModelInputs(self.data, rounds, self.device)
-        self.work_plan = WorkPlan(
-            self.inputs,
-            self.plan,
-            self.loss,
-            self.streams,
-            held_out=fold_of(self.guard, self.data, self.streams),
-        )
+        self.work_plan = WorkPlan(self.inputs, self.plan, self.loss, self.streams)
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
         self.beginning = Beginning(
             self.models,
@@ -171,7 +165,7 @@ class Node:
             held = [self.student(way, tools, client_id) for client_id in cohort]
             tasks = way.train(held, tools, round_, exchanging=header.share)
             spent = take_steps(self.trainer, tasks, round_)
-            if (twins := self.twins_of(header)) is not None:
+            if (twins := self._twins(header)) is not None:
                 theirs = take_steps(self.trainer, twins.local(held, round_), round_)
                 spent = with_twins(spent, theirs)
             remember: Remember = {}
@@ -240,7 +234,7 @@ class Node:
                 # Who rests takes in an average; steps are for those whose twins take them too.
                 tasks = [task for task in tasks if tools.taught(task[0].client_id)]
             spent = take_steps(self.trainer, tasks, round_)
-            if (twins := self.twins_of(header)) is not None:
+            if (twins := self._twins(header)) is not None:
                 learning = [student for student in held if tools.taught(student.client_id)]
                 also = take_steps(self.trainer, twins.instead(learning, round_), round_)
                 spent = with_twins(spent, also)
@@ -263,8 +257,11 @@ class Node:
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
-            held = [self.student(way, tools, client_id) for client_id in cohort]
-            tested = judge(way.evaluation_models(held, tools, Phase.FUSED))
+            # Who has not done anything yet is made for the test; pre-training is kept, it is dear.
+            looked_at = self.states.looked_at(header.arm, cohort, keep_new=tools.pretrains)
+            with looked_at:
+                held = [self.student(way, tools, client_id) for client_id in cohort]
+                tested = judge(way.evaluation_models(held, tools, Phase.FUSED))
             table.update(zip(cohort, tested, strict=True))
 
         failures = self._each(client_ids, header, "test", step)
@@ -314,19 +311,16 @@ class Node:
     def _work_plan(self, header: Header) -> WorkPlan:
         return replace(self.work_plan, local_loss=self._arm(header).local_loss)
 
-    def twins_of(self, header: Header) -> LocalTwins | None:
+    def _twins(self, header: Header) -> LocalTwins | None:
         """Return what trains the clients' local twins in the header's arm; None for nobody."""
         return self.twins if header.exchange else None
 
     def _judge(self, header: Header) -> Callable[[Sequence[Student]], list[Tested]]:
         """Return what tests clients as they end a round: what they deploy, if a guard decides."""
-        evaluate, twins = self.evaluation(header), self.twins_of(header)
+        evaluate, twins = self.evaluation(header), self._twins(header)
         if twins is None or self.guard is None or isinstance(self.guard, Validation):
             return evaluate
-        labelled = None  # public labels that pre-training taught say nothing new
-        if self.pretraining is None:
-            labelled = speaking(self.data, self.work_plan.held_out)
-        return Deployment(self.guard, evaluate, twins, labelled)
+        return Deployment(self.guard, evaluate, twins)
 
     def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
         return {client_id: self.states.memory(client_id) for client_id in cohort}

@@ -47,6 +47,8 @@ class Phase(StrEnum):
     """On the server, while fusing."""
     FUSED = "fused"
     """After the client has distilled its teacher (for a method without one: at the same moment)."""
+    ASIDE = "aside"
+    """As ``fused``, of clients or in rounds that means leave out (``evaluation.resting``)."""
     SPENT = "spent"
     """In the whole round: what the client's training has cost."""
 

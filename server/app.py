@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from torch import Tensor
 
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.kind import Combine, Kind
@@ -98,9 +99,8 @@ class Checkpointer:
         checkpoints, exchanges = self.setup.checkpoints, self.setup.combines[self.arm] is not None
         if checkpoints is None or not (self.setup.secrets and exchanges):
             return
-        states = self.federation.states
-        states.prepare(self._header(0))
-        checkpoints.save(self.arm, 0, states.save(self._header(0)), collect(self._roots()))
+        self.federation.states.prepare(self._header(0))
+        self._saving(checkpoints, 0)(collect(self._roots()))
 
     def keep(self, arm: str, record: RoundRecord) -> None:
         """Save the arm, if it is time; the end of the last one needs no saving."""
@@ -115,14 +115,26 @@ class Checkpointer:
         if ended:  # the next arm begins with clients that remember nothing
             checkpoints.save(arm, record.round, (), {})
             return
-        states = self.federation.states
-        clients = states.save(self._header(record.round))
         memory = {name: value.clone() for name, value in collect(self._roots()).items()}
-        write = partial(checkpoints.save, arm, record.round, clients, memory)
-        if states.apart:
+        write = partial(self._saving(checkpoints, record.round), memory)
+        if self.federation.states.apart:
             self.writer.start(write)
         else:
             write()
+
+    def _saving(
+        self, checkpoints: Checkpoints, round_: int
+    ) -> Callable[[Mapping[str, Tensor]], None]:
+        """Return what writes a checkpoint, given what the server's parts remember."""
+        states = self.federation.states
+        states.work.enter(self.arm)
+        found = checkpoints.difference(self.arm, states.work.changed, states.work.known)
+        clients = states.save(self._header(round_), found.wanted)
+
+        def write(memory: Mapping[str, Tensor]) -> None:
+            checkpoints.save(self.arm, round_, clients, memory, found.carried)
+
+        return write
 
     def restore(self, saved: Saved) -> None:
         """Bring clients and server back to where they were saved."""

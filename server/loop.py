@@ -10,7 +10,7 @@ import torch
 
 from fedfuse.errors import FedfuseError, KnowledgeError
 from fedfuse.exchange.kind import Combine
-from fedfuse.participation import Participants
+from fedfuse.participation import Participants, Resting
 from fedfuse.select import PublicRounds
 from fedfuse.types import Fusion, RoundRecord
 from fedfuse.wire.messages import ALL_SPENT, Header
@@ -36,6 +36,7 @@ class ServerPlan:
         fail_fast: Whether one failing client stops the run.
         public: The public samples of each round.
         participants: Who takes part in each round.
+        resting: Whether clients that rest are tested, and whom means are about.
         adversaries: Who attacks, as the simulation knows and the server does not.
         device: Where knowledge is fused.
         channel: How predictions are read and teachers written; remembers what its codec needs.
@@ -51,9 +52,16 @@ class ServerPlan:
     public: PublicRounds
     participants: Participants
     device: torch.device
+    resting: Resting = Resting()  # noqa: RUF009 - frozen
     adversaries: tuple[int, ...] = ()
     channel: ServerChannel = field(default_factory=ServerChannel)
     byte_budget: ByteBudget = field(default_factory=ByteBudget)
+
+    def tests(self, round_: int) -> tuple[bool, bool]:
+        """Return whether clients are tested in a round, and whether those that rest are too."""
+        number, left = divmod(round_, self.evaluate_every)
+        last = round_ == self.num_rounds
+        return left == 0 or last, (left == 0 and number % self.resting.every == 0) or last
 
 
 def run_arm(
@@ -79,10 +87,10 @@ def run_arm(
     for round_ in range(done + 1, plan.num_rounds + 1):
         clock = Clock()
         fuses = round_ > plan.warmup_rounds
-        last = round_ == plan.num_rounds
-        evaluates = round_ % plan.evaluate_every == 0 or last
+        evaluates, due = plan.tests(round_)
         exchanges = combine is not None
         shares = fuses and exchanges and plan.byte_budget.affords()
+        last = round_ == plan.num_rounds
         header = Header(arm, round_, shares, evaluates, exchanges, answers=last)
 
         asked = plan.participants.ids(round_)
@@ -114,10 +122,11 @@ def run_arm(
             clock.lap("distill")
 
         plan.byte_budget.book(local.num_bytes + local.asked_bytes + fused.num_bytes)
-        rest = None
-        if idle := resting(header, local, fused, plan):
-            rest = federation.test(replace(header, share=False), idle)
-            stop_on_failure(rest, len(idle), plan)
+        rest, idle = None, resting(header, local, fused, plan)
+        if wanted := plan.resting.among(idle, due=due):
+            rest = federation.test(replace(header, share=False), wanted)
+            stop_on_failure(rest, len(wanted), plan)
+            clock.lap("rest")
         made = record(
             round_,
             local,
@@ -128,18 +137,19 @@ def run_arm(
             clock.seconds,
             num_clients=plan.num_clients,
             adversaries=plan.adversaries,
+            judged=plan.resting.judged(due=due, rested=bool(idle)),
         )
         reporter.round_done(arm, made)
         after(arm, made)
 
 
-def resting(header: Header, local: Answer, fused: Answer, plan: ServerPlan) -> list[int]:
-    """Return who did not end the round and is evaluated as it is, so that means are over all."""
+def resting(header: Header, local: Answer, fused: Answer, plan: ServerPlan) -> set[int]:
+    """Return who did not end a round that is tested, and could be tested as it is."""
     if not header.evaluate:
-        return []
+        return set()
     done = set() if fused.metrics is None else set(fused.metrics.client_ids.tolist())
     failed = {failure.client_id for failure in (*local.failures, *fused.failures)}
-    return sorted(set(range(plan.num_clients)) - done - failed)
+    return set(range(plan.num_clients)) - done - failed
 
 
 def stop_on_failure(answer: Answer, num_asked: int, plan: ServerPlan) -> None:

@@ -5,7 +5,8 @@ The random streams need no memory: each is derived from seed, client, round and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -188,7 +189,7 @@ class ClientStates:
                 self._drop(each)
             self._arm = arm
         token = 0 if self._place is None else self._place.token(client_id)
-        if client_id not in self._states or self._tokens.get(client_id, 0) != token:
+        if not self._is_current(client_id, token):
             self._drop(client_id)
             state = make(not token)
             if token:
@@ -235,6 +236,29 @@ class ClientStates:
         if self._place is not None:
             self._place.forget(client_id)
 
+    @contextmanager
+    def looked_at(self, arm: str, client_ids: Sequence[int], *, keep_new: bool) -> Iterator[None]:
+        """Leave no trace of a block that only looks at clients: nothing new is remembered of them.
+
+        Args:
+            arm: The arm.
+            client_ids: Whom the block looks at.
+            keep_new: Whether those who remembered nothing keep what the block made for them.
+        """
+        place = self._place
+        tokens = {i: 0 if place is None else place.token(i) for i in client_ids}
+        held = {i for i in client_ids if arm == self._arm and self._is_current(i, tokens[i])}
+        yield
+        for client_id, token in tokens.items():
+            if client_id in held:
+                self._tokens[client_id] = token
+            elif token or not keep_new:
+                self._drop(client_id)
+
+    def _is_current(self, client_id: int, token: int) -> bool:
+        """Tell whether what this process holds of a client is the version that counts."""
+        return client_id in self._states and self._tokens.get(client_id, 0) == token
+
     def memory(self, client_id: int) -> dict[str, Tensor]:
         """Return what a client that is at work remembers beside its model and optimisers."""
         return self._states[client_id].extras
@@ -275,6 +299,8 @@ class ClientStates:
         """Keep the state of a client that has finished a phase, if there is a place for it."""
         if self._place is None or client_id not in self._states:
             return
+        if self._is_current(client_id, self._place.token(client_id)):
+            return  # it was looked at, no more
         state = self._states[client_id]
         for each in (state, state.twin):  # a third of what a resting client would hold
             if each is not None:

@@ -48,9 +48,6 @@ API = {
         [
             "fedfuse.fusion.pipeline",
             "fedfuse.fusion.scorers",
-            "fedfuse.fusion.by_class",
-            "fedfuse.fusion.evidence",
-            "fedfuse.fusion.class_weights",
             "fedfuse.fusion.estimators",
             "fedfuse.fusion.divergences",
             "fedfuse.fusion.neighbours",

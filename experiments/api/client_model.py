@@ -61,12 +61,7 @@ class OnRawInputs(nn.Module):
 
 
 def load_client_model(
-    folder: Path,
-    client_id: int,
-    *,
-    model: object = None,
-    trust: Iterable[str] = (),
-    twin: bool = False,
+    folder: Path, client_id: int, *, model: object = None, trust: Iterable[str] = ()
 ) -> OnRawInputs:
     """Return the model that a client had at the end of a run, in eval mode, on the CPU.
 
@@ -75,14 +70,13 @@ def load_client_model(
         client_id: Whose it is.
         model: What builds it, in place of what the configuration names.
         trust: Code that its configuration may name besides fedfuse's own, ``my_models.Net``.
-        twin: Whether its local twin is meant, where a guard decided what it deploys.
 
     Raises:
         ConfigError: If the run left no models or has no such client; if the folder names other
             code, or is damaged.
     """
     saved = SavedModels.read(folder)
-    weights = saved.weights(client_id, twin=twin)
+    weights = saved.weights(client_id)
     node = read_config(folder).get("model")
     if model is None:
         for where, target in targets({"model": node}):

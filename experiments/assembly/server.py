@@ -21,7 +21,7 @@ from experiments.config.prior_use import controls, uses_prior
 from experiments.config.targets import brief
 from fedfuse.exchange.kind import Combine
 from fedfuse.models.plan import as_plan, build_checked, describe
-from fedfuse.participation import Participants
+from fedfuse.participation import Participants, Resting
 from fedfuse.partition import preview
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
@@ -70,6 +70,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             fail_fast=cfg.server.fail_fast,
             public=public,
             participants=build_participants(cfg, data),
+            resting=build_resting(cfg),
             adversaries=attackers(cfg),
             device=device,
             channel=ServerChannel(parts.channel, cache, accepts),
@@ -89,6 +90,16 @@ def build_participants(cfg: DictConfig, data: FederatedData) -> Participants:
     sizes = tuple(len(client.train) for client in data.clients)
     sampler = instantiate(cfg.participation, "participation")
     return Participants(sampler, sizes, Streams(cfg.seed))
+
+
+def build_resting(cfg: DictConfig) -> Resting:
+    """Return which clients that rest are tested; the sample is the same in every arm and round."""
+    tests, sample = cfg.evaluation, frozenset[int]()
+    if tests.resting == "sample":
+        generator = Streams(cfg.seed).torch("evaluation", "resting")
+        drawn = torch.randperm(cfg.num_clients, generator=generator)
+        sample = frozenset(drawn[: tests.resting_sample].tolist())
+    return Resting(tests.resting, tests.resting_every, sample)
 
 
 def build_combine(

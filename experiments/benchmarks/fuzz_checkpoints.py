@@ -22,7 +22,8 @@ from clients.state.state import ClientState
 from experiments.benchmarks.mutations import INTEGERS, TEXTS, Rng, bend_bytes
 from fedfuse.errors import FedfuseError
 from fedfuse.types import MetricRow, RoundRecord
-from server.records.checkpoint import MANIFEST, ROUNDS, SERVER, Checkpoints, _digest
+from server.records.checkpoint import ROUNDS, STATES, Checkpoints
+from server.records.manifest import MANIFEST, SERVER, digest
 
 IDENTITY = {"seed": "0"}
 ROUNDS_DONE = 3
@@ -40,7 +41,10 @@ def checkpoint_case(folder: Path) -> Any:
     for round_ in range(1, ROUNDS_DONE + 1):
         _step(client)
         honest.note("knfu", _record(round_))
-        honest.save("knfu", round_, [_states(client)], {"plan.link/n": torch.tensor([round_])})
+        known = honest.difference("knfu", {0}, {0, 1})
+        states = [_states(client), *([_states(client, 1)] if round_ == 1 else [])]
+        memory = {"plan.link/n": torch.tensor([round_])}
+        honest.save("knfu", round_, states, memory, known.carried)
     saved = {round_: _read(honest, folder, round_) for round_ in (ROUNDS_DONE - 1, ROUNDS_DONE)}
 
     def case(rng: Rng) -> str:
@@ -81,27 +85,25 @@ def _forge(place: Path, rng: Rng) -> None:
         _bend_json(manifest, rng)
     elif way == 1:
         name = ("../../x", "/dev/zero", "..", SERVER + "/x", "clients-9.safetensors")
-        key = ("files", "rounds")[int(rng.integers(2))]
+        key = ("files", "rounds", "states")[int(rng.integers(3))]
         manifest[key][name[int(rng.integers(len(name)))]] = "0" * 32
     elif way == 2:
-        manifest["files"]["clients-0.safetensors"] = _rewrite(
-            last / "clients-0.safetensors", _strange_states(rng)
-        )
+        name = sorted(manifest["states"])[-1]
+        manifest["states"][name][0] = _rewrite(place / STATES / name, _strange_states(rng))
     else:
         target = last / sorted(manifest["files"])[int(rng.integers(len(manifest["files"])))]
         if way == 4:
             target = place / ROUNDS / sorted(manifest["rounds"])[0]
-        content = bend_bytes(target.read_bytes(), rng)
-        digest = _rewrite(target, content)
-        manifest["rounds" if way == 4 else "files"][target.name] = digest
+        found = _rewrite(target, bend_bytes(target.read_bytes(), rng))
+        manifest["rounds" if way == 4 else "files"][target.name] = found
     manifest.pop("digest", None)
-    manifest["digest"] = _digest(json.dumps(manifest, sort_keys=True).encode())
+    manifest["digest"] = digest(json.dumps(manifest, sort_keys=True).encode())
     (last / MANIFEST).write_bytes(json.dumps(manifest).encode())
 
 
 def _rewrite(path: Path, content: bytes) -> str:
     path.write_bytes(content)
-    return _digest(content)
+    return digest(content)
 
 
 def _bend_json(manifest: dict[str, Any], rng: Rng) -> None:
@@ -158,8 +160,9 @@ def _flat(state: ClientState) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in state.tensors().items()}
 
 
-def _states(state: ClientState) -> bytes:
-    return save({f"0/{name}": value.contiguous() for name, value in _flat(state).items()})
+def _states(state: ClientState, owner: int = 0) -> bytes:
+    flat = {name: value.contiguous().clone() for name, value in _flat(state).items()}
+    return save({f"{owner}/{name}": value for name, value in flat.items()})
 
 
 def _restored(found: Any) -> dict[str, Tensor]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.claims.shared import (
+    SHORT,
     Row,
     against,
+    corrected,
     difference,
     federation,
     gain,
@@ -15,8 +17,8 @@ from experiments.claims.shared import (
     read,
     spread,
 )
-from experiments.results import SHORT, TESTS, comparisons, controls
-from fedfuse.compare import ADJUSTED, Comparison, corrected
+from experiments.results import TESTS, comparisons, controls
+from fedfuse.compare import ADJUSTED, Comparison
 
 
 def gains(*folders: Path, references: tuple[str, ...] = ("mean",)) -> Iterator[Row]:

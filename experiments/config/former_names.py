@@ -25,8 +25,13 @@ NEWER: dict[str, Any] = {
     "guard": {"_target_": None},
     "prior": {"tau": 1.0, "floor": 0.5},
     "local_loss": {"_target_": PLAIN_LOSS},
-    "evaluation": {"prior": "none", "own_test_shift": 0.0},
     "uptake": {"_target_": None},
+    "evaluation": {
+        "prior": "none",
+        "resting": "all",
+        "resting_every": 1,
+        "resting_sample": 100,
+    },
 }
 """Keys that older runs do not have, and what those did."""
 
@@ -40,8 +45,8 @@ GUARDS: dict[str, dict[str, Any]] = {
 def with_newer(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with the keys that are newer than it.
 
-    >>> with_newer({"evaluation": {"every": 2}})["evaluation"]
-    {'prior': 'none', 'own_test_shift': 0.0, 'every': 2}
+    >>> sorted(with_newer({"evaluation": {"every": 2}})["evaluation"])
+    ['every', 'prior', 'resting', 'resting_every', 'resting_sample']
     """
     made = {**deepcopy(NEWER), **config}
     for key, newer in NEWER.items():

@@ -96,10 +96,12 @@ class EvaluationConfig:
     """When and how models are tested."""
 
     every: int = _at_least(1)
+    resting: str = _one_of("all", "sample", "none")
+    resting_every: int = _at_least(1)
+    resting_sample: int = _at_least(1)
     batch_size: int = _at_least(1)
     test_samples: int = _at_least(1)
     own_test_samples: int = _at_least(1)
-    own_test_shift: float = _rule("a number from 0 to 1", lambda value: 0 <= value <= 1)
     prior: str = _one_of("none", "add", "subtract")
     membership: bool = field(default=MISSING)  # type: ignore[assignment]
     shadow_models: int = _at_least(0)
@@ -199,6 +201,14 @@ def validate(cfg: Mapping[str, Any]) -> None:
             "budget=bytes and budget_bytes go together",
             got=f"budget={cfg['budget']} with budget_bytes={cfg['budget_bytes']}",
             next_step="Set budget=bytes budget_bytes=N, what all clients may exchange in a run.",
+        )
+    tests, clients = cfg["evaluation"], cfg["num_clients"]
+    if tests["resting"] == "sample" and tests["resting_sample"] > clients:
+        raise ConfigError(
+            "evaluation.resting_sample asks for more clients than there are",
+            got=f"evaluation.resting_sample={tests['resting_sample']} with num_clients={clients}",
+            allowed=f"1 to {clients}",
+            next_step="Set evaluation.resting=all to test every client.",
         )
     exchange, predictions = cfg["exchange"], "clients.exchange.Predictions"
     by_rule = cfg["rule"] and cfg["rule"].get("_target_") is not None

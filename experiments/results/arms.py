@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,6 @@ Array = npt.NDArray[np.floating]
 
 TESTS = {"accuracy_own": "own distribution", "accuracy_global": "balanced test set"}
 """The two test protocols, and their names for a reader."""
-
-SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
-"""The same in a narrow column."""
 
 FEDERATION = -1
 """The ``client_id`` of a metric of the whole federation."""
@@ -113,8 +110,62 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> Any:
     return table.read(None if columns is None else list(columns))
 
 
-def read_arm(file: Path) -> Arm:
+class _Columns(Mapping[str, Array]):
+    """The values of many metrics, [R, K] each, made when they are asked for.
+
+    A table has a row per value that was measured; as arrays all of them together would be larger
+    by far, where only some clients are tested in a round.
+
+    Args:
+        names: The metrics' names.
+        kinds: Each row's place among the names.
+        rounds: Each row's round, as a row of the arrays.
+        owners: Each row's client.
+        values: Each row's value.
+        shape: R and K.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        kinds: npt.NDArray[np.integer],
+        rounds: npt.NDArray[np.integer],
+        owners: npt.NDArray[np.integer],
+        values: Array,
+        shape: tuple[int, int],
+    ) -> None:
+        order = np.argsort(kinds, kind="stable")
+        self._rows = rounds[order], owners[order], values[order]
+        bounds = np.searchsorted(kinds[order], [np.arange(len(names)), np.arange(len(names)) + 1])
+        self._spans = {
+            name: slice(first, last)
+            for name, first, last in zip(names, *bounds.tolist(), strict=True)
+            if last > first
+        }
+        self._shape = shape
+        self._made: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._made:
+            rounds, owners, values = (column[self._spans[name]] for column in self._rows)
+            made = np.full(self._shape, np.nan)
+            made[rounds, owners] = values
+            self._made[name] = made
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spans)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+
+def read_arm(file: Path, num_clients: int = 0) -> Arm:
     """Read the tidy rows of a parquet file into arrays.
+
+    Args:
+        file: The file.
+        num_clients: K; a table may not tell, for not every client need have been tested.
 
     Raises:
         ValueError: If they would not be what a run measures, or more than fits anywhere.
@@ -125,21 +176,19 @@ def read_arm(file: Path) -> Arm:
     metrics = table["metric"].dictionary_encode().combine_chunks()
     phases = table["phase"].dictionary_encode().combine_chunks()
     kinds = metrics.indices.to_numpy() * len(phases.dictionary) + phases.indices.to_numpy()
+    present, kinds = np.unique(kinds, return_inverse=True)
+    names = [
+        f"{metrics.dictionary[metric]}@{phases.dictionary[phase]}"
+        for metric, phase in (divmod(int(kind), len(phases.dictionary)) for kind in present)
+    ]
     rounds, where = np.unique(table["round"].to_numpy(), return_inverse=True)
-    num_clients = int(client_ids.max(initial=-1)) + 1
-    if len(rounds) * num_clients * len(np.unique(kinds)) > LARGEST:
+    num_clients = max(num_clients, int(client_ids.max(initial=-1)) + 1)
+    if len(rounds) * max(num_clients, len(names)) > LARGEST:
         raise ValueError(f"{len(rounds)} rounds of {num_clients} clients")
-    clients: dict[str, Array] = {}
-    federation: dict[str, Array] = {}
-    for kind in np.unique(kinds):
-        metric, phase = divmod(int(kind), len(phases.dictionary))
-        name = f"{metrics.dictionary[metric]}@{phases.dictionary[phase]}"
-        mine = kinds == kind
-        whole, own = mine & (client_ids == FEDERATION), mine & (client_ids >= 0)
-        if whole.any():
-            federation[name] = np.full(len(rounds), np.nan)
-            federation[name][where[whole]] = values[whole]
-        if own.any():
-            clients[name] = np.full((len(rounds), num_clients), np.nan)
-            clients[name][where[own], client_ids[own]] = values[own]
-    return Arm(rounds, clients, federation)
+    whole, own = client_ids == FEDERATION, client_ids >= 0
+    clients = _Columns(
+        names, kinds[own], where[own], client_ids[own], values[own], (len(rounds), num_clients)
+    )
+    columns = kinds[whole], where[whole], np.zeros(whole.sum(), dtype=np.int64), values[whole]
+    everybody = _Columns(names, *columns, (len(rounds), 1))
+    return Arm(rounds, clients, {name: made[:, 0] for name, made in everybody.items()})

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from experiments.config.untrusted import read_config
 from experiments.results.arms import Arm, read_arm, read_table
-from experiments.results.shape import Content, check_shape
+from experiments.results.shape import MOST_CLIENTS, Content, check_shape
 from experiments.results.weights import Weights, read_weights
 from fedfuse.compare import ADJUSTED, LOCAL
 from fedfuse.errors import ConfigError, FedfuseError
@@ -69,14 +69,18 @@ class Run:
     def arm(self) -> Arm:
         """Return the method's metrics."""
         with reading(self.path):
-            return read_arm(self.path / "metrics.parquet")
+            return read_arm(self.path / "metrics.parquet", self._num_clients)
 
     @cached_property
     def controls(self) -> Mapping[str, Arm]:
         """Return the metrics of each arm that trained alone beside the method, plain first."""
         files = {name: self.path / file for name, file in CONTROL_FILES.items()}
         with reading(self.path):
-            return {name: read_arm(file) for name, file in files.items() if file.exists()}
+            return {
+                name: read_arm(file, self._num_clients)
+                for name, file in files.items()
+                if file.exists()
+            }
 
     @property
     def baseline(self) -> Arm | None:
@@ -90,7 +94,15 @@ class Run:
         if not tensors:
             return None
         with reading(self.path):
-            return read_weights(tensors, int(self.config["num_clients"]))
+            return read_weights(tensors, self._num_clients)
+
+    @property
+    def _num_clients(self) -> int:
+        """Return K as the configuration says; of it too much is believed by nobody."""
+        told = int(self.config.get("num_clients", 0))
+        if not 0 <= told <= MOST_CLIENTS:
+            raise ValueError(f"num_clients={told}")
+        return told
 
     def _tensors(self, name: str) -> dict[str, npt.NDArray[Any]]:
         """Return what a safetensors file holds; nothing if it is not there."""
@@ -133,11 +145,6 @@ class Run:
         """Return the share of distillations that a guard undid; None without one."""
         told = self.summary.get("guard") or {}
         return told["undone"] / told["distillations"] if told.get("distillations") else None
-
-    @property
-    def adversaries(self) -> list[int]:
-        """Return the clients that attack."""
-        return list((self.summary.get("attack") or {}).get("adversaries", ()))
 
     def test_sizes(self, test: str) -> npt.NDArray[np.integer] | None:
         """Return the test samples behind each client's accuracy, [K]; None if not on record."""

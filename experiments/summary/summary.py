@@ -16,12 +16,12 @@ from experiments.assembly.privacy import Disclosure
 from experiments.summary.arm_rows import TESTS, ArmRows
 from experiments.summary.break_even import BreakEven
 from experiments.summary.controls import Control, controls_of, post_hoc_of
-from experiments.summary.deployed import Deployed, deployed
 from experiments.summary.faulted import Faulted
 from experiments.summary.guarded import Guarded, guarded
 from experiments.summary.left_out import LeftOut, left_out
 from experiments.summary.membership import Leak, leak
 from experiments.summary.moments import Figures, Moment, Rates, Sizes, moment_of, size_of
+from experiments.summary.rested import Rested, rested
 from experiments.summary.spending import Spending, spending
 from fedfuse.compare import ENOUGH
 from fedfuse.types import MetricRow, Phase
@@ -84,6 +84,7 @@ class Summary:
         controls: The ways of training alone, the baseline first; empty where there is only that.
         post_hoc: The baseline on the balanced test set at its last round with its clients' priors
             taken out of its logits, and the gain of that; None where it was not measured.
+        rested: How clients that rested in a round were tested; None if nobody did.
     """
 
     method: str
@@ -105,7 +106,7 @@ class Summary:
     membership: Leak | None = None
     attack: Attacked | None = None
     faults: Faulted | None = None
-    guard: Guarded | Deployed | None = None
+    guard: Guarded | None = None
     break_even: BreakEven | None = None
     pretrained: Pretrained | None = None
     server: float | None = None
@@ -115,6 +116,7 @@ class Summary:
     spending: Spending | None = None
     controls: tuple[Control, ...] = ()
     post_hoc: Figures | None = None
+    rested: Rested | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -197,10 +199,9 @@ def summarise(
         if cfg is None
         else spending(cfg, arm.spent(), twin.spent() if twin else None),
         membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
-        guard=deployed(arm.at, last, None if cfg is None else cfg.guard.get("alpha"))
-        or guarded(
+        guard=guarded(
             arm.at,
-            arm.rounds("accuracy_own"),
+            arm.rounds("accuracy_own") | arm.rounds("kept"),
             twin.at("accuracy_own", twin.last_round()) if twin else None,
             sizes.get("accuracy_own"),
             val_sizes,
@@ -210,6 +211,7 @@ def summarise(
         if twin and further
         else (),
         post_hoc=post_hoc_of(twin, sizes) if twin else None,
+        rested=rested(cfg, len(arm.at("accuracy_global", last)), seconds or {}),
     )
 
 

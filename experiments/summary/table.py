@@ -178,6 +178,8 @@ def _costs(summary: Summary) -> Text:
         ]
     if summary.faults is not None:
         lines.append(summary.faults.line())
+    if summary.rested is not None:
+        lines += summary.rested.lines()
     if summary.break_even is not None:
         lines.append(summary.break_even.line())
     if summary.left_out is not None:

@@ -59,6 +59,15 @@ def state_header(content: bytes) -> dict[str, dict[str, Any]]:
     return header
 
 
+def state_owners(content: bytes) -> set[int]:
+    """Return whose states are in a file of several clients.
+
+    Raises:
+        ValueError: If it is no such file.
+    """
+    return {int(name.partition("/")[0]) for name in state_header(content)}
+
+
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON; of two values for one name readers disagree which counts."""
     if len({name for name, _ in pairs}) != len(pairs):

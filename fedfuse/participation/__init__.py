@@ -1,6 +1,7 @@
-"""Who takes part in a round."""
+"""Who takes part in a round, and what becomes of those who rest."""
 
+from fedfuse.participation.resting import Resting
 from fedfuse.participation.rounds import Participants
 from fedfuse.participation.samplers import BySize, Everybody, RoundRobin, Uniform
 
-__all__ = ["BySize", "Everybody", "Participants", "RoundRobin", "Uniform"]
+__all__ = ["BySize", "Everybody", "Participants", "Resting", "RoundRobin", "Uniform"]

@@ -3,23 +3,23 @@
 A checkpoint is a folder that appears whole or not at all: it is written under another name, every
 file is forced to disk, a manifest with the hash of each file is the last of them, and only then is
 the folder renamed. The rounds' records lie beside the checkpoints, one file a round, because they
-never change; the manifest holds their hashes too. Hashes tell damage, not who wrote it, so nothing
-outside of the run folder is opened, whatever links are in it (:mod:`fedfuse.files.confined`).
-Random numbers need no saving: every stream is derived from seed, client, purpose and round.
-Everything is safetensors or JSON; nothing that is read can run code.
+never change, and so do the clients' states, of which a checkpoint writes those that have changed
+since the one before; the manifest holds their hashes too. Hashes tell damage, not who wrote it, so
+nothing outside of the run folder is opened, whatever links are in it
+(:mod:`fedfuse.files.confined`). Random numbers need no saving: every stream is derived from seed,
+client, purpose and round. Everything is safetensors or JSON; nothing that is read can run code.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors import SafetensorError
@@ -28,17 +28,20 @@ from torch import Tensor
 
 from fedfuse.errors import FedfuseError
 from fedfuse.files import confined
-from fedfuse.safe_text import visible
+from fedfuse.files.state_files import state_owners
 from fedfuse.types import RoundRecord
-from server.records import durable, round_file
+from server.records import durable, manifest, round_file
+from server.records.manifest import (
+    MANIFEST,
+    SERVER,
+    Difference,
+    StateFile,
+    TornError,
+    difference,
+    digest,
+)
 
-FORMAT = 1
-"""Of the layout; a reader refuses a newer one."""
-MANIFEST, SERVER, NEW, ROUNDS = "manifest.json", "server.safetensors", ".new", "rounds"
-
-
-class TornError(Exception):
-    """A checkpoint is not what its manifest says."""
+NEW, ROUNDS, STATES = ".new", "rounds", "states"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Checkpoints:
     keep: int
     identity: Mapping[str, str]
     legacy: str = ""
+    _digests: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def due(self, round_: int, last: int) -> bool:
         """Tell whether a checkpoint follows a round."""
@@ -91,12 +95,33 @@ class Checkpoints:
         """
         try:
             with self._opened(ROUNDS) as rounds:
-                _write(rounds, f"{arm}-{record.round:06d}.safetensors", round_file.dump(record))
+                name = f"{arm}-{record.round:06d}.safetensors"
+                self._digests[name] = _write(rounds, name, round_file.dump(record))
         except OSError as error:
             raise self._unwritten(error) from error
 
+    def difference(self, arm: str, changed: Collection[int], known: Collection[int]) -> Difference:
+        """Return what the next checkpoint of an arm takes over from the last one.
+
+        Args:
+            arm: The arm that is running.
+            changed: Clients that may remember something else than they did then.
+            known: All clients that remember anything.
+        """
+        before: Mapping[str, StateFile] = {}
+        if numbers := self._numbers():
+            with suppress(TornError, OSError):
+                last = self._manifest(f"{numbers[-1]:06d}")
+                before = last["states"] if last["arm"] == arm else {}
+        return difference(before, changed, known)
+
     def save(
-        self, arm: str, round_: int, clients: Iterable[bytes], memory: Mapping[str, Tensor]
+        self,
+        arm: str,
+        round_: int,
+        clients: Iterable[bytes],
+        memory: Mapping[str, Tensor],
+        carried: Mapping[str, StateFile] = MappingProxyType({}),
     ) -> None:
         """Write a checkpoint, then forget the ones before the last ``keep``.
 
@@ -105,34 +130,39 @@ class Checkpoints:
             round_: Its last finished round.
             clients: Client states as safetensors, names ``ID/NAME``, any number of clients each.
             memory: What the server's parts remember.
+            carried: State files of the checkpoint before that go on counting.
 
         Raises:
             FedfuseError: If the disk is full, or refuses; the last checkpoint is as it was.
         """
         try:
             self._remove(NEW)
-            with self._opened() as folder, self._opened(NEW) as new, self._opened(ROUNDS) as rounds:
-                os.fchmod(new, 0o700)  # clients' secrets are in it
-                files = {}
-                for number, content in enumerate(clients):
-                    name = f"clients-{number}.safetensors"
-                    files[name] = _write(new, name, content)
+            numbers = self._numbers()
+            number = (numbers[-1] if numbers else 0) + 1
+            with ExitStack() as stack:
+                folder, new, rounds, apart = (
+                    stack.enter_context(self._opened(*names))
+                    for names in ((), (NEW,), (ROUNDS,), (STATES,))
+                )
+                for secret in (new, apart):
+                    os.fchmod(secret, 0o700)  # clients' secrets are in it
+                files, states = {}, dict(carried)
+                for part, content in enumerate(clients):
+                    if owners := tuple(sorted(state_owners(content))):
+                        name = f"{number:06d}-{part}.safetensors"
+                        states[name] = StateFile(_write(apart, name, content), len(owners), owners)
                 flat = {name: value.cpu().contiguous().clone() for name, value in memory.items()}
                 files[SERVER] = _write(new, SERVER, save(flat))
-                manifest = {
-                    "format": FORMAT,
+                listed = {
                     "identity": dict(self.identity),
                     "arm": arm,
                     "round": round_,
                     "files": files,
-                    "rounds": {name: _digest(self._read(ROUNDS, name)) for name in self._kept()},
+                    "rounds": {name: self._known_digest(name) for name in self._kept(ROUNDS)},
                 }
-                manifest["digest"] = _digest(json.dumps(manifest, sort_keys=True).encode())
-                _write(new, MANIFEST, json.dumps(manifest, indent=1).encode())
-                os.fsync(new)
-                os.fsync(rounds)
-                numbers = self._numbers()
-                number = (numbers[-1] if numbers else 0) + 1
+                _write(new, MANIFEST, manifest.dump(listed, states))
+                for place in (new, rounds, apart):
+                    os.fsync(place)
                 os.rename(NEW, f"{number:06d}", src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
             durable.sync_folder(self.folder.parent)  # where config.yaml and run.json are, too
@@ -141,6 +171,7 @@ class Checkpoints:
             raise self._unwritten(error) from error
         for number in self._numbers()[: -self.keep]:
             self._remove(f"{number:06d}")
+        self._forget_states()
 
     def latest(self) -> Saved | None:
         """Return the last checkpoint that is whole; None if no round was ever finished.
@@ -180,10 +211,10 @@ class Checkpoints:
         for number in reversed(self._numbers()):
             name = f"{number:06d}"
             try:
-                manifest = _manifest(self._read(name, MANIFEST), self.folder / name)
+                found = self._manifest(name)
             except (TornError, OSError, *_MALFORMED):
                 continue
-            self._check_identity(manifest["identity"])
+            manifest.check_identity(found["identity"], self.identity, self.legacy, self.folder)
             return
 
     def clear(self) -> None:
@@ -191,51 +222,50 @@ class Checkpoints:
         self._remove()
 
     def _saved(self, number: str) -> Saved:
-        manifest = _manifest(self._read(number, MANIFEST), self.folder / number)
-        self._check_identity(manifest["identity"])
+        found = self._manifest(number)
+        manifest.check_identity(found["identity"], self.identity, self.legacy, self.folder)
         contents = {
-            name: self._checked(digest, number, name) for name, digest in manifest["files"].items()
+            name: self._checked(told, number, name) for name, told in found["files"].items()
         }
         loaded: dict[str, list[RoundRecord]] = {}
-        for name, digest in sorted(manifest["rounds"].items()):
-            content = self._checked(digest, ROUNDS, name)
+        for name, told in sorted(found["rounds"].items()):
+            content = self._checked(told, ROUNDS, name)
             loaded.setdefault(name.rsplit("-", 1)[0], []).append(round_file.load(content))
         memory = load(contents.pop(SERVER))
         clients: dict[int, dict[str, Tensor]] = {}
-        for content in contents.values():
-            for name, value in load(content).items():
-                client_id, _, rest = name.partition("/")
-                clients.setdefault(int(client_id), {})[rest] = value
+        for content in contents.values():  # of format 1: a checkpoint's own
+            _take_states(clients, load(content), None)
+        for name, file in found["states"].items():
+            content = self._checked(file.digest, STATES, name)
+            _take_states(clients, load(content), set(file.clients))
         # Only now is it known to be whole.
-        for name in self._kept():
-            if name not in manifest["rounds"]:  # of a round that was not saved any more
+        for name in self._kept(ROUNDS):
+            if name not in found["rounds"]:  # of a round that was not saved any more
                 self._remove(ROUNDS, name)
-        return Saved(manifest["arm"], manifest["round"], loaded, clients, memory)
+        self._digests.update(found["rounds"])
+        self._forget_states()
+        return Saved(found["arm"], found["round"], loaded, clients, memory)
 
-    def _check_identity(self, saved: str | dict[str, str]) -> None:
-        """Raise unless what results depend on is as it was."""
-        again = "Resume with the data, the config.yaml and the version that the run began with."
-        if isinstance(saved, str):  # written before the keys had names in it
-            if saved == self.legacy:
+    def _forget_states(self) -> None:
+        """Remove the states that no checkpoint names any more."""
+        named: set[str] = set()
+        for number in self._numbers():
+            try:
+                named |= set(self._manifest(f"{number:06d}")["states"])
+            except FedfuseError:  # a newer version's, or a stranger's
                 return
-            raise FedfuseError(
-                f"The checkpoint in '{self.folder}' belongs to another run",
-                got="other data, or another configuration",
-                next_step=again,
-            )
-        keys = sorted(saved.keys() | self.identity.keys())
-        changed = [key for key in keys if saved.get(key) != self.identity.get(key)]
-        if not changed:
-            return
-        names = ", ".join(visible(key, 100) for key in changed[:5])
-        names += ", ..." if changed[5:] else ""
-        raise FedfuseError(
-            f"The checkpoint in '{self.folder}' belongs to another run: {names} changed since, "
-            "and results depend on it",
-            got=_value(self.identity, changed[0]),
-            allowed=_value(saved, changed[0]),
-            next_step=again,
-        )
+            except (TornError, OSError, *_MALFORMED):  # it is skipped, should it come to that
+                continue
+        for name in self._kept(STATES):
+            if name not in named:
+                self._remove(STATES, name)
+
+    def _known_digest(self, name: str) -> str:
+        """Return the hash of a round's file, which this process has written or read."""
+        return self._digests.get(name) or digest(self._read(ROUNDS, name))
+
+    def _manifest(self, number: str) -> dict[str, Any]:
+        return manifest.load(self._read(number, MANIFEST), self.folder / number)
 
     def _opened(self, *names: str) -> AbstractContextManager[int]:
         return confined.opened(self.folder.parent, self.folder.name, *names, make=True)
@@ -243,9 +273,9 @@ class Checkpoints:
     def _read(self, *names: str) -> bytes:
         return confined.read(self.folder.parent, self.folder.name, *names)
 
-    def _checked(self, digest: str, *names: str) -> bytes:
+    def _checked(self, told: str, *names: str) -> bytes:
         content = self._read(*names)
-        if _digest(content) != digest:
+        if digest(content) != told:
             raise TornError(f"{names[-1]} has another hash than the manifest says")
         return content
 
@@ -253,9 +283,9 @@ class Checkpoints:
         with suppress(OSError):
             confined.remove(self.folder.parent, self.folder.name, *names)
 
-    def _kept(self) -> list[str]:
-        """Return the files of rounds."""
-        found = confined.listed(self.folder.parent, self.folder.name, ROUNDS)
+    def _kept(self, place: str) -> list[str]:
+        """Return the files of rounds, or of states."""
+        found = confined.listed(self.folder.parent, self.folder.name, place)
         return [name for name in found if name.endswith(".safetensors")]
 
     def _numbers(self) -> list[int]:
@@ -271,54 +301,10 @@ class Checkpoints:
         )
 
 
-def _manifest(content: bytes, folder: Path) -> dict[str, Any]:
-    """Return a manifest that is whole."""
-    try:
-        manifest = json.loads(content)
-        digest = manifest.pop("digest")
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise TornError(f"{MANIFEST} cannot be read") from error
-    if digest != _digest(json.dumps(manifest, sort_keys=True).encode()):
-        raise TornError(f"{MANIFEST} has another hash than it says")
-    if type(manifest.get("format")) is not int:
-        raise TornError(f"{MANIFEST} has no format")
-    if manifest["format"] > FORMAT:
-        raise FedfuseError(
-            f"The checkpoint '{folder}' was written by a newer version of fedfuse",
-            got=f"format {manifest['format']}",
-            allowed=f"at most {FORMAT}",
-            next_step="Resume with that version.",
-        )
-    _check_shape(manifest)
-    return manifest  # type: ignore[no-any-return]
-
-
-def _check_shape(manifest: dict[str, Any]) -> None:
-    """Raise unless a manifest has the right fields; its hash says nothing about who wrote it."""
-    kinds = {"arm": str, "round": int, "files": dict, "rounds": dict}
-    for name, kind in kinds.items():
-        if type(manifest.get(name)) is not kind:
-            raise TornError(f"{MANIFEST} has no '{name}' that could be used")
-    identity = manifest.get("identity")
-    if not isinstance(identity, str | dict):
-        raise TornError(f"{MANIFEST} has no 'identity' that could be used")
-    for name in (*manifest["files"], *manifest["rounds"]):
-        # A name with a folder in it could lead anywhere, /dev/zero included.
-        if not _PLAIN.fullmatch(name):
-            raise TornError(f"{MANIFEST} names the file {name[:100]!r}")
-    if SERVER not in manifest["files"]:
-        raise TornError(f"{MANIFEST} does not name {SERVER}")
-
-
-_PLAIN = re.compile(r"[\w()+=,][\w .()+=,-]{0,150}\.safetensors")
 _MALFORMED = (
     SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error,
 )  # fmt: skip
 """What reading something else than a checkpoint raises, if its hashes are right."""
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _write(folder: int, name: str, content: bytes) -> str:
@@ -327,9 +313,16 @@ def _write(folder: int, name: str, content: bytes) -> str:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return _digest(content)
+    return digest(content)
 
 
-def _value(values: Mapping[str, str], key: str) -> str:
-    """Return a key and its value for a message."""
-    return f"{visible(key, 100)}={visible(str(values.get(key, '(not there)')), 100)}"
+def _take_states(
+    clients: dict[int, dict[str, Tensor]],
+    tensors: Mapping[str, Tensor],
+    owners: Collection[int] | None,
+) -> None:
+    """Add the states in a file, of those whose states count in it; None for all."""
+    for name, value in tensors.items():
+        owner, _, rest = name.partition("/")
+        if owners is None or int(owner) in owners:
+            clients.setdefault(int(owner), {})[rest] = value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ DISAGREEMENT = "pairwise_disagreement"
 """Metric: how often two clients name different classes of a public sample, before they learn from
 each other; mean over pairs and the round's samples."""
 
+TESTS = ("accuracy_", "loss_", "ece_")
+"""What the names of metrics of tests begin with."""
+
 ADVERSARY_WEIGHT = "adversary_weight"
 """Metric: the share of their weight that benign clients give adversaries, in the mean."""
 
@@ -34,6 +37,7 @@ def record(
     *,
     num_clients: int,
     adversaries: Sequence[int] = (),
+    judged: Collection[int] | None = None,
 ) -> RoundRecord:
     """Return the round's tidy metrics and its weights [k, k], of those who were fused.
 
@@ -47,8 +51,10 @@ def record(
         seconds: Wall time by phase.
         num_clients: K.
         adversaries: Who attacks, as the simulation knows and the server does not.
+        judged: Whom the means of the round's end are about; None for all that were tested.
     """
-    rows = [*_rows(round_, Phase.LOCAL, local.metrics), *_rows(round_, Phase.FUSED, fused.metrics)]
+    rows = list(_rows(round_, Phase.LOCAL, local.metrics))
+    rows += _rows(round_, Phase.FUSED, fused.metrics, judged)
     if rest is not None:
         rows += _rows(round_, Phase.FUSED, rest.metrics)
     weights = weight_clients = shares = None
@@ -131,11 +137,23 @@ def answers(parts: Sequence[ClientMetrics | None], num_clients: int) -> dict[str
     return found or None
 
 
-def _rows(round_: int, phase: Phase, metrics: ClientMetrics | None) -> list[MetricRow]:
+def _rows(
+    round_: int,
+    phase: Phase,
+    metrics: ClientMetrics | None,
+    judged: Collection[int] | None = None,
+) -> list[MetricRow]:
     if metrics is None:
         return []
+    aside = {name for name in metrics.names if judged is not None and name.startswith(TESTS)}
     return [
-        MetricRow(round_, client_id, phase, name, value)
+        MetricRow(
+            round_,
+            client_id,
+            phase if name not in aside or client_id in judged else Phase.ASIDE,  # type: ignore[operator]
+            name,
+            value,
+        )
         for client_id, values in zip(
             metrics.client_ids.tolist(), metrics.values.tolist(), strict=True
         )

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fedfuse.errors import FedfuseError, KnowledgeError
 from fedfuse.failure import Failure
-from fedfuse.files.state_files import merged, state_header, state_path
+from fedfuse.files.state_files import merged, state_header, state_owners, state_path
 from fedfuse.wire.messages import (
     HEADER,
     LOAD,
@@ -37,6 +37,7 @@ from fedfuse.wire.messages import (
     check_answers,
 )
 from fedfuse.wire.record_checks import read_arrays, take
+from server.transport.at_work import AtWork
 from server.transport.replies import check_envelope, refusal
 from server.transport.reply_timeout import ReplyTimeout
 from server.transport.requests import Hosts, array_record, opening
@@ -68,6 +69,7 @@ class RemoteStates:
         folder: Where the clients' states wait as files, if the server reaches them: then it reads
             them there, and nodes only say which count. None if it must ask for what they hold.
         refused: Told of clients whose states cannot be used; raises to end the run.
+        work: Who has been at work, and so has something to save.
     """
 
     grid: Grid
@@ -75,51 +77,48 @@ class RemoteStates:
     reply_timeout: ReplyTimeout
     folder: Path | None = None
     refused: Refused = _stop
-    _arm: str = ""
-    _begun: set[int] = field(default_factory=set)
+    work: AtWork = field(default_factory=AtWork)
 
     @property
     def apart(self) -> bool:
         """Whether what :meth:`save` returns may be read while the clients go on."""
         return self.folder is not None
 
-    def begun(self, arm: str, client_ids: Iterable[int], restarted: Iterable[int] = ()) -> None:
-        """Note that these clients remember something of an arm, and those nothing before."""
-        if arm != self._arm:
-            self._arm, self._begun = arm, set()
-        self._begun -= set(restarted)
-        self._begun |= set(client_ids)
-
     def prepare(self, header: Header) -> None:
         """Let all clients begin, so that there is something to save before the first round."""
-        for _ in self._ask(PREPARE, header, at_once=sys.maxsize):
-            pass
+        self.work.enter(header.arm)
+        for ids, _ in self._ask(PREPARE, header, at_once=sys.maxsize):
+            self.work.prepared(ids)
 
-    def save(self, header: Header) -> Iterator[bytes]:
-        """Return all that the clients remember, some clients at a time, as safetensors.
+    def save(self, header: Header, client_ids: Collection[int]) -> Iterator[bytes]:
+        """Return all that some clients remember, a few at a time, as safetensors.
 
         Raises:
             FedfuseError: If the clients' files are not where they should be.
         """
+        self.work.saved()
         if self.folder is None:
-            return self._handed_over(SAVE, header)
+            return self._handed_over(SAVE, header, client_ids)
 
         def refuse(client_id: int, reason: str) -> None:
             self._refuse([client_id], header, "save", reason)
 
-        return _read(self._link(header, self.folder), refuse)
+        return _read(self._link(header, self.folder, client_ids), refuse)
 
     def load(self, header: Header, states: Mapping[int, dict[str, Tensor]]) -> None:
         """Let the clients remember what :meth:`save` yielded."""
-        for ids, _ in self._ask(LOAD, header, states):
-            self.begun(header.arm, ids)
+        self.work.enter(header.arm)
+        for ids, _ in self._ask(LOAD, header, states, states=states):
+            self.work.loaded(ids)
 
     def models(self, header: Header) -> Iterator[bytes]:
         """Return the clients' models, some clients at a time, as safetensors ``ID/model/NAME``."""
         return self._handed_over(MODELS, header)
 
-    def _handed_over(self, message_type: str, header: Header) -> Iterator[bytes]:
-        for ids, reply in self._ask(message_type, header):
+    def _handed_over(
+        self, message_type: str, header: Header, client_ids: Collection[int] | None = None
+    ) -> Iterator[bytes]:
+        for ids, reply in self._ask(message_type, header, client_ids):
             try:
                 check_answers(reply.content.config_records.get(HEADER, {}), header, message_type)
                 yield self._checked(_array(reply, STATES, np.uint8), ids)
@@ -129,22 +128,22 @@ class RemoteStates:
     def _checked(self, content: bytes, client_ids: Sequence[int]) -> bytes:
         """Return states of these clients, if it is them and nobody else's."""
         try:
-            owners = {int(name.partition("/")[0]) for name in state_header(content)}
+            owners = state_owners(content)
         except ValueError as error:
             raise _no_state(str(error)) from error
         if strange := sorted(owners - set(client_ids)):
             raise _no_state(f"states of the clients {strange[:10]}")
-        if gone := sorted((self._begun & set(client_ids)) - owners):
+        if gone := sorted((self.work.begun & set(client_ids)) - owners):
             raise _no_state(f"nothing of the clients {gone[:10]}, who have been at work")
         return content
 
-    def _link(self, header: Header, folder: Path) -> dict[int, Path]:
+    def _link(self, header: Header, folder: Path, client_ids: Collection[int]) -> dict[int, Path]:
         """Return the file in which each client's state waits, under a name of the server's own.
 
         Clients remove their old versions when they write new ones.
         """
         known: dict[int, int] = {}
-        for ids, reply in self._ask(LOCATE, header, at_once=sys.maxsize):
+        for ids, reply in self._ask(LOCATE, header, client_ids, at_once=sys.maxsize):
             try:
                 check_answers(reply.content.config_records.get(HEADER, {}), header, LOCATE)
                 known.update(zip(ids, self._read_tokens(reply, ids), strict=True))
@@ -176,14 +175,15 @@ class RemoteStates:
         self,
         message_type: str,
         header: Header,
-        states: Mapping[int, dict[str, Tensor]] | None = None,
+        client_ids: Collection[int] | None = None,
         at_once: int = CHUNK,
+        states: Mapping[int, dict[str, Tensor]] | None = None,
     ) -> Iterator[tuple[tuple[int, ...], Message]]:
         """Ask nodes about some of their clients at a time; yield the clients and the reply.
 
-        Clients of a node that gives no answer are refused.
+        Clients of a node that gives no answer are refused. Without ``client_ids`` it is all.
         """
-        for requests in _about(self.hosts, message_type, header, states, at_once):
+        for requests in _about(self.hosts, message_type, header, client_ids, states, at_once):
             asked = {message.metadata.dst_node_id: ids for ids, message in requests}
             messages = [message for _, message in requests]
             for message, reply in self.reply_timeout.ask(self.grid, messages):
@@ -211,7 +211,7 @@ class RemoteStates:
             )
         known: list[int] = tokens.tolist()
         work = [i for i, token in zip(client_ids, known, strict=True) if not token]
-        if gone := sorted(self._begun & set(work)):
+        if gone := sorted(self.work.begun & set(work)):
             raise _no_state(f"nothing of the clients {gone[:10]}, who have been at work")
         return known
 
@@ -290,6 +290,7 @@ def _about(
     hosts: Hosts,
     message_type: str,
     header: Header,
+    client_ids: Collection[int] | None,
     states: Mapping[int, dict[str, Tensor]] | None,
     at_once: int,
 ) -> Iterator[list[tuple[tuple[int, ...], Message]]]:
@@ -299,14 +300,15 @@ def _about(
         hosts: Who hosts whom.
         message_type: Whether they save, load or locate.
         header: Goes to every node.
-        states: What they are to remember, by client; None asks all of them what they do.
+        client_ids: Which of their clients it is about; None for all.
+        states: What they are to remember, by client; None asks them what they do.
         at_once: How many clients of a node one message is about.
 
     Returns:
         Messages that may be asked together, each with the clients it is about.
     """
     known = {
-        node_id: [i for i in hosted if states is None or i in states]
+        node_id: [i for i in hosted if client_ids is None or i in client_ids]
         for node_id, hosted in hosts.items()
     }
     for first in range(0, max(map(len, known.values()), default=0), at_once):

@@ -237,8 +237,10 @@ class Federation:
         lost = [failure.client_id for failure in failures]
         if sent is not None:
             self._channel.lost(lost)
-        everyone = {i for node_ids in asked.values() for i in node_ids}
-        self.states.begun(header.arm, everyone - set(lost), restarted)
+        if message_type != TEST:  # which changes nobody
+            everyone = {i for node_ids in asked.values() for i in node_ids}
+            self.states.work.enter(header.arm)
+            self.states.work.asked(everyone, lost, restarted)
         noted, self._noted = tuple(self._noted), []
         broadcast = num_bytes if sent is None else distinct_bytes(sent)
         return Answer(

@@ -104,7 +104,7 @@ def test_who_could_not_be_saved_or_loaded_is_named_and_the_others_go_on(
     with monkeypatch.context() as patched:
         patched.setattr(loop, "record", interrupt)
         assert main([*QUICK, f"hydra.run.dir={folder}"]) == 130
-    contents = (folder / "checkpoint" / "000002").glob("clients-*")
+    contents = (folder / "checkpoint" / "states").glob("*")
     kept = {name.split("/")[0] for content in contents for name in load(content.read_bytes())}
     assert kept == {"0", "2"}
     lies(load=error_reply(WORDS))

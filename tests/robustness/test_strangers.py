@@ -26,6 +26,7 @@ from experiments.run import main
 from fedfuse.errors import FedfuseError
 from server import loop
 from server.records import checkpoint
+from server.records import manifest as manifest_of
 from server.reporters.folder import RunFolder
 from tests.tiny import TINY
 
@@ -267,6 +268,7 @@ def link(place: Path, target: Path, how: str) -> None:
 LINKS = {
     "checkpoint": "",
     "checkpoint/rounds": "rounds",
+    "checkpoint/states": "rounds",
     "checkpoint/000001": "",
     "checkpoint/000002": "",
     "checkpoint/.new": "",
@@ -346,7 +348,7 @@ def test_a_forged_manifest_leads_nowhere(
     assert tree(outside) == theirs  # mine.safetensors is in no manifest, and stays
 
 
-@pytest.mark.parametrize("place", ["rounds", "000001", ".new", "000002", ""])
+@pytest.mark.parametrize("place", ["rounds", "states", "000001", ".new", "000002", ""])
 def test_checkpoints_themselves_follow_no_link(place: str, run: Path, outside: Path) -> None:
     """Also where the folder was not looked through before."""
     kept = checkpoint.Checkpoints(run / "checkpoint", 1, 1, {"seed": "0"})
@@ -562,7 +564,7 @@ def test_a_run_of_an_older_version_goes_on(run: Path, finished: Path) -> None:
         manifest.pop("digest")
         manifest["identity"] = legacy_identity(typed_config(config, run), fingerprint)
         text = json.dumps(manifest, sort_keys=True)
-        manifest["digest"] = checkpoint._digest(text.encode())
+        manifest["digest"] = manifest_of.digest(text.encode())
         file.write_text(json.dumps(manifest))
     assert main([f"resume={run}"]) == 0
     for name in ("metrics.parquet", "baseline.parquet", "server_model.safetensors"):

@@ -17,6 +17,7 @@ from experiments.config.instantiate import locate
 from fedfuse.data.sites import federate_sites
 from fedfuse.data.split import federate
 from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.participation import Resting
 from server.fusion.student import ServerModel
 from server.loop import ServerPlan
 from server.records.checkpoint import Checkpoints
@@ -27,8 +28,6 @@ BUNDLES = ("method", "experiment", "engine")
 OTHERWISE = {
     ("optimizer=sgd", "lr"): "torch's 0.001 without momentum hardly learns in ten rounds",
     ("optimizer=sgd", "momentum"): "the same",
-    ("public=skewed", "draw"): "it is what the option is for",
-    ("public=skewed", "labelled"): "the same",
     ("exchange=mutual.model", "hidden"): "FML's travelling model is small",
     ("exchange=mutual.model", "depth"): "the same",
     **{
@@ -127,6 +126,7 @@ SECTIONS: list[tuple[Any, dict[str, str]]] = [
             "eval_batch_size": "evaluation.batch_size",
         },
     ),
+    (Resting, {"tested": "evaluation.resting", "every": "evaluation.resting_every"}),
     (ServerPlan, {"fail_fast": "server.fail_fast", "evaluate_every": "evaluation.every"}),
     (ServerModel, {"epochs": "server.student_epochs", "batch_size": "client.distill_batch_size"}),
     (Checkpoints, {"every": "checkpoint.every", "keep": "checkpoint.keep"}),
@@ -138,7 +138,6 @@ SECTIONS: list[tuple[Any, dict[str, str]]] = [
                 "val_fraction": "val_fraction",
                 "test_fraction": "test_fraction",
                 "own_test_size": "evaluation.own_test_samples",
-                "own_test_shift": "evaluation.own_test_shift",
             },
         )
         for deal in (federate, federate_sites)

@@ -58,6 +58,11 @@ BAD = [
     ("server.device", "cuda:"),
     ("evaluation.every", 0),
     ("evaluation.batch_size", 0),
+    ("evaluation.resting", "some"),
+    ("evaluation.resting", True),
+    ("evaluation.resting_every", 0),
+    ("evaluation.resting_every", -1),
+    ("evaluation.resting_sample", 0),
 ]
 
 
@@ -80,6 +85,14 @@ def test_accepts(default: DictConfig, key: str, value: Any) -> None:
 def test_refuses(default: DictConfig, key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^{key} is not valid: got .*, allowed: "):
         validate(changed(default, key, value))
+
+
+def test_a_sample_is_of_clients_that_there_are(default: DictConfig) -> None:
+    sample = changed(default, "evaluation.resting", "sample")
+    with pytest.raises(ConfigError, match=r"resting_sample=100 with num_clients=10.*1 to 10"):
+        validate(sample)
+    validate(changed(sample, "evaluation.resting_sample", 10))
+    validate(changed(default, "evaluation.resting_sample", 1000))  # which nobody asks for
 
 
 def test_warmup_must_leave_a_round_for_fusion(default: DictConfig) -> None:

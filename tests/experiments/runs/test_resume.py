@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,13 @@ def same(one: Path, other: Path) -> bool:
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
-def killed(folder: Path, monkeypatch: pytest.MonkeyPatch, after: int, *overrides: str) -> None:
+def killed(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    *overrides: str,
+    base: Sequence[str] = TINY,
+) -> None:
     """Run in a fork that kills itself after so many saves, half-way through the next round."""
     torch.set_num_threads(1)
 
@@ -48,7 +55,7 @@ def killed(folder: Path, monkeypatch: pytest.MonkeyPatch, after: int, *overrides
             saves.append(real(self, *args))
 
         Checkpoints.save = save
-        main([*TINY, *overrides, f"hydra.run.dir={folder}"])
+        main([*base, *overrides, f"hydra.run.dir={folder}"])
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()

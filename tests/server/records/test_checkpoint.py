@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass, replace
 
 import pytest
@@ -16,7 +17,8 @@ from fedfuse.fusion.ktpfl import KTpFL
 from fedfuse.stateful import collect, give_back
 from fedfuse.types import MetricRow, RoundRecord
 from server.fusion.byte_budget import ByteBudget
-from server.records import checkpoint, round_file
+from server.records import manifest as manifest_of
+from server.records import round_file
 from server.records.checkpoint import Checkpoints
 
 
@@ -63,11 +65,103 @@ def test_what_is_saved_is_what_is_read_and_old_ones_are_pruned(kept):
     assert len([p for p in kept.folder.iterdir() if p.name.isdigit()]) == 2
 
 
-@pytest.mark.parametrize("name", ["clients-0.safetensors", "server.safetensors", "manifest.json"])
+def states(round_: int, *ids: int) -> bytes:
+    return save({f"{i}/model/w": torch.tensor([float(round_), i]) for i in ids})
+
+
+def differ(kept: Checkpoints, round_: int, changed: set[int], known: range) -> frozenset[int]:
+    """Save a round in which some clients changed, two clients a file; return who was written."""
+    found = kept.difference("knfu", changed, known)
+    wanted = sorted(found.wanted)
+    pairs = [states(round_, *wanted[at : at + 2]) for at in range(0, len(wanted), 2)]
+    kept.note("knfu", made(round_))
+    kept.save("knfu", round_, pairs, {}, found.carried)
+    return found.wanted
+
+
+def when(kept: Checkpoints) -> dict[int, float]:
+    """Return the round of which each client's state is read."""
+    return {i: float(state["model/w"][0]) for i, state in kept.latest().clients.items()}
+
+
+def test_only_who_changed_is_written_again(kept):
+    assert differ(kept, 1, set(range(4)), range(4)) == {0, 1, 2, 3}
+    assert differ(kept, 2, {0}, range(4)) == {0}
+    assert differ(kept, 3, {3, 4}, range(5)) == {3, 4}
+    assert when(kept) == {0: 2, 1: 1, 2: 1, 3: 3, 4: 3}
+    # The file of clients 2 and 3 still counts for 2; that of 0 and 1 as well.
+    names = sorted(path.name.split(".")[0] for path in (kept.folder / "states").iterdir())
+    assert names == ["000001-0", "000001-1", "000002-0", "000003-0"]
+
+
+def test_without_the_newest_the_one_before_is_whole(kept):
+    for round_, changed in enumerate([set(range(4)), {0, 3}, {0, 1}, {0}], 1):
+        differ(kept, round_, changed, range(4))
+    shutil.rmtree(kept.folder / "000004")
+    assert when(kept) == {0: 3, 1: 3, 2: 1, 3: 2}
+    assert not (kept.folder / "states" / "000004-0.safetensors").exists()
+    again = replace(kept, every=1)  # another process
+    assert differ(again, 4, {2}, range(4)) == {2}
+    assert when(again) == {0: 3, 1: 3, 2: 4, 3: 2}
+
+
+def test_what_lies_on_disk_is_at_most_twice_what_counts(kept):
+    """A file of which less than half counts is written again; here one of three clients."""
+    kept.note("knfu", made(1))
+    kept.save("knfu", 1, [states(1, 0, 1, 2)], {})
+    assert differ(kept, 2, {0, 1}, range(3)) == {0, 1, 2}
+    differ(kept, 3, set(), range(3))
+    assert not (kept.folder / "states" / "000001-0.safetensors").exists()
+    assert when(kept) == {0: 2, 1: 2, 2: 2}
+
+
+def test_who_remembers_nothing_any_more_is_not_carried_on(kept):
+    differ(kept, 1, set(range(4)), range(4))
+    differ(kept, 2, {0}, range(3))
+    assert when(kept) == {0: 2, 1: 1, 2: 1}
+
+
+def test_another_arm_begins_with_nobodys_states(kept):
+    differ(kept, 1, set(range(4)), range(4))
+    assert kept.difference("other", set(), set()).carried == {}
+    assert kept.difference("other", {1}, {1, 2}).wanted == {1, 2}
+
+
+def test_a_checkpoint_of_the_layout_before_is_read_and_then_written_anew(kept):
+    differ(kept, 1, {0, 1}, range(2))
+    path = kept.folder / "000001" / "manifest.json"
+    old = json.loads(path.read_bytes())
+    content = states(1, 0, 1)
+    (kept.folder / "000001" / "clients-0.safetensors").write_bytes(content)
+    del old["states"], old["digest"]
+    old["format"], old["files"]["clients-0.safetensors"] = 1, manifest_of.digest(content)
+    old["digest"] = manifest_of.digest(json.dumps(old, sort_keys=True).encode())
+    path.write_text(json.dumps(old))
+    shutil.rmtree(kept.folder / "states")
+    assert when(kept) == {0: 1, 1: 1}
+    assert differ(kept, 2, {0}, range(2)) == {0, 1}
+    assert when(kept) == {0: 2, 1: 2}
+
+
+@pytest.mark.parametrize(
+    "told", [[1, 2, [0]], ["x", 1], None, ["x", 1, ["0"]], ["x", 1, [-1]], ["x", True, [0]]]
+)
+def test_a_manifest_with_strange_states_is_none(kept, told):
+    fill(kept, 2)
+    path = kept.folder / "000002" / "manifest.json"
+    strange = json.loads(path.read_bytes())
+    del strange["digest"]
+    strange["states"]["000002-0.safetensors"] = told
+    strange["digest"] = manifest_of.digest(json.dumps(strange, sort_keys=True).encode())
+    path.write_text(json.dumps(strange))
+    assert kept.latest().round == 1
+
+
+@pytest.mark.parametrize("name", ["000003-0.safetensors", "server.safetensors", "manifest.json"])
 @pytest.mark.parametrize("how", ["torn", "bit", "gone"])
 def test_a_damaged_one_is_skipped_for_the_one_before(kept, name, how):
     fill(kept, 3)
-    file = kept.folder / "000003" / name
+    file = kept.folder / ("states" if name[0] == "0" else "000003") / name
     content = bytearray(file.read_bytes())
     if how == "gone":
         file.unlink()
@@ -100,8 +194,8 @@ def test_anothers_and_a_newer_one_are_refused(kept):
     path = kept.folder / "000002" / "manifest.json"
     manifest = json.loads(path.read_bytes())
     manifest.pop("digest")
-    manifest["format"] = checkpoint.FORMAT + 1
-    manifest["digest"] = checkpoint._digest(json.dumps(manifest, sort_keys=True).encode())
+    manifest["format"] = manifest_of.FORMAT + 1
+    manifest["digest"] = manifest_of.digest(json.dumps(manifest, sort_keys=True).encode())
     path.write_text(json.dumps(manifest))
     with pytest.raises(FedfuseError, match="newer version"):
         kept.latest()
