@@ -12,10 +12,10 @@ import time
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedfuse.distill import KL
+from fedfuse.local_loss import cross_entropy
 from fedfuse.models.lenet import lenet5
 from fedfuse.train.batched import BatchedTrainer
 from fedfuse.train.moments import update_of
@@ -82,7 +82,7 @@ def setup(count: int = 200, repeats: int = 5) -> float:
     """
     students = _students(count, torch.device("cpu"))
     x, y = torch.zeros(SAMPLES, *SHAPE), torch.zeros(SAMPLES, dtype=torch.int64)
-    works = [Work(x, y, _cross_entropy, _plan(SAMPLES, BATCH, (0, i))) for i in range(count)]
+    works = [Work(x, y, cross_entropy, _plan(SAMPLES, BATCH, (0, i))) for i in range(count)]
     spent = []
     for _ in range(repeats + 1):  # the first builds matrices
         begin = time.process_time()
@@ -103,7 +103,7 @@ def launches(count: int = 20) -> dict[str, int]:
         totals = []
         for steps in (1, 1, 3):  # the first builds what the others find
             works = [
-                Work(x, y, _cross_entropy, schedule(BATCH, BATCH, steps, torch.Generator()))
+                Work(x, y, cross_entropy, schedule(BATCH, BATCH, steps, torch.Generator()))
                 for _ in students
             ]
             with Count() as counter:  # type: ignore[no-untyped-call]
@@ -137,7 +137,7 @@ def _speedup(
     logits = [torch.empty(0)] * 2
     for round_ in range(repeats + 1):
         local = [
-            Work(x, y, _cross_entropy, _plan(SAMPLES, BATCH, (round_, client)))
+            Work(x, y, cross_entropy, _plan(SAMPLES, BATCH, (round_, client)))
             for client, (x, y) in enumerate(
                 zip(torch.split(inputs, SAMPLES), torch.split(labels, SAMPLES), strict=True)
             )
@@ -177,10 +177,6 @@ def _students(count: int, device: torch.device) -> list[Student]:
 def _plan(size: int, batch: int, name: tuple[int, int]) -> Any:
     generator = torch.Generator().manual_seed(hash(name) % 2**31)
     return schedule(size, batch, steps_per_epoch(size, batch), generator)
-
-
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits, labels, reduction="none")
 
 
 def _wait(device: torch.device) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from experiments.benchmarks.batched import BATCH, CLASSES, EVAL_BATCH, PUBLIC_BATCH, SHAPE, Count
 from experiments.benchmarks.rows import Arguments, Row, row
 from fedfuse.distill import KL
+from fedfuse.local_loss import cross_entropy
 from fedfuse.models.lenet import lenet5
 from fedfuse.train.batched import BatchedTrainer
 from fedfuse.train.joint import Call, Fit, Joint, Predict
@@ -119,7 +119,7 @@ class Runs:
             torch.split(self.inputs[run], size), torch.split(self.labels[run], size), strict=True
         )
         return [
-            Work(x, y, _cross_entropy, _plan(size, BATCH, number, run, client))
+            Work(x, y, cross_entropy, _plan(size, BATCH, number, run, client))
             for client, (x, y) in enumerate(own)
         ]
 
@@ -182,10 +182,6 @@ def speedup(size: Size, device: torch.device, repeats: int) -> float:
 def _plan(size: int, batch: int, *name: int) -> Any:
     generator = torch.Generator().manual_seed(hash(name) % 2**31)
     return schedule(size, batch, steps_per_epoch(size, batch), generator)
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels, reduction="none")
 
 
 if __name__ == "__main__":

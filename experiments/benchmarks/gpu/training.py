@@ -15,11 +15,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from experiments.benchmarks import bare
 from experiments.benchmarks.rows import Row, row
 from fedfuse.distill import KL
+from fedfuse.local_loss import cross_entropy
 from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
 from fedfuse.models.resnet import resnet8
@@ -97,7 +97,7 @@ class Rounds:
         load = self.load
         own = zip(self.inputs.split(load.private), self.labels.split(load.private), strict=True)  # type: ignore[no-untyped-call]
         local = [
-            Work(x, y, _cross_entropy, self._plan(load.private, BATCH, client))
+            Work(x, y, cross_entropy, self._plan(load.private, BATCH, client))
             for client, (x, y) in enumerate(own)
         ]
         orders = [self._plan(load.public, PUBLIC_BATCH, ~client) for client in range(self.clients)]
@@ -253,7 +253,3 @@ def _bare(load: Load, clients: int, device: torch.device, repeats: int) -> float
 
 def _batches(size: int, batch: int, device: torch.device) -> list[Tensor]:
     return list(torch.randperm(size).to(device).split(batch))  # type: ignore[no-untyped-call]
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels, reduction="none")
