@@ -75,6 +75,8 @@ def test_a_run_has_both_controls_and_each_is_what_it_would_be_alone(adjusted, pl
     assert values(alone, METHOD) == values(adjusted, ADJUSTED)
     assert values(alone, LOCAL) == local
     assert not (alone / "local_adjusted.parquet").exists()
+    learned = {key for key in local if key[3] == "loss_global"}
+    assert all(local[key] != values(adjusted, ADJUSTED)[key] for key in learned)
     # All three take the same steps.
     steps = [
         {key: value for key, value in values(adjusted, name).items() if key[3] == "steps"}
@@ -130,9 +132,11 @@ def test_methods_of_a_sweep_share_both_controls(adjusted, tmp_path):
         "mean": {"local", "mean"},  # its baseline does not tell what correcting it would give
         "local_adjusted": set(),
     }
-    first = next((tmp_path / "one").glob("0-*"))
+    first, last = (next((tmp_path / "one").glob(f"{number}-*")) for number in (0, 2))
     for name in (LOCAL, ADJUSTED, METHOD):
         assert values(first, name) == values(adjusted, name)
+    assert values(last, LOCAL) == values(adjusted, LOCAL)
+    assert values(last, METHOD) == values(adjusted, ADJUSTED)
 
 
 def test_nothing_of_a_prior_travels_but_logits_without_it():
