@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hydra._internal.hydra import Hydra
 
 from clients.exchange.predictions import Predictions
 from clients.node import Node
@@ -47,8 +49,13 @@ def values(folder: Path, name: str) -> dict[tuple[Any, ...], float]:
     return {(r["round"], r["client_id"], r["phase"], r["metric"]): r["value"] for r in rows}
 
 
+@cache
+def hydra() -> Hydra:
+    return compose.open_hydra()
+
+
 def node_of(*lines: str) -> Node:
-    return build_node(build_parts(compose.configure([*SKEWED, *lines])), range(3))
+    return build_node(build_parts(compose.configure([*SKEWED, *lines], hydra())), range(3))
 
 
 @pytest.fixture(scope="module")
@@ -216,12 +223,11 @@ def test_what_each_arm_does_about_priors():
     assert build_arms(compose.configure([*SKEWED, "method=mean"])) == {}
 
 
-@pytest.mark.parametrize("method", ["mean_adjusted", "fedavg_adjusted"])
-def test_both_trainers_learn_the_same(method):
+def test_both_trainers_learn_the_same():
     found = []
     for trainer in (LoopTrainer(), BatchedTrainer()):
-        node = node_of(f"method={method}", "client.local_epochs=2")
-        tools = node.tools(Header(method, 1, share=False, evaluate=False))
+        node = node_of("method=mean_adjusted", "client.local_epochs=2")
+        tools = node.tools(Header("mean_adjusted", 1, share=False, evaluate=False))
         held = [node.student(node.exchange, tools, client_id) for client_id in range(3)]
         works = tools.work_plan.local(range(3), 1)
         assert all(isinstance(work.loss, Widened) for work in works)
