@@ -62,7 +62,8 @@ class Round:
             predictions; None in warm-up rounds, and where nobody shares.
         teachers: What the configured method made of it, and each client will learn from
             (:class:`fedfuse.types.Teachers`); None likewise.
-        weights: Who listens to whom, [K, K]; None where the method has no such weights.
+        weights: Who listens to whom, [K, K], the mean over the classes where that differs by
+            class; None where the method has no such weights.
     """
 
     number: int

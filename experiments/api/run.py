@@ -118,6 +118,8 @@ class Run:
     def weights(self) -> npt.NDArray[np.floating]:
         """Who listened to whom, [rounds, K, K]: row i holds the weights of client i's teacher.
 
+        Where weights differ by class this is their mean over the classes (:attr:`class_shares`).
+
         Raises:
             ConfigError: If the method fused no predictions, or there are too many clients for
                 matrices of all of them (:meth:`round_weights`).

@@ -7,7 +7,7 @@ import torch
 
 from fedfuse import fusion
 from fedfuse.familiarity.kulsif import kulsif_ratio
-from fedfuse.fusion import KnFu, MeanLogits, MeanProbabilities, Pipeline, TopK
+from fedfuse.fusion import ByClass, KnFu, MeanLogits, MeanProbabilities, Pipeline, TopK
 from fedfuse.fusion.divergences import DIVERGENCES
 from fedfuse.fusion.robust import (
     CoordinateMedian,
@@ -56,11 +56,15 @@ def assert_same(ours, expected, atol=1e-5):
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize(("neighbours", "dense_bytes"), [*DENSE, (TopK(3), 0)])
 @pytest.mark.parametrize("host", [False, True])
-def test_every_rule_dense_and_streamed(rule, neighbours, dense_bytes, host, device):
-    pipeline = Pipeline(KnFu(), neighbours, rule, dense_bytes=dense_bytes)
+@pytest.mark.parametrize("scorer", [KnFu(), ByClass(KnFu(), "consensus")], ids=str)
+def test_every_rule_dense_and_streamed(scorer, rule, neighbours, dense_bytes, host, device):
+    pipeline = Pipeline(scorer, neighbours, rule, dense_bytes=dense_bytes)
     given = bank()
     expected = pipeline(given)
-    assert_same(pipeline(given if host else moved(given, device), device=device), expected)
+    ours = pipeline(given if host else moved(given, device), device=device)
+    assert_same(ours, expected)
+    if expected.by_class is not None:
+        torch.testing.assert_close(ours.by_class.shares, expected.by_class.shares)
 
 
 @pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
