@@ -75,6 +75,8 @@ class Halves:
 class Curious:
     """A loss that wants to know what clients are not told about private samples."""
 
+    __name__ = "curious"
+
     wants = frozenset({"own"})
 
     def __call__(self, logits, labels, facts):
