@@ -47,7 +47,9 @@ def save(node: Node, header: Header, client_ids: Sequence[int]) -> bytes:
 def models(node: Node, header: Header, client_ids: Sequence[int]) -> bytes:
     """Return the clients' models as they are judged, as safetensors under ``ID/model/NAME``.
 
-    Nothing else that a client remembers is in it: no optimiser, no secret.
+    Where a guard decides what is deployed, that is the fused model, and the local twin's follows
+    under ``ID/twin/model/NAME``: a mixture needs both. Nothing else that a client remembers is in
+    it: no optimiser, no secret.
 
     Raises:
         FedfuseError: If it is nobody else's business, or what a client holds is not its model.
@@ -71,6 +73,10 @@ def models(node: Node, header: Header, client_ids: Sequence[int]) -> bytes:
                 next_step="Set models=none.",
             )
         found[client_id] = {f"model/{name}": value for name, value in own.items()}
+        if (twins := node.twins_of(header)) is not None:
+            (twin,) = twins.of([held])
+            theirs = twin.model.state_dict()
+            found[client_id] |= {f"twin/model/{name}": value for name, value in theirs.items()}
     return packed(found)
 
 

@@ -21,7 +21,7 @@ from clients.sharing.channel import ClientChannel, Remember
 from clients.sharing.familiarity import FamiliarityStage
 from clients.state.state import ClientState, ClientStates, OptimizerFactory
 from clients.training.arm import ArmSettings
-from clients.training.deployment import Deployment
+from clients.training.deployment import Deployment, fold_of, speaking
 from clients.training.evaluation import Evaluation, Tested, stacked, with_spending, with_twins
 from clients.training.guard import Undo
 from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
@@ -114,7 +114,13 @@ class Node:
     def __post_init__(self) -> None:
         rounds = PublicRounds(self.select, self.data.public, self.streams)
         self.inputs = ModelInputs(self.data, rounds, self.device)
-        self.work_plan = WorkPlan(self.inputs, self.plan, self.loss, self.streams)
+        self.work_plan = WorkPlan(
+            self.inputs,
+            self.plan,
+            self.loss,
+            self.streams,
+            held_out=fold_of(self.guard, self.data, self.streams),
+        )
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
         self.beginning = Beginning(
             self.models,
@@ -165,7 +171,7 @@ class Node:
             held = [self.student(way, tools, client_id) for client_id in cohort]
             tasks = way.train(held, tools, round_, exchanging=header.share)
             spent = take_steps(self.trainer, tasks, round_)
-            if (twins := self._twins(header)) is not None:
+            if (twins := self.twins_of(header)) is not None:
                 theirs = take_steps(self.trainer, twins.local(held, round_), round_)
                 spent = with_twins(spent, theirs)
             remember: Remember = {}
@@ -234,7 +240,7 @@ class Node:
                 # Who rests takes in an average; steps are for those whose twins take them too.
                 tasks = [task for task in tasks if tools.taught(task[0].client_id)]
             spent = take_steps(self.trainer, tasks, round_)
-            if (twins := self._twins(header)) is not None:
+            if (twins := self.twins_of(header)) is not None:
                 learning = [student for student in held if tools.taught(student.client_id)]
                 also = take_steps(self.trainer, twins.instead(learning, round_), round_)
                 spent = with_twins(spent, also)
@@ -311,16 +317,19 @@ class Node:
     def _work_plan(self, header: Header) -> WorkPlan:
         return replace(self.work_plan, local_loss=self._arm(header).local_loss)
 
-    def _twins(self, header: Header) -> LocalTwins | None:
+    def twins_of(self, header: Header) -> LocalTwins | None:
         """Return what trains the clients' local twins in the header's arm; None for nobody."""
         return self.twins if header.exchange else None
 
     def _judge(self, header: Header) -> Callable[[Sequence[Student]], list[Tested]]:
         """Return what tests clients as they end a round: what they deploy, if a guard decides."""
-        evaluate, twins = self.evaluation(header), self._twins(header)
+        evaluate, twins = self.evaluation(header), self.twins_of(header)
         if twins is None or self.guard is None or isinstance(self.guard, Validation):
             return evaluate
-        return Deployment(self.guard, evaluate, twins)
+        labelled = None  # public labels that pre-training taught say nothing new
+        if self.pretraining is None:
+            labelled = speaking(self.data, self.work_plan.held_out)
+        return Deployment(self.guard, evaluate, twins, labelled)
 
     def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
         return {client_id: self.states.memory(client_id) for client_id in cohort}

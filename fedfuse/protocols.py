@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -199,11 +200,13 @@ class Fused(NamedTuple):
 
     Args:
         targets: [K, P, C].
-        sample_weight: float32 [K, P], from 0 (left out of distillation) upwards.
+        sample_weight: float32 [K, P], from 0 (left out of distillation) upwards; None for 1.
+        metrics: What the rule measured, by name, for the round's record.
     """
 
     targets: Tensor
-    sample_weight: Tensor
+    sample_weight: Tensor | None = None
+    metrics: Mapping[str, float] = MappingProxyType({})
 
 
 class Rule(Protocol):

@@ -6,20 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from clients.training.evaluation import Answers, Evaluation, Pair, Tested
 from clients.training.twins import LocalTwins
 from fedfuse.guard import Choice, Guard, Paired, mixed
 from fedfuse.metrics import accuracy
+from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student
+from fedfuse.types import FederatedData
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """Let a guard decide what each client deploys, and test that.
 
-    Both models answer every test once; the decision is made on the client's validation data alone
+    Both models answer every test once; the decision is made on samples that the client holds back
     and changes nothing of what is trained. The metrics are of what is deployed; ``..._unguarded``
     are those of the fused model, ``..._local`` those of the twin.
 
@@ -27,11 +31,14 @@ class Deployment:
         guard: Who decides.
         evaluate: Asks models.
         twins: The clients' local twins.
+        public: Labelled public samples that speak for a balanced distribution; None where there
+            are none, or models have learned their labels: then validation data speaks for it.
     """
 
     guard: Guard
     evaluate: Evaluation
     twins: LocalTwins
+    public: Tensor | None = None
 
     def __call__(self, students: Sequence[Student]) -> list[Tested]:
         """Test what each client deploys.
@@ -39,24 +46,32 @@ class Deployment:
         Args:
             students: The clients with the models that fusion made.
         """
-        evaluate = self.evaluate
-        of_twins = replace(evaluate, prior=evaluate.prior.of_local_twins())
-        answers = zip(
-            evaluate.answers(students), of_twins.answers(self.twins.of(students)), strict=True
-        )
+        of_twins = replace(self.evaluate, prior=self.evaluate.prior.of_local_twins())
+        sides = (self.evaluate, students), (of_twins, self.twins.of(students))
+        answers = [evaluate.answers(models) for evaluate, models in sides]
+        balanced = [
+            [own.validation_balanced for own in told]
+            if self.public is None
+            else evaluate.public(models, self.public)
+            for told, (evaluate, models) in zip(answers, sides, strict=True)
+        ]
         return [
-            self._tested(student.client_id, fused, local)
-            for student, (fused, local) in zip(students, answers, strict=True)
+            self._tested(student.client_id, fused, local, _alike(_paired(mine, theirs)))
+            for student, fused, local, theirs, mine in zip(
+                students, *answers, *balanced, strict=True
+            )
         ]
 
-    def _tested(self, client_id: int, fused: Answers, local: Answers) -> Tested:
-        own, balanced = self._choices(fused, local)
+    def _tested(self, client_id: int, fused: Answers, local: Answers, balanced: Paired) -> Tested:
+        own = _paired(local.validation, fused.validation)
+        num_clients = self.evaluate.inputs.data.num_clients
+        for_own, for_balanced = self.guard(own, balanced, num_clients)
         tested = self.evaluate.judged(
             client_id,
             Answers(
-                balanced=_mixed(local.balanced, fused.balanced, balanced),
-                own=_mixed(local.own, fused.own, own),
-                validation=_mixed(local.validation, fused.validation, own),
+                balanced=_mixed(local.balanced, fused.balanced, for_balanced),
+                own=_mixed(local.own, fused.own, for_own),
+                validation=_mixed(local.validation, fused.validation, for_own),
                 validation_balanced=None,
             ),
         )
@@ -65,19 +80,37 @@ class Deployment:
             tested.metrics[f"accuracy_global_{name}"] = accuracy(*answers.balanced)
             if answers.validation is not None:
                 tested.metrics[f"accuracy_val_{name}"] = accuracy(*answers.validation)
-        for name, choice in (("own", own), ("global", balanced)):
+        for name, choice in (("own", for_own), ("global", for_balanced)):
             tested.metrics[f"deployed_{name}"] = choice.share
             if choice.decided is not None:
                 tested.metrics[f"decided_{name}"] = float(choice.decided)
         return tested
 
-    def _choices(self, fused: Answers, local: Answers) -> tuple[Choice, Choice]:
-        """Return what the guard says of the own distribution and of a balanced one."""
-        own = _paired(local.validation, fused.validation)
-        balanced = _paired(local.validation_balanced, fused.validation_balanced)
-        alike = torch.bincount(balanced.labels)[balanced.labels]
-        balanced = replace(balanced, weight=1 / alike.double())
-        return self.guard(own, balanced, self.evaluate.inputs.data.num_clients)
+
+def fold_of(guard: object, data: FederatedData, streams: Streams) -> Tensor | None:
+    """Return the public samples that a guard keeps out of all lessons, bool [P]; None for none."""
+    labels, share = data.public.labels, getattr(guard, "public_fold", 0.0)
+    if labels is None or share == 0:
+        return None
+    order = torch.randperm(len(labels), generator=streams.torch("guard", "public fold"))
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    held_out[order[: round(share * len(labels))]] = True
+    return held_out
+
+
+def speaking(data: FederatedData, held_out: Tensor | None) -> Tensor | None:
+    """Return which labelled public samples speak for a balanced distribution; None if none does.
+
+    Args:
+        data: The federation's data.
+        held_out: Those that are kept out of all lessons; None to take all.
+    """
+    if data.public.labels is None:
+        return None
+    labels = torch.from_numpy(np.array(data.public.labels))
+    known = (labels >= 0) & (labels < data.num_classes)  # a set of another origin may have more
+    index = torch.nonzero(known if held_out is None else known & held_out)[:, 0]
+    return index if len(index) else None
 
 
 @overload
@@ -97,3 +130,8 @@ def _paired(local: Pair | None, fused: Pair | None) -> Paired:
         return Paired(nothing, nothing, torch.zeros(0, dtype=torch.int64), nothing[:, 0])
     ours, theirs = (logits.double().log_softmax(dim=1) for logits in (local[0], fused[0]))
     return Paired(ours, theirs, fused[1], torch.ones(len(ours), dtype=torch.float64))
+
+
+def _alike(pairs: Paired) -> Paired:
+    """Return the answers with weights that make all classes of theirs count alike."""
+    return replace(pairs, weight=1 / torch.bincount(pairs.labels)[pairs.labels].double())

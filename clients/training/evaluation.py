@@ -137,6 +137,22 @@ class Evaluation:
             for row, at in enumerate(shared)
         ]
 
+    def public(self, students: Sequence[Student], index: torch.Tensor) -> list[Pair]:
+        """Ask each student labelled public samples, read as where all classes are alike.
+
+        Args:
+            students: The students.
+            index: Which of the public samples.
+        """
+        data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
+        labels = torch.from_numpy(np.array(data.public.labels))[index]
+        asked = self.inputs.whole_public()[index.to(self.inputs.device)]
+        logits = self.trainer.predict(students, asked, self.batch_size).cpu()
+        return [
+            (self.prior.balanced(own, prior), labels)
+            for own, prior in zip(logits, self._priors(clients), strict=True)
+        ]
+
     def _read(
         self, prior: torch.Tensor | None, pool: Pair, own: Pair, validation: Pair | None
     ) -> Answers:

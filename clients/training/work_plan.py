@@ -48,6 +48,7 @@ class WorkPlan:
         streams: The run's random streams.
         relabel: The labels that a client learns from, given its id and its own labels.
         local_loss: What steps on private data minimise.
+        held_out: Public samples that nobody is taught on, bool [P]; None for none.
     """
 
     inputs: ModelInputs
@@ -56,6 +57,7 @@ class WorkPlan:
     streams: Streams
     relabel: Callable[[int, Tensor], Tensor] = honest
     local_loss: LocalLoss = cross_entropy
+    held_out: Tensor | None = None
 
     def local(self, client_ids: Sequence[int], round_: int) -> list[Work]:
         """Return ``local_epochs`` passes of each client over its private data."""
@@ -81,6 +83,9 @@ class WorkPlan:
         steps, private_weight = self.distill_steps(round_), self.plan.private_weight
         teachers = teachers.to(self.inputs.device)
         targets, weights = as_targets(teachers, self.loss), teachers.sample_weight
+        if self.held_out is not None:
+            taught = (~self.held_out[self.inputs.rounds.index(round_)]).float().to(targets.device)
+            weights = taught.expand(len(targets), -1) * (1.0 if weights is None else weights)
         anchors: Sequence[Work | None] = [None] * len(client_ids)
         if private_weight > 0:
             anchors = self._steps(client_ids, "distill", round_, [steps] * len(client_ids))

@@ -48,6 +48,9 @@ API = {
         [
             "fedfuse.fusion.pipeline",
             "fedfuse.fusion.scorers",
+            "fedfuse.fusion.by_class",
+            "fedfuse.fusion.evidence",
+            "fedfuse.fusion.class_weights",
             "fedfuse.fusion.estimators",
             "fedfuse.fusion.divergences",
             "fedfuse.fusion.neighbours",

@@ -61,7 +61,12 @@ class OnRawInputs(nn.Module):
 
 
 def load_client_model(
-    folder: Path, client_id: int, *, model: object = None, trust: Iterable[str] = ()
+    folder: Path,
+    client_id: int,
+    *,
+    model: object = None,
+    trust: Iterable[str] = (),
+    twin: bool = False,
 ) -> OnRawInputs:
     """Return the model that a client had at the end of a run, in eval mode, on the CPU.
 
@@ -70,13 +75,14 @@ def load_client_model(
         client_id: Whose it is.
         model: What builds it, in place of what the configuration names.
         trust: Code that its configuration may name besides fedfuse's own, ``my_models.Net``.
+        twin: Whether its local twin is meant, where a guard decided what it deploys.
 
     Raises:
         ConfigError: If the run left no models or has no such client; if the folder names other
             code, or is damaged.
     """
     saved = SavedModels.read(folder)
-    weights = saved.weights(client_id)
+    weights = saved.weights(client_id, twin=twin)
     node = read_config(folder).get("model")
     if model is None:
         for where, target in targets({"model": node}):

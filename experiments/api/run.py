@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from experiments.api.client_model import OnRawInputs
+    from experiments.api.deployed_model import DeployedModel
     from experiments.api.figures import Plots
 
 
@@ -191,7 +192,8 @@ class Run:
         is in eval mode, on the CPU, and a plain ``nn.Module``: train it on, or move it. Where a
         client sees its data changed (``partitioner=feature_rotation``), so must its model's inputs
         be. A method that judges clients by more than a network (``fedproto`` takes the nearest
-        prototype) leaves the network.
+        prototype) leaves the network, and one with a guard that decides what is deployed the model
+        that fusion made (see :meth:`deployed`).
 
         Args:
             client_id: Whose it is.
@@ -208,6 +210,32 @@ class Run:
         with self._objects:
             return load_client_model(
                 self.folder, client_id, model=model, trust={*self._trust, *trust}
+            )
+
+    def deployed(
+        self, client_id: int, question: str, *, model: object = None, trust: Iterable[str] = ()
+    ) -> DeployedModel:
+        """Return what a client answers a question with at the end, with its preprocessing.
+
+        The model that fusion made, its local twin or the mixture of both, as the run's guard
+        decided, and with the client's label prior as the run's tests read it. Without a guard it
+        is the client's model. Inputs as for :meth:`model`.
+
+        Args:
+            client_id: Whose it is.
+            question: ``own``: inputs distributed as the client's own data; ``balanced``: all
+                classes alike.
+            model: As for :meth:`model`.
+            trust: Likewise.
+
+        Raises:
+            ConfigError: As of :meth:`model`, and for another question.
+        """
+        from experiments.api.deployed_model import load_deployed
+
+        with self._objects:
+            return load_deployed(
+                self._files, client_id, question, model=model, trust={*self._trust, *trust}
             )
 
     def plot(self, *figures: str) -> Plots:

@@ -207,6 +207,12 @@ def _attacks_nobody(chosen: Chosen) -> str | None:
     return f"num_clients={chosen.cfg.num_clients}" if alone else None
 
 
+def _sites_shift(chosen: Chosen) -> str | None:
+    shift = chosen.cfg.evaluation.own_test_shift
+    owned = chosen.cfg.sites._target_ is not None
+    return f"evaluation.own_test_shift={shift}" if shift and owned else None
+
+
 def _begins_twice(chosen: Chosen) -> str | None:
     run, twice = chosen.cfg.continue_from, chosen.cfg.pretrain._target_ is not None
     return f"continue_from={run} with {chosen.named('pretrain')}" if run and twice else None
@@ -324,6 +330,11 @@ CLASHES: tuple[Clash, ...] = (
         "Nobody would pre-train: the method is the baseline itself",
         _nobody_pretrains,
         "Set pretrain.baseline=true.",
+    ),
+    Clash(
+        "Own tests move to another client's classes, and a site knows its own clients' only",
+        _sites_shift,
+        "Set evaluation.own_test_shift=0.",
     ),
     Clash(
         "clients begin with the models of a run or with pre-training, not with both",

@@ -102,7 +102,7 @@ def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
             next_step="fedfuse.data.raw.describe makes one of arrays.",
         )
     if owned is None:
-        divide = partial(federate, raw)
+        divide = partial(federate, raw, own_test_shift=cfg.evaluation.own_test_shift)
     else:
         sites = owned.open(cfg.num_clients) if private else []
         divide = partial(federate_sites, raw, sites)

@@ -91,8 +91,13 @@ class SavedModels:
         except MALFORMED as error:
             raise _damaged(folder, error) from error
 
-    def weights(self, client_id: int) -> dict[str, Tensor]:
+    def weights(self, client_id: int, *, twin: bool = False) -> dict[str, Tensor]:
         """Return the weights and buffers of a client's model, on the CPU.
+
+        Args:
+            client_id: Whose.
+            twin: Whether its local twin's are meant, which a guard that decides what is deployed
+                leaves beside the fused model's.
 
         Raises:
             ConfigError: If there is no such client, or its file is missing or damaged.
@@ -109,7 +114,9 @@ class SavedModels:
             )
         try:
             found: dict[str, Tensor] = load(
-                confined.read(self.folder, MODELS, f"{client_id}.safetensors")
+                confined.read(
+                    self.folder, MODELS, f"{client_id}{'.local' if twin else ''}.safetensors"
+                )
             )
             return found
         except (OSError, SafetensorError, ValueError) as error:

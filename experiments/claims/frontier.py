@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from experiments.claims.shared import (
-    SHORT,
     Row,
-    corrected,
     difference,
     federation,
     gain,
     read,
 )
-from experiments.results import TESTS, RunGroup, comparisons
-from fedfuse.compare import ADJUSTED, Comparison, certain_together, pareto_front, signed
+from experiments.results import SHORT, TESTS, RunGroup, comparisons
+from fedfuse.compare import ADJUSTED, Comparison, certain_together, corrected, pareto_front, signed
+
+FRONT = (
+    "Front: no other method's means, nor local training's, are as good on both tests and better "
+    "on one."
+)
 
 Found = dict[str, Comparison]
 """Per test set a comparison."""
@@ -96,7 +99,7 @@ def frontier(*folders: Path) -> Iterator[Row]:
             *(bold(difference(it := one.control.get(test)), it) for test in TESTS),
             "yes" if one.front else "",
         )
-    yield (f"Bold: certain. {corrected(page)} Front: no method's means are as good on both tests.",)
+    yield (f"Bold: certain. {corrected(page)} {FRONT}",)
     yield (
         *("method", "federations"),
         *(f"{SHORT[test]}: worst to best gain" for test in TESTS),

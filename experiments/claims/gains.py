@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.claims.shared import (
-    SHORT,
     Row,
     against,
-    corrected,
     difference,
     federation,
     gain,
@@ -17,8 +15,8 @@ from experiments.claims.shared import (
     read,
     spread,
 )
-from experiments.results import TESTS, comparisons, controls
-from fedfuse.compare import ADJUSTED, Comparison
+from experiments.results import SHORT, TESTS, comparisons, controls
+from fedfuse.compare import ADJUSTED, Comparison, corrected
 
 
 def gains(*folders: Path, references: tuple[str, ...] = ("mean",)) -> Iterator[Row]:

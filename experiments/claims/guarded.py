@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims.shared import SHORT, Row, against, both, difference, federation, gain, read
-from experiments.results import TESTS, Run, RunGroup, flatten, share_undone
+from experiments.claims.shared import Row, against, both, difference, federation, gain, read
+from experiments.results import SHORT, TESTS, Run, RunGroup, flatten, share_undone
 from fedfuse.compare import compare
 
 GUARD = "guard._target_"

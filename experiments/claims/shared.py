@@ -14,9 +14,7 @@ from fedfuse.compare import (
     Comparison,
     Interval,
     bootstrap,
-    certain_together,
     compare,
-    count_judged,
     rounded,
     signed,
 )
@@ -25,11 +23,6 @@ Row = Sequence[str]
 """Cells of a table. The first row is a heading; one cell alone is a sentence that ends a table."""
 
 Array = npt.NDArray[np.floating]
-
-NAMED = 12
-"""So many comparisons that a correction takes away are named."""
-
-SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 
 
 def read(*folders: Path) -> list[RunGroup]:
@@ -100,27 +93,6 @@ def difference(found: Comparison | None) -> str:
     if found is not None and not found.speaks:
         return f"{signed(found.mean)} (tests < {ENOUGH})"
     return "-" if found is None else spread(found.mean, found.interval)
-
-
-def corrected(named: Sequence[tuple[str, Comparison | None]]) -> str:
-    """Return a sentence on what stays certain after Holm's correction for all of a page.
-
-    Args:
-        named: Every comparison of the page, and what a reader calls it.
-    """
-    there = [(name, found) for name, found in named if found is not None]
-    found = [one for _, one in there]
-    count, before = count_judged(found), sum(one.significant for one in found)
-    if not count:
-        return "No comparison of this page has an interval, so none is certain."
-    kept = certain_together(found)
-    lost = [name for (name, one), stays in zip(there, kept, strict=True) if one.significant > stays]
-    text = f"Corrected for the {count} comparisons of this page (Holm, 5%): of {before} that are "
-    text += f"certain by their own interval, {sum(kept)} stay certain"
-    if not lost:
-        return f"{text}."
-    more = f"; and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-    return f"{text}. No longer: {'; '.join(lost[:NAMED])}{more}."
 
 
 def spread(

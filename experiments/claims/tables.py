@@ -60,6 +60,18 @@ def traffic(*folders: Path) -> Iterator[Row]:
             yield (federation(run_group), name, f"{up:.1f}", f"{down:.1f}", *shown)
 
 
+def _both(*tables: Callable[..., Iterator[Row]]) -> Callable[..., Iterator[Row]]:
+    """Return one page of several tables."""
+
+    def page(*folders: Path) -> Iterator[Row]:
+        for number, table in enumerate(tables):
+            if number:
+                yield ("",)
+            yield from table(*folders)
+
+    return page
+
+
 CLAIMS: dict[str, Callable[..., Iterator[Row]]] = {
     "k1": gains,
     "k2": adverse,
@@ -75,6 +87,10 @@ CLAIMS: dict[str, Callable[..., Iterator[Row]]] = {
     "k12": gains,
     "guard": guard,
     "frontier": frontier,
+    "frontier_tiers": _both(frontier, tiers),
+    "frontier_attack": _both(frontier, adverse),
+    "frontier_public": frontier,
+    "frontier_shift": frontier,
     "flips": changes,
 }
 """Claim to its table; the numbers are those of KnFu's claims in docs/findings.md."""

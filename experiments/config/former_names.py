@@ -28,6 +28,7 @@ NEWER: dict[str, Any] = {
     "uptake": {"_target_": None},
     "evaluation": {
         "prior": "none",
+        "own_test_shift": 0.0,
         "resting": "all",
         "resting_every": 1,
         "resting_sample": 100,
@@ -46,7 +47,7 @@ def with_newer(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with the keys that are newer than it.
 
     >>> sorted(with_newer({"evaluation": {"every": 2}})["evaluation"])
-    ['every', 'prior', 'resting', 'resting_every', 'resting_sample']
+    ['every', 'own_test_shift', 'prior', 'resting', 'resting_every', 'resting_sample']
     """
     made = {**deepcopy(NEWER), **config}
     for key, newer in NEWER.items():

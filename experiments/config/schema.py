@@ -102,6 +102,7 @@ class EvaluationConfig:
     batch_size: int = _at_least(1)
     test_samples: int = _at_least(1)
     own_test_samples: int = _at_least(1)
+    own_test_shift: float = _rule("a number from 0 to 1", lambda value: 0 <= value <= 1)
     prior: str = _one_of("none", "add", "subtract")
     membership: bool = field(default=MISSING)  # type: ignore[assignment]
     shadow_models: int = _at_least(0)

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.report.axes import seconds
 from experiments.report.changes import changes_table
 from experiments.report.contents import Group, Report
+from experiments.report.deployed import deployed_table
 from experiments.report.figure import Figure, Numbers
 from experiments.report.frontiers import frontier_figure
 from experiments.report.gained import forest_figure
@@ -35,7 +36,7 @@ from experiments.results import (
     with_prior,
 )
 from fedfuse import __version__
-from fedfuse.compare import LOCAL
+from fedfuse.compare import CONTROLS, LOCAL, corrected, count_judged
 from fedfuse.safe_text import visible
 
 DRAWN_MATRICES = 60
@@ -108,7 +109,7 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
         notes=tuple(notes),
         verdicts=sentences(last[0]) if len(found) == 1 else overall(everything),
         main=_main(found, everything, style, layout),
-        tables=_tables(everything, [*chain(*best)]),
+        tables=(*_tables(everything, [*chain(*best)]), *_table(deployed_table(found))),
         overview=(
             *_some(map_figure(found, shown, width=layout.panel)),
             *_some(frontier_figure(shown, style, layout.panel)),
@@ -137,6 +138,10 @@ def _some(figure: Figure | None) -> tuple[Figure, ...]:
     return () if figure is None else (figure,)
 
 
+def _table(table: Table | None) -> tuple[Table, ...]:
+    return () if table is None else (table,)
+
+
 def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, ...]:
     tables: list[Table] = []
     if last:
@@ -149,7 +154,8 @@ def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, 
                 "interval takes the seeds for independent trials, because the clients of one seed "
                 "share data and start. Helped and harmed count the clients of every seed whose "
                 "change is larger than the error of their test sets."
-                + (CONTROLLED if with_prior(last) else ""),
+                + (CONTROLLED if with_prior(last) else "")
+                + _together(last),
             )
         )
     tables += filter(None, [changes_table(last)])
@@ -166,8 +172,17 @@ def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, 
     return tuple(tables)
 
 
+def _together(done: Sequence[Compared]) -> str:
+    """Return what stays certain of a page's comparisons when it counts how many there are."""
+    if count_judged([item.found for item in done]) < 2:
+        return ""
+    return f" {corrected([(item.name, item.found) for item in done])}"
+
+
 def _title(found: Sequence[RunGroup], done: Sequence[Compared]) -> str:
-    methods = [m for m in dict.fromkeys(m for line in found for m in line.methods) if m != LOCAL]
+    names = dict.fromkeys(m for line in found for m in line.methods)
+    methods = [name for name in names if name not in CONTROLS]
+    methods = methods or [name for name in names if name != LOCAL]
     told = f" against {against(done)}" if any(line.contenders for line in found) else ""
     if not methods:
         return "Local training"

@@ -15,7 +15,7 @@ from experiments.report.verdicts import (
     select,
     which,
 )
-from experiments.results import Compared
+from experiments.results import Compared, against
 
 _COLUMNS = (
     *WHICH,
@@ -42,7 +42,7 @@ def changes_table(done: Sequence[Compared]) -> Table | None:
         "changes",
         "What the mean hides",
         "At the last round. Newly right and newly wrong are the shares of a client's test samples "
-        "whose answer flips between local training and the method, in the mean; their difference "
+        f"whose answer flips between {against(done)} and the method, in the mean; their difference "
         "is the gain. The calibration error is how far the models' confidence and accuracy are "
         "apart (15 bins); where it grows, answers are surer or less sure than they are right.",
         columns,

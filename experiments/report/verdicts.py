@@ -10,7 +10,7 @@ from experiments.report.axes import points
 from experiments.report.contents import Verdict
 from experiments.report.figure import Numbers
 from experiments.report.table import Cell, Column, Table
-from experiments.results import TESTS, Compared, to_tell
+from experiments.results import SHORT, TESTS, Compared, to_tell
 from fedfuse.compare import (
     CONTROLS,
     ENOUGH,
@@ -130,8 +130,6 @@ def _tone_of(item: Compared) -> str:
     return "loss" if "loss" in tones else ""
 
 
-SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
-
 WHICH = (
     Column("federation", numeric=False, about="What tells this federation from the others"),
     Column("method", numeric=False),
@@ -159,15 +157,16 @@ _COLUMNS = (
 def select(
     columns: Sequence[Column], done: Sequence[Compared]
 ) -> tuple[list[int], tuple[Column, ...]]:
-    """Return which columns say something, and these as they are called where there are controls.
+    """Return which columns are shown, and these as they are called where there are controls.
 
     The federation is left out where there is only one, the control likewise, and the guard's
     column where there is none.
     """
     several = len({item.over for item in done}) > 1
+    # Numbers have it; beside the control there is no room for it.
     without = {
         *(() if len({item.federation for item in done}) > 1 else ("federation",)),
-        *(() if several else ("over",)),
+        "worst tenth" if several else "over",
         *(() if any(item.undone is not None for item in done) else ("undone",)),
     }
     shown = [i for i, column in enumerate(columns) if column.name not in without]

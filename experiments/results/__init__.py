@@ -1,6 +1,6 @@
 """Read what runs left behind: a run folder, a sweep's or a map's, and who may be compared."""
 
-from experiments.results.arms import TESTS, Arm, read_arm
+from experiments.results.arms import SHORT, TESTS, Arm, read_arm
 from experiments.results.compared import Compared, against, compared, to_tell, with_prior
 from experiments.results.comparisons import Moment, comparisons, share_undone
 from experiments.results.entrants import controls, entrants
@@ -9,6 +9,7 @@ from experiments.results.run_group import RunGroup, flatten, run_groups, text, v
 from experiments.results.runs import Run, read_run
 
 __all__ = [
+    "SHORT",
     "TESTS",
     "Arm",
     "Compared",

@@ -17,6 +17,9 @@ Array = npt.NDArray[np.floating]
 TESTS = {"accuracy_own": "own distribution", "accuracy_global": "balanced test set"}
 """The two test protocols, and their names for a reader."""
 
+SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
+"""The same in a narrow column."""
+
 FEDERATION = -1
 """The ``client_id`` of a metric of the whole federation."""
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.results.arms import TESTS
+from experiments.results.arms import SHORT, TESTS
 from experiments.results.comparisons import Moment, comparisons, decisions, share_undone
 from experiments.results.entrants import controls, entrants
 from experiments.results.run_group import RunGroup
@@ -36,6 +36,13 @@ class Compared:
     over: str = LOCAL
     alone: bool = False
     decision: Decision | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what a reader calls it among the comparisons of a page."""
+        where = f"{self.method} in {self.federation}" if self.federation else self.method
+        over = "" if self.over == LOCAL else f" over {self.over}"
+        return f"{where}, {SHORT[self.test]}{over}"
 
     def sentence(self) -> str:
         """Return it in words: with both controls the answer to "fuse or train alone?"."""

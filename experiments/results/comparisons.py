@@ -177,12 +177,19 @@ class _Pair:
         return self.ours.run
 
     def both(self, metric: str) -> tuple[Array, Array] | None:
-        """Return a metric's values [K] in both arms; None where either lacks it."""
+        """Return a metric's values [K] in both arms; None where either lacks it.
+
+        Clients that attack are NaN: as in a run's own summary, what becomes of them is no result.
+        """
         ours, theirs = (
             side.arm.values(metric, at)
             for side, at in zip((self.ours, self.theirs), self.rounds, strict=True)
         )
-        return None if ours is None or theirs is None else (ours, theirs)
+        if ours is None or theirs is None:
+            return None
+        ours = ours.copy()
+        ours[self.run.adversaries] = np.nan
+        return ours, theirs
 
     def flips(self, test: str) -> tuple[Array, Array] | None:
         """Return each client's flip rates [K]; None where its answers are not on record."""

@@ -146,6 +146,11 @@ class Run:
         told = self.summary.get("guard") or {}
         return told["undone"] / told["distillations"] if told.get("distillations") else None
 
+    @property
+    def adversaries(self) -> list[int]:
+        """Return the clients that attack."""
+        return list((self.summary.get("attack") or {}).get("adversaries", ()))
+
     def test_sizes(self, test: str) -> npt.NDArray[np.integer] | None:
         """Return the test samples behind each client's accuracy, [K]; None if not on record."""
         num_clients = int(self.summary["num_clients"])

@@ -63,8 +63,8 @@ DECLARED: Mapping[str, May] = {
             "client.share_class_distribution",
             "evaluation.every", "evaluation.batch_size", "evaluation.test_samples",
             "evaluation.own_test_samples", "evaluation.membership", "evaluation.shadow_models",
+            "evaluation.own_test_shift", "evaluation.prior", "local_loss", "prior",
             "evaluation.resting", "evaluation.resting_every", "evaluation.resting_sample",
-            "evaluation.prior", "local_loss", "prior",
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
@@ -83,6 +83,7 @@ _AS_BEFORE = frozenset(
         ("local_loss._target_", PLAIN_LOSS),
         ("evaluation.prior", "none"),
         ("uptake._target_", None),
+        ("evaluation.own_test_shift", 0.0),
         ("evaluation.resting", "all"),
         ("evaluation.resting_every", 1),
         ("evaluation.resting_sample", 100),
@@ -125,7 +126,8 @@ def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
 
 
 def _is_as_before(key: str, value: Any) -> bool:
-    return (value is None or isinstance(value, str | int)) and (key, value) in _AS_BEFORE
+    plain = value is None or isinstance(value, str | int | float)
+    return plain and (key, value) in _AS_BEFORE
 
 
 def device(name: str, engine: Mapping[str, Any] | None = None) -> str:
@@ -175,7 +177,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     }
     for name in ("device", "state"):
         kept["client"].pop(name)
-    for name in ("prior", "resting", "resting_every", "resting_sample"):
+    for name in ("prior", "own_test_shift", "resting", "resting_every", "resting_sample"):
         kept["evaluation"].pop(name)
     if _is_as_before("privacy.seed", kept["privacy"].get("seed")):
         del kept["privacy"]["seed"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fedfuse.types import MetricRow, Phase
-from fedfuse.wire.messages import SPENT
+from fedfuse.wire.messages import ALL_SPENT
 
 TESTS = ("accuracy_own", "accuracy_global")
 """The two test protocols: each client's own distribution, and the balanced test set."""
@@ -67,7 +67,7 @@ class ArmRows:
 
     def spent(self) -> dict[str, dict[int, float]]:
         """Return, per metric of what is spent, each client's sum over all rounds."""
-        sums: dict[str, dict[int, float]] = {name: {} for name in SPENT}
+        sums: dict[str, dict[int, float]] = {name: {} for name in ALL_SPENT}
         for name, total in sums.items():
             for values in self._clients.get((Phase.SPENT, name), {}).values():
                 for client, value in values.items():

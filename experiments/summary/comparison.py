@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.results import (
+    SHORT,
     TESTS,
     Compared,
     Moment,
@@ -32,7 +33,6 @@ from fedfuse.compare import (
 )
 from fedfuse.errors import ConfigError
 
-SHORT = {"accuracy_own": "own", "accuracy_global": "balanced"}
 LABELS = {"accuracy_own": "Own distribution", "accuracy_global": "Balanced test set"}
 ABOUT_PRIOR = (
     "local_adjusted: trained alone too, freed of each client's label prior, which is\n"

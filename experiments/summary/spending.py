@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from experiments.config.instantiate import instantiate
 from fedfuse.declarations import declared
+from fedfuse.wire.messages import TWIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,18 @@ def spending(
         baseline_steps=None if known is None else _mean(known["steps"]),
         baseline_samples=None if known is None else _mean(known["samples"]),
         unlike=unlike,
-        by_design=by_design(cfg),
+        by_design=(*by_design(cfg), *_of_twins(ours)),
+    )
+
+
+def _of_twins(ours: Mapping[str, Mapping[int, float]]) -> tuple[str, ...]:
+    """Return what the local twins of a guard took, in words."""
+    steps, samples = (ours.get(f"{TWIN}{name}") for name in ("steps", "samples"))
+    if not steps or not samples:
+        return ()
+    return (
+        f"the guard's local twin of a client took {_count(_mean(steps))} steps on "
+        f"{_count(_mean(samples))} samples",
     )
 
 

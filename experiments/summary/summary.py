@@ -16,6 +16,7 @@ from experiments.assembly.privacy import Disclosure
 from experiments.summary.arm_rows import TESTS, ArmRows
 from experiments.summary.break_even import BreakEven
 from experiments.summary.controls import Control, controls_of, post_hoc_of
+from experiments.summary.deployed import Deployed, deployed
 from experiments.summary.faulted import Faulted
 from experiments.summary.guarded import Guarded, guarded
 from experiments.summary.left_out import LeftOut, left_out
@@ -106,7 +107,7 @@ class Summary:
     membership: Leak | None = None
     attack: Attacked | None = None
     faults: Faulted | None = None
-    guard: Guarded | None = None
+    guard: Guarded | Deployed | None = None
     break_even: BreakEven | None = None
     pretrained: Pretrained | None = None
     server: float | None = None
@@ -199,7 +200,8 @@ def summarise(
         if cfg is None
         else spending(cfg, arm.spent(), twin.spent() if twin else None),
         membership=leak(lambda name: arm.at(name, last, Phase.LOCAL)),
-        guard=guarded(
+        guard=deployed(arm.at, last, None if cfg is None else cfg.guard.get("alpha"))
+        or guarded(
             arm.at,
             arm.rounds("accuracy_own") | arm.rounds("kept"),
             twin.at("accuracy_own", twin.last_round()) if twin else None,

@@ -5,7 +5,7 @@ from fedfuse.compare.comparison import Comparison, compare
 from fedfuse.compare.controls import ADJUSTED, BRIEF, CONTROLS, LOCAL, POST_HOC, POST_HOC_METRIC
 from fedfuse.compare.decision import Answer, Decision
 from fedfuse.compare.flips import Flips, flips
-from fedfuse.compare.holm import certain_together, count_judged, holm
+from fedfuse.compare.holm import certain_together, corrected, count_judged, holm
 from fedfuse.compare.interval import Interval, bootstrap
 from fedfuse.compare.outcomes import ENOUGH, HARMED, HELPED, UNDECIDED, outcomes
 from fedfuse.compare.pareto import pareto_front
@@ -34,6 +34,7 @@ __all__ = [
     "certain_together",
     "change",
     "compare",
+    "corrected",
     "count_judged",
     "flips",
     "holm",

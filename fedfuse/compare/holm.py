@@ -10,6 +10,9 @@ from fedfuse.compare.comparison import Comparison
 from fedfuse.compare.interval import p_value
 from fedfuse.errors import require
 
+NAMED = 12
+"""So many comparisons that a correction takes away are named."""
+
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number (Holm, 1979), in the order they came.
@@ -58,3 +61,24 @@ def certain_together(found: Sequence[Comparison], level: float = 0.95) -> list[b
 def count_judged(found: Sequence[Comparison]) -> int:
     """Return for how many comparisons :func:`certain_together` corrects."""
     return sum(one.interval is not None for one in found)
+
+
+def corrected(named: Sequence[tuple[str, Comparison | None]]) -> str:
+    """Return a sentence on what stays certain after Holm's correction for all of a page.
+
+    Args:
+        named: Every comparison of the page, and what a reader calls it.
+    """
+    there = [(name, found) for name, found in named if found is not None]
+    found = [one for _, one in there]
+    count, before = count_judged(found), sum(one.significant for one in found)
+    if not count:
+        return "No comparison of this page has an interval, so none is certain."
+    kept = certain_together(found)
+    lost = [name for (name, one), stays in zip(there, kept, strict=True) if one.significant > stays]
+    text = f"Corrected for the {count} comparisons of this page (Holm, 5%): of {before} that are "
+    text += f"certain by their own interval, {sum(kept)} stay certain"
+    if not lost:
+        return f"{text}."
+    more = f"; and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    return f"{text}. No longer: {'; '.join(lost[:NAMED])}{more}."

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedfuse.data.draw import apportion, draw_by_class
@@ -73,6 +75,7 @@ def own(
     share: Share,
     streams: Streams,
     transform: Transform | None,
+    tested: npt.NDArray[Any] | None = None,
 ) -> ClientData:
     """Return one client's train, validation and own test rows.
 
@@ -84,6 +87,7 @@ def own(
         share: How its samples are used.
         streams: The run's random streams.
         transform: Its feature shift.
+        tested: Class shares [C], in any unit, of what it is tested on; its own samples' if None.
 
     Raises:
         DataError: If there is nothing to test it on.
@@ -97,7 +101,9 @@ def own(
     val = draw_by_class(labels, owned, apportion(have, num_val, have, rng), rng)
 
     supply = np.bincount(testable.labels[testable.rows], minlength=raw.num_classes)
-    prior = np.where(supply > 0, have, 0)  # what the pool lacks cannot be tested
+    prior = np.where(
+        supply > 0, have if tested is None else tested, 0
+    )  # what the pool lacks cannot be tested
     known = prior > 0
     if not known.any():
         raise DataError(
@@ -112,6 +118,23 @@ def own(
     return ClientData(
         client_id, np.setdiff1d(owned, val), val, testable.draw(counts, rng), transform
     )
+
+
+def tested_classes(have: IntArray, shift: float) -> npt.NDArray[np.float64]:
+    """Return by which class shares each client is tested, [K, C]: its own, moved to the next one's.
+
+    Where a client meets other classes than it was trained on, its label prior is wrong.
+
+    Args:
+        have: Samples of each class that each client has [K, C].
+        shift: The share of the next client's mix in its test, 0 to 1; the last client's next is
+            the first.
+
+    >>> tested_classes(np.array([[8, 0], [0, 4]]), 0.25).tolist()
+    [[0.75, 0.25], [0.25, 0.75]]
+    """
+    shares = have / np.maximum(have.sum(axis=1, keepdims=True), 1)
+    return np.asarray((1 - shift) * shares + shift * np.roll(shares, -1, axis=0))
 
 
 def shift_of(

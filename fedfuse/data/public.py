@@ -51,16 +51,21 @@ class HeldOut:
             at labels, ``skewed`` takes class shares from a Dirichlet distribution, as far as
             each class goes.
         alpha: Concentration of that distribution; the smaller, the more skewed.
+        labelled: Whether its labels are known to anybody; as a rule they are not.
     """
 
     size: int = 500
     draw: Literal["balanced", "natural", "skewed"] = "balanced"
     alpha: float = 0.5
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         require_count("held_out", "size", self.size)
         require_one_of("held_out", "draw", self.draw, ("balanced", "natural", "skewed"))
         require_number("held_out", "alpha", self.alpha, above=0)
+        require(
+            isinstance(self.labelled, bool), "held_out", "labelled", self.labelled, "true or false"
+        )
 
     def __call__(
         self, raw: RawDataset, available: IntArray, rng: np.random.Generator
@@ -97,7 +102,9 @@ class HeldOut:
             counts = apportion(shares, self.size, supply, rng)
             taken = draw_by_class(labels, available, counts, rng)
         source = f"{self.size} samples held out of {raw.name}, {self.draw}"
-        return PublicSet(raw.train.inputs[taken], np.array(labels[taken]), source), taken
+        source += "" if self.labelled else ", unlabelled"
+        known = np.array(labels[taken]) if self.labelled else None
+        return PublicSet(raw.train.inputs[taken], known, source), taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedfuse.compare.outcomes import ENOUGH
@@ -19,6 +21,7 @@ from fedfuse.data.owned import (
     own,
     probe,
     shift_of,
+    tested_classes,
 )
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import RawDataset
@@ -29,7 +32,7 @@ from fedfuse.partition.apply import deal_rows
 from fedfuse.protocols import Partitioner
 from fedfuse.rng import Streams
 from fedfuse.types import ClientData, FederatedData
-from fedfuse.validation import require_count
+from fedfuse.validation import require_count, require_number
 
 
 def federate(
@@ -44,6 +47,7 @@ def federate(
     test_fraction: float = 0.2,
     max_test_samples: int | None = None,
     own_test_size: int = 1000,
+    own_test_shift: float = 0.0,
 ) -> FederatedData:
     """Return the data of a federation: disjoint private, public and test samples.
 
@@ -69,6 +73,8 @@ def federate(
             tested on it after both phases of every round, so testing on 10,000 samples costs more
             than training on 500.
         own_test_size: Largest number of test samples with a client's own class distribution.
+        own_test_shift: The share, 0 to 1, of another client's class distribution in these: above 0
+            clients are tested on other classes than they have.
 
     Raises:
         ParameterError: If a number is out of its range.
@@ -76,6 +82,7 @@ def federate(
         PartitionError: If the partitioner breaks its promise.
     """
     require_count("the data split", "num_clients", num_clients)
+    require_number("the data split", "own_test_shift", own_test_shift, at_least=0, at_most=1)
     check_classes(raw)
     warn_of_scale(raw)
     use, streams = Share(val_fraction, own_test_size, batch_size), Streams(seed)
@@ -91,6 +98,10 @@ def federate(
     rng = streams.numpy("data", "partition")
     reserved = {"test": common.held, "public": common.taken}
     parts, moved = deal_rows(partitioner, raw.train.labels, private, num_clients, rng, reserved)
+    tested: Sequence[npt.NDArray[Any] | None] = [None] * num_clients
+    if own_test_shift:
+        have = [np.bincount(raw.train.labels[part], minlength=raw.num_classes) for part in parts]
+        tested = [*tested_classes(np.stack(have), own_test_shift)]
     testable = Testable(common.pool.labels, np.arange(len(common.pool)), common.kept)
     clients = tuple(
         own(
@@ -101,6 +112,7 @@ def federate(
             use,
             streams,
             shift_of(partitioner, client_id, num_clients, streams, raw),
+            tested[client_id],
         )
         for client_id, part in enumerate(parts)
     )

@@ -23,6 +23,9 @@ from fedfuse.fusion.estimators import mean_soft
 from fedfuse.fusion.softmax import softmax
 from fedfuse.shapes import Bool, Float, Int
 
+LEAST_SPREAD = 1e-3
+"""Of a class that a client never tells apart, relative to what it does on all of them."""
+
 
 def counts(
     class_distribution: Float[Tensor, "K C"], num_examples: Int[Tensor, " K"], floor: float
@@ -96,23 +99,29 @@ def public_accuracy(
 def spread(
     logits: Float[Tensor, "K P C"], mask: Bool[Tensor, "K P"] | None
 ) -> Float[Tensor, "K C"]:
-    """Return the standard deviation, over the samples answered, of a class's centred logit.
+    """Return by how much a class's logit varies over the samples, relative to all classes' logits.
 
-    Centred: less the mean over the classes. A constant added to a client's logits of a class, such
-    as the logarithm of its label prior, changes nothing.
+    The standard deviation, over the samples answered, of the logit less its mean over the classes;
+    over the root mean square of all C of them. A constant added to a client's logits of a class,
+    such as the logarithm of its label prior, changes nothing, nor does the scale of all its logits.
 
     >>> logits = torch.tensor([[[4.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
-    >>> spread(logits, None), spread(logits + torch.tensor([0.0, 3.0, 9.0]), None)
-    (tensor([[1.3333, 0.6667, 0.6667]]), tensor([[1.3333, 0.6667, 0.6667]]))
+    >>> spread(logits, None), spread(2 * logits + torch.tensor([0.0, 3.0, 9.0]), None)
+    (tensor([[1.4142, 0.7071, 0.7071]]), tensor([[1.4142, 0.7071, 0.7071]]))
     """
     centred = logits - logits.mean(dim=-1, keepdim=True)
     if mask is None:
-        return _positive(centred.std(dim=1, correction=0))
-    there = mask.unsqueeze(-1)
-    number = there.sum(dim=1, keepdim=True).clamp_min(1)
-    mean = torch.where(there, centred, 0).sum(dim=1, keepdim=True) / number
-    squares = torch.where(there, (centred - mean).square(), 0).sum(dim=1, keepdim=True)
-    return _positive((squares / number).sqrt().squeeze(1))
+        variance = centred.var(dim=1, correction=0)
+    else:
+        there = mask.unsqueeze(-1)
+        number = there.sum(dim=1, keepdim=True).clamp_min(1)
+        mean = torch.where(there, centred, 0).sum(dim=1, keepdim=True) / number
+        squares = torch.where(there, (centred - mean).square(), 0).sum(dim=1)
+        variance = squares / number.squeeze(1)
+    scale = variance.mean(dim=1, keepdim=True)
+    # Who tells no samples apart, or answered none, knows every class as little.
+    relative = torch.where(scale > 0, variance / scale, 1)
+    return relative.clamp_min(LEAST_SPREAD**2).sqrt()
 
 
 def _smoothed(
@@ -126,7 +135,3 @@ def _smoothed(
         total = torch.einsum("kpc,pc->kc", torch.where(mask.unsqueeze(-1), said, 0), of_class)
         mass = mask.to(of_class.dtype) @ of_class
     return (total + 1) / (mass + said.shape[2])
-
-
-def _positive(values: Float[Tensor, "K C"]) -> Float[Tensor, "K C"]:
-    return values.clamp_min(torch.finfo(values.dtype).tiny)

@@ -95,12 +95,45 @@ class BestSource:
         return torch.stack(fused)[receiver]
 
 
+class AroundRule:
+    """What a rule around another one takes over from it: what it needs and can use."""
+
+    __slots__ = ()
+    inner: Rule
+
+    @property
+    def needs_confidence(self) -> bool:
+        """Whether the inner rule does."""
+        return declared(self.inner, "needs_confidence", False)
+
+    @property
+    def needs_positive_confidence(self) -> bool:
+        """Whether the inner rule does."""
+        return declared(self.inner, "needs_positive_confidence", False)
+
+    @property
+    def needs_class_distribution(self) -> bool:
+        """Whether the inner rule does."""
+        return declared(self.inner, "needs_class_distribution", False)
+
+    @property
+    def by_class(self) -> bool:
+        """Whether the inner rule can use weights by class."""
+        return declared(self.inner, "by_class", False)
+
+    def check_bank(self, bank: KnowledgeBank) -> None:
+        """Refuse what the inner rule cannot take."""
+        if (check := declared(self.inner, "check_bank", None)) is not None:
+            check(bank)
+
+
 @dataclass(frozen=True, slots=True)
-class OwnOrFused:
+class OwnOrFused(AroundRule):
     """Keep, per sample, what the receiver has sent itself unless what is fused is surer.
 
     A receiver that did not answer a sample gets what is fused. This is the server's form, at the
-    precision of what was uploaded; ``uptake=own_or_teacher`` is the exact one.
+    precision of what was uploaded; ``uptake=own_or_teacher`` is the exact one. The round's metric
+    ``taken_share`` is the share of all targets that others have made.
 
     Args:
         inner: The rule that fuses. ``BestSource`` makes of it the surest of own and all sources.
@@ -115,30 +148,18 @@ class OwnOrFused:
         require_number("OwnOrFused", "temperature", self.temperature, above=0)
         require_inner("OwnOrFused", self.inner)
 
-    @property
-    def needs_confidence(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_confidence", False)
-
-    @property
-    def needs_class_distribution(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_class_distribution", False)
-
-    def __call__(
-        self, bank: KnowledgeBank, weights: Float[Tensor, "K J"]
-    ) -> Float[Tensor, "K P C"] | Fused:
+    def __call__(self, bank: KnowledgeBank, weights: Any) -> Fused:
         """Return one target per receiver."""
-        made = at_temperature(self.inner, self.temperature)(bank, weights)
-        fused = made.targets if isinstance(made, Fused) else made
+        made = inner_fused(self.inner, self.temperature, bank, weights)
         space = Space(declared(self.inner, "space", Space.PROBABILITIES))
-        fused = as_probabilities(fused, space, self.temperature)
+        fused = as_probabilities(made.targets, space, self.temperature)
         own = (bank.logits / self.temperature).softmax(dim=-1)
         take = surer(fused, own)
         if bank.mask is not None:
             take = take | ~bank.mask
         targets = torch.where(take.unsqueeze(-1), fused, own)
-        return Fused(targets, made.sample_weight) if isinstance(made, Fused) else targets
+        told = {**made.metrics, "taken_share": float(take.float().mean())}
+        return Fused(targets, made.sample_weight, told)
 
 
 def require_inner(owner: str, inner: object) -> None:
@@ -146,7 +167,9 @@ def require_inner(owner: str, inner: object) -> None:
     require(callable(inner), owner, "inner", inner, "a rule")
 
 
-def at_temperature(rule: Any, temperature: float) -> Any:
-    """Return the rule at the temperature, if it is a dataclass that has one."""
-    has_one = is_dataclass(rule) and hasattr(rule, "temperature")
-    return replace(rule, temperature=temperature) if has_one else rule
+def inner_fused(rule: Any, temperature: float, bank: KnowledgeBank, weights: Any) -> Fused:
+    """Return what the rule fuses, at the temperature if it is a dataclass that has one."""
+    if is_dataclass(rule) and hasattr(rule, "temperature"):
+        rule = replace(rule, temperature=temperature)  # type: ignore[type-var]
+    made = rule(bank, weights)
+    return made if isinstance(made, Fused) else Fused(made)

@@ -9,13 +9,13 @@ before fusing, and may add the receiver's own afterwards. Clients can do it them
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from fedfuse.declarations import declared
 from fedfuse.errors import KnowledgeError
-from fedfuse.fusion.gate import at_temperature, require_inner
+from fedfuse.fusion.gate import AroundRule, inner_fused, require_inner
 from fedfuse.protocols import Fused, Rule
 from fedfuse.shapes import Float
 from fedfuse.types import KnowledgeBank, Space
@@ -33,7 +33,7 @@ def log_shares(shares: Float[Tensor, "K C"], floor: float) -> Float[Tensor, "K C
 
 
 @dataclass(frozen=True, slots=True)
-class LogitAdjusted:
+class LogitAdjusted(AroundRule):
     """Take ``tau log pi_j`` off every source's logits, then fuse by an inner rule.
 
     Scores and neighbours are computed before, on what was sent.
@@ -51,7 +51,6 @@ class LogitAdjusted:
     floor: float = 1e-3
     personal: bool = False
     temperature: float = 1.0
-    needs_class_distribution: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_number("LogitAdjusted", "tau", self.tau, at_least=0)
@@ -61,18 +60,16 @@ class LogitAdjusted:
         require_inner("LogitAdjusted", self.inner)
 
     @property
+    def needs_class_distribution(self) -> bool:
+        """Always."""
+        return True
+
+    @property
     def space(self) -> Space:
         """That of the inner rule."""
         return Space(declared(self.inner, "space", Space.PROBABILITIES))
 
-    @property
-    def needs_confidence(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_confidence", False)
-
-    def __call__(
-        self, bank: KnowledgeBank, weights: Float[Tensor, "K J"]
-    ) -> Float[Tensor, "K P C"] | Fused:
+    def __call__(self, bank: KnowledgeBank, weights: Any) -> Fused:
         """Return one target per receiver.
 
         Raises:
@@ -85,11 +82,10 @@ class LogitAdjusted:
             )
         prior = self.tau * log_shares(bank.class_distribution, self.floor).to(bank.logits.dtype)
         free = replace(bank, logits=bank.logits - prior.unsqueeze(1))
-        made = at_temperature(self.inner, self.temperature)(free, weights)
+        made = inner_fused(self.inner, self.temperature, free, weights)
         if not self.personal:
-            return made  # type: ignore[no-any-return]
-        targets = self._with_prior(made.targets if isinstance(made, Fused) else made, prior)
-        return made._replace(targets=targets) if isinstance(made, Fused) else targets
+            return made
+        return made._replace(targets=self._with_prior(made.targets, prior))
 
     def _with_prior(
         self, targets: Float[Tensor, "K P C"], prior: Float[Tensor, "K C"]

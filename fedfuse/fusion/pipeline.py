@@ -227,7 +227,8 @@ class Pipeline:
         space = Space(declared(self.rule, "space", Space.PROBABILITIES))
         fuse: Callable[..., Tensor | Fused] = self.rule
         made = fuse(bank, weights)
-        targets, own = made if isinstance(made, Fused) else (made, None)
+        made = made if isinstance(made, Fused) else Fused(made)
+        targets = made.targets
         self._check_targets(targets, bank)
         filtered = None
         if self.filter is not None:
@@ -238,8 +239,9 @@ class Pipeline:
             probs = self._probabilities(targets) if space is Space.LOGITS else targets
             targets, space = self._sharpened(self.sharpen, probs), Space.PROBABILITIES
         known = None if bank.mask is None else answered(weights, bank.mask).float()
-        counts, missing = self._counts(bank, known, own, filtered)
-        return self._fusion(Teachers(bank.client_ids, targets, space, counts), weights, missing)
+        counts, missing = self._counts(bank, known, made.sample_weight, filtered)
+        told = {**made.metrics, **missing}
+        return self._fusion(Teachers(bank.client_ids, targets, space, counts), weights, told)
 
     def _probabilities(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
         """Return fused logits as the clients' loss would read them."""

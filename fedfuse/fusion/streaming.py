@@ -82,38 +82,36 @@ def fuse_streaming(
             # Not a product with the mask: an answer that was never given may hold NaN.
             values = torch.where(known.unsqueeze(-1), values, 0)
         step = receivers or max(1, block_bytes(device) // (4 * values[0].numel()))
-        if isinstance(weights, ClassWeights):
-            prepared = weights.of(values, known)
+        prepared = weights.of(values, known) if isinstance(weights, ClassWeights) else None
         values = values.reshape(num_clients, -1)
         for rows in spans(num_clients, step):
             if isinstance(weights, ClassWeights):
-                means, there = weights.means(prepared, rows)
+                assert prepared is not None
+                means, enough = weights.means(prepared, rows)
                 fused = rule.targets(means)
                 if rule.space is Space.PROBABILITIES:
                     fused = on_simplex(fused)
-                if there is not None and counts is not None:
-                    counts[rows, part] = there.to(home, counts.dtype)
-                targets[rows, part] = finish(fused).to(home, targets.dtype)
-                continue
-            means = weighted_sum(values, index[rows], weights[rows])
-            means = means.view(len(means), -1, num_classes)
-            if known is None or counts is None:
-                fused = rule.targets(means)
             else:
-                mass = weighted_sum(known.float(), index[rows], weights[rows])
+                means = weighted_sum(values, index[rows], weights[rows])
+                means, mass = means.view(len(means), -1, num_classes), None
+                if known is not None:
+                    mass = weighted_sum(known.float(), index[rows], weights[rows])
                 fused, enough = _renormalised(means, mass, rule)
+            if enough is not None and counts is not None:
                 counts[rows, part] = enough.to(home, counts.dtype)
             targets[rows, part] = finish(fused).to(home, targets.dtype)
     return targets, counts
 
 
 def _renormalised(
-    means: Float[Tensor, "R p C"], mass: Float[Tensor, "R p"], rule: Streams
-) -> tuple[Float[Tensor, "R p C"], Tensor]:
-    """Return the targets over the sources that answered, and where there were any.
+    means: Float[Tensor, "R p C"], mass: Float[Tensor, "R p"] | None, rule: Streams
+) -> tuple[Float[Tensor, "R p C"], Tensor | None]:
+    """Return the targets over the sources that answered, and where there were any; None for all.
 
     Elsewhere logits are 0 and probabilities uniform, as the dense rules have it.
     """
+    if mass is None:
+        return rule.targets(means), None
     tiny = torch.finfo(mass.dtype).tiny
     enough = mass >= tiny
     answered = enough.unsqueeze(-1)

@@ -132,6 +132,8 @@ def check_rule(rule: Rule) -> None:
         made = call(bank, weights)
         if not isinstance(made, Fused):
             return made
+        if made.sample_weight is None:
+            return made.targets
         expect_tensor(name, made.sample_weight, tuple(bank.logits.shape[:2]))
         expect(bool((made.sample_weight >= 0).all()), name, "gave negative sample weights")
         return made.targets

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,24 +124,28 @@ class Chain:
     """Several stages, each given what the one before it has made.
 
     Args:
-        stages: At least one.
+        stages: At least one, in their order; by name, so that a configuration can name each.
     """
 
-    stages: Sequence[Uptake]
+    stages: Mapping[str, Uptake] | Sequence[Uptake]
 
     def __post_init__(self) -> None:
-        kept = isinstance(self.stages, Sequence) and not isinstance(self.stages, str)
-        ok = kept and len(self.stages) > 0 and all(map(callable, self.stages))
-        require(ok, "Chain", "stages", self.stages, "a list of one stage or more")
-        object.__setattr__(self, "stages", tuple(self.stages))
+        ok = isinstance(self.stages, Mapping | list | tuple) and len(self.stages) > 0
+        ok = ok and all(map(callable, self._all))
+        require(ok, "Chain", "stages", self.stages, "stages by name, one or more")
+
+    @property
+    def _all(self) -> tuple[Any, ...]:
+        given = self.stages
+        return tuple(given.values() if isinstance(given, Mapping) else given)
 
     @property
     def needs_labels(self) -> bool:
         """Whether any stage does."""
-        return any(declared(stage, "needs_labels", False) for stage in self.stages)
+        return any(declared(stage, "needs_labels", False) for stage in self._all)
 
     def __call__(self, teachers: Teachers, at: Arrival) -> Teachers:
         """Return what comes out of the last stage."""
-        for stage in self.stages:
+        for stage in self._all:
             teachers = take_up(stage, teachers, at)
         return teachers

@@ -227,18 +227,22 @@ class RunFolder:
     def write_models(self, about: Mapping[str, Any], content: bytes) -> None:
         """Write the models of some clients: ``models/ID.safetensors``, and what they are.
 
+        The local twin of a client that has one is ``models/ID.local.safetensors``.
+
         Args:
             about: What it takes to build and use them.
-            content: Their weights and buffers, as safetensors ``ID/model/NAME``; empty for none.
+            content: Their weights and buffers, as safetensors ``ID/model/NAME``, those of twins
+                ``ID/twin/model/NAME``; empty for none.
         """
         from safetensors.torch import load, save
 
-        clients: dict[int, dict[str, Any]] = {}
+        states: dict[str, dict[str, Any]] = {}
         for name, value in load(content).items() if content else ():
-            client_id, _, rest = name.split("/", 2)
-            clients.setdefault(int(client_id), {})[rest] = value
+            owner, _, key = name.partition("/model/")
+            client_id, _, twin = owner.partition("/")
+            states.setdefault(f"{int(client_id)}{'.local' if twin else ''}", {})[key] = value
         text = json.dumps(plain({"format": FORMAT, **about}), ensure_ascii=False, indent=1)
-        files = {f"{i}.safetensors": save(state) for i, state in clients.items()}
+        files = {f"{owner}.safetensors": save(state) for owner, state in states.items()}
         with confined.opened(self.path, MODELS, make=True) as handle:
             for name, content in {"models.json": text.encode(), **files}.items():
                 with os.fdopen(confined.create(handle, name), "wb") as file:

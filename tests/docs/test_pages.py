@@ -58,6 +58,7 @@ def parts(tmp_path: Path) -> dict[str, dict[str, object]]:
 
 def test_parts_of_the_guides_run(parts, tmp_path):
     check_scorer(parts["my_scorer.py"]["agreement"])
+    check_scorer(parts["my_class_scorer.py"]["surest"])
     check_partitioner(parts["my_partitioner.py"]["by_halves"])
     tiny = [*TINY, "num_clients=3", "baseline=none"]
     mine = {

@@ -17,6 +17,7 @@ METHODS = sorted(
 )
 ONE_ARCHITECTURE = {
     "fedavg": "averaged",
+    "fedavg_adjusted": "averaged",
     "fedavg_ft": "averaged",
     "fedavg_public": "averaged",
     "fedavg_pseudo": "averaged",
@@ -25,7 +26,7 @@ ONE_ARCHITECTURE = {
     "fedproto": "features have one size",
 }
 """Methods that refuse mixed architectures, and a word of how they say so."""
-NO_TRAFFIC = {"local", "centralised"}
+NO_TRAFFIC = {"local", "local_adjusted", "centralised"}
 
 QUICK = {
     "num_clients": "4",
@@ -97,8 +98,10 @@ def test_without_predictions_every_client_takes_as_many_steps_as_the_baseline(
     monkeypatch.setattr(app, "run_arm", lambda *a, **k: (started.append(a[0]), run_arm(*a, **k))[1])
     monkeypatch.setattr(LoopTrainer, "fit", counted)
     assert run(tmp_path / "run", method, "model=mlp", "num_rounds=3", "warmup_rounds=1") == 0
-    assert started == ["local", method]
-    assert {i: taken["local", i] for i in range(4)} == {i: taken[method, i] for i in range(4)}
+    control = ["local_adjusted"] if method.endswith("_adjusted") else []
+    assert started == ["local", *control, method]
+    for other in (*control, method):
+        assert {i: taken["local", i] for i in range(4)} == {i: taken[other, i] for i in range(4)}
 
 
 def test_centralised_takes_the_steps_of_all_clients(tmp_path, monkeypatch):

@@ -71,15 +71,16 @@ def test_the_gate_on_the_clients_is_the_gate_on_the_server(simulate):
     assert all(0 < share < 1 for share in metric(client, "taught_share"))
 
 
-ALL_FOUR = """uptake=chain uptake.stages=[{_target_:fedfuse.uptake.OwnOrTeacher,soft:0.1},
-    {_target_:fedfuse.uptake.Homeostatic,passes:2},{_target_:fedfuse.uptake.RareClasses},
-    {_target_:fedfuse.uptake.Gap}]"""
-ALL_FOUR = ALL_FOUR.replace("\n", "").replace("  ", "")
+ALL_FOUR = [
+    *("uptake=chain", "uptake.stages.own_or_teacher.soft=0.1"),
+    *("+uptake@uptake.stages.look=homeostatic", "uptake.stages.look.passes=2"),
+    "+uptake@uptake.stages.gap=gap",
+]
 
 
 def test_one_after_the_other_and_all_at_once_agree(simulate):
     loop, batched = (
-        simulate(*WORDS, *ALL_FOUR.split(), f"trainer={trainer}") for trainer in ("loop", "batched")
+        simulate(*WORDS, *ALL_FOUR, f"trainer={trainer}") for trainer in ("loop", "batched")
     )
     torch.testing.assert_close(weights(loop), weights(batched), atol=1e-5, rtol=1e-4)
     for name in ("taught_share", "uncertainty"):
@@ -132,7 +133,7 @@ QUICK += ["num_clients=3", "num_rounds=2"]
         ("public=noise uptake._target_=uptake_parts.reader", "The uptake reader needs labels"),
         ("uptake=own_or_teacher uptake.soft=-1", "'soft' parameter of OwnOrTeacher"),
         ("uptake=own_or_teachr", "Did you mean 'own_or_teacher'"),
-        ("uptake=chain uptake.stages=[own_or_teacher]", "'stages' parameter of Chain"),
+        ("uptake=chain uptake.stages=3", "'stages' parameter of Chain"),
         ("uptake._target_=uptake_parts.nonsense", "did not return teachers: got a Tensor"),
         ("uptake._target_=uptake_parts.negative", "negative or infinite ones"),
         ("uptake._target_=uptake_parts.QUICK", "uptake_parts.QUICK"),

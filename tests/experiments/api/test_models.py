@@ -141,3 +141,35 @@ def test_folders_from_before_runs_left_models(run, folder):
     # Nor does a checkpoint of theirs hold such keys.
     assert not {"models", "continue_from"} & set(identity(fedfuse.load_config(), "data"))
     assert "continue_from" in identity(fedfuse.load_config(continue_from="runs/1"), "data")
+
+
+@pytest.mark.parametrize("method", ["mean", "mean_adjusted"])
+def test_what_a_guard_deploys_is_left_and_answers_as_it_was_tested(method, folder):
+    from experiments.assembly.parts import build_data
+    from experiments.config.compose import configure
+
+    words = [f"method={method}", "guard=sequential"]
+    guarded = fedfuse.simulate(*words, out=folder / f"guarded-{method}", **SMALL)
+    given = [f"{key}={value}" for key, value in SMALL.items() if key != "progress"]
+    data = build_data(configure([*words, *given]))
+    last = guarded.metrics.query(f"arm == '{method}' and round == 2 and phase == 'fused'")
+    told = last.pivot_table("value", "client_id", "metric")
+    assert (told["deployed_own"] == 0.5).all()
+    for client in data.clients:
+        inputs, labels = (np.array(pool) for pool in (data.own_pool.inputs, data.own_pool.labels))
+        own = guarded.deployed(client.client_id, "own")(inputs[client.test])
+        right = (own.argmax(1).numpy() == labels[client.test]).mean()
+        assert right == pytest.approx(told["accuracy_own"][client.client_id])
+        balanced = guarded.deployed(client.client_id, "balanced")(np.array(data.test.inputs))
+        right = (balanced.argmax(1).numpy() == data.test.labels).mean()
+        assert right == pytest.approx(told["accuracy_global"][client.client_id])
+    assert len(list((guarded.folder / "models").glob("*.local.safetensors"))) == 3
+
+
+def test_without_a_guard_a_client_deploys_its_model(run):
+    inputs = np.zeros((2, 1, 8, 8), dtype=np.uint8)
+    assert torch.equal(run.deployed(0, "own")(inputs), run.model(0)(inputs))
+    with pytest.raises(ConfigError, match="Did you mean 'balanced'"):
+        run.deployed(0, "balance")
+    with pytest.raises(ConfigError, match="no such client"):
+        run.deployed(9, "own")

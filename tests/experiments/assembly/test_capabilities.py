@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.assembly import capabilities
 from experiments.assembly.build_all import check_parts
+from experiments.assembly.parts import build_parts
 from experiments.config import compose
 from experiments.config.folder import CONF
 from experiments.run import main
@@ -217,8 +219,6 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("local_adjusted local_loss=ce", "name=local_adjusted is what local training is called"),
         ("local_adjusted local_loss.tau=0.5", "name=local_adjusted is what local training"),
         ("mean_adjusted method.name=local_adjusted", "name=local_adjusted is what local"),
-        ("mean_adjusted local_loss.tau=-1", "'tau' parameter of BalancedSoftmax"),
-        ("mean_adjusted extract.floor=0", "'floor' parameter of Adjusted"),
         ("fedproto evaluation.prior=add exchange.inference=head", None),
         ("fedproto local_loss=balanced_softmax", None),
         ("centralised local_loss=balanced_softmax evaluation.prior=add", None),
@@ -238,6 +238,31 @@ def test_a_configuration_alone_decides_these(line: str, words: str | None) -> No
     else:
         with pytest.raises(ConfigError, match=f"(?s){words}"):
             check_parts(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("local_loss.tau=-1", "'tau' parameter of BalancedSoftmax .*got -1, .*at least 0"),
+        ("local_loss.floor=.nan", "'floor' parameter of BalancedSoftmax .*got nan"),
+        ("extract.floor=0", "'floor' parameter of Adjusted .*got 0, .*above 0"),
+        ("extract.tau=true", "'tau' parameter of Adjusted .*got True"),
+        ("extract.tau=one", "'tau' parameter of Adjusted .*got 'one'"),
+    ],
+)
+def test_a_prior_has_a_strength_and_a_floor(key: str, words: str) -> None:
+    with pytest.raises(FedfuseError, match=words):
+        check_parts(configured("mean_adjusted", key))
+
+
+def test_a_client_without_samples_has_no_prior() -> None:
+    data = build_parts(compose.configure([*TINY, "method=mean"])).data
+    first, *others = data.clients
+    empty = replace(first, train=first.train[:0])
+    data = replace(data, clients=(empty, *others))
+    capabilities.check(configured("mean"), data)
+    with pytest.raises(ConfigError, match=r"some have none: got clients \[0\]"):
+        capabilities.check(configured("mean", "local_loss=balanced_softmax"), data)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ BUNDLES = ("method", "experiment", "engine")
 OTHERWISE = {
     ("optimizer=sgd", "lr"): "torch's 0.001 without momentum hardly learns in ten rounds",
     ("optimizer=sgd", "momentum"): "the same",
+    ("public=skewed", "draw"): "it is what the option is for",
+    ("public=skewed", "labelled"): "the same",
     ("exchange=mutual.model", "hidden"): "FML's travelling model is small",
     ("exchange=mutual.model", "depth"): "the same",
     **{
@@ -138,6 +140,7 @@ SECTIONS: list[tuple[Any, dict[str, str]]] = [
                 "val_fraction": "val_fraction",
                 "test_fraction": "test_fraction",
                 "own_test_size": "evaluation.own_test_samples",
+                "own_test_shift": "evaluation.own_test_shift",
             },
         )
         for deal in (federate, federate_sites)

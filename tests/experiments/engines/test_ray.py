@@ -98,9 +98,9 @@ def test_ray_gives_the_numbers_of_serial(tmp_path, serial):
     assert ray_processes() == []
 
 
-def test_pre_training_confidences_codecs_and_who_rests_are_the_same_on_ray(tmp_path):
-    more = ("model=mlp", "method=uwa", "codec=uint8", "extract=probabilities", "pretrain=public")
-    more = (*more, "uptake=chain")
+def test_pre_training_confidences_codecs_priors_and_who_rests_are_the_same_on_ray(tmp_path):
+    more = ("model=mlp", "method=uwa", "codec=uint8", "extract=adjusted", "pretrain=public")
+    more = (*more, "uptake=chain", "local_loss=balanced_softmax", "evaluation.prior=add")
     more += ("participation=uniform", "evaluation.resting=sample", "evaluation.resting_sample=2")
     tables = [run(tmp_path / engine, f"engine={engine}", *more) for engine in ("serial", "ray")]
     assert tables[0] == tables[1]

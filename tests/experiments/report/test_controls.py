@@ -133,3 +133,9 @@ def test_a_report_without_a_prior_has_no_word_of_one(tmp_path: Path) -> None:
     for word in ("prior-corrected", "post hoc", "local_adjusted"):
         assert word not in page
     assert found.verdicts[1].text.startswith("knfu beats local training by 2.0 points")
+
+
+def test_the_page_says_what_stays_certain_of_all_its_comparisons(report: Report) -> None:
+    caption = report.tables[0].caption
+    assert "Corrected for the 7 comparisons of this page (Holm, 5%): of " in caption
+    assert "knfu_adjusted, balanced over local_adjusted" in caption or "7 stay certain" in caption

@@ -35,6 +35,15 @@ def test_held_out_rows_come_from_what_is_available(raw, draw):
     assert not np.array_equal(taken, other)
 
 
+def test_unlabelled_is_the_same_draw_without_labels(raw):
+    known, taken = HeldOut(40, "skewed")(raw, np.arange(400), rng())
+    unknown, again = HeldOut(40, "skewed", labelled=False)(raw, np.arange(400), rng())
+    np.testing.assert_array_equal(taken, again)
+    np.testing.assert_array_equal(known.inputs, unknown.inputs)
+    assert unknown.labels is None
+    assert unknown.source == f"{known.source}, unlabelled"
+
+
 def test_balanced_means_equal_counts_up_to_one(raw):
     public, _ = HeldOut(40)(raw, np.arange(400), rng())
     assert np.bincount(public.labels).tolist() == [10] * 4
@@ -77,6 +86,7 @@ def test_held_out_cannot_take_everything(raw):
         (lambda: HeldOut(alpha=float("nan")), "alpha"),
         (lambda: HeldOut(alpha=float("inf")), "alpha"),
         (lambda: HeldOut(alpha=0), "alpha"),
+        (lambda: HeldOut(labelled=0), "labelled"),
         (lambda: External(None), "dataset"),
         (lambda: External(synthetic, size=0), "size"),
         (lambda: External(synthetic, max_overlap=float("nan")), "max_overlap"),

@@ -122,6 +122,7 @@ def test_the_fingerprint_sees_every_choice(raw, one_pool):
         split(raw, partitioner=by_class),
         split(raw, val_fraction=0.2),
         split(raw, own_test_size=50),
+        split(raw, own_test_shift=0.5),
         split(raw, public=HeldOut(41)),
         split(raw, public=Noise(40)),
         split(raw, public=Noise(40, "gaussian")),
@@ -167,6 +168,26 @@ def test_the_own_test_set_has_the_class_prior_of_the_client(raw):
         wanted[[client.client_id, client.client_id + 5]] = 20  # all there are of the two
         np.testing.assert_array_equal(counts, wanted)
         assert len(np.unique(client.test)) == len(client.test)
+
+
+def test_a_shift_tests_clients_on_the_next_ones_classes_and_changes_nothing_else(raw):
+    base, half, whole = (
+        split(raw, partitioner=by_class, num_clients=5, public=Noise(5), own_test_shift=shift)
+        for shift in (0, 0.5, 1)
+    )
+    for client, mixed, other in zip(base.clients, half.clients, whole.clients, strict=True):
+        for part in ("train", "val"):
+            np.testing.assert_array_equal(getattr(client, part), getattr(mixed, part))
+        own = client.client_id + np.array([0, 5])
+        following = (client.client_id + 1) % 5 + np.array([0, 5])
+        counts = np.bincount(raw.test.labels[other.test], minlength=10)
+        assert np.flatnonzero(counts).tolist() == sorted(following)
+        counts = np.bincount(raw.test.labels[mixed.test], minlength=10)
+        assert counts[own].sum() == pytest.approx(counts[following].sum(), abs=1)
+        assert counts[[*own, *following]].sum() == len(mixed.test)
+    np.testing.assert_array_equal(base.test.labels, whole.test.labels)
+    again = split(raw, partitioner=by_class, num_clients=5, public=Noise(5))
+    assert again.fingerprint == base.fingerprint
 
 
 def test_proportions_are_kept_where_the_supply_limits_the_size():
@@ -393,6 +414,8 @@ def test_a_client_smaller_than_a_batch(raw):
         ({"test_fraction": 0.0}, "test_fraction"),
         ({"test_fraction": float("nan")}, "test_fraction"),
         ({"own_test_size": 0}, "own_test_size"),
+        ({"own_test_shift": 1.1}, "own_test_shift"),
+        ({"own_test_shift": float("nan")}, "own_test_shift"),
         ({"max_test_samples": 0}, "max_test_samples"),
         ({"max_test_samples": 10.0}, "max_test_samples"),
         ({"seed": -1}, "seed"),

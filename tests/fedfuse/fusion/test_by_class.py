@@ -72,9 +72,13 @@ def test_the_other_evidence_by_hand() -> None:
     # By label the first sample is of class 0, the second of 1, and the first client gets both.
     found = evidence.public_accuracy(logits, torch.tensor([0, 1]), None)
     torch.testing.assert_close(found, torch.tensor([[2 / 3, 2 / 3], [1 / 3, 2 / 3]]), **close)
-    # Log-odds log 4 and log(2/3), centred +- half of that: their deviation is a quarter of log 6.
-    found = evidence.spread(logits[:1], None)
-    torch.testing.assert_close(found, torch.full((1, 2), math.log(6) / 4), **close)
+    # Three classes, the logit of the first 3 or -3 and of the others 0: centred 2, -1, -1 or their
+    # negatives, so deviations 2, 1, 1 over the root of their mean square, 2.
+    three = torch.tensor([[[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0]]])
+    found = evidence.spread(three, None)
+    torch.testing.assert_close(found, torch.tensor([[2.0, 1.0, 1.0]]) / math.sqrt(2), **close)
+    alike = evidence.spread(torch.zeros(1, 2, 3), None)
+    assert alike.tolist() == [[1, 1, 1]], "who tells nothing apart is worth as much on every class"
 
 
 def fuse(scorer: Any, rule: Any = RULES[0], near: Any = All()) -> Pipeline:  # noqa: B008

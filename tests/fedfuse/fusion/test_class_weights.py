@@ -19,10 +19,13 @@ from fedfuse.fusion import All, ClassWeights, Pipeline, TopK, weighted_mean
 from fedfuse.fusion.class_weights import over_classes
 from fedfuse.fusion.clusters import SampleClusters
 from fedfuse.fusion.filters import AmbiguityFilter, unambiguous
+from fedfuse.fusion.gate import BestSource, OwnOrFused
+from fedfuse.fusion.logit_adjusted import LogitAdjusted
 from fedfuse.fusion.per_sample import ConfidenceWeighted
 from fedfuse.fusion.streaming import fuse_streaming
 from fedfuse.fusion.weights import effective_neighbours, masked_softmax
 from fedfuse.protocols import ClassScores
+from fedfuse.testing import check_rule
 from fedfuse.types import KnowledgeBank, Space
 
 RULES = [fusion.MeanProbabilities(), fusion.GeometricMean(2.0), fusion.MeanLogits()]
@@ -383,6 +386,19 @@ def test_a_rule_that_cannot_weigh_by_class_is_refused_at_once() -> None:
     for rule in (ConfidenceWeighted(), SampleClusters()):
         with pytest.raises(ConfigError, match=r"rule has one weight.*rule=mean_probs"):
             Pipeline(scorer, All(), rule)
+
+
+def test_rules_around_a_rule_weigh_by_class_if_it_can() -> None:
+    inner = fusion.MeanProbabilities()
+    sent = replace(BANK, class_distribution=torch.full((2, 3), 1 / 3))
+    plain = Pipeline(by_class(HAND), All(), inner)(BANK).teachers.targets
+    for rule in (LogitAdjusted(inner), OwnOrFused(inner)):
+        check_rule(rule)
+        fused = Pipeline(by_class(HAND), All(), rule)(sent).teachers.targets
+        own = torch.where(plain.amax(-1, True) > PROBS.amax(-1, True), plain, PROBS)
+        torch.testing.assert_close(fused, own if isinstance(rule, OwnOrFused) else plain)
+    with pytest.raises(ConfigError, match="rule has one weight"):
+        Pipeline(by_class(HAND), All(), OwnOrFused(BestSource()))
 
 
 def test_weighted_mean_takes_both_kinds() -> None:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from fedfuse import distill, fusion
+from fedfuse.fusion.class_weights import ClassWeights
 from fedfuse.fusion.divergences import DIVERGENCES
 from fedfuse.fusion.sharpen import identity
+from fedfuse.protocols import ClassScores
 from fedfuse.testing import CheckFailed
 from fedfuse.testing.distill import check_distill_loss
 from fedfuse.testing.fusion import check_neighbours, check_rule, check_scorer, check_sharpen
@@ -93,6 +95,18 @@ def _peeking(bank: KnowledgeBank, labels: Tensor | None) -> Tensor:
     return means + means.unsqueeze(1)
 
 
+def _cube(bank: KnowledgeBank, labels: Tensor | None) -> Tensor:
+    return bank.logits.new_zeros(bank.num_clients, bank.num_clients, bank.num_classes)
+
+
+def _by_class(result: Callable[[KnowledgeBank], object]) -> Callable[..., object]:
+    def part(bank: KnowledgeBank, _: object) -> object:
+        return result(bank)
+
+    part.by_class = True  # type: ignore[attr-defined]
+    return part
+
+
 BROKEN_SCORERS = [
     (lambda bank, labels: None, "a float tensor of shape"),
     (lambda bank, labels: torch.zeros(7, 7), "a float tensor of shape"),
@@ -102,6 +116,21 @@ BROKEN_SCORERS = [
     (_greedy, "changes its inputs"),
     (_first_is_best, "order of the clients"),
     (_peeking, "mask hides"),
+    (_cube, "does not declare by_class = True"),
+    (_by_class(lambda bank: _cube(bank, None)[..., 1:]), "a float tensor of shape"),
+    (_by_class(lambda bank: _cube(bank, None) + torch.nan), "NaN or"),
+    (
+        _by_class(lambda bank: ClassScores(_square(bank), bank.logits[:, 0, 1:])),
+        "a float tensor of shape",
+    ),
+    (
+        _by_class(lambda bank: ClassScores(_first_is_best(bank, None), 0 * bank.logits[:, 0])),
+        "order of the clients",
+    ),
+    (
+        _by_class(lambda bank: ClassScores(_square(bank), bank.logits.mean(dim=1))),
+        "mask hides",
+    ),
 ]
 
 
@@ -137,12 +166,22 @@ def _shared(bank: KnowledgeBank, weights: Tensor) -> Tensor:
     return fusion.MeanProbabilities()(bank, weights)[:1].expand(bank.logits.shape)
 
 
+def _pairs_only(bank: KnowledgeBank, weights: Tensor | ClassWeights) -> Tensor:
+    if isinstance(weights, ClassWeights):  # the column, not the row, is the receiver's here
+        weights = weights.mean.T / weights.mean.sum(dim=0).unsqueeze(1)
+    return fusion.MeanProbabilities()(bank, weights)
+
+
+_pairs_only.by_class = True  # type: ignore[attr-defined]
+
+
 BROKEN_RULES = [
     (lambda bank, weights: bank.logits[0], "a float tensor of shape"),
     (lambda bank, weights: bank.logits / 0, "NaN or infinite"),
     (_mixed_space, "left the simplex"),
     (_unmasked, "mask hides"),
     (_shared, "order of the clients"),
+    (_pairs_only, "same for every class as others than those of pairs"),
 ]
 
 

@@ -42,8 +42,9 @@ def test_own_stays_unless_what_is_fused_is_surer():
     others = [[0.3, 0.7], [0.05, 0.95]]
     weights = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     made = OwnOrFused(MEAN)(bank(own, others), weights)
-    torch.testing.assert_close(made[0], torch.tensor([own[0], others[1]]))
-    alone = OwnOrFused(MEAN)(bank(own, others), torch.eye(2))
+    torch.testing.assert_close(made.targets[0], torch.tensor([own[0], others[1]]))
+    assert made.metrics == {"taken_share": 0.25}, "of the second client, which is its own teacher"
+    alone = OwnOrFused(MEAN)(bank(own, others), torch.eye(2)).targets
     torch.testing.assert_close(alone, bank(own, others).logits.softmax(-1))
 
 
@@ -55,25 +56,27 @@ def test_the_surest_source_wins_and_equals_are_averaged():
     first = BestSource()(three, torch.tensor([[0.5, 0.5, 0.0]] * 3))
     torch.testing.assert_close(first, torch.tensor([[[0.9, 0.1]]] * 3))
     # two sources at 0.9 are averaged to one that is less sure than anybody: all keep their own
-    kept = OwnOrFused(BestSource())(three, everybody)
+    kept = OwnOrFused(BestSource())(three, everybody).targets
     torch.testing.assert_close(kept, three.logits.softmax(-1))
 
 
 def test_who_did_not_answer_gets_what_is_fused():
     two = bank([[0.99, 0.01]], [[0.6, 0.4]])
     masked = replace(two, mask=torch.tensor([[False], [True]]))
-    made = OwnOrFused(MEAN)(masked, torch.full((2, 2), 0.5))
+    made = OwnOrFused(MEAN)(masked, torch.full((2, 2), 0.5)).targets
     torch.testing.assert_close(made, torch.tensor([[[0.6, 0.4]], [[0.6, 0.4]]]))
 
 
 def test_priors_come_off_and_go_on_again():
     z, shares = [[0.75, 0.25]], [0.75, 0.25]  # z = (log 3, 0) up to a constant
     one = bank(z, shares=[shares])
-    free = LogitAdjusted(MeanLogits())(one, torch.eye(1))
+    free = LogitAdjusted(MeanLogits())(one, torch.eye(1)).targets
     lifted = free - free[..., :1] + 1.386294
     torch.testing.assert_close(lifted, torch.full((1, 1, 2), 1.386294), atol=1e-5, rtol=0)
-    torch.testing.assert_close(LogitAdjusted(MEAN)(one, torch.eye(1)), torch.full((1, 1, 2), 0.5))
-    again = LogitAdjusted(MEAN, personal=True)(one, torch.eye(1))
+    torch.testing.assert_close(
+        LogitAdjusted(MEAN)(one, torch.eye(1)).targets, torch.full((1, 1, 2), 0.5)
+    )
+    again = LogitAdjusted(MEAN, personal=True)(one, torch.eye(1)).targets
     torch.testing.assert_close(again, torch.tensor([[[0.75, 0.25]]]))
 
 
@@ -83,10 +86,10 @@ def test_without_tau_and_with_even_shares_it_is_the_inner_rule(inner):
     weights = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
     weights = weights / weights.sum(dim=1, keepdim=True)
     expected = inner(known, weights)
-    assert torch.equal(LogitAdjusted(inner, tau=0.0)(known, weights), expected)
-    assert not torch.allclose(LogitAdjusted(inner)(known, weights), expected)
+    assert torch.equal(LogitAdjusted(inner, tau=0.0)(known, weights).targets, expected)
+    assert not torch.allclose(LogitAdjusted(inner)(known, weights).targets, expected)
     even = replace(known, class_distribution=torch.full((4, 5), 0.2))
-    made = LogitAdjusted(inner)(even, weights)
+    made = LogitAdjusted(inner)(even, weights).targets
     shift = math.log(0.2) if inner.space is Space.LOGITS else 0
     torch.testing.assert_close(made + shift, expected)
 
@@ -95,8 +98,8 @@ def test_pooled_logits_with_ones_own_prior_again_are_the_inner_rule_where_priors
     known = example_bank(3, 6, 4)
     alike = replace(known, class_distribution=known.class_distribution[:1].expand(3, -1))
     weights = torch.full((3, 3), 1 / 3)
-    for inner in (MeanLogits(), GeometricMean()):
-        made = LogitAdjusted(inner, personal=True)(alike, weights)
+    for inner in (MeanLogits(), GeometricMean(2.0)):
+        made = LogitAdjusted(inner, personal=True, temperature=2.0)(alike, weights).targets
         torch.testing.assert_close(made, inner(alike, weights))
 
 
@@ -104,7 +107,7 @@ def test_the_inner_rule_fuses_at_the_same_temperature_and_a_filter_asks_without_
     known, weights = example_bank(3, 6, 4), torch.full((3, 3), 1 / 3)
     for rule in (OwnOrFused, LogitAdjusted):
         one, other = (rule(MeanProbabilities(t), temperature=4.0) for t in (1.0, 4.0))
-        assert torch.equal(one(known, weights), other(known, weights))
+        assert torch.equal(one(known, weights).targets, other(known, weights).targets)
         kept = [
             Pipeline(
                 Uniform(),

@@ -183,6 +183,21 @@ def test_it_asks_seeded_copies_and_mixes():
     assert torch.equal(seen[2], at.inputs), "what is mixed in is what it says of the sample itself"
 
 
+def test_copies_are_other_ones_in_every_round_and_the_same_when_asked_again():
+    seen = []
+
+    def ask(inputs):
+        seen.append(inputs)
+        return torch.zeros(1, 1, 2)
+
+    for round_ in (2, 2, 3):
+        at = replace(arrived(torch.zeros(1, 1, 2), ask=ask), round=round_)
+        take_up(Homeostatic(passes=2), teachers([0.5, 0.5]), at)
+    first, again, other = seen[0], seen[3], seen[6]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
 def test_passes_that_agree_give_the_mean_of_both():
     made = take_up(Homeostatic(), teachers([0.5, 0.5]), arrived(logs([0.9, 0.1])))
     torch.testing.assert_close(made.targets, torch.tensor([[[0.7, 0.3]]]))
