@@ -25,7 +25,8 @@ class Deployment:
 
     Both models answer every test once; the decision is made on samples that the client holds back
     and changes nothing of what is trained. The metrics are of what is deployed; ``..._unguarded``
-    are those of the fused model, ``..._local`` those of the twin.
+    are those of the fused model, ``..._local`` those of the twin as the arm of local training
+    tests it: the prior is taken out of its logits only where they are deployed.
 
     Args:
         guard: Who decides.
@@ -73,11 +74,14 @@ class Deployment:
                 own=_mixed(local.own, fused.own, for_own),
                 validation=_mixed(local.validation, fused.validation, for_own),
                 validation_balanced=None,
+                plain=fused.plain,
             ),
         )
-        for name, answers in (("unguarded", fused), ("local", local)):
+        balanced_tests = fused.balanced, local.plain  # the latter is what local training is worth
+        sides = ("unguarded", fused), ("local", local)
+        for (name, answers), whole in zip(sides, balanced_tests, strict=True):
             tested.metrics[f"accuracy_own_{name}"] = accuracy(*answers.own)
-            tested.metrics[f"accuracy_global_{name}"] = accuracy(*answers.balanced)
+            tested.metrics[f"accuracy_global_{name}"] = accuracy(*whole)
             if answers.validation is not None:
                 tested.metrics[f"accuracy_val_{name}"] = accuracy(*answers.validation)
         for name, choice in (("own", for_own), ("global", for_balanced)):

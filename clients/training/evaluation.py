@@ -54,6 +54,7 @@ class Answers:
         own: Of the client's own test set [M, C], as one that is distributed as its data reads them.
         validation: Of its validation data [V, C], read like ``own``; None without such data.
         validation_balanced: The same read like ``balanced``.
+        plain: The balanced test set's as the model was trained.
         post_hoc: The balanced test set's without the prior; None unless that is told beside.
     """
 
@@ -61,6 +62,7 @@ class Answers:
     own: Pair
     validation: Pair | None
     validation_balanced: Pair | None
+    plain: Pair
     post_hoc: Pair | None = None
 
 
@@ -172,6 +174,7 @@ class Evaluation:
             as_own(own),
             None if validation is None else as_own(validation),
             None if validation is None else as_balanced(validation),
+            pool,
             post_hoc,
         )
 

@@ -87,14 +87,18 @@ def test_deployed_is_what_the_share_says(guarded: Run) -> None:
 
 
 def test_with_the_prior_the_twin_answers_the_balanced_test_without_it(tmp_path: Path) -> None:
-    found = run(tmp_path / "run", method="mean_adjusted")
+    found = run(tmp_path / "run", method="mean_adjusted", **{"guard.grid": "[0.0]"})
     assert found.baseline is not None
     twin, alone = found.arm, found.baseline
     for name in ("own", "val"):
         ours, theirs = twin.at(f"accuracy_{name}_local"), alone.at(f"accuracy_{name}")
         np.testing.assert_array_equal(ours[1:], theirs[1:])
-    post_hoc = alone.at("accuracy_global_adjusted")
-    np.testing.assert_array_equal(twin.at("accuracy_global_local")[1:], post_hoc[1:])
+    plain, post_hoc = alone.at("accuracy_global"), alone.at("accuracy_global_adjusted")
+    np.testing.assert_array_equal(twin.at("accuracy_global_local")[1:], plain[1:])
+    # Where the guard goes back to it, its logits are freed of the prior.
+    back = twin.at("deployed_global")[1:] == 0
+    np.testing.assert_array_equal(twin.at("accuracy_global")[1:][back], post_hoc[1:][back])
+    assert back.any()
 
 
 @pytest.mark.parametrize(
