@@ -13,6 +13,7 @@ from experiments.claims.drift import drift
 from experiments.claims.frontier import frontier
 from experiments.claims.gains import changes, gains
 from experiments.claims.guarded import guard
+from experiments.claims.harm import harm
 from experiments.claims.leaked import leaked
 from experiments.claims.planted import mass_inside, precision_at, self_mass
 from experiments.claims.shared import Row, difference, federation, read
@@ -86,6 +87,7 @@ CLAIMS: dict[str, Callable[..., Iterator[Row]]] = {
     "k11": traffic,
     "k12": gains,
     "guard": guard,
+    "harm": harm,
     "frontier": frontier,
     "frontier_tiers": _both(frontier, tiers),
     "frontier_attack": _both(frontier, adverse),

@@ -1,5 +1,7 @@
 """Whether one way of training beat another: paired gains, their intervals, and words for them."""
 
+from fedfuse.compare.betting import averaged, mean_wealth, sign_wealth
+from fedfuse.compare.binomial import at_most, clopper_pearson, sign_test
 from fedfuse.compare.change import Change, change
 from fedfuse.compare.comparison import Comparison, compare
 from fedfuse.compare.controls import ADJUSTED, BRIEF, CONTROLS, LOCAL, POST_HOC, POST_HOC_METRIC
@@ -30,19 +32,25 @@ __all__ = [
     "Decision",
     "Flips",
     "Interval",
+    "at_most",
+    "averaged",
     "bootstrap",
     "certain_together",
     "change",
+    "clopper_pearson",
     "compare",
     "corrected",
     "count_judged",
     "flips",
     "holm",
+    "mean_wealth",
     "outcomes",
     "pareto_front",
     "ranking",
     "ranking_over",
     "rounded",
+    "sign_test",
+    "sign_wealth",
     "signed",
     "unsigned",
     "verdict",

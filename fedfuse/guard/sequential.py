@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from fedfuse.compare.betting import mean_wealth
+from fedfuse.compare.betting import mean_wealth, sign_wealth
 from fedfuse.guard.mixture import mixed
 from fedfuse.guard.protocol import Choice, Paired
 from fedfuse.validation import require_number
@@ -66,33 +66,44 @@ class Sequential:
 
     def own(self, pairs: Paired, num_clients: int) -> Choice:
         """Return what answers the client's own distribution."""
-        half = mixed(pairs.local, pairs.fused, self.share)
-        if wealth(pairs.fused, pairs.local, pairs) >= num_clients / self.alpha:
+        mixture = mixed(pairs.local, pairs.fused, self.share)
+        fused, local, half = (_right(z, pairs) for z in (pairs.fused, pairs.local, mixture))
+        if _alone(fused, local) >= num_clients / self.alpha:
             return Choice(1.0, decided=True)
-        if wealth(pairs.local, half, pairs) >= 1 / self.alpha:
+        if _alone(local, half) >= 1 / self.alpha:
             return Choice(0.0, decided=True)
         return Choice(float(self.share), decided=False)
 
     def balanced(self, pairs: Paired, num_clients: int) -> Choice:
         """Return what answers a balanced distribution."""
-        if wealth(pairs.local, pairs.fused, pairs) >= 1 / self.alpha:
+        fused, local = (_right(z, pairs) for z in (pairs.fused, pairs.local))
+        if weighted_wealth(local, fused, pairs.weight) >= 1 / self.alpha:
             return Choice(0.0, decided=True)
-        shown = wealth(pairs.fused, pairs.local, pairs) >= num_clients / self.alpha
+        shown = weighted_wealth(fused, local, pairs.weight) >= num_clients / self.alpha
         return Choice(1.0, decided=shown)
 
 
-def wealth(first: Tensor, second: Tensor, pairs: Paired) -> float:
-    """Return the e-value of "the first answers are right no more often than the second".
+def _right(answers: Tensor, pairs: Paired) -> Tensor:
+    """Return which samples a model gets right, bool [n]."""
+    return answers.argmax(dim=1) == pairs.labels
 
-    Each sample is bet on once; with its weight, as a part of the largest. 1 without a sample.
+
+def _alone(first: Tensor, second: Tensor) -> float:
+    """Return the e-value of "the first is right no more often", bool [n] each, samples alike."""
+    return sign_wealth(int((first & ~second).sum()), int((second & ~first).sum()))
+
+
+def weighted_wealth(first: Tensor, second: Tensor, weight: Tensor) -> float:
+    """Return the e-value of "the first model is right no more often than the second".
+
+    Each sample is bet on once, with its weight as a part of the largest; 1 without a sample.
 
     Args:
-        first: Log-probabilities [n, C].
-        second: The same of another model.
-        pairs: The samples' labels and weights.
+        first: Which samples the first model gets right, bool [n].
+        second: The same of the second.
+        weight: How much each sample counts, float64 [n].
     """
-    if not len(pairs):
+    if not len(weight):
         return 1.0
-    ours, theirs = ((z.argmax(dim=1) == pairs.labels).double() for z in (first, second))
-    values = (ours - theirs) * pairs.weight / pairs.weight.max()
+    values = (first.double() - second.double()) * weight / weight.max()
     return float(mean_wealth(np.asarray(values.numpy()), 0.0)[-1])
