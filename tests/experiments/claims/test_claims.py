@@ -197,6 +197,34 @@ def test_a_guard_that_spares_a_client_is_told(tmp_path, capsys):
     assert rows[1][7].startswith("+10.0 [")
 
 
+def test_harm_is_counted_by_federation_in_the_same_runs_with_the_guard_and_without(
+    tmp_path, capsys
+):
+    local = [0.80, 0.80, 0.80]
+    for seed, learned in enumerate(([0.82, 0.50, 0.90], [0.81, 0.82, 0.80], [0.50, 0.40, 0.80])):
+        deployed = [0.82, 0.80, 0.90] if seed == 0 else learned
+        values = {}
+        for test in ("own", "global"):
+            for suffix, row in (("", deployed), ("_local", local), ("_unguarded", learned)):
+                values[f"accuracy_{test}{suffix}"] = row
+        write(tmp_path / "runs" / f"{seed}", values, both(local), seed=seed)
+    rows = table("harm", tmp_path / "runs", capsys)[1:]
+    assert [row[2:5] for row in rows] == [
+        ["own", "unguarded", "2 of 3"],
+        ["own", "guarded", "1 of 3"],
+        ["balanced", "unguarded", "2 of 3"],
+        ["balanced", "guarded", "1 of 3"],
+    ]
+    assert rows[1][5] == "33.3% [0.8, 90.6]"  # Clopper and Pearson's
+    assert [row[6] for row in rows[:2]] == ["3", "2"]
+    # The mean over runs of the means over clients, in points.
+    assert rows[0][7] == "-9.4"
+    assert rows[1][7] == "-6.1"
+    assert rows[1][8] == "-"  # of a loss nothing is kept
+    write(tmp_path / "plain" / "run", both(local), both(local))
+    assert len(table("harm", tmp_path / "plain", capsys)) == 1  # without a guard there is no row
+
+
 def test_adversaries_do_not_count_and_the_weight_they_got_does(tmp_path, capsys):
     told = {"attack": {"adversaries": [2], "weight": 0.25}}
     write(tmp_path / "run", both([0.9, 0.82, 0.1]), both([0.8, 0.8, 0.8]), summary=told)

@@ -46,11 +46,15 @@ def flower_processes() -> list[str]:
 
 
 def test_three_supernodes_give_the_numbers_of_serial_and_leave_nothing_behind(tmp_path, capsys):
-    assert main([*QUICK, f"hydra.run.dir={tmp_path / 'serial'}"]) == 0
+    guarded = [*QUICK, "guard=sequential"]
+    assert main([*guarded, f"hydra.run.dir={tmp_path / 'serial'}"]) == 0
     there = tmp_path / "deployment"
-    assert main([*QUICK, "engine=deployment", f"hydra.run.dir={there}"]) == 0
+    assert main([*guarded, "engine=deployment", f"hydra.run.dir={there}"]) == 0
     assert metrics(there) == metrics(tmp_path / "serial")
-    for name in ("models.json", *(f"{client_id}.safetensors" for client_id in range(4))):
+    models = [
+        f"{client_id}{whose}.safetensors" for client_id in range(4) for whose in ("", ".local")
+    ]
+    for name in ("models.json", *models):
         ours, theirs = (folder / "models" / name for folder in (there, tmp_path / "serial"))
         assert ours.read_bytes() == theirs.read_bytes()
     said = capsys.readouterr().out

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from experiments.summary.deployed import deployed
 from experiments.summary.guarded import Guarded, guarded
 from experiments.summary.summary import Figures, summarise
 from fedfuse.types import MetricRow
@@ -180,6 +181,22 @@ def test_what_a_guard_did_is_counted():
     )
     assert guarded(at, {1}, None) is None
     assert guarded(at, {2}, None) == Guarded(2, 1, None, None)
+
+
+def test_what_clients_deploy_is_counted():
+    table = {
+        "deployed_own": {0: 0.0, 1: 0.5, 2: 0.5, 3: 1.0},
+        "decided_own": {0: 1.0, 1: 0.0, 2: 0.0, 3: 1.0},
+        "deployed_global": {0: 1.0, 1: 1.0, 2: 1.0, 3: 0.0},
+    }
+    found = deployed(lambda name, _: table.get(name, {}), 3, 0.05)
+    assert found is not None
+    assert found.line().splitlines() == [
+        "guard (error rate 0.05 a federation): clients deploy",
+        "  own: 1 local, 2 mixed, 1 fused; not enough data to know: 2",
+        "  balanced: 1 local, 0 mixed, 3 fused",
+    ]
+    assert deployed(lambda *_: {}, 3) is None
 
 
 def test_helped_and_harmed_count_only_what_the_tests_can_tell() -> None:
