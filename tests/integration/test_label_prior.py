@@ -239,3 +239,22 @@ def test_both_trainers_learn_the_same():
         vectors = [torch.nn.utils.parameters_to_vector(s.model.parameters()) for s in held]
         found.append((torch.tensor(losses), torch.stack(vectors).detach()))
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
+def test_the_numbers_at_the_end_are_those_of_all_three_arms(adjusted):
+    told = json.loads((adjusted / "summary.json").read_text())
+    arms = {"local": LOCAL, "local_adjusted": ADJUSTED}
+    assert [control["name"] for control in told["controls"]] == list(arms)
+
+    def mean(name: str, metric: str) -> float:
+        found = values(adjusted, name)
+        last = max(key[0] for key in found)
+        return float(np.mean([found[last, i, "fused", metric] for i in range(3)]))
+
+    for control in told["controls"]:
+        for test in ("accuracy_own", "accuracy_global"):
+            alone = mean(arms[control["name"]], test)
+            lead = control["against_last"]["tests"][test]
+            assert control["last"]["tests"][test]["mean"] == pytest.approx(alone)
+            assert lead["gain"] == pytest.approx(mean(METHOD, test) - alone)
+    assert told["post_hoc"]["mean"] == pytest.approx(mean(LOCAL, "accuracy_global_adjusted"))
