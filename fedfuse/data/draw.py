@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -67,10 +69,25 @@ def draw_by_class(
     >>> draw_by_class(labels, np.array([1, 2, 3]), np.array([1, 2]), np.random.default_rng(0))
     array([1, 2, 3])
     """
+    return draw_each(by_class(labels, index, len(counts)), counts, rng)
+
+
+def by_class(labels: IntArray, index: IntArray, num_classes: int) -> list[IntArray]:
+    """Return the members of ``index`` of each class, in their order.
+
+    >>> by_class(np.array([0, 1, 0]), np.array([2, 1, 0]), 2)
+    [array([2, 0]), array([1])]
+    """
     of_index = labels[index]
+    ends = np.cumsum(np.bincount(of_index, minlength=num_classes))[:num_classes]
+    return np.split(index[np.argsort(of_index, kind="stable")], ends)[:num_classes]
+
+
+def draw_each(pools: Sequence[IntArray], counts: IntArray, rng: np.random.Generator) -> IntArray:
+    """Return sorted members of pools, ``counts[c]`` of the c-th, without replacement."""
     drawn = [
-        rng.choice(index[of_index == label], size=int(count), replace=False)
-        for label, count in enumerate(counts)
+        pool[rng.choice(len(pool), size=count, replace=False)]
+        for pool, count in zip(pools, counts.tolist(), strict=True)
         if count
     ]
     return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))

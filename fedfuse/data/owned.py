@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedfuse.data.draw import apportion, draw_by_class
+from fedfuse.data.draw import apportion, by_class, draw_by_class, draw_each
 from fedfuse.data.raw import RawDataset
 from fedfuse.errors import DataError, PartitionError
 from fedfuse.protocols import Partitioner, ShiftsFeatures
@@ -19,29 +20,43 @@ from fedfuse.types import ClientData, IntArray, Transform
 from fedfuse.validation import require_count, require_number
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Testable:
-    """What a client's own test samples are drawn from.
+    """What the clients' own test samples are drawn from.
 
     Args:
         labels: Of a pool [N].
         rows: Rows of the pool that may be taken.
         first: Those of them that everybody is tested on anyway: taken first, for they cost nothing.
+        num_classes: C.
     """
 
     labels: IntArray
     rows: IntArray
     first: IntArray
+    num_classes: int
+
+    @cached_property
+    def supply(self) -> IntArray:
+        """How many samples of each class may be taken, [C]."""
+        return np.bincount(self.labels[self.rows], minlength=self.num_classes)
+
+    @cached_property
+    def _first(self) -> list[IntArray]:
+        return by_class(self.labels, self.first, self.num_classes)
+
+    @cached_property
+    def _rest(self) -> list[IntArray]:
+        rest = np.setdiff1d(self.rows, self.first)
+        return by_class(self.labels, rest, self.num_classes)
 
     def draw(self, counts: IntArray, rng: np.random.Generator) -> IntArray:
         """Return sorted rows, ``counts[c]`` of each class."""
-        supply = np.bincount(self.labels[self.first], minlength=len(counts))
-        early = np.minimum(counts, supply)
-        drawn = draw_by_class(self.labels, self.first, early, rng)
+        early = np.minimum(counts, [len(pool) for pool in self._first])
+        drawn = draw_each(self._first, early, rng)
         if (early == counts).all():
             return drawn
-        rest = np.setdiff1d(self.rows, self.first)
-        return np.union1d(drawn, draw_by_class(self.labels, rest, counts - early, rng))
+        return np.union1d(drawn, draw_each(self._rest, counts - early, rng))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +85,7 @@ class Share:
 def own(
     client_id: int,
     owned: IntArray,
-    raw: RawDataset,
+    labels: IntArray,
     testable: Testable,
     share: Share,
     streams: Streams,
@@ -81,8 +96,8 @@ def own(
 
     Args:
         client_id: The client.
-        owned: Its rows of ``raw.train``, ascending.
-        raw: Where they are.
+        owned: Its rows of the training file, ascending.
+        labels: Of that file.
         testable: What its own test samples are drawn from.
         share: How its samples are used.
         streams: The run's random streams.
@@ -92,18 +107,15 @@ def own(
     Raises:
         DataError: If there is nothing to test it on.
     """
-    labels = raw.train.labels
-    have = np.bincount(labels[owned], minlength=raw.num_classes)
+    have = np.bincount(labels[owned], minlength=testable.num_classes)
     rng = streams.numpy("data", "val", client_id)
     num_val = 0
     if share.val_fraction and len(owned) > 1:
         num_val = min(max(1, round(share.val_fraction * len(owned))), len(owned) - 1)
     val = draw_by_class(labels, owned, apportion(have, num_val, have, rng), rng)
 
-    supply = np.bincount(testable.labels[testable.rows], minlength=raw.num_classes)
-    prior = np.where(
-        supply > 0, have if tested is None else tested, 0
-    )  # what the pool lacks cannot be tested
+    supply, asked = testable.supply, have if tested is None else tested
+    prior = np.where(supply > 0, asked, 0)  # what the pool lacks cannot be tested
     known = prior > 0
     if not known.any():
         raise DataError(
@@ -115,9 +127,9 @@ def own(
     fits = int((supply[known] * prior.sum() // prior[known]).min())
     rng = streams.numpy("data", "own test", client_id)
     counts = apportion(prior, max(1, min(share.own_test_size, fits)), supply, rng)
-    return ClientData(
-        client_id, np.setdiff1d(owned, val), val, testable.draw(counts, rng), transform
-    )
+    left = np.ones(len(owned), dtype=np.bool_)
+    left[np.searchsorted(owned, val)] = False
+    return ClientData(client_id, owned[left], val, testable.draw(counts, rng), transform)
 
 
 def tested_classes(have: IntArray, shift: float) -> npt.NDArray[np.float64]:
@@ -137,27 +149,30 @@ def tested_classes(have: IntArray, shift: float) -> npt.NDArray[np.float64]:
     return np.asarray((1 - shift) * shares + shift * np.roll(shares, -1, axis=0))
 
 
-def shift_of(
-    partitioner: Partitioner, client_id: int, num_clients: int, streams: Streams, raw: RawDataset
-) -> Transform | None:
-    """Return the client's feature shift, tried once, or None.
+def shifts_of(
+    partitioner: Partitioner, num_clients: int, streams: Streams, raw: RawDataset
+) -> Callable[[int], Transform | None]:
+    """Return what gives each client its feature shift, tried once, or None.
 
-    Raises:
-        PartitionError: If it changes the shape of its inputs.
+    It raises a :class:`PartitionError` if a shift changes the shape of its inputs.
     """
     if not isinstance(partitioner, ShiftsFeatures):
-        return None
+        return lambda _: None
     seed = streams.entropy("data", "transform")
-    transform = partitioner.transform(client_id, num_clients, seed)
-    if transform is not None:
-        shape = list(transform(probe(raw)).shape)
-        if shape != list(probe(raw).shape):
-            raise PartitionError(
-                f"The transform of client {client_id} changes the shape of its inputs",
-                got=shape,
-                allowed=list(probe(raw).shape),
-            )
-    return transform
+
+    def shift(client_id: int) -> Transform | None:
+        transform = partitioner.transform(client_id, num_clients, seed)
+        if transform is not None:
+            shape = list(transform(probe(raw)).shape)
+            if shape != list(probe(raw).shape):
+                raise PartitionError(
+                    f"The transform of client {client_id} changes the shape of its inputs",
+                    got=shape,
+                    allowed=list(probe(raw).shape),
+                )
+        return transform
+
+    return shift
 
 
 def probe(raw: RawDataset) -> torch.Tensor:

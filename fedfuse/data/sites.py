@@ -16,7 +16,7 @@ import numpy as np
 
 from fedfuse.data.cache import cached
 from fedfuse.data.classes import check_classes
-from fedfuse.data.owned import Share, Testable, check_batches, own, shift_of
+from fedfuse.data.owned import Share, Testable, check_batches, own, shifts_of
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.shared import Shared, add_array, draw_test, share
@@ -149,20 +149,23 @@ def federate_sites(
     clients = [ClientData(i, NOTHING, NOTHING, NOTHING) for i in range(num_clients)]
     moved, begin = 0, 0
     described = _described(raw, pool) if sites else raw
+    all_labels = np.asarray(described.train.labels)
+    shift = shifts_of(partitioner, num_clients, streams, raw)
     for site, test_rows in zip(sites, held, strict=True):
         end = begin + len(site.raw.train)
         labels, kept_back = pool.labels[begin:end], test_rows[test_rows < end] - begin
         parts, repaired = _deal(partitioner, labels, kept_back, site.client_ids, streams)
         moved += repaired
+        testable = Testable(pool.labels, test_rows, test_rows, described.num_classes)
         for client_id, part in zip(site.client_ids, parts, strict=True):
             clients[client_id] = own(
                 client_id,
                 begin + part,
-                described,
-                Testable(pool.labels, test_rows, test_rows),
+                all_labels,
+                testable,
                 use,
                 streams,
-                shift_of(partitioner, client_id, num_clients, streams, raw),
+                shift(client_id),
             )
         begin = end + (0 if site.raw.test is None else len(site.raw.test))
     check_batches([client for client in clients if len(client.val) + len(client.train)], use)
