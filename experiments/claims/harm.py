@@ -45,31 +45,38 @@ def harm(*folders: Path) -> Iterator[Row]:
 
     What a client would have deployed without is the fused model of the same run: the guard
     changes nothing of what is trained. Local training is the client's twin, which is to the bit
-    its client of the local arm (with ``trainer=loop``).
+    its client of the local arm (with ``trainer=loop``). Of several federations the last rows are
+    those of all together.
     """
     yield (
         *("federation", "method", "test set", "deployed", "federations with a harmed client"),
         *("share [95%, exact]", "clients", "gain over local", "of the unguarded gain"),
     )
-    for run_group in read(*folders):
+    everything: dict[str, list[Run]] = {}
+    groups = read(*folders)
+    for run_group in groups:
         for name, runs in run_group.methods.items():
-            for test in TESTS:
-                with_guard, without = (count(runs, test, suffix) for suffix in ("", "_unguarded"))
-                if with_guard is None or without is None:
-                    continue
-                kept = 100 * with_guard.gain / without.gain if without.gain > 0 else None
-                for kind, found in (("unguarded", without), ("guarded", with_guard)):
-                    low, high = 100 * found.share.low, 100 * found.share.high
-                    share = 100 * found.harmed / found.federations
-                    shown = "-" if kind == "unguarded" or kept is None else f"{kept:.0f}%"
-                    yield (
-                        *(federation(run_group), name, SHORT[test], kind),
-                        f"{found.harmed} of {found.federations}",
-                        f"{share:.1f}% [{low:.1f}, {high:.1f}]",
-                        str(found.clients),
-                        signed(found.gain),
-                        shown,
-                    )
+            everything.setdefault(name, []).extend(runs)
+            yield from _rows(federation(run_group), name, runs)
+    if len(groups) > 1:
+        for name, together in everything.items():
+            yield from _rows("all", name, together)
+
+
+def _rows(where: str, name: str, runs: Sequence[Run]) -> Iterator[Row]:
+    for test in TESTS:
+        guarded, unguarded = (count(runs, test, suffix) for suffix in ("", "_unguarded"))
+        if guarded is None or unguarded is None:
+            continue
+        gained = unguarded.gain > 0
+        kept = f"{100 * guarded.gain / unguarded.gain:.0f}%" if gained else "-"
+        for kind, found, of_gain in (("unguarded", unguarded, "-"), ("guarded", guarded, kept)):
+            low, high = 100 * found.share.low, 100 * found.share.high
+            yield (
+                *(where, name, SHORT[test], kind, f"{found.harmed} of {found.federations}"),
+                f"{100 * found.harmed / found.federations:.1f}% [{low:.1f}, {high:.1f}]",
+                *(str(found.clients), signed(found.gain), of_gain),
+            )
 
 
 def count(runs: Sequence[Run], test: str, suffix: str) -> Harm | None:
