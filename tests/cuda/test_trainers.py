@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from fedfuse.distill import KL, MAELogits, MSELogits, SoftCrossEntropy
+from fedfuse.local_loss import BalancedSoftmax, cross_entropy
 from fedfuse.models.cnn import cnn2, cnn4
 from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
 from fedfuse.models.resnet import resnet8, resnet20
+from fedfuse.prior import log_prior
 from fedfuse.train import batched
 from fedfuse.train.batched import BatchedTrainer
+from fedfuse.train.facts import Facts, Widened, widen
 from fedfuse.train.precision import Precision
 from fedfuse.train.replay import GraphWarning
 from fedfuse.train.trainer import LoopTrainer, Student
@@ -51,10 +54,6 @@ LOSSES = [
 ]
 
 
-def cross_entropy(logits, labels):
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
 def students(make_model, make_optimizer, device):
     made = []
     for client_id in range(len(SIZES)):
@@ -72,6 +71,17 @@ def private(device, round_=0, sizes=SIZES):
         labels = torch.randint(0, CLASSES, (size,), generator=rng).to(device)
         order = torch.Generator().manual_seed(1000 * round_ + client_id)
         works.append(Work(inputs, labels, cross_entropy, schedule(size, 4, -(-size // 4), order)))
+    return works
+
+
+def balanced(device, round_=0, sizes=SIZES):
+    """Return the same steps towards logits without each client's label prior."""
+    works = []
+    for work in private(device, round_, sizes):
+        prior = log_prior(torch.bincount(work.targets.cpu(), minlength=CLASSES)).to(device)
+        targets = widen(work.targets, Facts(prior=prior.expand(len(work.targets), -1)))
+        loss = Widened(BalancedSoftmax(), BalancedSoftmax.wants)
+        works.append(replace(work, targets=targets, loss=loss))
     return works
 
 
@@ -164,6 +174,13 @@ def test_recorded_steps_over_several_rounds(model, device):
     with warnings.catch_warnings():
         warnings.simplefilter("error", GraphWarning)
         compare(MODELS[model], OPTIMIZERS["momentum"], phases, device)
+
+
+def test_recorded_steps_with_facts_beside_the_labels(device):
+    phases = [partial(balanced, round_=round_, sizes=(40, 40, 24)) for round_ in range(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GraphWarning)
+        compare(mlp, OPTIMIZERS["sgd"], phases, device)
 
 
 def test_chunks_of_clients(device, monkeypatch):
