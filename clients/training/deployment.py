@@ -12,11 +12,13 @@ from torch import Tensor
 
 from clients.training.evaluation import Answers, Evaluation, Pair, Tested
 from clients.training.twins import LocalTwins
+from fedfuse.declarations import part_name
 from fedfuse.guard import Choice, Guard, Paired, mixed
 from fedfuse.metrics import accuracy
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData
+from fedfuse.user_code import PartError, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Deployment:
     def _tested(self, client_id: int, fused: Answers, local: Answers, balanced: Paired) -> Tested:
         own = _paired(local.validation, fused.validation)
         num_clients = self.evaluate.inputs.data.num_clients
-        for_own, for_balanced = self.guard(own, balanced, num_clients)
+        for_own, for_balanced = _checked(self.guard(own, balanced, num_clients), self.guard)
         tested = self.evaluate.judged(
             client_id,
             Answers(
@@ -115,6 +117,17 @@ def speaking(data: FederatedData, held_out: Tensor | None) -> Tensor | None:
     known = (labels >= 0) & (labels < data.num_classes)  # a set of another origin may have more
     index = torch.nonzero(known if held_out is None else known & held_out)[:, 0]
     return index if len(index) else None
+
+
+def _checked(told: object, guard: Guard) -> tuple[Choice, Choice]:
+    """Return what a guard says, if it is one; a part of the user's own may say anything."""
+    if isinstance(told, tuple) and [type(choice) for choice in told] == [Choice, Choice]:
+        return told
+    raise PartError(
+        f"The guard {part_name(guard)} does not say what answers two questions",
+        got=kind_of(told),
+        allowed="a tuple of two fedfuse.guard.Choice, the own distribution's first",
+    )
 
 
 @overload

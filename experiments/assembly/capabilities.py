@@ -80,6 +80,15 @@ def _guards_nothing(chosen: Chosen) -> str | None:
     return "val_fraction=0" if chosen.cfg.guard._target_ is not None and empty else None
 
 
+def _no_fold(chosen: Chosen) -> str | None:
+    if not getattr(chosen.part("guard"), "public_fold", 0.0):
+        return None
+    if chosen.part("pretrain") is not None:
+        return chosen.named("pretrain")
+    unknown = chosen.data is not None and chosen.data.public.labels is None
+    return f"public set: {chosen.data.public.source}" if unknown else None  # type: ignore[union-attr]
+
+
 def _labels() -> Iterator[Clash]:
     """Yield a row for each slot whose part may need labels of the public set."""
     for slot, who, instead in (
@@ -287,6 +296,11 @@ CLASHES: tuple[Clash, ...] = (
         _guards_nothing,
         "Set guard=none, or val_fraction=0.1.",
         lambda _: "val_fraction above 0",
+    ),
+    Clash(
+        "The guard keeps public samples out of all lessons to bet on labels that no model has seen",
+        _no_fold,
+        "Set guard.public_fold=0.",
     ),
     Clash(
         "A model on the server learns from fused predictions, and this method has none",

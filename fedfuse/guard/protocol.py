@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from fedfuse.shapes import Float, Int
+from fedfuse.validation import require_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class Choice:
 
     share: float
     decided: bool | None = None
+
+    def __post_init__(self) -> None:
+        require_number("Choice", "share", self.share, at_least=0, at_most=1)
 
 
 class Guard(Protocol):

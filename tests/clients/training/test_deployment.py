@@ -10,6 +10,7 @@ import pytest
 
 from experiments.results import Arm, Run, read_run
 from experiments.run import main
+from fedfuse.guard import Choice
 
 TESTS = ("own", "global", "val")
 SKEWED = {
@@ -186,6 +187,8 @@ def test_one_client_and_one_validation_sample_decide_nothing_and_work(
         (["client.guard=sequential", "method=fedavg"], "guard=sequential, exchange=averaged"),
         (["guard=sequentail"], "Did you mean 'sequential'?"),
         (["guard.alpha=0.1"], "guard"),
+        (["guard=sequential", "guard.public_fold=0.2", "public=noise"], "labels that no model has"),
+        (["guard=sequential", "guard.public_fold=0.2", "pretrain=public"], "pretrain=pretraining"),
     ],
 )
 def test_a_mistake_costs_one_message_before_any_training(
@@ -199,6 +202,27 @@ def test_a_mistake_costs_one_message_before_any_training(
     assert says in said
     assert said.count("error:") == 1
     assert not (tmp_path / "run" / "metrics.parquet").exists()
+
+
+def undecided(own, balanced, num_clients):
+    return 0.5
+
+
+def test_a_guard_of_ones_own_decides_and_says_what_it_has_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run(tmp_path / "run", guard="custom", **{"guard._target_": f"{__name__}.always_local"})
+    np.testing.assert_array_equal(found.arm.last("deployed_own"), np.zeros(3))
+    assert (found.path / "models" / "0.local.safetensors").exists()
+    lines = {**SKEWED, "guard": "custom", "guard._target_": f"{__name__}.undecided"}
+    words = [f"{key}={value}" for key, value in lines.items()]
+    assert main([*words, f"hydra.run.dir={tmp_path / 'wrong'}"]) == 2
+    assert "undecided does not say what answers two questions" in capsys.readouterr().err
+
+
+def always_local(own, balanced, num_clients):
+    """Return what deploys nothing that was fused."""
+    return Choice(0.0), Choice(0.0)
 
 
 def dropping(input_shape, num_classes, hidden):

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from experiments.config import compose
 from experiments.config.folder import CONF
+from experiments.config.former_names import GUARDS, as_today
 from experiments.config.schema import ExperimentConfig
 from experiments.config.unread_keys import engine_options
 from experiments.runs.resumable_keys import DECLARED, May, declared, device, identity, leaves, may
@@ -50,6 +51,21 @@ def test_every_key_is_declared_by_itself_or_by_its_group() -> None:
     known = {key.split(".")[0] for key in keys} | keys
     assert sorted(key for key in DECLARED if key not in known) == []
     assert {f"engine.{key}" for keys in engine_options().values() for key in keys} <= set(DECLARED)
+
+
+def test_a_guard_counts_as_when_it_was_a_key_of_the_client(cfg: Any) -> None:
+    """Checkpoints of older runs name client.guard; what was no option then has a key of its own."""
+    for word, node in GUARDS.items():
+        now = OmegaConf.merge(cfg, {})
+        now.guard = node
+        found = identity(now, "data")
+        assert found["client.guard"] == f'"{word}"'
+        assert not any(key.startswith("guard") for key in found)
+        old = {"client": {"guard": word, "threads": 1}}
+        assert as_today(old)["guard"] == node
+        assert as_today(old)["client"] == {"threads": 1}
+    now.guard = {"_target_": "fedfuse.guard.Sequential", "alpha": 0.05}
+    assert identity(now, "data")["guard.alpha"] == "0.05"
 
 
 @pytest.fixture(scope="module")
