@@ -14,8 +14,8 @@ from fedfuse.validation import require_number
 class Ensemble:
     """Deploy the mixture of own and fused log-probabilities with the smallest validation loss.
 
-    Where a balanced distribution is asked about and the client holds nothing back of some class,
-    its loss there is unknown, and the share of its own distribution serves.
+    Where a balanced distribution is asked about and a class is missing from what is held back, the
+    loss there is unknown, and the share of the client's own distribution serves.
 
     Args:
         grid: Shares of the fused model that are tried, each from 0 to 1.

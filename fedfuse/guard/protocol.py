@@ -13,7 +13,7 @@ from fedfuse.validation import require_number
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """What two models of one client say of the same samples, none of which either was trained on.
+    """What two models of one client say of the same samples, whose labels taught neither.
 
     Args:
         local: Log-probabilities of its local twin, float64 [n, C].
@@ -62,8 +62,9 @@ class Guard(Protocol):
 
         Args:
             own: Answers with the client's label prior, weighed towards its own distribution.
-            balanced: Answers without it, weighed towards one with equal classes; a class of which
-                the client holds nothing back is missing from it.
+            balanced: Answers without it, weighed towards one with equal classes: of labelled
+                public samples, which the fused model may have had as a lesson, without their
+                labels; without such, of validation samples, where classes may be missing.
             num_clients: Clients of the federation, each of which decides.
         """
         ...

@@ -102,7 +102,7 @@ def test_pre_training_confidences_codecs_priors_and_who_rests_are_the_same_on_ra
     more = ("model=mlp", "method=uwa", "codec=uint8", "extract=adjusted", "pretrain=public")
     more = (*more, "uptake=chain", "local_loss=balanced_softmax", "evaluation.prior=add")
     more += ("participation=uniform", "evaluation.resting=sample", "evaluation.resting_sample=2")
-    more = (*more, "guard=sequential", "guard.public_fold=0.2")
+    more = (*more, "guard=sequential")
     tables = [run(tmp_path / engine, f"engine={engine}", *more) for engine in ("serial", "ray")]
     assert tables[0] == tables[1]
 
