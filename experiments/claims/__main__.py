@@ -32,7 +32,7 @@ def _run(words: list[str]) -> int:
     first = True
     for row in list(CLAIMS[words[0]](*map(Path, words[1:]))):
         if len(row) == 1:
-            tell(f"\n{row[0]}\n")
+            tell(f"\n{row[0]}\n" if row[0] else "")
             first = True
             continue
         tell(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |")

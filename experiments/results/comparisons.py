@@ -187,9 +187,8 @@ class _Pair:
         )
         if ours is None or theirs is None:
             return None
-        ours = ours.copy()
-        ours[self.run.adversaries] = np.nan
-        return ours, theirs
+        attacks = np.isin(np.arange(len(ours)), self.run.adversaries)
+        return np.where(attacks, np.nan, ours), theirs
 
     def flips(self, test: str) -> tuple[Array, Array] | None:
         """Return each client's flip rates [K]; None where its answers are not on record."""

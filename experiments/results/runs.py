@@ -149,7 +149,8 @@ class Run:
     @property
     def adversaries(self) -> list[int]:
         """Return the clients that attack."""
-        return list((self.summary.get("attack") or {}).get("adversaries", ()))
+        with reading(self.path):
+            return [int(who) for who in (self.summary.get("attack") or {}).get("adversaries", ())]
 
     def test_sizes(self, test: str) -> npt.NDArray[np.integer] | None:
         """Return the test samples behind each client's accuracy, [K]; None if not on record."""

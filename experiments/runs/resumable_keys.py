@@ -178,7 +178,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     for name in ("device", "state"):
         kept["client"].pop(name)
     for name in ("prior", "own_test_shift", "resting", "resting_every", "resting_sample"):
-        kept["evaluation"].pop(name)
+        kept.get("evaluation", {}).pop(name, None)
     if _is_as_before("privacy.seed", kept["privacy"].get("seed")):
         del kept["privacy"]["seed"]
     text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)

@@ -195,6 +195,11 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("local uptake=homeostatic", "uptake=homeostatic, method=local"),
         ("knfu rule=logit_adjusted", "rule=logitadjusted, client.share_class_distribution=false"),
         ("fedavg cache=rounds", "A cache keeps fused predictions"),
+        (
+            "knfu sites=own sites.paths=[a.npz] evaluation.own_test_shift=0.5",
+            "a site knows its own clients' only: got evaluation.own_test_shift=0.5",
+        ),
+        ("knfu evaluation.own_test_shift=1", None),
         ("knfu num_clients=1 attack=imitate", "somebody to attack: got num_clients=1"),
         ("local pretrain=public pretrain.baseline=false", "Nobody would pre-train"),
         ("median scorer=by_class", "one weight for all.*scorer=byclass, rule=coordinatemedian"),

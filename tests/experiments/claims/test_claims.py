@@ -231,6 +231,15 @@ def test_adversaries_do_not_count_and_the_weight_they_got_does(tmp_path, capsys)
     (row,) = table("k2", tmp_path, capsys)[1:]
     assert row[2:4] == ["1", "80.0, +6.0 (1 seed), 1/0 of 2"]
     assert row[5:] == ["0.25", "0.33"]
+    row = table("frontier", tmp_path, capsys)[1]
+    assert row[2] == "80.0, +6.0 (1 seed), 1/0 of 2"
+
+
+def test_a_damaged_list_of_adversaries_costs_one_line(tmp_path, capsys):
+    told = {"attack": {"adversaries": ["no number"]}}
+    write(tmp_path / "run", both([0.9, 0.8]), both([0.8, 0.8]), summary=told)
+    assert main(["k2", str(tmp_path)]) == 2
+    assert "is damaged" in capsys.readouterr().err
 
 
 def test_worth_is_what_is_missing_without_a_client(tmp_path, capsys):

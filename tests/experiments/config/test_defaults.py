@@ -29,7 +29,6 @@ OTHERWISE = {
     ("optimizer=sgd", "lr"): "torch's 0.001 without momentum hardly learns in ten rounds",
     ("optimizer=sgd", "momentum"): "the same",
     ("public=skewed", "draw"): "it is what the option is for",
-    ("public=skewed", "labelled"): "the same",
     ("exchange=mutual.model", "hidden"): "FML's travelling model is small",
     ("exchange=mutual.model", "depth"): "the same",
     **{
