@@ -13,9 +13,9 @@ from rich.text import Text
 
 from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
-from experiments.results import TESTS, Run, against, compared, run_groups
+from experiments.results import SHORT, TESTS, Run, against, compared, run_groups
 from experiments.terminal.literal import literal
-from fedfuse.compare import ENOUGH, signed
+from fedfuse.compare import ENOUGH, corrected, count_judged, signed
 from fedfuse.files import confined
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def _save(figure: Figure, folder: Path) -> None:
 def format_findings(findings: Findings) -> str:
     """Return one sentence per control, test protocol and method: how many cells each side wins.
 
-    Only an interval that excludes 0 wins a cell.
+    Only an interval that excludes 0 wins a cell. The last sentence says what stays certain when it
+    counts how many cells there are.
     """
     lines = []
     for over, test, method in _tables(findings):
@@ -104,6 +105,13 @@ def format_findings(findings: Findings) -> str:
                 f"{name}: of {len(cells)} cells {method} wins {ahead}, {over} wins {behind}, "
                 f"{len(cells) - ahead - behind} are undecided."
             )
+    named = [
+        (f"{method} at alpha {alpha:g}, n={samples}, {SHORT[test]} over {over}", cell)
+        for (over, test), cells in findings.gains.items()
+        for (samples, alpha, method), cell in cells.items()
+    ]
+    if count_judged([cell for _, cell in named]) > 1:
+        lines.append(corrected(named))
     return "\n".join(lines)
 
 

@@ -38,6 +38,8 @@ def test_each_control_has_its_cells_and_its_sentence(tmp_path: Path) -> None:
     told = format_findings(found)
     assert "of 1 cells knfu_adjusted wins 1, local wins 0, 0 are undecided" in told
     assert "of 1 cells knfu_adjusted wins 1, local_adjusted wins 0, 0 are undecided" in told
+    count = sum(len(own) for own in found.gains.values())
+    assert f"Corrected for the {count} comparisons of this page (Holm, 5%)" in told
 
 
 def test_the_table_has_a_control_more(tmp_path: Path) -> None:
