@@ -19,6 +19,7 @@ NAMES = (
     "batched",
     "pack",
     "scaling",
+    "participants",
     "fusion",
     "methods",
     "checkpoint",

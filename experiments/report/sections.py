@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.report import axes, theme
-from experiments.report.figure import Figure, Numbers
+from experiments.report.figure import Figure, Numbers, chosen
 from experiments.report.figures.curves import Series, curves
 from experiments.report.figures.labels import label_map
 from experiments.report.figures.times import phase_keys, time_bars
@@ -107,6 +107,10 @@ def _labels(run_group: RunGroup, suffix: str, width: float) -> Figure | None:
     return labels_figure(run.counts, f"Seed {run.seed}; other seeds deal anew.", suffix, width)
 
 
+MOST_LABELLED = 200
+"""With more clients than this, so many of them have a row."""
+
+
 def labels_figure(
     counts: npt.NDArray[np.integer],
     origin: str,
@@ -123,15 +127,22 @@ def labels_figure(
         width: Pixels of the panel.
         title: Of the panel; the number of clients if None.
     """
-    rows = [(k, c, int(n)) for (k, c), n in np.ndenumerate(counts)]
+    by_size = np.argsort(counts.sum(axis=1), kind="stable")
+    many = len(counts) > MOST_LABELLED
+    ids = by_size[chosen(len(counts), MOST_LABELLED)].tolist() if many else list(range(len(counts)))
+    rows = [(ids[k], c, int(n)) for (k, c), n in np.ndenumerate(counts[ids])]
     title = title or f"Training samples, {len(counts)} clients"
+    some = (
+        f"Of {len(counts):,} clients {len(ids)} are drawn, from the one with the fewest samples to "
+        "the one with the most, in even steps of rank. "
+    )
     return Figure(
         f"labels{suffix}",
         "Who holds which classes",
         "A row per client, a column per class: the stronger the colour, the larger the class's "
         "share of the client's training samples, on one scale from 0 to 100%. The bar is how many "
-        f"samples it has. {origin}",
-        (label_map(counts, title=title, width=width),),
+        f"samples it has. {some if many else ''}{origin}",
+        (label_map(counts[ids], title=title, ids=ids, width=width),),
         Numbers(("client", "class", "samples"), tuple(rows)),
         columns=1,
     )

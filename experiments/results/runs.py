@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.config.untrusted import read_config
-from experiments.results.arms import Arm, read_arm, read_table
+from experiments.results.arms import LARGEST, Arm, read_arm, read_table
 from experiments.results.shape import MOST_CLIENTS, Content, check_shape
 from experiments.results.weights import Weights, read_weights
 from fedfuse.compare import ADJUSTED, LOCAL
@@ -125,7 +125,24 @@ class Run:
     def counts(self) -> npt.NDArray[np.integer]:
         """Return the training samples per client and class, [K, C]."""
         with reading(self.path):
-            return np.array([client["class_counts"] for client in self.summary["clients"]])
+            if lines := self.summary["clients"]:
+                return np.array([client["class_counts"] for client in lines])
+            return self._counted()
+
+    def _counted(self) -> npt.NDArray[np.integer]:
+        """Return the same from the partition: of very many clients the summary has no lines."""
+        table, num_clients = self.partition("client_id", "split", "label"), self._num_clients
+        if table is None:
+            return np.zeros((num_clients, 0), dtype=np.int64)
+        train = np.asarray(table["split"]) == "train"
+        owners, labels = (table[c].to_numpy()[train] for c in ("client_id", "label"))
+        names = self.record.get("class_names") or []
+        num_classes = max(len(names), int(labels.max(initial=-1)) + 1)
+        outside = owners.min(initial=0) < 0 or owners.max(initial=-1) >= num_clients
+        if outside or labels.min(initial=0) < 0 or num_clients * num_classes > LARGEST:
+            raise ValueError("labels of clients that there are not")
+        flat = np.bincount(owners * num_classes + labels, minlength=num_clients * num_classes)
+        return flat.reshape(num_clients, num_classes)
 
     @cached_property
     def answers(self) -> dict[str, dict[str, npt.NDArray[np.uint8]]]:

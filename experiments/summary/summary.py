@@ -13,37 +13,29 @@ from omegaconf import DictConfig
 from experiments.assembly.attack import Attacked
 from experiments.assembly.pretraining import Pretrained, pretrained
 from experiments.assembly.privacy import Disclosure
-from experiments.summary.arm_rows import TESTS, ArmRows
+from experiments.summary.arm_rows import ArmRows
 from experiments.summary.break_even import BreakEven
+from experiments.summary.client_lines import (
+    EXTREMES,
+    MOST_LINES,
+    ClientLine,
+    Quantiles,
+    client_lines,
+    extremes,
+    quantiles,
+)
 from experiments.summary.controls import Control, controls_of, post_hoc_of
 from experiments.summary.deployed import Deployed, deployed
 from experiments.summary.faulted import Faulted
 from experiments.summary.guarded import Guarded, guarded
 from experiments.summary.left_out import LeftOut, left_out
 from experiments.summary.membership import Leak, leak
-from experiments.summary.moments import Figures, Moment, Rates, Sizes, moment_of, size_of
+from experiments.summary.moments import Figures, Moment, Rates, Sizes, moment_of
 from experiments.summary.rested import Rested, rested
 from experiments.summary.spending import Spending, spending
 from fedfuse.compare import ENOUGH
 from fedfuse.types import MetricRow, Phase
 from server.reporters.protocol import RunInfo
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLine:
-    """One client at the last round: accuracy, its baseline's and the gain, per test protocol.
-
-    ``test_samples`` is how many samples stand behind each accuracy; empty where it is unknown.
-    ``over`` holds, per control beside the baseline and test protocol, the gain over it.
-    """
-
-    client_id: int
-    class_counts: tuple[int, ...]
-    accuracy: dict[str, float]
-    baseline: dict[str, float]
-    gain: dict[str, float]
-    test_samples: dict[str, int] = field(default_factory=dict)
-    over: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,7 @@ class Summary:
         bytes_up: Sent by all clients in all rounds.
         bytes_down: Sent to all clients in all rounds.
         seconds: Wall time by phase.
-        clients: One line per client.
+        clients: One line per client; of more than :data:`MOST_LINES` clients none.
         privacy: What left the clients, and what is promised about it.
         membership: How well membership inference did, None if nobody tried.
         attack: Who attacked; None if nobody did.
@@ -86,6 +78,8 @@ class Summary:
         post_hoc: The baseline on the balanced test set at its last round with its clients' priors
             taken out of its logits, and the gain of that; None where it was not measured.
         rested: How clients that rested in a round were tested; None if nobody did.
+        quantiles: Of more clients than have lines, per test the quantiles of what lines hold.
+        extremes: Of these the lines of those who lost and gained most.
     """
 
     method: str
@@ -118,10 +112,15 @@ class Summary:
     controls: tuple[Control, ...] = ()
     post_hoc: Figures | None = None
     rested: Rested | None = None
+    quantiles: Mapping[str, Quantiles] = field(default_factory=dict)
+    extremes: tuple[ClientLine, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
-        return asdict(self)
+        told = asdict(self)
+        if self.quantiles:
+            _shorten(told)
+        return told
 
 
 def summarise(
@@ -169,6 +168,7 @@ def summarise(
     held_back = None if val_sizes is None or not val_sizes.any() else int(val_sizes.sum())
     chooses = held_back is None or held_back >= ENOUGH
     best, best_twin = arm.best_round() if chooses else None, twin.best_round() if twin else None
+    lines = client_lines(arm, twin, further, info.num_clients, class_counts, sizes)
     return Summary(
         method=info.method,
         baseline=info.arms[0] if twin is not None else None,
@@ -184,7 +184,9 @@ def summarise(
         bytes_up=arm.total("bytes_up"),
         bytes_down=arm.total("bytes_down"),
         seconds=dict(seconds or {}),
-        clients=_clients(arm, twin, further, info.num_clients, class_counts, sizes),
+        clients=lines if len(lines) <= MOST_LINES else (),
+        quantiles=quantiles(lines) if len(lines) > MOST_LINES else {},
+        extremes=extremes(lines) if len(lines) > MOST_LINES else (),
         privacy=privacy,
         attack=attack,
         faults=faults,
@@ -217,29 +219,14 @@ def summarise(
     )
 
 
-def _clients(
-    arm: ArmRows,
-    twin: ArmRows | None,
-    further: Mapping[str, ArmRows],
-    num_clients: int,
-    counts: npt.NDArray[np.integer] | None,
-    sizes: Mapping[str, Sizes],
-) -> tuple[ClientLine, ...]:
-    last, twin_last = arm.last_round(), twin.last_round() if twin else None
-    lines = []
-    for client in range(num_clients):
-        after = {t: v[client] for t in TESTS if client in (v := arm.at(t, last))}
-        before = {t: v[client] for t in TESTS if twin and client in (v := twin.at(t, twin_last))}
-        gain = {t: after[t] - before[t] for t in after if t in before}
-        row = tuple(int(n) for n in counts[client]) if counts is not None else ()
-        tested = {t: size for t in after if (size := size_of(sizes.get(t), client))}
-        over = {
-            name: {
-                t: after[t] - v[client]
-                for t in after
-                if client in (v := control.at(t, control.last_round()))
-            }
-            for name, control in further.items()
-        }
-        lines.append(ClientLine(client, row, after, before, gain, tested, over))
-    return tuple(lines)
+def _shorten(told: Any) -> None:
+    """Leave of every list of clients the first, and how many there are, in what readers read."""
+    if isinstance(told, dict):
+        for key, value in list(told.items()):
+            if key == "too_small" and len(value) > EXTREMES:
+                told[key], told["num_too_small"] = value[:EXTREMES], len(value)
+            else:
+                _shorten(value)
+    elif isinstance(told, list | tuple):
+        for value in told:
+            _shorten(value)

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from experiments.summary import arms_table
 from experiments.summary.arm_rows import TESTS
+from experiments.summary.client_lines import ClientLine
 from experiments.summary.moments import Figures, Moment
-from experiments.summary.summary import ClientLine, Summary, summarise
+from experiments.summary.summary import Summary, summarise
 from experiments.terminal.bars import bars as bar_row
 from experiments.terminal.literal import literal
 from fedfuse.compare import BRIEF, ENOUGH, outcomes
@@ -45,7 +46,9 @@ def render(summary: Summary, console: Console, folder: Path | None = None) -> No
         console.print(literal(_legend(summary), style="dim"))
         console.print(_costs(summary))
         if summary.num_clients <= MOST_CLIENTS:
-            console.print(_clients(summary, console))
+            console.print(_clients(summary, summary.clients, console))
+        elif summary.extremes:
+            console.print(_clients(summary, summary.extremes, console))
     if folder is not None:
         console.print(literal(f"run folder: {folder}"), soft_wrap=True)
 
@@ -128,12 +131,12 @@ def _warnings(summary: Summary) -> list[str]:
     for test, label in NAMES.items():
         found = summary.last.tests.get(test) if summary.last is not None else None
         if found is not None and found.too_small:
-            sizes = [
-                client.test_samples[test]
-                for client in summary.clients
-                if client.client_id in found.too_small
+            small = set(found.too_small)
+            sizes = [c.test_samples[test] for c in summary.clients if c.client_id in small] or [
+                found.smallest_test or 0,
+                min(found.largest_test or 0, ENOUGH - 1),
             ]
-            everybody = len(sizes) == summary.num_clients
+            everybody = len(small) == summary.num_clients
             who = "all clients" if everybody else named(found.too_small)
             held = str(min(sizes)) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
             lines.append(f"{label}: {who} tested on {held} samples, below {ENOUGH}: no verdict")
@@ -176,6 +179,7 @@ def _costs(summary: Summary) -> Text:
             and found.newly_right is not None
             and found.newly_wrong is not None
         ]
+    lines += _quantiles(summary)
     if summary.faults is not None:
         lines.append(summary.faults.line())
     if summary.rested is not None:
@@ -195,9 +199,23 @@ def _costs(summary: Summary) -> Text:
     return literal("\n".join(lines))
 
 
-def _clients(summary: Summary, console: Console) -> Table:
-    table = _table(title="clients")
-    bars = not console.options.ascii_only and any(c.class_counts for c in summary.clients)
+def _quantiles(summary: Summary) -> list[str]:
+    """Return how the clients are spread, where they are too many for a line each."""
+    lines = []
+    for name, test in (("own", "accuracy_own"), ("balanced", "accuracy_global")):
+        sides = summary.quantiles.get(test, {})
+        side = "gain" if "gain" in sides else "accuracy"
+        if side in sides:
+            show = points if side == "gain" else percent
+            told = ", ".join(f"{q} {show(v).strip()}" for q, v in sides[side].items())
+            lines.append(f"{name}, {side} by share of the clients:\n  {told}")
+    return lines
+
+
+def _clients(summary: Summary, shown: Sequence[ClientLine], console: Console) -> Table:
+    some = len(shown) < summary.num_clients
+    table = _table(title="clients that lost and gained most" if some else "clients")
+    bars = not console.options.ascii_only and any(c.class_counts for c in shown)
     table.add_column("id", justify="right")
     if bars:
         table.add_column("labels", no_wrap=True)
@@ -214,7 +232,7 @@ def _clients(summary: Summary, console: Console) -> Table:
             table.add_column("\ngain", justify="right")
         for control in controls:
             table.add_column(literal(f"over\n{BRIEF.get(control, control)}"), justify="right")
-    for client in summary.clients:
+    for client in shown:
         table.add_row(*_client(client, controls, bars=bars, baseline=bool(summary.baseline)))
     return table
 

@@ -14,7 +14,13 @@ TOP, LEFT, BARS = 46.0, 44.0, 120.0
 TALLEST = 420.0
 
 
-def label_map(counts: npt.NDArray[np.integer], *, title: str, width: float = PANEL) -> Drawing:
+def label_map(
+    counts: npt.NDArray[np.integer],
+    *,
+    title: str,
+    ids: Sequence[int] = (),
+    width: float = PANEL,
+) -> Drawing:
     """Return one panel.
 
     Colours have one scale, from no share of a client's samples to all of them, so that the maps
@@ -23,9 +29,11 @@ def label_map(counts: npt.NDArray[np.integer], *, title: str, width: float = PAN
     Args:
         counts: [K, C], training samples per client and class.
         title: The panel's name.
+        ids: The clients' numbers; 0 to K-1 if there are none.
         width: In pixels.
     """
     clients, classes = counts.shape
+    ids = ids or range(clients)
     step = float(np.clip(TALLEST / clients, 2.0, 20.0))
     tall, wide = step * clients, width - LEFT - BARS
     totals = counts.sum(axis=1)
@@ -43,14 +51,14 @@ def label_map(counts: npt.NDArray[np.integer], *, title: str, width: float = PAN
         y = TOP + step * client
         length = longest * totals[client] / max(int(totals.max()), 1)
         held = int((counts[client] > 0).sum())
-        told = f"client {client}: {totals[client]} samples of {held} classes"
+        told = f"client {ids[client]}: {totals[client]} samples of {held} classes"
         height = max(step - 3, step * 0.7)
         marks.append(
             Box(LEFT + wide + 12, y + (step - height) / 2, length, height, "base", label=told)
         )
         if client % every == 0:
             middle = y + step / 2 + 4
-            marks.append(Text(LEFT - 8, middle, str(client), anchor="end"))
+            marks.append(Text(LEFT - 8, middle, str(ids[client]), anchor="end"))
             if every == 1:  # between thinner bars there is no room
                 marks.append(Text(LEFT + wide + 18 + length, middle, str(totals[client])))
     if every > 1:

@@ -282,3 +282,13 @@ def test_labels_that_would_look_alike_keep_their_federations_apart(tmp_path):
     assert len(found) == 2
     assert len({run_group.label for run_group in found}) == 2
     assert max(len(run_group.label) for run_group in found) < 200
+
+
+def test_who_holds_which_classes_is_read_from_the_partition_of_very_many(tmp_path: Path) -> None:
+    path = write(tmp_path / "run")
+    config = path / "config.yaml"
+    config.write_text(config.read_text() + "num_clients: 3\n")
+    folder = RunFolder(path)
+    owners, labels = np.array([0, 0, 2, 2]), np.array([1, 1, 0, 2])
+    folder.write_partition(owners, ["train", "train", "train", "test"], np.arange(4), labels)
+    assert read_run(path).counts.tolist() == [[0, 2], [0, 0], [1, 0]]
