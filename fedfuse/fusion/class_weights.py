@@ -169,12 +169,16 @@ class ClassWeights:
             weights = torch.where(unscored, self.common[receivers].unsqueeze(2), weights)
         return weights
 
-    def of(self, values: Float[Tensor, "J P C"], mask: Bool[Tensor, "J P"] | None) -> Prepared:
+    def of(
+        self, values: Float[Tensor, "J P C"], mask: Bool[Tensor, "J P"] | None, spent: bool = False
+    ) -> Prepared:
         """Return the values of all sources, ready for the receivers' means over them.
 
         Args:
             values: What is averaged.
             mask: Who answered what; None for all.
+            spent: Whether nobody needs the values any more. They may be overwritten then, which
+                saves as much memory, and fresh memory costs more than the product that fills it.
         """
         if mask is not None:
             # Not a product with the mask: an answer that was never given may hold NaN.
@@ -182,7 +186,8 @@ class ClassWeights:
         scaled = known = None
         if self._factors is not None:
             source = self._factors[1].to(values.dtype).unsqueeze(1)
-            scaled = (values * source).flatten(1)
+            free = spent and mask is None and not len(self._weak)
+            scaled = (values.mul_(source) if free else values * source).flatten(1)
             known = None if mask is None else (mask.unsqueeze(-1) * source).flatten(1)
         return Prepared(values, mask, scaled, known)
 
@@ -316,21 +321,21 @@ class Prepared:
     known: Tensor | None
 
 
-def on_simplex(probs: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
-    """Return the rows divided by their sums: weighed by class they do not sum to 1 by themselves.
+def to_simplex_(probs: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+    """Divide the rows by their sums, in place: weighed by class they do not sum to 1 by themselves.
 
     Uniform where nothing is left: every class was named by sources only that do not count for it.
 
-    >>> on_simplex(torch.tensor([[0.3, 0.1], [0.0, 0.0]]))
+    >>> to_simplex_(torch.tensor([[0.3, 0.1], [0.0, 0.0]]))
     tensor([[0.7500, 0.2500],
             [0.5000, 0.5000]])
     """
     total = probs.sum(dim=-1, keepdim=True)
     tiny = torch.finfo(probs.dtype).tiny
-    normal = probs / total.clamp_min(tiny)
+    probs /= total.clamp_min(tiny)
     if float(total.amin()) < tiny:
-        normal = torch.where(total >= tiny, normal, 1 / probs.shape[-1])
-    return normal
+        probs.masked_fill_(total < tiny, 1 / probs.shape[-1])
+    return probs
 
 
 def _least(dtype: torch.dtype) -> float:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.fusion.class_weights import ClassWeights, on_simplex
+from fedfuse.fusion.class_weights import ClassWeights, to_simplex_
 from fedfuse.fusion.softmax import softmax
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space
@@ -72,9 +72,10 @@ def mean_probabilities(
 
     With weights by class the linear pool is renormalised over the classes.
     """
-    fused = weighted_mean((logits / temperature).softmax(dim=-1), weights, mask)
+    probs = (logits / temperature).softmax(dim=-1)
     if isinstance(weights, ClassWeights):
-        return on_simplex(fused)
+        return to_simplex_(weights.means(weights.of(probs, mask, spent=True))[0])
+    fused = weighted_mean(probs, weights, mask)
     return fused if mask is None else _uniform_where_unanswered(fused, weights, mask)
 
 
@@ -104,6 +105,8 @@ def geometric_mean(
     class it is the log-linear pool ``softmax_c(sum_j w_kjc log p_jc)``.
     """
     log_probs = (logits / temperature).log_softmax(dim=-1)
+    if isinstance(weights, ClassWeights):
+        return weights.means(weights.of(log_probs, mask, spent=True))[0].softmax(dim=-1)
     return weighted_mean(log_probs, weights, mask).softmax(dim=-1)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.fusion.blocks import block_bytes, samples_per_block, spans, stream
-from fedfuse.fusion.class_weights import ClassWeights, on_simplex
+from fedfuse.fusion.class_weights import ClassWeights, to_simplex_
 from fedfuse.fusion.gather import weighted_sum
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank, Space
@@ -90,7 +90,7 @@ def fuse_streaming(
                 means, enough = weights.means(prepared, rows)
                 fused = rule.targets(means)
                 if rule.space is Space.PROBABILITIES:
-                    fused = on_simplex(fused)
+                    fused = to_simplex_(fused)
             else:
                 means = weighted_sum(values, index[rows], weights[rows])
                 means, mass = means.view(len(means), -1, num_classes), None
