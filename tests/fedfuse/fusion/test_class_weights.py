@@ -73,7 +73,8 @@ def slow_weights(scores: Tensor, near: Tensor) -> Tensor:
     weights = torch.zeros(scores.shape, dtype=torch.float64)
     for i in range(len(scores)):
         who = near[i].nonzero().flatten()
-        plain = scores[i, who].double().logsumexp(dim=1).softmax(dim=0)
+        over = scores[i, who].double().logsumexp(dim=1)
+        plain = over.clamp_min(-1e300).softmax(dim=0)  # of sources scored on nothing: all alike
         for c in range(scores.shape[2]):
             column = scores[i, who, c].double()
             weights[i, who, c] = plain if bool((column == -torch.inf).all()) else column.softmax(0)
