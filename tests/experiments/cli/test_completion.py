@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from experiments.cli.answers import CHOICES, alternatives, answers
 from experiments.cli.commands import COMMANDS
 from experiments.cli.shells import PROGRAMS, SCRIPTS
+from experiments.config.folder import CONF
 from experiments.config.instantiate import instantiate
 from experiments.config.pages import groups, option_files, options
 from experiments.report.export import SUFFIXES
@@ -32,7 +34,7 @@ def offered(line: str) -> list[str]:
         ("fedfuse sho", ["show"]),
         ("fedfuse scor", ["scorer=", "scorer."]),
         ("fedfuse scorer=kt", ["scorer=kta", "scorer=ktpfl"]),
-        ("fedfuse -m method=local,kn", ["method=local,knfu"]),
+        ("fedfuse -m method=local,kn", ["method=local,knfu", "method=local,knfu_adjusted"]),
         ("fedfuse partitioner.al", ["partitioner.alpha="]),
         ("fedfuse partitioner=shards partitioner.s", ["partitioner.shards_per_client="]),
         ("fedfuse method=fed_et rule.mea", ["rule.measure="]),  # the method chooses the rule
@@ -47,13 +49,16 @@ def offered(line: str) -> list[str]:
         ("fedfuse --trace", ["--traceback"]),
         ("fedfuse list partit", ["partitioner"]),
         ("fedfuse list partitioner ", []),
-        ("fedfuse show method=knf", ["method=knfu"]),
+        ("fedfuse show method=knf", ["method=knfu", "method=knfu_adjusted"]),
         ("fedfuse partition --js", ["--json"]),
         ("fedfuse completion f", ["fish"]),
         ("fedfuse seed=", []),
         ("fedfuse nothing=x", []),
         ("fedfuse-map map.al", ["map.alpha="]),
-        ("fedfuse-map map.methods=[local,kn", ["map.methods=[local,knfu"]),
+        (
+            "fedfuse-map map.methods=[local,kn",
+            ["map.methods=[local,knfu", "map.methods=[local,knfu_adjusted"],
+        ),
         ("fedfuse-advise ev", ["evaluation.", "evaluate"]),
         ("fedfuse-report --figure ga", ["gains"]),
         ("fedfuse-report --format s", ["svg"]),
@@ -111,15 +116,21 @@ def test_words_that_comments_list_are_taken() -> None:
     """The comments of the configuration are where completion finds them."""
     tried = 0
     for group in groups():
-        for page in options(group).values():
+        for name, page in options(group).items():
             parts = {key: value for key, value, _ in page.keys if "$" not in value}
             if page.target in (None, "null", "???") or "???" in parts.values():
                 continue
+            node = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+            inner = {  # a part of the part, which it cannot do without
+                key: {"_target_": part["_target_"]}
+                for key, part in node.items()
+                if isinstance(part, dict) and "_target_" in part
+            }
             for key, value, told in page.keys:
                 for word in alternatives(value, told) if "." not in key else ():
                     if word in ("true", "false"):
                         continue
-                    instantiate({"_target_": page.target, key: word}, f"{group}.{key}")
+                    instantiate({"_target_": page.target, **inner, key: word}, f"{group}.{key}")
                     tried += 1
     assert tried > 30
 
@@ -142,7 +153,7 @@ def test_nobody_waits_for_torch_or_hydra(words: list[str], tmp_path: Path) -> No
 def test_a_real_bash_is_answered(place: Path) -> None:
     tries = {
         "fedfuse partitioner=dirichlet_i": "dirichlet_inner |",
-        f"{BIN}/fedfuse method=local,knf": "local,knfu |",
+        f"{BIN}/fedfuse method=local,krum": "local,krum |",
         "fedfuse scor": "scorer=|scorer.|",
         "fedfuse dataset.path=data/": "data/my\\ file.npz |",
         "fedfuse --help exper": "experiment=|",
