@@ -31,27 +31,51 @@ def apportion(
     >>> apportion([1, 1, 1], total=9, supply=[1, 9, 9], rng=rng).tolist()
     [1, 4, 4]
     """
+    rows = [np.asarray(side)[None] for side in (shares, supply)]
+    found = apportion_rows(*rows, totals=np.array([total]), noise=rng.random(rows[0].shape))
+    return np.asarray(found[0])
+
+
+def apportion_rows(
+    shares: npt.ArrayLike,
+    supply: npt.ArrayLike,
+    *,
+    totals: IntArray,
+    noise: npt.NDArray[np.float64],
+) -> IntArray:
+    """Return :func:`apportion` of many totals at once, [K, C].
+
+    Args:
+        shares: Non-negative weights [K, C].
+        supply: Upper limits [K, C].
+        totals: What to hand out [K].
+        noise: Random numbers [K, C], which break ties.
+    """
     weights = np.asarray(shares, dtype=np.float64)
     limits = np.asarray(supply, dtype=np.int64)
-    target = np.zeros(len(weights))
+    target = np.zeros(weights.shape)
     open_ = limits > 0
     # Fill in proportion; whoever reaches its limit leaves, and its lack goes round again.
-    while (left := total - target[~open_].sum()) > 0 and open_.any():
-        active = np.where(open_, weights, 0.0)
-        if active.sum() == 0:
-            active = open_.astype(np.float64)
-        filled = left * active / active.sum()
-        short = open_ & (filled >= limits)
-        target = np.where(short, limits, np.where(open_, filled, target))
-        if not short.any():
-            break
-        open_ &= ~short
+    going = np.arange(len(weights))
+    while len(going):
+        free, most = open_[going], limits[going]
+        left = totals[going] - np.where(free, 0.0, target[going]).sum(axis=1)
+        still = (left > 0) & free.any(axis=1)
+        going, free, most, left = going[still], free[still], most[still], left[still]
+        active = np.where(free, weights[going], 0.0)
+        nothing = active.sum(axis=1) == 0
+        active[nothing] = free[nothing]
+        filled = left[:, None] * active / active.sum(axis=1)[:, None]
+        short = free & (filled >= most)
+        target[going] = np.where(short, most, np.where(free, filled, target[going]))
+        open_[going] &= ~short
+        going = going[short.any(axis=1)]
     counts = np.minimum(np.floor(target + 1e-9).astype(np.int64), limits)
     remainder = np.where(counts < limits, target - counts, -1.0)
     # Rounding the remainders makes equal ones equal in spite of floating point.
-    order = np.lexsort((rng.random(len(weights)), -remainder.round(9)))
-    counts[order[: total - int(counts.sum())]] += 1
-    return counts
+    order = np.lexsort((noise, -remainder.round(9)))
+    ranks = np.argsort(order, axis=1)
+    return np.asarray(counts + (ranks < (totals - counts.sum(axis=1))[:, None]))
 
 
 def draw_by_class(

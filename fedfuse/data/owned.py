@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedfuse.data.draw import apportion, by_class, draw_by_class, draw_each
+from fedfuse.data.draw import apportion_rows, by_class, draw_each
 from fedfuse.data.raw import RawDataset
 from fedfuse.errors import DataError, PartitionError
 from fedfuse.protocols import Partitioner, ShiftsFeatures
@@ -82,54 +82,90 @@ class Share:
         require_number("the data split", "val_fraction", self.val_fraction, at_least=0, below=1)
 
 
+BLOCK = 4096
+"""Clients whose rows are drawn together: each has two random streams of its own."""
+
+
 def own(
-    client_id: int,
-    owned: IntArray,
+    client_ids: Sequence[int],
+    parts: Sequence[IntArray],
     labels: IntArray,
     testable: Testable,
     share: Share,
     streams: Streams,
-    transform: Transform | None,
+    shift: Callable[[int], Transform | None],
     tested: npt.NDArray[Any] | None = None,
-) -> ClientData:
-    """Return one client's train, validation and own test rows.
+) -> Iterator[ClientData]:
+    """Yield the clients' train, validation and own test rows.
 
     Args:
-        client_id: The client.
-        owned: Its rows of the training file, ascending.
+        client_ids: The clients.
+        parts: Each one's rows of the training file, ascending.
         labels: Of that file.
-        testable: What its own test samples are drawn from.
-        share: How its samples are used.
+        testable: What their own test samples are drawn from.
+        share: How their samples are used.
         streams: The run's random streams.
-        transform: Its feature shift.
-        tested: Class shares [C], in any unit, of what it is tested on; its own samples' if None.
+        shift: A client's feature shift.
+        tested: Class shares [K, C], in any unit, of what clients are tested on; those of their
+            own samples if None.
 
     Raises:
-        DataError: If there is nothing to test it on.
+        DataError: If there is nothing to test one of them on.
     """
-    have = np.bincount(labels[owned], minlength=testable.num_classes)
-    rng = streams.numpy("data", "val", client_id)
-    num_val = 0
-    if share.val_fraction and len(owned) > 1:
-        num_val = min(max(1, round(share.val_fraction * len(owned))), len(owned) - 1)
-    val = draw_by_class(labels, owned, apportion(have, num_val, have, rng), rng)
+    for first in range(0, len(client_ids), BLOCK):
+        block = slice(first, first + BLOCK)
+        mixes = None if tested is None else tested[block]
+        yield from _own(
+            client_ids[block], parts[block], labels, testable, share, streams, shift, mixes
+        )
 
-    supply, asked = testable.supply, have if tested is None else tested
-    prior = np.where(supply > 0, asked, 0)  # what the pool lacks cannot be tested
-    known = prior > 0
-    if not known.any():
+
+def _own(
+    client_ids: Sequence[int],
+    parts: Sequence[IntArray],
+    labels: IntArray,
+    testable: Testable,
+    share: Share,
+    streams: Streams,
+    shift: Callable[[int], Transform | None],
+    tested: npt.NDArray[Any] | None,
+) -> Iterator[ClientData]:
+    """Yield a block of clients; what needs no random numbers is done for all of them at once."""
+    num_clients, num_classes = len(parts), testable.num_classes
+    sizes = np.array([len(part) for part in parts], dtype=np.int64)
+    rows = np.concatenate(parts)
+    kinds = np.repeat(np.arange(num_clients), sizes) * num_classes + labels[rows]
+    have = np.bincount(kinds, minlength=num_clients * num_classes).reshape(-1, num_classes)
+    held = np.clip(np.rint(share.val_fraction * sizes).astype(np.int64), 1, sizes - 1)
+    held = np.where((sizes > 1) & (share.val_fraction > 0), held, 0)
+    drawing = [streams.numpy("data", "val", i) for i in client_ids]
+    noise = np.stack([rng.random(num_classes) for rng in drawing])
+    kept = apportion_rows(have, have, totals=held, noise=noise)
+    pools = np.split(rows[np.argsort(kinds, kind="stable")], np.cumsum(have)[:-1])
+
+    supply = np.broadcast_to(testable.supply, have.shape)
+    prior = np.where(supply > 0, have if tested is None else tested, 0)
+    known = prior > 0  # what the pool lacks cannot be tested
+    if (lost := np.flatnonzero(~known.any(axis=1))).size:
         raise DataError(
-            f"Client {client_id} has no class that the test pool has",
-            got=f"classes {np.flatnonzero(have).tolist()}",
+            f"Client {client_ids[lost[0]]} has no class that the test pool has",
+            got=f"classes {np.flatnonzero(have[lost[0]]).tolist()}",
             next_step="Use a larger or another test split.",
         )
     # The largest size at which every class still has its exact share.
-    fits = int((supply[known] * prior.sum() // prior[known]).min())
-    rng = streams.numpy("data", "own test", client_id)
-    counts = apportion(prior, max(1, min(share.own_test_size, fits)), supply, rng)
-    left = np.ones(len(owned), dtype=np.bool_)
-    left[np.searchsorted(owned, val)] = False
-    return ClientData(client_id, owned[left], val, testable.draw(counts, rng), transform)
+    exact = supply * prior.sum(axis=1)[:, None] // np.where(known, prior, 1)
+    fits = np.where(known, exact, np.inf).min(axis=1).astype(np.int64)
+    testing = [streams.numpy("data", "own test", i) for i in client_ids]
+    noise = np.stack([rng.random(num_classes) for rng in testing])
+    totals = np.clip(fits, 1, share.own_test_size)
+    asked = apportion_rows(prior, supply, totals=totals, noise=noise)
+    for at, (client_id, part) in enumerate(zip(client_ids, parts, strict=True)):
+        own_pools = pools[at * num_classes : (at + 1) * num_classes]
+        val = draw_each(own_pools, kept[at], drawing[at])
+        left = np.ones(len(part), dtype=np.bool_)
+        left[np.searchsorted(part, val)] = False
+        test = testable.draw(asked[at], testing[at])
+        yield ClientData(client_id, part[left], val, test, shift(client_id))
 
 
 def tested_classes(have: IntArray, shift: float) -> npt.NDArray[np.float64]:

@@ -157,16 +157,9 @@ def federate_sites(
         parts, repaired = _deal(partitioner, labels, kept_back, site.client_ids, streams)
         moved += repaired
         testable = Testable(pool.labels, test_rows, test_rows, described.num_classes)
-        for client_id, part in zip(site.client_ids, parts, strict=True):
-            clients[client_id] = own(
-                client_id,
-                begin + part,
-                all_labels,
-                testable,
-                use,
-                streams,
-                shift(client_id),
-            )
+        rows = [begin + part for part in parts]
+        for client in own(site.client_ids, rows, all_labels, testable, use, streams, shift):
+            clients[client.client_id] = client
         begin = end + (0 if site.raw.test is None else len(site.raw.test))
     check_batches([client for client in clients if len(client.val) + len(client.train)], use)
     data = FederatedData(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from fedfuse.compare.outcomes import ENOUGH
@@ -98,18 +96,16 @@ def federate(
     rng = streams.numpy("data", "partition")
     reserved = {"test": common.held, "public": common.taken}
     parts, moved = deal_rows(partitioner, raw.train.labels, private, num_clients, rng, reserved)
-    tested: Sequence[npt.NDArray[Any] | None] = [None] * num_clients
+    tested = None
     if own_test_shift:
         have = [np.bincount(raw.train.labels[part], minlength=raw.num_classes) for part in parts]
-        tested = [*tested_classes(np.stack(have), own_test_shift)]
+        tested = tested_classes(np.stack(have), own_test_shift)
     everything = np.arange(len(common.pool))
     testable = Testable(common.pool.labels, everything, common.kept, raw.num_classes)
     shift = shifts_of(partitioner, num_clients, streams, raw)
     labels = np.asarray(raw.train.labels)  # indexing a mapped file costs three times as much
-    clients = tuple(
-        own(client_id, part, labels, testable, use, streams, shift(client_id), tested[client_id])
-        for client_id, part in enumerate(parts)
-    )
+    everybody = range(num_clients)
+    clients = tuple(own(everybody, parts, labels, testable, use, streams, shift, tested))
     check_batches(clients, use)
     cut = common.test is not common.pool
     data = FederatedData(

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfuse.data.draw import apportion, draw_by_class
+from fedfuse.data.draw import apportion, apportion_rows, draw_by_class
 
 
 @settings(max_examples=150, deadline=None)
@@ -39,6 +39,21 @@ def test_proportional_totals_are_exact():
     for part in range(1, 201):
         counts = apportion(supply, part, supply, np.random.default_rng(part))
         assert (np.abs(counts - part * supply / 200) < 1).all()
+
+
+def test_many_totals_at_once_are_what_each_is_alone():
+    rng = np.random.default_rng(0)
+    supply = rng.integers(0, 30, (300, 7))
+    shares = np.where(rng.random((300, 7)) < 0.3, 0, rng.random((300, 7)))
+    totals = rng.integers(0, supply.sum(axis=1) + 1)
+    alone = [
+        apportion(s, t, most, np.random.default_rng(seed))
+        for seed, (s, t, most) in enumerate(zip(shares, totals, supply, strict=True))
+    ]
+    noise = np.stack([np.random.default_rng(seed).random(7) for seed in range(300)])
+    together = apportion_rows(shares, supply, totals=totals, noise=noise)
+    np.testing.assert_array_equal(together, alone)
+    assert (together.sum(axis=1) == totals).all()
 
 
 def test_ties_fall_to_every_class():
