@@ -11,8 +11,8 @@ DEPS   := setup.cfg pyproject.toml constraints.txt
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.core ## set up, then run the main job: KnFu against local training on real digits
-	@$(BIN)/fedfuse
+run: $(VENV)/.core ## set up, then run the main job: fuse or train alone, on real digits
+	@$(BIN)/fedfuse method=knfu_adjusted
 
 map-demo: $(VENV)/.core ## set up, then draw where fusion beats local training (a few minutes; goes on if stopped)
 	@$(BIN)/fedfuse-map map.samples=[50,100,250] map.alpha=[0.1,0.5,5] map.methods=[local,knfu] \
