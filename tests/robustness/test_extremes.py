@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from experiments.config.folder import CONF
 from experiments.config.instantiate import instantiate
 from fedfuse.payload.fields import LARGEST_LOGIT, MOST_EXAMPLES
+from fedfuse.protocols import ClassScores
 from fedfuse.types import KnowledgeBank
 
 EXTREMES = (0.0, 1.0, -1.0, 1e-30, 50.0, -88.0, 1e4, LARGEST_LOGIT, -LARGEST_LOGIT)
@@ -49,6 +50,10 @@ def banks(draw):
 def test_scores_are_numbers(config, drawn):
     bank, labels = drawn
     scores = instantiate(config, "scorer")(bank, labels)
+    if isinstance(scores, ClassScores):
+        assert scores.source.shape == (bank.num_clients, bank.num_classes)
+        assert torch.isfinite(scores.source).all()
+        scores = scores.pair
     assert scores.shape == (bank.num_clients, bank.num_clients)
     assert not torch.isnan(scores).any()
     assert not torch.isposinf(scores).any()

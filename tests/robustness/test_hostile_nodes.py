@@ -188,7 +188,7 @@ SPOILED = {
 def test_honest_nodes_lose_nothing():
     federation = meet(Lying())
     assert federation.train(ASKED, range(3)).failures == ()
-    contents = [load(content) for content in federation.states.save(ASKED)]
+    contents = [load(content) for content in federation.states.save(ASKED, range(3))]
     assert sorted(name for content in contents for name in content) == [
         f"{i}/model/w" for i in range(3)
     ]
@@ -199,7 +199,7 @@ def test_honest_nodes_lose_nothing():
 def test_states_that_are_none_reach_no_checkpoint(change):
     federation = meet(Lying({SAVE: change}))
     federation.train(ASKED, range(3))
-    contents = [load(content) for content in federation.states.save(ASKED)]
+    contents = [load(content) for content in federation.states.save(ASKED, range(3))]
     assert sorted(name for content in contents for name in content) == ["0/model/w", "2/model/w"]
     [failure] = federation.train(ASKED, range(3)).noted
     assert (failure.client_id, failure.round, failure.phase) == (1, 3, "save")
@@ -214,14 +214,14 @@ def test_by_default_they_end_the_run_by_name():
     with pytest.raises(
         ClientFailedError, match="client 1 failed in round 3, phase 'save'"
     ) as ended:
-        list(federation.states.save(ASKED))
+        list(federation.states.save(ASKED, range(3)))
     assert ended.value.failure.quarantined
 
 
 def test_what_a_node_itself_cannot_do_is_told_as_a_mistake():
     federation = meet(Lying({SAVE: error_reply("a state does not fit")}), fail_fast=True)
     with pytest.raises(FedfuseError, match=r"Node 2 cannot save or load .* does not fit"):
-        list(federation.states.save(ASKED))
+        list(federation.states.save(ASKED, range(3)))
 
 
 def located(values) -> Change:
@@ -240,7 +240,7 @@ def test_a_node_that_names_no_file_of_its_clients_is_left_out(tmp_path, change):
             save({"model/w": torch.ones(2)})
         )
     federation.train(ASKED, range(3))
-    [content] = federation.states.save(ASKED)
+    [content] = federation.states.save(ASKED, range(3))
     assert sorted(load(content)) == ["0/model/w", "2/model/w"]
     [failure] = federation.train(ASKED, range(3)).noted
     assert (failure.client_id, failure.phase) == (1, "save")
@@ -260,7 +260,7 @@ def test_a_file_that_is_no_state_is_left_out(tmp_path, what):
         theirs.symlink_to(tmp_path / "knfu-0-1.safetensors")
     else:
         os.mkfifo(theirs)
-    [content] = federation.states.save(ASKED)
+    [content] = federation.states.save(ASKED, range(3))
     assert sorted(load(content)) == ["0/model/w", "2/model/w"]
     [failure] = federation.train(ASKED, range(3)).noted
     assert (failure.client_id, failure.phase) == (1, "save")

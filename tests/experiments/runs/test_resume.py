@@ -102,12 +102,9 @@ def test_a_killed_run_ends_with_the_metrics_of_one_that_was_not(
 def test_local_twins_go_on_too(tmp_path, monkeypatch, state):
     guarded = ("guard=sequential", "method=mean_adjusted", "baseline=none", f"client.state={state}")
     whole, folder = tmp_path / "whole", tmp_path / "run"
-    assert (
-        main([*(line for line in TINY if "method" not in line), *guarded, f"hydra.run.dir={whole}"])
-        == 0
-    )
-    monkeypatch.setattr(__name__ + ".TINY", tuple(line for line in TINY if "method" not in line))
-    killed(folder, monkeypatch, 2, *guarded)
+    base = [line for line in TINY if "method" not in line]
+    assert main([*base, *guarded, f"hydra.run.dir={whole}"]) == 0
+    killed(folder, monkeypatch, 2, *guarded, base=base)
     assert main([f"resume={folder}"]) == 0
     names = ["metrics.parquet", *(f"models/{i}.local.safetensors" for i in range(3))]
     for name in names:

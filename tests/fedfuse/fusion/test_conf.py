@@ -43,6 +43,8 @@ ELSEWHERE = {
         "coordinate_median",
         "geometric_median",
         "krum",
+        "logit_adjusted",
+        "own_or_fused",
         "sample_clusters",
         "spectral_filter",
         "trimmed_mean",
