@@ -66,10 +66,10 @@ def frontier_figure(
         "Both tests at once",
         "To the right what a method wins on the clients' own distributions, upwards what it wins "
         "on the balanced test set, both over local training (the square where the zero lines "
-        "cross), with 95% intervals over the seeds. Right of and above both zero lines it wins on "
-        "both tests. The steps are the Pareto front: for what is on it (in bold) no mean is as "
-        "good on both tests and better on one; what lies in the tint is beaten. Squares train "
-        "alone.",
+        "cross), with 95% intervals where there are several seeds. Right of and above both zero "
+        "lines it wins on both tests. The steps are the Pareto front: for what is on it (in bold) "
+        "no mean is as good on both tests and better on one; what lies in the tint is beaten. "
+        "Squares train alone.",
         tuple(panels),
         Numbers(tuple(names.split()), tuple(rows)),
     )
