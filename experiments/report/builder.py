@@ -109,7 +109,7 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
         notes=tuple(notes),
         verdicts=sentences(last[0]) if len(found) == 1 else overall(everything),
         main=_main(found, everything, style, layout),
-        tables=(*_tables(everything, [*chain(*best)]), *_table(deployed_table(found))),
+        tables=(*_tables(everything, [*chain(*best)]), *filter(None, [deployed_table(found)])),
         overview=(
             *_some(map_figure(found, shown, width=layout.panel)),
             *_some(frontier_figure(shown, style, layout.panel)),
@@ -136,10 +136,6 @@ def _main(
 
 def _some(figure: Figure | None) -> tuple[Figure, ...]:
     return () if figure is None else (figure,)
-
-
-def _table(table: Table | None) -> tuple[Table, ...]:
-    return () if table is None else (table,)
 
 
 def _tables(last: Sequence[Compared], best: Sequence[Compared]) -> tuple[Table, ...]:
