@@ -56,7 +56,7 @@ def fill(table: Table, summary: Summary) -> None:
     for name in ("own", "balanced"):
         table.add_column(f"{name}\nmean", justify="right")
         for control in summary.controls:
-            over = _short(control.name.removeprefix("local_"), SHORT)
+            over = short(control.name.removeprefix("local_"), SHORT)
             table.add_column(literal(f"gain over\n{over}"), justify="right")
     rows = list(_rows(summary, lambda c: c.last, lambda c: c.against_last))
     rows[1:1] = _post_hoc(summary, rows[0])
@@ -70,7 +70,7 @@ def fill(table: Table, summary: Summary) -> None:
             table.add_row(Text(label, style="dim"))
         for row in found:
             cells = [cell for test in TESTS for cell in row.cells(test)]
-            table.add_row(literal(_short(row.name, LONGEST)), *cells)
+            table.add_row(literal(short(row.name, LONGEST)), *cells)
 
 
 def legend(summary: Summary) -> str:
@@ -127,6 +127,7 @@ def _gain(found: Figures | None) -> Text:
     return Text(f"{shown}{counts}", style=judged)
 
 
-def _short(name: str, longest: int) -> str:
+def short(name: str, longest: int = 7) -> str:
+    """Return a name, cut to so many characters."""
     name = visible(name)
     return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from experiments.summary import arms_table
 from experiments.summary.arm_rows import TESTS
+from experiments.summary.arms_table import short
 from experiments.summary.client_lines import ClientLine
 from experiments.summary.moments import Figures, Moment
 from experiments.summary.summary import Summary, summarise
@@ -82,12 +83,12 @@ def _arms(summary: Summary) -> Table:
         return table
     table.add_column("test set", no_wrap=True)
     table.add_column("samples", justify="right", no_wrap=True)
-    other = f"\n({_short(summary.baseline)})" if summary.baseline else ""
+    other = f"\n({short(summary.baseline)})" if summary.baseline else ""
     table.add_column(literal(f"round{other}"), justify="right", no_wrap=True)
     if summary.baseline:
-        table.add_column(literal(f"{_short(summary.baseline)}\nmean"), justify="right")
+        table.add_column(literal(f"{short(summary.baseline)}\nmean"), justify="right")
     for name in ("mean", "worst", "std"):
-        first = _short(summary.method) if name == "mean" else ""
+        first = short(summary.method) if name == "mean" else ""
         table.add_column(literal(f"{first}\n{name}"), justify="right")
     if summary.baseline:
         table.add_column("\ngain", justify="right")
@@ -224,10 +225,10 @@ def _clients(summary: Summary, shown: Sequence[ClientLine], console: Console) ->
     if not controls:  # there is no room for everything
         table.add_column("classes", justify="right")
     for name in ("own", "global"):
-        first = literal(f"{name}\n{_short(summary.baseline or summary.method)}")
+        first = literal(f"{name}\n{short(summary.baseline or summary.method)}")
         table.add_column(first, justify="right")
         if summary.baseline:
-            method = literal(f"\n{_short(summary.method, 6 if controls else 7)}")
+            method = literal(f"\n{short(summary.method, 6 if controls else 7)}")
             table.add_column(method, justify="right")
             table.add_column("\ngain", justify="right")
         for control in controls:
@@ -274,11 +275,6 @@ def _gain(value: float | None, *, judged: bool) -> Text:
         return Text(shown)
     style = {"+": "bold green", "-": "bold red"}.get(shown.strip()[0], "")
     return Text(shown, style=style if value is not None else "")
-
-
-def _short(name: str, longest: int = 7) -> str:
-    name = visible(name)
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _size(size: float) -> str:
