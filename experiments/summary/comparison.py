@@ -42,12 +42,10 @@ ABOUT_PRIOR = (
 
 
 def verdicts(folder: Path, console: Console) -> None:
-    """Print the verdict of a finished run on both test protocols; nothing without a baseline."""
+    """Print the verdict of a finished run on both test protocols; nothing without a control."""
     for run_group in run_groups(load(folder).runs):
-        done = compared(run_group)
-        if done:
-            console.print(literal(_ranking(done)))
-        _say(done, console)
+        # Which method is best need not be said of one: its own sentences have it all.
+        _say(compared(run_group), console)
 
 
 def table(folder: Path, console: Console) -> None:
