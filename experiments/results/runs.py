@@ -134,7 +134,7 @@ class Run:
         table, num_clients = self.partition("client_id", "split", "label"), self._num_clients
         if table is None:
             return np.zeros((num_clients, 0), dtype=np.int64)
-        train = np.asarray(table["split"]) == "train"
+        train = _places(table["split"], "train")
         owners, labels = (table[c].to_numpy()[train] for c in ("client_id", "label"))
         names = self.record.get("class_names") or []
         num_classes = max(len(names), int(labels.max(initial=-1)) + 1)
@@ -187,22 +187,30 @@ class Run:
         return None if sizes is None else int(sizes.sum())
 
     @cached_property
-    def _owners(self) -> tuple[npt.NDArray[np.integer], npt.NDArray[Any]] | None:
-        """Return of every sample its client and its split."""
+    def _owners(self) -> dict[str, npt.NDArray[np.integer]] | None:
+        """Return the client of every sample that is tested or validated on, by its split."""
         table = self.partition("client_id", "split")
         if table is None:
             return None
         with reading(self.path):
-            return table["client_id"].to_numpy(), np.asarray(table["split"])
+            owners = table["client_id"].to_numpy()
+            return {split: owners[_places(table["split"], split)] for split in ("test", "val")}
 
     def _split_sizes(self, split: str, num_clients: int) -> npt.NDArray[np.integer] | None:
         if self._owners is None:
             return None
         with reading(self.path):
-            owners = self._owners[0][self._owners[1] == split]
+            owners = self._owners[split]
             if owners.max(initial=0) >= num_clients:
                 raise ValueError("more owners of samples than clients")
             return np.bincount(owners, minlength=num_clients)
+
+
+def _places(splits: Any, split: str) -> npt.NDArray[np.bool_]:
+    """Return which samples are of a split; as Python's strings millions would fill the memory."""
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.equal(splits, split).to_numpy())
 
 
 def read_run(path: Path) -> Run:
