@@ -99,7 +99,10 @@ class Federation:
         self._kind = kind
         self._channel = channel or ServerChannel()
         self._hosts = self._meet((public_fingerprint, common_fingerprint), num_clients, num_nodes)
-        self.states = RemoteStates(grid, self._hosts, reply_timeout, states, self._refused)
+        # No method of this object's own: in a circle the whole run, data and all, would stay in
+        # memory until Python looks for circles, long after the next runs of a sweep have begun.
+        refused = partial(_refused, fail_fast, self._noted)
+        self.states = RemoteStates(grid, self._hosts, reply_timeout, states, refused)
         """What the clients remember."""
         hosted = sorted(i for client_ids in self._hosts.values() for i in client_ids)
         if hosted != list(range(num_clients)):
@@ -135,13 +138,6 @@ class Federation:
     def forgotten(self, client_ids: Sequence[int]) -> None:
         """Note that these clients remember nothing of what they were ever sent."""
         self._channel.lost(client_ids)
-
-    def _refused(self, failures: Sequence[Failure]) -> None:
-        """Take the refusal of what clients were to be saved or loaded with."""
-        if self._fail_fast:  # what a node itself says is wrong may be the user's to mend
-            first = failures[0]
-            raise FedfuseError(first.error) if first.is_mistake else ClientFailedError(first)
-        self._noted += failures
 
     def _meet(
         self, fingerprints: tuple[str, str], num_clients: int, num_nodes: int | None
@@ -241,7 +237,8 @@ class Federation:
             everyone = {i for node_ids in asked.values() for i in node_ids}
             self.states.work.enter(header.arm)
             self.states.work.asked(everyone, lost, restarted)
-        noted, self._noted = tuple(self._noted), []
+        noted = tuple(self._noted)
+        self._noted.clear()
         broadcast = num_bytes if sent is None else distinct_bytes(sent)
         return Answer(
             knowledge=self._kind.upload.stack(banks) if banks else None,
@@ -252,6 +249,14 @@ class Federation:
             noted=noted,
             broadcast_bytes=broadcast if self._kind.counted else 0,
         )
+
+
+def _refused(fail_fast: bool, noted: list[Failure], failures: Sequence[Failure]) -> None:
+    """Take the refusal of what clients were to be saved or loaded with."""
+    if fail_fast:  # what a node itself says is wrong may be the user's to mend
+        first = failures[0]
+        raise FedfuseError(first.error) if first.is_mistake else ClientFailedError(first)
+    noted += failures
 
 
 def _absent(client_ids: Sequence[int], round_: int, phase: str, reason: str) -> Iterator[Failure]:

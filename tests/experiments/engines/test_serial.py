@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clients.state.state import ClientStates
 from experiments.run import main
 
 QUICK = {
@@ -154,3 +157,24 @@ def test_local_training_takes_the_steps_that_fusion_would_have_cost(tmp_path):
         if row["phase"] == "fused":
             twin = {**row, "phase": "local"}
             assert twin in rows(rounds)
+
+
+def test_what_clients_held_is_gone_with_their_run_and_waits_for_no_collector(tmp_path, monkeypatch):
+    begin, held = ClientStates.__init__, weakref.WeakSet()
+    begun = []
+
+    def watched(self, *given):
+        begin(self, *given)
+        held.add(self)
+        begun.append(True)
+
+    monkeypatch.setattr(ClientStates, "__init__", watched)
+    gc.collect()
+    gc.disable()
+    try:
+        run(tmp_path / "run", "num_rounds=2", "dataset=synthetic")
+        left = len(held)
+    finally:
+        gc.enable()
+    assert begun
+    assert left == 0
