@@ -1,7 +1,8 @@
 """What goes with what: every combination of parts that cannot work, as one table.
 
 A part says what it needs by declarations (:mod:`fedfuse.declarations`); what gives it is looked up
-here. The rows that a configuration alone decides are asked of every run of a sweep before the
+here; the rows about label priors and about labels of the public set lie beside this file. The rows
+that a configuration alone decides are asked of every run of a sweep before the
 first begins, all others when the data is there and nothing has been trained.
 """
 
@@ -10,18 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-import numpy as np
 from omegaconf import DictConfig
 
 from experiments.assembly.chosen import Chosen, Clash, one_for_all
-from experiments.config.prior_use import BALANCED, BASELINE, PLAIN_LOSS, uses_prior
+from experiments.assembly.prior_clashes import OF_PRIORS
+from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
 from experiments.config.targets import target_name
 from fedfuse.codec import channel_of
-from fedfuse.compare import ADJUSTED
 from fedfuse.declarations import declared, part_name
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.returned import NO_CLASS_WEIGHTS, USE_CLASS_WEIGHTS
-from fedfuse.local_loss import trained_tau
 from fedfuse.protocols import ModelPlan
 from fedfuse.select import All
 from fedfuse.types import FederatedData, Space
@@ -87,44 +86,6 @@ def _no_fold(chosen: Chosen) -> str | None:
         return chosen.named("pretrain")
     unknown = chosen.data is not None and chosen.data.public.labels is None
     return f"public set: {chosen.data.public.source}" if unknown else None  # type: ignore[union-attr]
-
-
-def _labels() -> Iterator[Clash]:
-    """Yield a row for each slot whose part may need labels of the public set."""
-    for slot, who, instead in (
-        ("pretrain", "Pre-training", "Set pretrain=none"),
-        ("scorer", "The scorer {}", "Choose another scorer.epd, scorer.evidence or scorer"),
-        ("select", "The selection {}", "Choose select=random"),
-        ("exchange", "The exchange {}", "Set exchange.public=pseudo_labels"),
-        ("uptake", "The uptake {}", "Set uptake.by=max_prob, or uptake=none"),
-    ):
-        yield Clash(
-            partial(_who_needs_labels, slot=slot, who=who),
-            partial(_lacks_labels, slot=slot),
-            f"{instead}, or public=held_out.",
-            from_data=True,
-        )
-
-
-def _who_needs_labels(chosen: Chosen, slot: str, who: str) -> str:
-    return (
-        f"{who.format(part_name(chosen.part(slot)))} needs labels of the public set, which has none"
-    )
-
-
-def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
-    public, used = chosen.data.public, slot != "scorer" or chosen.fuses  # type: ignore[union-attr]
-    if public.labels is None and used and chosen.needs(slot, "needs_labels"):
-        return f"public set: {public.source}"
-    return None
-
-
-def _other_classes(chosen: Chosen, slot: str) -> str | None:
-    data = chosen.data
-    if not chosen.needs(slot, "needs_labels") or data is None or data.public.labels is None:
-        return None
-    low, high = int(np.min(data.public.labels)), int(np.max(data.public.labels))
-    return f"{low} to {high}" if low < 0 or high >= data.num_classes else None
 
 
 def _nobody_pretrains(chosen: Chosen) -> str | None:
@@ -233,49 +194,6 @@ def _shadows_know(chosen: Chosen) -> str | None:
     return "continue_from with evaluation.membership=true" if know else None
 
 
-def _called_local(chosen: Chosen) -> str | None:
-    cfg, learns = chosen.cfg, chosen.fuses or not chosen.predicts
-    if cfg.method.name == ADJUSTED:
-        return "" if learns or not _as_control(cfg) else None
-    other = learns or uses_prior(cfg)
-    return "" if other and cfg.baseline != "none" and cfg.method.name == BASELINE else None
-
-
-def _as_control(cfg: DictConfig) -> bool:
-    """Tell whether a method does about priors what the control beside other methods does."""
-    loss, prior = cfg.local_loss, cfg.prior
-    if loss._target_ != BALANCED or cfg.evaluation.prior != "add":
-        return False
-    return bool((loss.tau, loss.floor) == (prior.tau, prior.floor))
-
-
-def _own_private_loss(chosen: Chosen) -> str | None:
-    takes = declared(chosen.part("exchange"), "takes_local_loss", True)
-    other = chosen.cfg.local_loss._target_ != PLAIN_LOSS
-    return chosen.named("local_loss", "exchange") if other and not takes else None
-
-
-def _no_logits_to_adjust(chosen: Chosen) -> str | None:
-    use = chosen.cfg.evaluation.prior
-    if use == "none" or declared(chosen.part("exchange"), "tests_logits", True):
-        return None
-    return f"evaluation.prior={use}, {chosen.named('exchange')}"
-
-
-def _prior_of_nothing(chosen: Chosen) -> str | None:
-    # What sites hold only they themselves see.
-    if chosen.data is None or not uses_prior(chosen.cfg) or chosen.cfg.sites._target_ is not None:
-        return None
-    empty = [c.client_id for c in chosen.data.clients if not len(c.train)]
-    return f"clients {empty[:10]}" if empty else None
-
-
-def _removes_twice(chosen: Chosen) -> str | None:
-    removes = chosen.cfg.evaluation.prior == "subtract"
-    twice = removes and trained_tau(chosen.part("local_loss")) > 0
-    return chosen.named("local_loss") if twice else None
-
-
 CLASHES: tuple[Clash, ...] = (
     Clash(
         lambda chosen: (
@@ -329,17 +247,7 @@ CLASHES: tuple[Clash, ...] = (
         "Set num_clients=2 or more, or attack=none.",
         lambda _: "2 clients or more",
     ),
-    *_labels(),
-    *(
-        Clash(
-            "The labels of the public set are of other classes than the private data",
-            partial(_other_classes, slot=slot),
-            f"Set {slot}=none, or public=held_out.",
-            lambda chosen: f"labels of the private data's classes, 0 to {_last_class(chosen)}",
-            from_data=True,
-        )
-        for slot in ("pretrain", "uptake")
-    ),
+    *OF_PUBLIC_LABELS,
     Clash(
         "Nobody would pre-train: the method is the baseline itself",
         _nobody_pretrains,
@@ -402,44 +310,7 @@ CLASHES: tuple[Clash, ...] = (
         "Leave out method=centralised where sites keep their own data.",
         from_data=True,
     ),
-    Clash(
-        lambda chosen: (
-            f"name={chosen.cfg.method.name} is what local training is called, beside which this "
-            "method is shown"
-        ),
-        _called_local,
-        lambda chosen: (
-            f"Choose another name, or method={ADJUSTED}."
-            if uses_prior(chosen.cfg)
-            else "Choose another name."
-        ),
-    ),
-    Clash(
-        "The exchange has a loss of its own on private data",
-        _own_private_loss,
-        "Set local_loss=ce.",
-    ),
-    Clash(
-        "A prior belongs to logits, and this method is tested by distances to prototypes",
-        _no_logits_to_adjust,
-        "Set evaluation.prior=none, or exchange.inference=head.",
-    ),
-    Clash(
-        "The prior would be taken out twice: the loss has kept it out of the logits already",
-        _removes_twice,
-        "Set evaluation.prior=add, or local_loss=ce.",
-    ),
-    Clash(
-        "A client's prior is counted from its training samples, and some have none",
-        _prior_of_nothing,
-        "Give each of them samples, or set local_loss=ce extract=logits evaluation.prior=none.",
-        from_data=True,
-    ),
+    *OF_PRIORS,
 )
 """Every combination that cannot work. One that needs another part of the same run to be refused
 comes after that part's own row, so that the first message is the nearest to the mistake."""
-
-
-def _last_class(chosen: Chosen) -> int:
-    assert chosen.data is not None
-    return chosen.data.num_classes - 1

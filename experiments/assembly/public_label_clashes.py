@@ -1,0 +1,69 @@
+"""What goes with the labels of the public set: who needs them, and of which classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from experiments.assembly.chosen import Chosen, Clash
+from fedfuse.declarations import part_name
+
+
+def _labels() -> Iterator[Clash]:
+    """Yield a row for each slot whose part may need labels of the public set."""
+    for slot, who, instead in (
+        ("pretrain", "Pre-training", "Set pretrain=none"),
+        ("scorer", "The scorer {}", "Choose another scorer.epd, scorer.evidence or scorer"),
+        ("select", "The selection {}", "Choose select=random"),
+        ("exchange", "The exchange {}", "Set exchange.public=pseudo_labels"),
+        ("uptake", "The uptake {}", "Set uptake.by=max_prob, or uptake=none"),
+    ):
+        yield Clash(
+            partial(_who_needs_labels, slot=slot, who=who),
+            partial(_lacks_labels, slot=slot),
+            f"{instead}, or public=held_out.",
+            from_data=True,
+        )
+
+
+def _who_needs_labels(chosen: Chosen, slot: str, who: str) -> str:
+    return (
+        f"{who.format(part_name(chosen.part(slot)))} needs labels of the public set, which has none"
+    )
+
+
+def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
+    public, used = chosen.data.public, slot != "scorer" or chosen.fuses  # type: ignore[union-attr]
+    if public.labels is None and used and chosen.needs(slot, "needs_labels"):
+        return f"public set: {public.source}"
+    return None
+
+
+def _other_classes(chosen: Chosen, slot: str) -> str | None:
+    data = chosen.data
+    if not chosen.needs(slot, "needs_labels") or data is None or data.public.labels is None:
+        return None
+    low, high = int(np.min(data.public.labels)), int(np.max(data.public.labels))
+    return f"{low} to {high}" if low < 0 or high >= data.num_classes else None
+
+
+def _last_class(chosen: Chosen) -> int:
+    assert chosen.data is not None
+    return chosen.data.num_classes - 1
+
+
+OF_PUBLIC_LABELS = (
+    *_labels(),
+    *(
+        Clash(
+            "The labels of the public set are of other classes than the private data",
+            partial(_other_classes, slot=slot),
+            f"Set {slot}=none, or public=held_out.",
+            lambda chosen: f"labels of the private data's classes, 0 to {_last_class(chosen)}",
+            from_data=True,
+        )
+        for slot in ("pretrain", "uptake")
+    ),
+)
