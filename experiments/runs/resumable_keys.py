@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config.former_names import as_first_written
-from experiments.config.prior_use import PLAIN_LOSS, uses_prior
+from experiments.config.former_names import NEWER, as_first_written
+from experiments.config.prior_use import uses_prior
 
 FINGERPRINT = "(the data)"
 """Where the hash of the data stands among the keys."""
@@ -76,20 +76,27 @@ DECLARED: Mapping[str, May] = {
 """By dotted key, or by group for all keys of its options that are not named themselves."""
 
 
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and their values; a list is one value.
+
+    >>> list(leaves({"a": {"b": 1, "c": {}}, "d": [2]}))
+    [('a.b', 1), ('a.c', {}), ('d', [2])]
+    """
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 _AS_BEFORE = frozenset(
     {
         ("privacy.seed", "simulated"),
-        ("continue_from", None),
-        ("local_loss._target_", PLAIN_LOSS),
-        ("evaluation.prior", "none"),
-        ("uptake._target_", None),
-        ("evaluation.own_test_shift", 0.0),
-        ("evaluation.resting", "all"),
-        ("evaluation.resting_every", 1),
-        ("evaluation.resting_sample", 100),
+        *(leaf for leaf in leaves(NEWER) if not leaf[0].startswith("prior.")),
     }
 )
-"""What older runs did, whose configurations say nothing of it."""
+"""What older runs did, whose configurations say nothing of it; the prior's keys count where it is
+used, whatever they are."""
 
 
 def may(key: str) -> May:
@@ -144,19 +151,6 @@ def device(name: str, engine: Mapping[str, Any] | None = None) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and their values; a list is one value.
-
-    >>> list(leaves({"a": {"b": 1, "c": {}}, "d": [2]}))
-    [('a.b', 1), ('a.c', {}), ('d', [2])]
-    """
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     """Return the hash that checkpoints held before their keys had names in them."""
     values = as_first_written(OmegaConf.to_container(cfg, resolve=True))
@@ -177,7 +171,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     }
     for name in ("device", "state"):
         kept["client"].pop(name)
-    for name in ("prior", "own_test_shift", "resting", "resting_every", "resting_sample"):
+    for name in NEWER["evaluation"]:
         kept.get("evaluation", {}).pop(name, None)
     if _is_as_before("privacy.seed", kept["privacy"].get("seed")):
         del kept["privacy"]["seed"]
