@@ -76,13 +76,14 @@ def fuse_streaming(
     parts = spans(num_samples, samples or samples_per_block(bank.logits))
     for part, block in zip(parts, stream(bank.logits, parts, device), strict=True):
         values = rule.values(block.float())
-        known = None
-        if bank.mask is not None:
-            known = bank.mask[:, part].to(device)
+        known = None if bank.mask is None else bank.mask[:, part].to(device)
+        step = receivers or max(1, block_bytes(device) // (4 * values[0].numel()))
+        prepared = None
+        if isinstance(weights, ClassWeights):
+            prepared = weights.of(values, known)
+        elif known is not None:
             # Not a product with the mask: an answer that was never given may hold NaN.
             values = torch.where(known.unsqueeze(-1), values, 0)
-        step = receivers or max(1, block_bytes(device) // (4 * values[0].numel()))
-        prepared = weights.of(values, known) if isinstance(weights, ClassWeights) else None
         values = values.reshape(num_clients, -1)
         for rows in spans(num_clients, step):
             if isinstance(weights, ClassWeights):

@@ -55,13 +55,15 @@ class Gap:
 
     def __call__(self, teachers: Teachers, at: Arrival) -> Teachers:
         """Return the teachers with other sample weights."""
-        lead = gap(teachers, at, self.temperature, self.needs_labels)
-        factor = torch.ones_like(lead)
         if self.form == "comd":
+            lead = gap(teachers, at, self.temperature, self.needs_labels)
+            factor = torch.ones_like(lead)
             factor[lead > self.delta] = 1 + self.boost
             factor[lead < -self.delta] = 0
         else:
             own = as_probabilities(at.own(), Space.LOGITS, self.temperature)
             right = at.labels if self.needs_labels else teachers.targets.argmax(dim=-1)
-            factor[(own.argmax(dim=-1) != right) & (confidence(own) >= self.theta)] += self.boost
+            sure = confidence(own)
+            factor = torch.ones_like(sure)
+            factor[(own.argmax(dim=-1) != right) & (sure >= self.theta)] += self.boost
         return weighed(teachers, factor)
