@@ -14,7 +14,7 @@ from fedfuse.declarations import declared
 from fedfuse.errors import KnowledgeError, require
 from fedfuse.fusion import evidence as of
 from fedfuse.fusion.blocks import client_blocks
-from fedfuse.fusion.class_weights import mean_over_classes
+from fedfuse.fusion.class_scores import mean_over_classes
 from fedfuse.fusion.scorers import DataSize, KnFu, Uniform
 from fedfuse.fusion.softmax import softmax
 from fedfuse.protocols import ClassScores, DrawsAnew, Scorer
@@ -123,7 +123,7 @@ class ByClass:
         term = self.class_term(bank, labels, device)
         bias = mean_over_classes(term)
         index, scores = self.scorer.nearest(bank, readable, k, include_self, device, bias)
-        return index, scores - bias[index], term
+        return index, scores - bias.to(scores.dtype)[index], term
 
     def class_term(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, device: torch.device

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import KnowledgeError, require
-from fedfuse.fusion.class_weights import BLOCK_BYTES, ClassWeights, over_classes
+from fedfuse.fusion.class_scores import BLOCK_BYTES, over_classes
+from fedfuse.fusion.class_weights import ClassWeights
 from fedfuse.fusion.filters import share_left_out, untempered
 from fedfuse.fusion.gather import gather_is_cheaper
 from fedfuse.fusion.neighbours import TopK
@@ -119,7 +120,10 @@ class Pipeline:
         Raises:
             KnowledgeError: Naming the clients.
         """
-        for part in (self.scorer, declared(self.scorer, "scorer", None), self.rule):
+        scorers: list[object] = [self.scorer]
+        while (inner := declared(scorers[-1], "scorer", None)) is not None:
+            scorers.append(inner)  # one may stand around another, and that around a third
+        for part in (*scorers, self.rule):
             check = declared(part, "check_bank", None)
             if check is not None:
                 check(bank)

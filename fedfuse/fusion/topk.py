@@ -78,6 +78,8 @@ def nearest(
     num_clients = len(epds)
     own = torch.arange(num_clients, device=epds.device).unsqueeze(1)
     others = min(k - include_self, num_clients - 1)
+    if bias is not None:
+        bias = bias.float()  # as all scores: their bits sort
     own_scores = torch.zeros_like(own, dtype=torch.float32) if bias is None else bias.unsqueeze(1)
     if others < 1:
         return own, own_scores

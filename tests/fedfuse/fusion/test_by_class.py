@@ -136,6 +136,19 @@ def test_streamed_equals_dense(chosen: str, inner: Any, rule: Any, hidden: float
             assert torch.equal(sparse.teachers.sample_weight, whole.teachers.sample_weight)
 
 
+@pytest.mark.parametrize("inner", [Uniform(), KnFu(beta=2.0), DataSize()], ids=repr)
+def test_a_bank_in_float64_streams_as_well(inner: Any) -> None:
+    bank = make_bank(60)
+    bank = replace(bank, logits=bank.logits.double())
+    streams = Pipeline(ByClass(inner), TopK(3), RULES[0], dense_bytes=0)
+    dense = replace(streams, neighbours=lambda scores: TopK(3)(scores))
+    sparse, whole = streams(bank), dense(bank)
+    assert torch.equal(sparse.weights.to_dense() > 0, whole.weights > 0)
+    torch.testing.assert_close(
+        sparse.teachers.targets, whole.teachers.targets, rtol=1e-5, atol=1e-5
+    )
+
+
 def test_two_thousand_clients_choose_in_blocks_as_at_once() -> None:
     bank = make_bank(2_000, num_samples=3, num_classes=5, seed=2)
     streams = Pipeline(ByClass(KnFu()), TopK(10), fusion.MeanProbabilities(), dense_bytes=0)
@@ -194,6 +207,17 @@ def test_it_asks_for_no_more_than_it_reads() -> None:
     }
     assert ByClass(KTA(), "epd").needs_labels
     assert ByClass(KnFu("oracle"), "epd").needs_class_distribution
+
+
+def test_what_a_scorer_within_two_others_cannot_take_is_refused_of_its_client() -> None:
+    bank = make_bank(4)
+    shares = torch.full((4, 4), 0.25)
+    shares[2] = 0.5
+    scorer = Shuffled(ByClass(KnFu("oracle"), "epd"))
+    pipeline = Pipeline(scorer, All(), fusion.MeanProbabilities())
+    with pytest.raises(KnowledgeError, match="no distribution") as refused:
+        pipeline.check_bank(replace(bank, class_distribution=shares))
+    assert refused.value.client_ids == (2,)
 
 
 def test_what_is_inside_stays_what_it_is() -> None:

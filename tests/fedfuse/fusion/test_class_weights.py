@@ -16,7 +16,7 @@ from torch import Tensor
 from fedfuse import fusion
 from fedfuse.errors import ConfigError, KnowledgeError
 from fedfuse.fusion import All, ClassWeights, Pipeline, TopK, weighted_mean
-from fedfuse.fusion.class_weights import over_classes
+from fedfuse.fusion.class_scores import over_classes
 from fedfuse.fusion.clusters import SampleClusters
 from fedfuse.fusion.filters import AmbiguityFilter, unambiguous
 from fedfuse.fusion.gate import BestSource, OwnOrFused
