@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiments.api.rounds import Round, Rounds, rounds
-    from experiments.api.run import Run, Sweep, load_run
+    from experiments.api.run import Run
     from experiments.api.simulate import load_config, simulate, sweep
+    from experiments.api.sweeps import Sweep, load_run
     from fedfuse.errors import ConfigError, FedfuseError
     from fedfuse.fusion.pipeline import Pipeline
     from fedfuse.fusion.scorers import KnFu
@@ -44,8 +45,9 @@ __all__ = [
 
 _PLACES = {
     "experiments.api.rounds": ("Round", "Rounds", "rounds"),
-    "experiments.api.run": ("Run", "Sweep", "load_run"),
+    "experiments.api.run": ("Run",),
     "experiments.api.simulate": ("load_config", "simulate", "sweep"),
+    "experiments.api.sweeps": ("Sweep", "load_run"),
     "fedfuse.errors": ("ConfigError", "FedfuseError"),
     "fedfuse.fusion.pipeline": ("Pipeline",),
     "fedfuse.fusion.scorers": ("KnFu",),

@@ -1,8 +1,9 @@
 """fedfuse from Python: simulate, sweep, rounds, what runs left (docs/guides/notebook.md)."""
 
 from experiments.api.rounds import Round, Rounds, rounds
-from experiments.api.run import Run, Sweep, load_run
+from experiments.api.run import Run
 from experiments.api.simulate import load_config, simulate, sweep
+from experiments.api.sweeps import Sweep, load_run
 
 __all__ = [
     "Round",
