@@ -50,6 +50,7 @@ API = {
             "fedfuse.fusion.scorers",
             "fedfuse.fusion.by_class",
             "fedfuse.fusion.evidence",
+            "fedfuse.fusion.class_scores",
             "fedfuse.fusion.class_weights",
             "fedfuse.fusion.estimators",
             "fedfuse.fusion.divergences",
