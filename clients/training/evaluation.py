@@ -95,6 +95,9 @@ class Evaluation:
             metrics[POST_HOC_METRIC] = accuracy(*answers.post_hoc)
         if data.common:  # the server does not see how many samples a site tests on
             metrics["test_samples_own"] = float(len(client.test))
+        elif (absent := self._absent(client_id, answers.balanced[1])).any():
+            logits, labels = answers.balanced
+            metrics["accuracy_absent"] = accuracy(logits[absent], labels[absent])
         if answers.validation is not None:
             metrics["accuracy_val"] = accuracy(*answers.validation)
             metrics["loss_val"] = cross_entropy(*answers.validation)
@@ -103,6 +106,10 @@ class Evaluation:
             for logits, labels in (answers.balanced, answers.own)
         )
         return Tested(metrics, own, balanced)
+
+    def _absent(self, client_id: int, labels: torch.Tensor) -> torch.Tensor:
+        """Return which of these labels the client has never trained on, bool [N]."""
+        return self.inputs.class_counts([client_id])[0].to(labels.device)[labels] == 0
 
     def answers(self, students: Sequence[Student]) -> list[Answers]:
         """Ask each student its client's tests.

@@ -15,6 +15,7 @@ from experiments.claims.gains import changes, gains
 from experiments.claims.guarded import guard
 from experiments.claims.harm import harm
 from experiments.claims.leaked import leaked
+from experiments.claims.lessons import lessons
 from experiments.claims.planted import mass_inside, precision_at, self_mass
 from experiments.claims.shared import Row, difference, federation, read
 from experiments.claims.tiers import tiers
@@ -93,6 +94,10 @@ CLAIMS: dict[str, Callable[..., Iterator[Row]]] = {
     "frontier_attack": _both(frontier, adverse),
     "frontier_public": frontier,
     "frontier_shift": frontier,
+    "lessons": lessons,
+    "lessons_scorers": lessons,
+    "lessons_attack": _both(lessons, adverse),
+    "lessons_tiers": _both(lessons, tiers),
     "flips": changes,
 }
 """Claim to its table; the numbers are those of KnFu's claims in docs/findings.md."""

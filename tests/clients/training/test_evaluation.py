@@ -44,4 +44,10 @@ def test_own_accuracy_is_that_of_the_own_samples(partitioner, limit):
         assert 0.05 < right.mean() < 0.95
         assert tested.metrics["accuracy_own"] == pytest.approx(right.mean())
         np.testing.assert_array_equal(tested.right_own, np.packbits(right))
+        lacking = ~np.isin(data.test.labels, data.train.labels[client.train])
+        pool, _ = gather(data.test, np.arange(len(data.test.labels)), data.mean, data.std, None)
+        hits = (model(pool).argmax(dim=1).numpy() == data.test.labels)[lacking]
+        assert tested.metrics.get("accuracy_absent") == (
+            pytest.approx(hits.mean()) if lacking.any() else None
+        )
         assert len(tested.right_global) == (19 if limit is None else 4)

@@ -305,6 +305,46 @@ def test_the_frontier_marks_whom_nothing_beats_and_what_stays_certain(tmp_path, 
     assert mean.split(" | ")[1:6] == ["1", "-2.0 to -2.0", "+14.0 to +14.0", "0 / 1", "1 / 0"]
 
 
+def test_lessons_are_over_the_mean_with_the_same_weights(tmp_path, capsys):
+    scorers = {"Uniform": 0.0, "KnFu": 0.05}
+    for seed, off in enumerate((0.0, 0.002, -0.002)):
+        local = {"accuracy_own": [0.8] * 3, "accuracy_global": [0.5] * 3}
+        for scorer, lead in scorers.items():
+            for method, gain in {"taid": 0.03, "mean": 0.01}.items():
+                values = both([0.8 + lead + gain + off] * 3)
+                # A client that lacks no class has no such accuracy.
+                values["accuracy_absent"] = [0.2 + gain, 0.3 + 2 * gain, float("nan")]
+                write(
+                    tmp_path / f"{lead}{method}{seed}",
+                    values,
+                    local,
+                    seed=seed,
+                    summary={"method": method},
+                    scorer={"_target_": f"x.{scorer}"},
+                )
+        probe = both([0.78 + off] * 3)
+        told = {"summary": {"method": "probe"}, "scorer": {"_target_": "x.Probe"}}
+        write(tmp_path / f"probe{seed}", probe, local, seed=seed, **told)
+    assert main(["lessons", str(tmp_path)]) == 0
+    first, said, second = capsys.readouterr().out.split("\n\n")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in first.splitlines()[2:]
+    ]
+    assert [row[1:3] for row in rows] == [
+        *(["uniform", "mean"], ["uniform", "taid"]),
+        *(["knfu", "mean"], ["knfu", "taid"]),
+        ["probe", "probe"],
+    ]
+    assert [row[5] for row in rows] == [
+        *("-", "**+2.0 [+2.0, +2.0]**", "-", "**+2.0 [+2.0, +2.0]**"),
+        "**-3.0 [-3.0, -3.0]**",  # no mean has its weights: the first one stands for it
+    ]
+    assert [row[7] for row in rows] == ["-", "+3.0 [+3.0, +3.0]", "-", "+3.0 [+3.0, +3.0]", "-"]
+    assert "Corrected for the 6 comparisons" in said
+    taid = next(line for line in second.splitlines() if line.startswith("| knfu | taid |"))
+    assert taid.strip("| ").split(" | ")[2:] == ["1", "+2.0", "+2.0", "1 / 0", "1 / 0"]
+
+
 def test_several_folders_are_one_page(tmp_path, capsys):
     spread_over_seeds(tmp_path / "a", {"mean": (0.01, 0.1)})
     spread_over_seeds(tmp_path / "b", {"knfu": (0.01, 0.1)})

@@ -1,0 +1,149 @@
+"""The lessons: what each mechanism adds to the plain mean, on the weights that it was run with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.claims.shared import (
+    Row,
+    against,
+    difference,
+    federation,
+    gain,
+    mean_of,
+    read,
+    sides,
+)
+from experiments.results import SHORT, TESTS, Run, RunGroup, comparisons
+from fedfuse.compare import Comparison, certain_together, corrected
+
+BASE = "mean"
+"""The method that every mechanism stands on."""
+
+BESIDE = {
+    "accuracy_absent": "absent classes",
+    "ece_own": "calibration error, own",
+    "ece_global": "calibration error, balanced",
+}
+"""Metrics that are told beside the tests, and their names for a reader."""
+
+
+class Lesson(NamedTuple):
+    """A mechanism in a federation.
+
+    Args:
+        method: The method's name.
+        weights: What scored its sources.
+        cells: What stands before the differences in its row.
+        over: Per test its comparison with the base; None for the base itself.
+        beside: Per metric of :data:`BESIDE` the difference to the base, as one reads it.
+    """
+
+    method: str
+    weights: str
+    cells: Row
+    over: dict[str, Comparison | None]
+    beside: Row
+
+    def named(self) -> list[tuple[str, Comparison | None]]:
+        """Return its comparisons and what a reader calls them."""
+        what = ", ".join(part for part in (self.cells[0], self.method, self.weights) if part != "-")
+        return [(f"{what}, {SHORT[test]}", one) for test, one in self.over.items()]
+
+
+def lessons(*folders: Path) -> Iterator[Row]:
+    """Yield each mechanism's gain over local training, and what it adds to the mean.
+
+    The mean is that of the same federation and seeds with the same scorer; where none was run with
+    it (the mechanism is a scorer), the first one.
+    """
+    yield (
+        *("federation", "weights", "method"),
+        *(f"{SHORT[test]}: local, gain [95%], +/−" for test in TESTS),
+        *(f"{SHORT[test]}: over {BASE}" for test in TESTS),
+        *(f"{name}: over {BASE}" for name in BESIDE.values()),
+    )
+    found = [one for run_group in read(*folders) for one in _lessons_of(run_group)]
+    page = [one for lesson in found for one in lesson.named()]
+    there = [one for _, one in page if one is not None]
+    certain = {id(one) for one, stays in zip(there, certain_together(there), strict=True) if stays}
+
+    def bold(one: Comparison | None) -> str:
+        return f"**{difference(one)}**" if id(one) in certain else difference(one)
+
+    for lesson in found:
+        yield (*lesson.cells, *map(bold, lesson.over.values()), *lesson.beside)
+    yield (f"Bold: certain. {corrected(page)}",)
+    yield from _by_method(found, certain)
+
+
+def _lessons_of(run_group: RunGroup) -> Iterator[Lesson]:
+    """Yield a federation's mechanisms, those on one kind of weights together, the base first."""
+    compared = {test: comparisons(run_group, test) for test in TESTS}
+    bases = [runs for runs in run_group.methods.values() if runs[0].method == BASE]
+    named = [name for name in run_group.methods if name in compared["accuracy_own"]]
+    order = [_scorer(runs[0]) for runs in bases]
+    for name in sorted(named, key=lambda name: _place(run_group.methods[name][0], order)):
+        runs = run_group.methods[name]
+        same = [base for base in bases if base[0].config["scorer"] == runs[0].config["scorer"]]
+        base: Sequence[Run] = (same or bases or [()])[0]
+        other = () if base is runs else base
+        weights = _scorer(runs[0])
+        yield Lesson(
+            runs[0].method,
+            weights,
+            (
+                *(federation(run_group), weights, runs[0].method),
+                *(gain(compared[test].get(name)) for test in TESTS),
+            ),
+            {test: against(runs, other, test) for test in TESTS},
+            [_change(runs, other, metric) for metric in BESIDE],
+        )
+
+
+def _place(run: Run, order: Sequence[str]) -> tuple[int, bool]:
+    """Return where a run's method stands: after its weights' base."""
+    scorer = _scorer(run)
+    return (order.index(scorer) if scorer in order else len(order)), run.method != BASE
+
+
+def _scorer(run: Run) -> str:
+    """Return the name of what scored a run's sources."""
+    return str(run.config["scorer"].get("_target_", "-")).rsplit(".", 1)[-1].lower()
+
+
+def _change(ours: Sequence[Run], theirs: Sequence[Run], metric: str) -> str:
+    """Return by how many points a metric of the last round differs, on the seeds of both."""
+    others = {run.seed: run.arm.last(metric) for run in theirs}
+    return mean_of(
+        [
+            mine - other
+            for run in ours
+            if (mine := run.arm.last(metric)) is not None
+            and (other := others.get(run.seed)) is not None
+        ]
+    )
+
+
+def _by_method(found: Sequence[Lesson], certain: set[int]) -> Iterator[Row]:
+    """Yield, per mechanism and weights, in how many federations it is certainly above the base."""
+    yield (
+        *("weights", "method", "federations"),
+        *(f"{SHORT[test]}: mean difference to {BASE}" for test in TESTS),
+        *(f"{SHORT[test]}: certainly above / below" for test in TESTS),
+    )
+    for weights, method in dict.fromkeys((one.weights, one.method) for one in found):
+        own = [one for one in found if (one.weights, one.method) == (weights, method)]
+        over = {
+            test: [one for lesson in own if (one := lesson.over[test]) is not None]
+            for test in TESTS
+        }
+        if not any(over.values()):
+            continue
+        yield (
+            *(weights, method, str(len(own))),
+            *(", ".join(f"{100 * one.mean:+.1f}" for one in over[test]) or "-" for test in TESTS),
+            *(sides(over[test], certain) for test in TESTS),
+        )
