@@ -102,7 +102,9 @@ class ConfidenceWeighted:
         """Return one target per receiver."""
         measured = standardise(bank.logits, bank.mask) if self.standardise else bank.logits
         log_confidence = MEASURES[self.measure](measured / self.temperature)
-        return _fuse(bank, weights, self.sharpness * log_confidence, self.space, self.temperature)
+        return by_confidence(
+            bank, weights, self.sharpness * log_confidence, self.space, self.temperature
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +158,19 @@ class UploadedConfidence:
         confidence = _sent(bank, positive=self.form == "ratio").double()
         if self.form == "ratio":
             confidence = confidence.clamp_min(torch.finfo(torch.float64).tiny).log()
-        return _fuse(bank, weights, self.sharpness * confidence, self.space, self.temperature)
+        return by_confidence(
+            bank, weights, self.sharpness * confidence, self.space, self.temperature
+        )
 
 
-def _fuse(
+def by_confidence(
     bank: KnowledgeBank,
     weights: Float[Tensor, "K J"],
     log_confidence: Float[Tensor, "J P"],
     space: Space,
     temperature: float,
 ) -> Float[Tensor, "K P C"]:
-    """Return the fused logits or probabilities; the latter uniform where nobody answered."""
+    """Return the confidence-weighted logits, or probabilities, uniform where nobody answered."""
     if space is Space.LOGITS:
         return confidence_weighted_mean(bank.logits, weights, log_confidence, bank.mask)
     probs = (bank.logits / temperature).softmax(dim=-1)

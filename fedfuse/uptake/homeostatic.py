@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedfuse.arrival import Arrival
+from fedfuse.fusion.homeostatic import teachers_share
 from fedfuse.shapes import Float
 from fedfuse.types import Teachers
 from fedfuse.uptake.own_or_teacher import mixed
@@ -24,15 +25,6 @@ def spread(passes: Float[Tensor, "n k m C"], scale: float) -> Float[Tensor, "k m
     tensor([[0.1000]])
     """
     return (scale * passes.var(dim=0).mean(dim=-1)).clamp_max(1)
-
-
-def teachers_share(uncertainty: Float[Tensor, "k m"], threshold: float) -> Float[Tensor, "k m"]:
-    """Return the teacher's share of the target: ``(1 + U)/2`` from the threshold on, else the rest.
-
-    >>> teachers_share(torch.tensor([[0.25, 0.1]]), threshold=0.2)
-    tensor([[0.6250, 0.4500]])
-    """
-    return (1 + torch.where(uncertainty >= threshold, uncertainty, -uncertainty)) / 2
 
 
 def look_again(

@@ -77,6 +77,8 @@ def test_every_bundle_fuses_the_knowledge_of_one_client(pipelines):
         fusion = fused(pipeline, bank)
         assert fusion.weights.tolist() == [[1.0]], name
         told, own = fusion.teachers.targets[0], bank.logits[0]
+        if name == "prior_free":
+            own = own - bank.class_distribution[0].clamp_min(1e-3).log()
         assert torch.equal(told.argmax(dim=-1), own.argmax(dim=-1)), name  # there is nobody else
 
 

@@ -40,8 +40,11 @@ ELSEWHERE = {
     "scorer": {"client_clusters", "kta", "ktpfl", "random", "reference_accuracy", "shuffled"},
     "rule": {
         "confidence",
+        "better_sources",
+        "contrastive",
         "coordinate_median",
         "geometric_median",
+        "homeostatic",
         "krum",
         "logit_adjusted",
         "own_or_fused",
