@@ -101,6 +101,15 @@ class ModelPlan(Protocol):
         ...
 
 
+@runtime_checkable
+class PlansAtShape(Protocol):
+    """Say which architecture each client runs once the data's shapes are known."""
+
+    def at_shape(self, input_shape: tuple[int, ...], num_classes: int) -> ModelPlan:
+        """Return the plan, the same one in every process."""
+        ...
+
+
 class Extract(Protocol):
     """Say what of its predictions a client shares, before privacy and codec.
 

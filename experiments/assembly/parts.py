@@ -29,7 +29,7 @@ from fedfuse.errors import ConfigError, DataError, DataWarning
 from fedfuse.files.paths import expand
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan
-from fedfuse.protocols import Extract, ModelPlan
+from fedfuse.protocols import Extract, ModelPlan, PlansAtShape
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, Select
 from fedfuse.train.batched import BatchedTrainer
@@ -79,7 +79,7 @@ def build_parts(cfg: DictConfig, *, private: bool = True) -> Parts:
     exchange: Exchange = instantiate(cfg.exchange, "exchange")
     data = build_data(cfg, private=private)
     pretraining: Pretraining | None = instantiate(cfg.pretrain, "pretrain")
-    channel, models = build_channel(cfg), build_models(cfg)
+    channel, models = build_channel(cfg), build_models(cfg, data)
     begun = continued(cfg, data, models)
     return Parts(cfg, data, models, exchange, pipeline, channel, pretraining, begun)
 
@@ -149,9 +149,12 @@ def build_source(node: DictConfig, where: str, *, rename: bool = False) -> Calla
     return loaded
 
 
-def build_models(cfg: DictConfig) -> ModelPlan:
+def build_models(cfg: DictConfig, data: FederatedData) -> ModelPlan:
     """Return which client runs which architecture."""
-    return as_plan(instantiate(cfg.model, "model"), target_name(cfg.model))
+    part = instantiate(cfg.model, "model")
+    if isinstance(part, PlansAtShape):
+        return part.at_shape(data.input_shape, data.num_classes)
+    return as_plan(part, target_name(cfg.model))
 
 
 def build_pipeline(cfg: DictConfig) -> Pipeline | None:

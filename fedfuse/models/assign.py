@@ -55,7 +55,7 @@ class Cycle:
     factories: Mapping[str, ModelFactory]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "factories", _adapt("Cycle", self.factories))
+        object.__setattr__(self, "factories", adapted("Cycle", "factories", self.factories))
 
     def name(self, client_id: int) -> str:
         """Return the name of the client's architecture."""
@@ -79,7 +79,7 @@ class Table:
     table: Mapping[int, str] | Sequence[str]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "factories", _adapt("Table", self.factories))
+        object.__setattr__(self, "factories", adapted("Table", "factories", self.factories))
         entries: dict[object, str] = {}
         if isinstance(self.table, Mapping):
             entries.update(self.table.items())
@@ -133,7 +133,7 @@ class Tiers:
     shares: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "factories", _adapt("Tiers", self.factories))
+        object.__setattr__(self, "factories", adapted("Tiers", "factories", self.factories))
         require_count("Tiers", "num_clients", self.num_clients)
         count = len(self.factories)
         shares = [1 / count] * count if self.shares is None else self.shares
@@ -170,8 +170,10 @@ class Tiers:
         return self.factories[self.name(client_id)](input_shape, num_classes)
 
 
-def _adapt(owner: str, factories: Mapping[str, ModelFactory]) -> dict[str, ModelFactory]:
+def adapted(
+    owner: str, name: str, factories: Mapping[str, ModelFactory]
+) -> dict[str, ModelFactory]:
     """Return the factories of a plan, each adapted to its target's signature."""
     ok = isinstance(factories, Mapping) and len(factories) > 0
-    require(ok, owner, "factories", factories, "names with their model factories, at least one")
+    require(ok, owner, name, factories, "names with their model factories, at least one")
     return {str(name): as_factory(factory) for name, factory in factories.items()}

@@ -21,7 +21,8 @@ class WithFeatures(nn.Module):
         num_classes: C.
 
     Raises:
-        ModelError: If the model has no linear layer with C outputs.
+        ModelError: If the model has no linear layer with C outputs; when called, if that is given
+            something else than [B, d].
     """
 
     def __init__(self, model: nn.Module, num_classes: int) -> None:
@@ -37,7 +38,13 @@ class WithFeatures(nn.Module):
             logits = self.model(inputs)
         finally:
             hook.remove()
-        return torch.cat([logits, seen[-1]], dim=1)
+        features = seen[-1]
+        if features.ndim != 2:
+            allowed = "an nn.Linear of features [B, d]"
+            raise _none(
+                self.model, f"inputs {list(features.shape)} of its last linear layer", allowed
+            )
+        return torch.cat([logits, features], dim=1)
 
 
 def feature_size(model: nn.Module, num_classes: int) -> int:
@@ -56,12 +63,16 @@ def _head(model: nn.Module, num_classes: int) -> nn.Linear:
     """Return the last linear layer with C outputs, in the order in which layers were defined."""
     linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     if not linear or linear[-1].out_features != num_classes:
-        raise ModelError(
-            f"Features cannot be taken from a model of class {type(model).__name__}",
-            got=f"a last linear layer with {linear[-1].out_features} outputs"
-            if linear
-            else "no linear layer",
-            allowed=f"an nn.Linear with {num_classes} outputs, defined last",
-            next_step="Let the model end in one, or choose a method without features.",
-        )
+        got = f"a last linear layer with {linear[-1].out_features} outputs" if linear else None
+        allowed = f"an nn.Linear with {num_classes} outputs, defined last"
+        raise _none(model, got or "no linear layer", allowed)
     return linear[-1]
+
+
+def _none(model: nn.Module, got: str, allowed: str) -> ModelError:
+    return ModelError(
+        f"Features cannot be taken from a model of class {type(model).__name__}",
+        got=got,
+        allowed=allowed,
+        next_step="Let the model end in one, or choose a method without features.",
+    )

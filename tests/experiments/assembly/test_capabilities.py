@@ -88,8 +88,9 @@ def option(group: str, name: str) -> dict[str, Any]:
 
 
 def options(group: str) -> list[str]:
+    several = ("table", "cycle", "tiers", "zero_cost")
     files = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    return [name for name in files if name not in ("none", "custom", "table", "cycle", "tiers")]
+    return [name for name in files if name not in ("none", "custom", *several)]
 
 
 def configured(method: str, *choices: str) -> DictConfig:

@@ -15,7 +15,11 @@ from experiments.config.instantiate import instantiate
 from fedfuse.models.plan import as_plan, build_checked, describe
 
 CONF = Path(__file__).parents[3] / "experiments" / "conf"
-ROOT = {"defaults": [{"model": "lenet5"}, {"optimizer": "adam"}, "_self_"], "num_clients": 6}
+ROOT = {
+    "defaults": [{"model": "lenet5"}, {"optimizer": "adam"}, "_self_"],
+    "num_clients": 6,
+    "seed": 0,
+}
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ SAME = ("mlp", "lenet5", "cnn2", "cnn4", "resnet8", "resnet20")
 
 def test_no_option_is_untested():
     options = {path.stem for path in (CONF / "model").glob("*.yaml")}
-    assert options == {*SAME, "tiers", "cycle", "table", "custom"}
+    assert options == {*SAME, "tiers", "cycle", "table", "zero_cost", "custom"}
 
 
 @pytest.mark.parametrize("option", SAME)
@@ -63,6 +67,12 @@ def test_several_architectures_on_cifar(config, overrides, expected):
     assert describe(parts, cfg.num_clients) == expected
     for client_id in range(cfg.num_clients):
         build_checked(parts, client_id, (3, 32, 32), 10, 0)
+
+
+def test_L1_zero_cost_deals_out_by_budget(config):
+    cfg = config("model=zero_cost", "model.max_parameters=[70_000,100_000]", "model.batch=16")
+    parts = instantiate(cfg.model, "model").at_shape((1, 28, 28), 10)
+    assert describe(parts, 6) == "lenet5 x 3, resnet8 x 3"
 
 
 def test_hyperparameters_can_be_overridden(config):
