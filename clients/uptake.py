@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clients.training.samples import ModelInputs
 from fedfuse.arrival import Arrival
+from fedfuse.errors import FedfuseError
 from fedfuse.protocols import SharingStage, Uptake
 from fedfuse.sharing_context import SharingContext
 from fedfuse.train.trainer import Student, Trainer
@@ -51,6 +52,14 @@ class UptakeStage:
 
         def ask(inputs: Tensor) -> Tensor:
             logits = self.trainer.predict(held, inputs, self.batch_size).cpu()
+            if not all(sound := logits.isfinite().flatten(1).all(dim=1).tolist()):
+                raise FedfuseError(
+                    f"The predictions of client {held[sound.index(False)].client_id} on the public "
+                    f"samples of round {context.round} are not finite",
+                    got="NaN or infinite logits",
+                    allowed="finite logits, to compare with the teacher's",
+                    next_step="If its training diverged, lower optimizer.lr.",
+                )
             # Predicted without gradients; only a copy may stand beside what has them.
             sizes = context.class_counts.sum(dim=1)
             bank = KnowledgeBank(received.client_ids, logits.clone(), sizes)

@@ -61,6 +61,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "tests_logits": Declaration(
         "whether the models that are tested answer with logits", ("exchange",), default=True
     ),
+    "sets_clock": Declaration("whether it says how far each client is", ("uptake",)),
     "by_class": Declaration("whether weights may differ by class", ("scorer", "rule")),
     "learned": Declaration("whether scores are learned from the round's knowledge", ("scorer",)),
     "deals_rows": Declaration("whether it deals rows of the training file", ("partitioner",)),

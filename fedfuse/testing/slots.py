@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -28,7 +29,7 @@ from fedfuse.testing.fusion import SIZES, example_bank
 from fedfuse.testing.randomness import global_randomness_untouched
 from fedfuse.types import KnowledgeBank, Space, Teachers
 from fedfuse.uptake import take_up
-from fedfuse.user_code import PartError
+from fedfuse.user_code import PartError, kind_of
 
 
 def check_select(select: Select, num_public: int = 2000) -> None:
@@ -174,7 +175,8 @@ def check_uptake(uptake: Uptake) -> None:
 
     The same clients and samples; targets on the simplex, or finite logits; weights that are only
     multiplied; a client's part does not depend on who else is in its cohort; the same on every
-    call, its inputs left as they are; no randomness but the arrival's.
+    call, its inputs left as they are; no randomness but the arrival's. All of it in a client's
+    first lesson and in one that finds what it remembers of it: tensors, by names with a slash.
 
     Raises:
         CheckFailed: Naming the broken promise.
@@ -199,20 +201,30 @@ def check_uptake(uptake: Uptake) -> None:
 def _taken_up(
     uptake: Uptake, space: Space, bank: KnowledgeBank, targets: Tensor, weight: Tensor
 ) -> Tensor:
-    """Return what some clients make of targets, and the weights of it in a last column."""
-    made = take_up(uptake, Teachers(bank.client_ids, targets, space, weight), _arrival(bank))
-    assert made.sample_weight is not None
-    return torch.cat([made.targets, made.sample_weight.unsqueeze(-1)], dim=-1)
+    """Return what some clients make of targets in two lessons, [k, 2, m, C + weight]."""
+    lessons, memory = [], {i: dict[str, Tensor]() for i in bank.client_ids.tolist()}
+    for round_ in (1, 2):
+        at = _arrival(replace(bank, logits=round_ * bank.logits), memory, round_)
+        made = take_up(uptake, Teachers(bank.client_ids, targets, space, weight), at)
+        assert made.sample_weight is not None
+        lessons.append(torch.cat([made.targets, made.sample_weight.unsqueeze(-1)], dim=-1))
+        for name, value in (entry for kept in memory.values() for entry in kept.items()):
+            if not (isinstance(value, Tensor) and "/" in name):
+                raise PartError(
+                    f"The uptake {part_name(uptake)} remembers what no state of a client holds",
+                    got=f"{kind_of(value)} as '{name}'",
+                    allowed="tensors by names such as 'my_stage/seen'",
+                )
+    return torch.stack(lessons, dim=1)
 
 
-def _arrival(bank: KnowledgeBank) -> Arrival:
+def _arrival(bank: KnowledgeBank, memory: dict[int, dict[str, Tensor]], round_: int) -> Arrival:
     """Return the arrival for some clients, the same for each whoever else is there."""
     num_samples, num_classes = bank.logits.shape[1:]
     counts = (torch.arange(num_classes) + bank.client_ids.view(-1, 1)) % 4
-    memory: dict[int, dict[str, Tensor]] = {i: {} for i in bank.client_ids.tolist()}
     return Arrival(
         "method",
-        1,
+        round_,
         torch.arange(num_samples),
         counts,
         memory,

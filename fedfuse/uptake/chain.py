@@ -17,6 +17,10 @@ from fedfuse.protocols import Uptake
 from fedfuse.types import Space, Teachers
 from fedfuse.user_code import PartError, kind_of
 
+T = "clock/t"
+"""Where in a client's memory the time of the round's lesson stands: a tensor of one float from 0 to
+1, which a stage that declares ``sets_clock`` writes for losses that want ``clock``."""
+
 
 def take_up(stage: Uptake, teachers: Teachers, at: Arrival) -> Teachers:
     """Return what the clients will learn from.
@@ -38,6 +42,7 @@ def take_up(stage: Uptake, teachers: Teachers, at: Arrival) -> Teachers:
         raise PartError(f"{what} did not return teachers", got=kind_of(made), allowed="Teachers")
     _check_targets(what, teachers, made)
     _check_weights(what, teachers, made)
+    _check_clock(stage, what, teachers, at)
     for name, values in at.report.items():
         told = isinstance(values, Tensor) and values.shape == teachers.client_ids.shape
         if not told or not bool(values.isfinite().all()):
@@ -101,6 +106,21 @@ def _check_weights(what: str, teachers: Teachers, made: Teachers) -> None:
         )
 
 
+def _check_clock(stage: Uptake, what: str, teachers: Teachers, at: Arrival) -> None:
+    """Raise unless a stage that declares ``sets_clock`` has set the clock of every client."""
+    if not declared(stage, "sets_clock", False):
+        return
+    for client_id in teachers.client_ids.tolist():
+        t = at.memory[client_id].get(T)
+        right = isinstance(t, Tensor) and t.numel() == 1 and t.is_floating_point()
+        if not right or not 0 <= float(t) <= 1:  # type: ignore[arg-type]
+            raise PartError(
+                f"{what} did not set the clock of client {client_id}, '{T}' in its memory",
+                got=f"{float(t):g}" if right else kind_of(t),  # type: ignore[arg-type]
+                allowed="a tensor of one float from 0 to 1",
+            )
+
+
 def weighed(teachers: Teachers, factor: Tensor) -> Teachers:
     """Return the teachers with every sample's weight multiplied by a factor [k, m]."""
     before = teachers.sample_weight
@@ -132,7 +152,9 @@ class Chain:
     def __post_init__(self) -> None:
         ok = isinstance(self.stages, Mapping | list | tuple) and len(self.stages) > 0
         ok = ok and all(map(callable, self._all))
-        require(ok, "Chain", "stages", self.stages, "stages by name, one or more")
+        ok = ok and sum(declared(stage, "sets_clock", False) for stage in self._all) <= 1
+        allowed = "stages by name, one or more, of which one at most is a clock"
+        require(ok, "Chain", "stages", self.stages, allowed)
 
     @property
     def _all(self) -> tuple[Any, ...]:
@@ -143,6 +165,11 @@ class Chain:
     def needs_labels(self) -> bool:
         """Whether any stage does."""
         return any(declared(stage, "needs_labels", False) for stage in self._all)
+
+    @property
+    def sets_clock(self) -> bool:
+        """Whether any stage does."""
+        return any(declared(stage, "sets_clock", False) for stage in self._all)
 
     def __call__(self, teachers: Teachers, at: Arrival) -> Teachers:
         """Return what comes out of the last stage."""

@@ -58,7 +58,9 @@ def gap(teachers: Teachers, at: Arrival, temperature: float, by_label: bool) -> 
     return confidence(theirs, labels) - confidence(own, labels)
 
 
-def mixed(teachers: Teachers, at: Arrival, share: Tensor, temperature: float) -> Teachers:
+def mixed(
+    teachers: Teachers, at: Arrival, share: Tensor, temperature: float, rest: Tensor | None = None
+) -> Teachers:
     """Return the teachers with targets of which they have a share [k, m], and the client the rest.
 
     Args:
@@ -66,8 +68,9 @@ def mixed(teachers: Teachers, at: Arrival, share: Tensor, temperature: float) ->
         at: Where the clients' own come from; it is told the share.
         share: From 0 to 1.
         temperature: Of the clients' own softmax.
+        rest: Logits [k, m, C] that have the rest; None for what the clients say now.
     """
-    own = at.own()
+    own = at.own() if rest is None else rest
     if teachers.space is Space.PROBABILITIES:
         own = as_probabilities(own, Space.LOGITS, temperature)
     at.took(share)

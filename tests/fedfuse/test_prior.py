@@ -55,13 +55,23 @@ def test_a_strength_is_a_number_from_zero(tau):
             part(tau=tau)
 
 
-def test_the_balanced_softmax_by_hand():
+def test_H1_the_balanced_softmax_by_hand():
     # z = (0, 0), n = (3, 1): label 1 has log(4), label 0 log(4/3).
     losses = BalancedSoftmax()(torch.zeros(2, 2), torch.tensor([1, 0]), facts([3, 1], 2))
     np.testing.assert_allclose(losses, [1.386294, 0.287682], atol=1e-6)
     # tau = 2 squares the shares: 9 and 1 of 10.
     losses = BalancedSoftmax(2.0)(torch.zeros(2, 2), torch.tensor([1, 0]), facts([3, 1], 2))
     np.testing.assert_allclose(losses, np.log([10, 10 / 9]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("tau", "counts"), [(0.0, [9, 3, 0]), (1.0, [7, 7, 7]), (2.0, [2, 2, 2])])
+def test_H1_without_tau_or_with_equal_counts_it_is_the_cross_entropy(tau, counts):
+    logits = 3 * torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(6) % 3
+    losses = BalancedSoftmax(tau)(logits, labels, facts(counts, 6))
+    plain = cross_entropy(logits, labels)
+    assert torch.equal(losses, plain) or tau > 0
+    torch.testing.assert_close(losses, plain, atol=1e-6, rtol=0)
 
 
 @settings(deadline=None, max_examples=50)

@@ -14,7 +14,16 @@ from fedfuse.errors import ParameterError
 from fedfuse.rng import Streams
 from fedfuse.testing import CheckFailed, check_uptake
 from fedfuse.types import Space, Teachers
-from fedfuse.uptake import Chain, Gap, Homeostatic, OwnOrTeacher, RareClasses, take_up
+from fedfuse.uptake import (
+    Chain,
+    Clock,
+    Gap,
+    Homeostatic,
+    OwnOrTeacher,
+    RareClasses,
+    TwoTeachers,
+    take_up,
+)
 from fedfuse.uptake.chain import taught_share, weighed
 from fedfuse.uptake.homeostatic import look_again, spread, teachers_share
 from fedfuse.uptake.rare_classes import rarity
@@ -24,7 +33,9 @@ STAGES = [
     *(OwnOrTeacher(), OwnOrTeacher("label"), OwnOrTeacher(soft=0.1), OwnOrTeacher(temperature=3.0)),
     *(RareClasses(), RareClasses("max"), Homeostatic(), Homeostatic(passes=2, shift=0)),
     *(Gap(), Gap(by="label"), Gap("pgkd", theta=0.3), Gap("pgkd", "label")),
+    *(Clock(), Clock(adaptive=False), Clock(0.0), TwoTeachers(), TwoTeachers(0.1, temperature=2.0)),
     Chain([OwnOrTeacher("label"), Homeostatic(), RareClasses()]),
+    Chain({"clock": Clock(), "two": TwoTeachers(), "gap": Gap()}),
 ]
 
 
@@ -63,7 +74,7 @@ OWN = logs([0.880797, 0.119203], [0.880797, 0.119203])
 SENT = ([0.3, 0.7], [0.05, 0.95])
 
 
-def test_own_stays_unless_the_teacher_is_surer():
+def test_C1_own_stays_unless_the_teacher_is_surer():
     at = arrived(OWN)
     made = take_up(OwnOrTeacher(), teachers(*SENT), at)
     expected = torch.tensor([[[0.880797, 0.119203], [0.05, 0.95]]])
@@ -72,13 +83,13 @@ def test_own_stays_unless_the_teacher_is_surer():
     assert taught_share(made, at).tolist() == [0.5]
 
 
-def test_by_label_the_probability_of_the_label_decides():
+def test_C1_by_label_the_probability_of_the_label_decides():
     made = take_up(OwnOrTeacher("label"), teachers(*SENT), arrived(OWN, labels=[1, 0]))
     torch.testing.assert_close(made.targets[0, 0], torch.tensor([0.3, 0.7]))
     torch.testing.assert_close(made.targets[0, 1], torch.tensor([0.880797, 0.119203]))
 
 
-def test_a_tie_is_ones_own_and_an_equal_teacher_teaches_nothing():
+def test_C1_a_tie_is_ones_own_and_an_equal_teacher_teaches_nothing():
     own = logs([0.25, 0.75], [0.5, 0.5])
     at = arrived(own)
     same = Teachers(torch.tensor([0]), own.softmax(-1).flip(-1), Space.PROBABILITIES)
@@ -87,7 +98,7 @@ def test_a_tie_is_ones_own_and_an_equal_teacher_teaches_nothing():
     assert float(taught_share(made, at)) == 0
 
 
-def test_the_soft_gate_is_a_sigmoid_and_tends_to_the_hard_one():
+def test_C1_the_soft_gate_is_a_sigmoid_and_tends_to_the_hard_one():
     lead = 0.7 - 0.880797
     share = 1 / (1 + math.exp(-lead / 0.2))
     made = take_up(OwnOrTeacher(soft=0.2), teachers(*SENT), arrived(OWN))
@@ -99,7 +110,7 @@ def test_the_soft_gate_is_a_sigmoid_and_tends_to_the_hard_one():
     torch.testing.assert_close(sharp, hard)
 
 
-def test_logits_stay_logits_and_are_the_clients_own_where_it_is_surer():
+def test_C1_logits_stay_logits_and_are_the_clients_own_where_it_is_surer():
     own = torch.tensor([[[3.0, 0.0], [0.1, 0.0]]])
     sent = torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])
     came = Teachers(torch.tensor([0]), sent, Space.LOGITS)
@@ -123,12 +134,12 @@ def test_logits_stay_logits_and_are_the_clients_own_where_it_is_surer():
         ([0, 2**40, 1], "zero", [0.0, 0.0, 1.0]),
     ],
 )
-def test_rarity_by_hand(counts, unseen, expected):
+def test_C2_rarity_by_hand(counts, unseen, expected):
     found = rarity(torch.tensor([counts]), unseen)
     torch.testing.assert_close(found, torch.tensor([expected]), atol=1e-5, rtol=0)
 
 
-def test_samples_count_by_the_rarity_of_the_teachers_class():
+def test_C2_samples_count_by_the_rarity_of_the_teachers_class():
     sent = teachers([0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.9, 0.1, 0.0], weight=[1.0, 0.5, 0.0])
     at = arrived(torch.zeros(1, 3, 3), counts=[[6, 3, 1]])
     made = take_up(RareClasses(), sent, at)
@@ -138,7 +149,7 @@ def test_samples_count_by_the_rarity_of_the_teachers_class():
     assert float(mixed) == pytest.approx(0.5, abs=1e-5)  # what the authors' mixing makes of it
 
 
-def test_equal_counts_weigh_nothing_and_a_client_that_knows_only_other_classes_is_told():
+def test_C2_equal_counts_weigh_nothing_and_a_client_that_knows_only_other_classes_is_told():
     sent = teachers([0.2, 0.8], [0.9, 0.1])
     even = take_up(RareClasses(), sent, arrived(torch.zeros(1, 2, 2), counts=[[4, 4]]))
     assert even.sample_weight.tolist() == [[1.0, 1.0]]
@@ -152,7 +163,7 @@ def test_equal_counts_weigh_nothing_and_a_client_that_knows_only_other_classes_i
 # -- C3: homeostatic ---------------------------------------------------------------------------
 
 
-def test_spread_and_shares_by_hand():
+def test_C3_spread_and_shares_by_hand():
     passes = torch.tensor([[[[2.0, 0.0]]], [[[0.0, 0.0]]]])
     assert float(spread(passes, 0.1)) == pytest.approx(0.1)
     assert float(spread(100 * passes, 0.1)) == 1
@@ -164,7 +175,7 @@ def test_spread_and_shares_by_hand():
     torch.testing.assert_close(mixed, expected)
 
 
-def test_it_asks_seeded_copies_and_mixes():
+def test_C3_it_asks_seeded_copies_and_mixes():
     """Two passes whose logits are (2, 0) and (0, 0): U = 0.1, below the threshold."""
     own = logs([0.9, 0.1])
     answers = iter([torch.tensor([[[2.0, 0.0]]]), torch.zeros(1, 1, 2), own])
@@ -183,7 +194,7 @@ def test_it_asks_seeded_copies_and_mixes():
     assert torch.equal(seen[2], at.inputs), "what is mixed in is what it says of the sample itself"
 
 
-def test_copies_are_other_ones_in_every_round_and_the_same_when_asked_again():
+def test_C3_copies_are_other_ones_in_every_round_and_the_same_when_asked_again():
     seen = []
 
     def ask(inputs):
@@ -198,12 +209,12 @@ def test_copies_are_other_ones_in_every_round_and_the_same_when_asked_again():
     assert not torch.equal(first, other)
 
 
-def test_passes_that_agree_give_the_mean_of_both():
+def test_C3_passes_that_agree_give_the_mean_of_both():
     made = take_up(Homeostatic(), teachers([0.5, 0.5]), arrived(logs([0.9, 0.1])))
     torch.testing.assert_close(made.targets, torch.tensor([[[0.7, 0.3]]]))
 
 
-def test_pictures_move_and_tables_only_tremble():
+def test_C3_pictures_move_and_tables_only_tremble():
     draw = torch.Generator().manual_seed(3)
     picture = torch.arange(16.0).view(1, 1, 4, 4)
     moved = {look_again(picture, draw, 1, 0.0).sum().item() for _ in range(20)}
@@ -217,7 +228,7 @@ def test_pictures_move_and_tables_only_tremble():
 # -- C4: gap -----------------------------------------------------------------------------------
 
 
-def test_who_is_ahead_by_hand():
+def test_C4_who_is_ahead_by_hand():
     own = logs([0.5, 0.3, 0.2], [0.6, 0.2, 0.2], [0.55, 0.25, 0.2])
     sent = teachers([0.9, 0.05, 0.05], [0.4, 0.3, 0.3], [0.6, 0.2, 0.2])
     made = take_up(Gap(), sent, arrived(own))
@@ -228,7 +239,7 @@ def test_who_is_ahead_by_hand():
     assert by_label.sample_weight.tolist() == [[0.0, 1.0, 1.0]]
 
 
-def test_sure_mistakes_count_more():
+def test_C4_sure_mistakes_count_more():
     own = logs([0.9, 0.1], [0.6, 0.4], [0.9, 0.1])
     sent = teachers([0.2, 0.8], [0.2, 0.8], [0.8, 0.2])
     stage = partial(take_up, teachers=sent)
@@ -268,7 +279,7 @@ def test_labels_are_for_stages_that_declare_it():
 def test_own_is_predicted_once():
     calls = []
     at = arrived(OWN, ask=lambda _: calls.append(1) or OWN)
-    take_up(Chain([OwnOrTeacher(), Gap()]), teachers(*SENT), at)
+    take_up(Chain([OwnOrTeacher(), Gap(), Clock(), TwoTeachers()]), teachers(*SENT), at)
     assert len(calls) == 1
 
 
@@ -304,12 +315,46 @@ def test_a_metric_that_is_none_is_refused():
         take_up(tell, teachers(*SENT), arrived(OWN))
 
 
+def stopped(sent, at):
+    at.memory[0]["clock/t"] = torch.tensor(1.5)
+    return sent
+
+
+stopped.sets_clock = True
+
+
+def test_a_clock_that_does_not_go_is_named():
+    at = arrived(OWN)
+    with pytest.raises(PartError, match=r"did not set the clock of client 0.*got 1\.5"):
+        take_up(stopped, teachers(*SENT), at)
+    silent = partial(lambda sent, at: sent)
+    silent.sets_clock = True
+    with pytest.raises(PartError, match=r"did not set the clock of client 0.*got None"):
+        take_up(silent, teachers(*SENT), arrived(OWN))
+
+
 def careless(sent, at):
     return weighed(sent, torch.rand(sent.targets.shape[:2]))
 
 
 def sociable(sent, at):
     return weighed(sent, at.own().amax(dim=(0, 2)).exp().expand(sent.targets.shape[:2]))
+
+
+def scribbler(sent, at):
+    for memory in at.memory.values():
+        memory["round"] = at.round
+    return sent
+
+
+def nosy(sent, at):
+    """Weigh by what the cohort, this client or another, said a lesson ago."""
+    weight = torch.ones(sent.targets.shape[:2])
+    for memory in at.memory.values():
+        weight = weight * memory.get("nosy/seen", torch.tensor(1.0))
+    for row, memory in zip(at.own(), at.memory.values(), strict=True):
+        memory["nosy/seen"] = row.amax().exp()
+    return weighed(sent, weight)
 
 
 def in_place(sent, at):
@@ -323,6 +368,8 @@ def in_place(sent, at):
         (careless, "another result|global random"),
         (sociable, "rest of the cohort"),
         (in_place, "changes its inputs"),
+        (scribbler, "remembers what no state of a client holds"),
+        (nosy, "rest of the cohort"),
         (broken(BROKEN["left the simplex"]), "left the simplex"),
     ],
 )
@@ -349,6 +396,7 @@ def test_the_check_finds_what_is_broken(stage, says):
         lambda: Gap(theta=2),
         lambda: Chain([]),
         lambda: Chain([None]),
+        lambda: Chain([Clock(), Chain([Clock()])]),
         lambda: Chain("own_or_teacher"),
     ],
 )
