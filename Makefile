@@ -1,4 +1,4 @@
-# make run · make map-demo · make test-fast · make test · make lint · make docs · make bench · make help
+# make run · make map-demo · make test-fast · make test · make test-all · make lint · make docs · make bench · make help
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -6,7 +6,7 @@ ARGS   ?=
 DEPS   := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run map-demo test test-fast lint docs notebooks bench clean
+.PHONY: help run map-demo test test-fast test-all lint docs notebooks bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,9 +22,12 @@ map-demo: $(VENV)/.core ## set up, then draw where fusion beats local training (
 test-fast: $(VENV)/.dev ## the tests for every edit: no whole run, no process
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --fast tests
 
-test: $(VENV)/.dev ## set up, then run every test
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not ray and not deployment"
-	@$(BIN)/pytest -q -n 2 --dist loadgroup -m "ray or deployment"
+test: $(VENV)/.dev ## set up, then run every test; of long sweeps a part
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not ray and not deployment" $(ARGS)
+	@$(BIN)/pytest -q -n 2 --dist loadgroup -m "ray or deployment" $(ARGS)
+
+test-all: ## every test, every case
+	@$(MAKE) test ARGS=--all
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the layer contracts
 	@$(BIN)/ruff format --check .

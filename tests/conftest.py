@@ -1,4 +1,10 @@
-"""What all tests share: shapes that are checked, a small federation, and the fast choice.
+"""What all tests share: shapes that are checked, a small federation, and which tests run.
+
+``make test-fast`` runs what makes no whole run and starts no process. ``make test`` runs every
+test, but of long sweeps a part: mark a test over a product of parameters with
+``@pytest.mark.thinned`` and as many cases run as let every value occur; with
+``@pytest.mark.thinned(keep=5)`` five of them; ``tests.thinning.few(3, of=10)`` is a count. ``make
+test-all`` runs everything. What is tested in no other case must never be thinned.
 
 jaxtyping's import hook rewrites the modules named below as they are imported, so it has to stand
 before anything imports them; pytest loads this file first.
@@ -18,6 +24,7 @@ import pytest
 from beartype import BeartypeConf, FrozenDict, beartype
 
 from fedfuse import protocols
+from tests import thinning
 from tests.tiny import TINY
 
 if TYPE_CHECKING:
@@ -86,7 +93,7 @@ def simulate(tmp_path: Path) -> Callable[..., Run]:
     return run
 
 
-# -- make test-fast --------------------------------------------------------------------------------
+# -- make test-fast, make test, make test-all ------------------------------------------------------
 
 NOT_FAST = {"slow", "ray", "deployment", "browser", "shared_data"}
 WHOLE = re.compile(
@@ -101,8 +108,14 @@ PROCESSES = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--fast``."""
+    """Add ``--fast`` and ``--all``."""
     parser.addoption("--fast", action="store_true", help="no whole runs and no processes")
+    parser.addoption("--all", action="store_true", help="every case of what is thinned, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say whether everything runs, before a test file asks: ``--all``, or a test is named."""
+    thinning.whole = config.getoption("--all") or any("::" in arg for arg in config.args)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -113,11 +126,34 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--fast``, leave out what is marked as slow."""
+    """Leave out what is thinned, and with ``--fast`` what is marked as slow."""
+    left = set() if thinning.whole else _thinned(items)
     if config.getoption("--fast"):
-        slow = [i for i in items if NOT_FAST & {mark.name for mark in i.iter_markers()}]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in set(slow)]
+        left |= {i for i in items if NOT_FAST & {mark.name for mark in i.iter_markers()}}
+    if left:
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = [item for item in items if item not in left]
+
+
+def _thinned(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return the cases of thinned tests that do not run."""
+    tests: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("thinned"):
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left: set[pytest.Item] = set()
+    for cases in tests.values():
+        mark = cases[0].get_closest_marker("thinned")
+        if mark is not None and "keep" in mark.kwargs:
+            kept = thinning.spread(cases, mark.kwargs["keep"])
+        else:
+            kept = thinning.cover({case: _values(case) for case in cases})
+        left |= set(cases) - set(kept)
+    return left
+
+
+def _values(case: pytest.Function) -> list[tuple[str, str]]:
+    return [(name, repr(value)) for name, value in case.callspec.params.items()]
 
 
 _forbidden = False
