@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,16 +42,29 @@ class UptakeStage:
     plain: SharingStage
 
     def __call__(
-        self, received: Teachers, held: Sequence[Student], context: SharingContext
+        self,
+        received: Teachers,
+        held: Sequence[Student],
+        context: SharingContext,
+        own: Callable[[], Tensor],
     ) -> tuple[Teachers, dict[int, dict[str, float]]]:
         """Return what the clients learn from, and each one's metrics by name.
+
+        Args:
+            received: What arrived.
+            held: The clients.
+            context: What they know beside it.
+            own: Their models' logits [k, m, C] on the round's public samples.
 
         Raises:
             PartError: If the uptake breaks a promise.
         """
+        public = self.inputs.public(context.round)
 
         def ask(inputs: Tensor) -> Tensor:
-            logits = self.trainer.predict(held, inputs, self.batch_size).cpu()
+            known = inputs is public
+            logits = own() if known else self.trainer.predict(held, inputs, self.batch_size)
+            logits = logits.cpu()
             if not all(sound := logits.isfinite().flatten(1).all(dim=1).tolist()):
                 raise FedfuseError(
                     f"The predictions of client {held[sound.index(False)].client_id} on the public "
@@ -73,7 +86,7 @@ class UptakeStage:
             context.memory,
             context.streams,
             labels=self.inputs.rounds.labels(context.round),
-            inputs=self.inputs.public(context.round),
+            inputs=public,
             ask=ask,
         )
         with torch.no_grad():

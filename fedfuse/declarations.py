@@ -54,7 +54,14 @@ DECLARATIONS: Mapping[str, Declaration] = {
         "what it works on", ("extract", "rule", "distill"), _SPACES, "probabilities"
     ),
     "of": Declaration("what it looks at", ("familiarity",), ("inputs", "features"), "inputs"),
-    "batchable": Declaration("whether many clients may train at once", ("exchange",)),
+    "batchable": Declaration("whether many clients may train at once", ("exchange", "distill")),
+    "relational": Declaration("whether it relates the samples of a batch", ("distill",)),
+    "pseudo_labels": Declaration(
+        "whether the target's likeliest class serves where nobody knows the label", ("distill",)
+    ),
+    "least_where_agreeing": Declaration(
+        "whether a student that agrees with its teacher loses least", ("distill",), default=True
+    ),
     "takes_local_loss": Declaration(
         "whether its clients learn with the slot local_loss", ("exchange",), default=True
     ),

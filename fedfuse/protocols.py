@@ -284,15 +284,41 @@ that an absent class counts for.
 """
 
 
-class DistillLoss(Protocol):
-    """Compare a student's logits [B, C] with its teacher's targets [B, C].
-
-    Returns one loss per sample, [B]; the trainer weights and averages them. ``space`` says what
-    the loss wants: a loss on probabilities accepts logits too (they are turned by a softmax at
-    its temperature), a loss on logits refuses probabilities.
-    """
+class PlainDistillLoss(Protocol):
+    """Compare a student's logits [B, C] with its teacher's targets [B, C]."""
 
     @property
     def space(self) -> Space: ...
 
     def __call__(self, student_logits: Tensor, targets: Tensor) -> Tensor: ...
+
+
+class DistillLossWantsFacts(Protocol):
+    """The same with what the loss wants to know beside it: ``wants = frozenset({"labels"})``."""
+
+    @property
+    def space(self) -> Space: ...
+
+    @property
+    def wants(self) -> frozenset[str]: ...
+
+    def __call__(self, student_logits: Tensor, targets: Tensor, facts: Facts) -> Tensor: ...
+
+
+DistillLoss = PlainDistillLoss | DistillLossWantsFacts
+"""What a student minimises against its teacher.
+
+Returns one loss per sample, [B]; the trainer weights and averages them. ``space`` says what the
+loss wants: a loss on probabilities accepts logits too (they are turned by a softmax at its
+temperature), a loss on logits refuses probabilities.
+
+It may want to know any of :class:`~fedfuse.train.facts.Facts`: the public labels; the client's own
+logits before the lesson; its prior (with a ``floor`` as above); its clock, which an uptake with
+``sets_clock = True`` sets. Where nobody knows the public labels, a loss with
+``pseudo_labels = True`` is told what the target calls likeliest, and any other is refused.
+
+Samples do not mix, unless the loss declares ``relational = True``: then it compares how samples of
+a batch lie to each other, each row's share of it in [B], 0 for a batch of one. Neither such a loss
+nor one that declares ``batchable = False`` is computed for many clients at once. ``min_classes`` is
+the least number of classes that the loss makes sense for (2 if it has none).
+"""

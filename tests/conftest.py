@@ -39,7 +39,8 @@ _PARTS = (
     protocols.Neighbours,
     protocols.Rule,
     protocols.Sharpen,
-    protocols.DistillLoss,
+    protocols.PlainDistillLoss,
+    protocols.DistillLossWantsFacts,
     protocols.Uptake,
 )
 _CONF = BeartypeConf(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
+from torch import Tensor
 
+from clients.exchange.lesson_facts import gather
 from clients.exchange.protocol import Exchange, Task, Tools
 from clients.uptake import UptakeStage
 from fedfuse.exchange.kind import Kind
@@ -49,12 +52,19 @@ class Predictions(Exchange):
         """Return the steps of distillation, towards what the clients make of what arrived."""
         client_ids = [student.client_id for student in held]
         tools.sharing.note(received, {i: tools.memory(i) for i in client_ids})
+        public, batch_size = tools.inputs.public(round_), tools.plan.eval_batch_size
+
+        @cache
+        def own() -> Tensor:
+            return tools.trainer.predict(held, public, batch_size)
+
         if tools.uptake is not None:
-            asks = tools.inputs, tools.trainer, tools.plan.eval_batch_size, tools.sharing.plain
+            asks = tools.inputs, tools.trainer, batch_size, tools.sharing.plain
             stage = UptakeStage(tools.uptake, *asks)
-            received, found = stage(received, held, _context(client_ids, tools, round_))
+            received, found = stage(received, held, _context(client_ids, tools, round_), own)
             tools.found.update(found)
-        works = tools.work_plan.distillation(client_ids, round_, received)
+        facts = gather(tools, client_ids, round_, received, own)
+        works = tools.work_plan.distillation(client_ids, round_, received, facts)
         return list(zip(held, works, strict=True))
 
 

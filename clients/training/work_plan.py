@@ -20,7 +20,7 @@ from fedfuse.payload import Payload
 from fedfuse.prior import FLOOR, log_prior
 from fedfuse.protocols import DistillLoss, LocalLoss
 from fedfuse.rng import Streams
-from fedfuse.train.facts import Facts, Widened, wants, widen
+from fedfuse.train.facts import Facts, as_trained, told, wants, widen
 from fedfuse.train.work import (
     SampleLoss,
     Work,
@@ -68,12 +68,24 @@ class WorkPlan:
         return self.private(client_ids, "distill", round_, self.spare(client_ids, round_))
 
     def distillation(
-        self, client_ids: Sequence[int], round_: int, teachers: Teachers
+        self,
+        client_ids: Sequence[int],
+        round_: int,
+        teachers: Teachers,
+        facts: Facts | None = None,
     ) -> list[Work]:
         """Return the steps of each client towards its own teacher (one row of ``teachers``).
 
+        Args:
+            client_ids: Whose steps.
+            round_: The round.
+            teachers: What they learn from.
+            facts: What the loss wants to know of the round's samples, with a row for each client
+                in front: labels [k, m], own logits [k, m, C].
+
         Raises:
-            FedfuseError: If there is no loss, or it cannot use what the teachers hold.
+            FedfuseError: If there is no loss, if it wants to know more than the facts tell, or if
+                it cannot use what the teachers hold.
         """
         if self.loss is None:
             raise FedfuseError(
@@ -83,6 +95,9 @@ class WorkPlan:
         steps, private_weight = self.distill_steps(round_), self.plan.private_weight
         teachers = teachers.to(self.inputs.device)
         targets, weights = as_targets(teachers, self.loss), teachers.sample_weight
+        if wants(self.loss):
+            targets = widen(targets, told(self.loss, facts).to(targets.device))
+        loss = as_trained(self.loss)
         if self.held_out is not None:
             taught = (~self.held_out[self.inputs.rounds.index(round_)]).float().to(targets.device)
             weights = taught.expand(len(targets), -1) * (1.0 if weights is None else weights)
@@ -97,7 +112,7 @@ class WorkPlan:
                 Work(
                     inputs=public,
                     targets=targets[row],
-                    loss=self.loss,
+                    loss=loss,
                     schedule=schedule(len(public), self.plan.distill_batch_size, steps, generator),
                     sample_weight=None if weights is None else weights[row],
                     anchor=anchors[row],
@@ -165,13 +180,12 @@ class WorkPlan:
 
         A loss that wants the prior gets that of these very labels, whoever they come from.
         """
-        wanted = wants(self.local_loss)
-        if not wanted:
-            return labels, self.local_loss  # type: ignore[return-value]
+        if not wants(self.local_loss):
+            return labels, as_trained(self.local_loss)
         counts = torch.bincount(labels, minlength=self.inputs.data.num_classes).cpu()
         prior = log_prior(counts, declared(self.local_loss, "floor", FLOOR)).to(labels.device)
         targets = widen(labels, Facts(prior=prior.expand(len(labels), -1)))
-        return targets, Widened(self.local_loss, wanted)
+        return targets, as_trained(self.local_loss)
 
     def _sizes(self, client_ids: Sequence[int]) -> list[int]:
         return [len(self.inputs.data.clients[i].train) for i in client_ids]

@@ -14,6 +14,7 @@ from functools import partial
 from omegaconf import DictConfig
 
 from experiments.assembly.chosen import Chosen, Clash, one_for_all
+from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
 from experiments.assembly.prior_clashes import OF_PRIORS
 from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
 from experiments.config.targets import target_name
@@ -167,11 +168,6 @@ def _elsewhere(chosen: Chosen) -> str | None:
     return f"no data of the clients {away[:10]}" if away else None
 
 
-def _one_by_one(chosen: Chosen) -> str | None:
-    batchable = declared(chosen.part("exchange"), "batchable", False)
-    return "trainer=batched" if chosen.cfg.trainer == "batched" and not batchable else None
-
-
 def _attacks_nobody(chosen: Chosen) -> str | None:
     alone = chosen.cfg.attack._target_ is not None and chosen.cfg.num_clients < 2
     return f"num_clients={chosen.cfg.num_clients}" if alone else None
@@ -195,14 +191,7 @@ def _shadows_know(chosen: Chosen) -> str | None:
 
 
 CLASHES: tuple[Clash, ...] = (
-    Clash(
-        lambda chosen: (
-            f"{part_name(chosen.part('exchange'))} trains more than the clients' own "
-            "models, which cannot be done for many clients at once"
-        ),
-        _one_by_one,
-        "Set trainer=auto or trainer=loop.",
-    ),
+    *OF_TRAINERS,
     *_of_predictions(),
     Clash(
         "A guard weighs what was distilled, and this method exchanges something else",
@@ -310,6 +299,7 @@ CLASHES: tuple[Clash, ...] = (
         "Leave out method=centralised where sites keep their own data.",
         from_data=True,
     ),
+    *OF_LOSSES,
     *OF_PRIORS,
 )
 """Every combination that cannot work. One that needs another part of the same run to be refused

@@ -73,11 +73,11 @@ def build_node(
         wrap: Puts a trainer of its own around the one that the configuration asks for.
     """
     cfg = parts.cfg
-    trainer = build_trainer(cfg, parts.exchange)
     client = cfg.client
     loss: DistillLoss | None = None
     if parts.pipeline is not None:
         loss = instantiate(cfg.distill, "distill")
+    trainer = build_trainer(cfg, parts.exchange, loss)
     return Node(
         client_ids=tuple(client_ids),
         data=parts.data,

@@ -25,11 +25,12 @@ from fedfuse.data.public import External
 from fedfuse.data.raw import RawDataset
 from fedfuse.data.sites import OwnData, federate_sites
 from fedfuse.data.split import federate
+from fedfuse.distill.targets import batchable
 from fedfuse.errors import ConfigError, DataError, DataWarning
 from fedfuse.files.paths import expand
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan
-from fedfuse.protocols import Extract, ModelPlan, PlansAtShape
+from fedfuse.protocols import DistillLoss, Extract, ModelPlan, PlansAtShape
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, Select
 from fedfuse.train.batched import BatchedTrainer
@@ -189,14 +190,15 @@ def build_rounds(cfg: DictConfig, data: FederatedData) -> PublicRounds:
     return PublicRounds(build_select(cfg), data.public, Streams(cfg.seed))
 
 
-def build_trainer(cfg: DictConfig, exchange: Exchange) -> Trainer:
+def build_trainer(cfg: DictConfig, exchange: Exchange, loss: DistillLoss | None) -> Trainer:
     """Return who takes the optimiser steps.
 
-    ``auto`` trains many clients at once where that pays: on a GPU, and with other runs.
+    ``auto`` trains many clients at once where that pays (on a GPU, and with other runs), as far as
+    what is exchanged and how it is distilled allow.
     """
     precision = Precision(cfg.client.precision)
     loop = LoopTrainer(precision)
-    if not exchange.batchable:
+    if not exchange.batchable or (loss is not None and not batchable(loss)):
         return loop
     on_gpu = build_device(cfg.client.device, "client.device").type == "cuda"
     pays = on_gpu or cfg.engine.get("pack", False)

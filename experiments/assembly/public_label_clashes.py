@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 from experiments.assembly.chosen import Chosen, Clash
-from fedfuse.declarations import part_name
+from fedfuse.declarations import declared, part_name
+from fedfuse.train.facts import wants
 
 
 def _labels() -> Iterator[Clash]:
@@ -19,6 +20,7 @@ def _labels() -> Iterator[Clash]:
         ("select", "The selection {}", "Choose select=random"),
         ("exchange", "The exchange {}", "Set exchange.public=pseudo_labels"),
         ("uptake", "The uptake {}", "Set uptake.by=max_prob, or uptake=none"),
+        ("distill", "The distillation loss {}", "Choose distill=kl"),
     ):
         yield Clash(
             partial(_who_needs_labels, slot=slot, who=who),
@@ -35,15 +37,26 @@ def _who_needs_labels(chosen: Chosen, slot: str, who: str) -> str:
 
 
 def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
-    public, used = chosen.data.public, slot != "scorer" or chosen.fuses  # type: ignore[union-attr]
-    if public.labels is None and used and chosen.needs(slot, "needs_labels"):
+    public = chosen.data.public  # type: ignore[union-attr]
+    used = slot not in ("scorer", "distill") or chosen.fuses
+    if public.labels is None and used and _needs_labels(chosen, slot):
         return f"public set: {public.source}"
     return None
 
 
+def _needs_labels(chosen: Chosen, slot: str) -> bool:
+    if slot != "distill":
+        return chosen.needs(slot, "needs_labels")
+    loss = chosen.part(slot)
+    return "labels" in wants(loss) and not declared(loss, "pseudo_labels", False)
+
+
 def _other_classes(chosen: Chosen, slot: str) -> str | None:
     data = chosen.data
-    if not chosen.needs(slot, "needs_labels") or data is None or data.public.labels is None:
+    reads = chosen.needs(slot, "needs_labels")
+    if slot == "distill":
+        reads = chosen.fuses and "labels" in wants(chosen.part(slot))
+    if not reads or data is None or data.public.labels is None:
         return None
     low, high = int(np.min(data.public.labels)), int(np.max(data.public.labels))
     return f"{low} to {high}" if low < 0 or high >= data.num_classes else None
@@ -60,10 +73,10 @@ OF_PUBLIC_LABELS = (
         Clash(
             "The labels of the public set are of other classes than the private data",
             partial(_other_classes, slot=slot),
-            f"Set {slot}=none, or public=held_out.",
+            f"Set {slot}={instead}, or public=held_out.",
             lambda chosen: f"labels of the private data's classes, 0 to {_last_class(chosen)}",
             from_data=True,
         )
-        for slot in ("pretrain", "uptake")
+        for slot, instead in (("pretrain", "none"), ("uptake", "none"), ("distill", "kl"))
     ),
 )

@@ -38,7 +38,7 @@ from fedfuse.privacy import Calibrated, PrivacyStage
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
 from fedfuse.sharing_context import SharingContext
-from fedfuse.train.facts import Facts, wants
+from fedfuse.train.facts import Facts, ask, told, wants
 from fedfuse.types import KnowledgeBank, Space, Teachers
 from fedfuse.uptake import take_up
 from fedfuse.user_code import PartError, blamed, is_foreign, kind_of
@@ -190,7 +190,14 @@ def _distill(part: Any, toy: Toy) -> None:
             f"{toy.what} has no known space", got=repr(space), allowed="a fedfuse.types.Space"
         )
     targets = teacher if space == Space.LOGITS else teacher.softmax(dim=1)
-    _loss(toy, student, lambda student: part(student, targets), "student_logits")
+    facts = Facts(
+        labels=torch.arange(3) % toy.parts.data.num_classes,
+        own=student.flip(0),
+        prior=log_prior(torch.arange(student.shape[1])).expand(3, -1),
+        clock=torch.linspace(0, 1, 3),
+    )
+    told_facts = told(part, facts)
+    _loss(toy, student, lambda logits: ask(part, logits, targets, told_facts), "student_logits")
 
 
 def _loss(toy: Toy, logits: Tensor, loss: Callable[[Tensor], Any], name: str) -> None:

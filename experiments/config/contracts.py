@@ -62,7 +62,11 @@ CONTRACTS = {
     "rule": _function("fedfuse.protocols.Rule", "bank", "weights"),
     "sharpen": _function("fedfuse.protocols.Sharpen", "probs"),
     "filter": _function("fedfuse.protocols.TargetFilter", "probs"),
-    "distill": _function("fedfuse.protocols.DistillLoss", "student_logits", "targets"),
+    "distill": Contract(
+        "fedfuse.protocols.DistillLoss",
+        {CALL: ("student_logits", "targets")},
+        facts=frozenset({"labels", "own", "prior", "clock"}),
+    ),
     "uptake": _function("fedfuse.protocols.Uptake", "teachers", "at"),
     "privacy": _function("fedfuse.privacy.Privacy", "logits", "generator"),
     "familiarity": _function(

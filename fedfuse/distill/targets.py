@@ -8,7 +8,7 @@ from torch import Tensor
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.protocols import DistillLoss
-from fedfuse.shapes import Float
+from fedfuse.shapes import Float, Int
 from fedfuse.types import Space, Teachers
 
 
@@ -36,3 +36,21 @@ def as_targets(teachers: Teachers, loss: DistillLoss) -> Float[Tensor, "K P C"]:
         )
     temperature = float(declared(loss, "temperature", 1.0))
     return (targets / temperature).softmax(dim=-1)
+
+
+def batchable(loss: DistillLoss) -> bool:
+    """Tell whether a loss may be computed of the samples of many clients at once."""
+    return not declared(loss, "relational", False) and declared(loss, "batchable", True)
+
+
+def labels_for(
+    loss: DistillLoss, labels: Int[Tensor, " P"] | None, targets: Float[Tensor, "*batch P C"]
+) -> Int[Tensor, "*batch P"] | None:
+    """Return the labels that a loss is told, whoever learns; None where it may not be told any.
+
+    They are the public ones. Where nobody knows those, a loss that declares ``pseudo_labels`` is
+    told what the target calls likeliest.
+    """
+    if labels is not None:
+        return labels.expand(targets.shape[:-1])
+    return targets.argmax(dim=-1) if declared(loss, "pseudo_labels", False) else None

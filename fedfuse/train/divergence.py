@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fedfuse.declarations import declared
 from fedfuse.errors import FedfuseError
+from fedfuse.train.facts import Widened
 from fedfuse.train.work import Work
 
 LARGE_INPUT = 1e3
@@ -65,7 +66,8 @@ def suspect(work: Work, optimizer: torch.optim.Optimizer) -> str:
         )
     if work.anchor is not None and work.anchor_weight > LARGE_WEIGHT:
         return f"Lower client.private_weight, which is {work.anchor_weight:g}."
-    temperature = declared(work.loss, "temperature", 1.0)
+    loss = work.loss.loss if isinstance(work.loss, Widened) else work.loss
+    temperature = declared(loss, "temperature", 1.0)
     if isinstance(temperature, int | float) and temperature < LOW_TEMPERATURE:
         return f"Raise temperature, which is {temperature:g}."
     rates = [group.get("lr") for group in optimizer.param_groups]

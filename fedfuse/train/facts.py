@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from fedfuse.declarations import declared
+from fedfuse.declarations import declared, part_name
+from fedfuse.errors import FedfuseError
 from fedfuse.shapes import Float, Int
 
 
@@ -36,6 +37,11 @@ class Facts:
     prior: Float[Tensor, "B C"] | None = None
     clock: Float[Tensor, " B"] | None = None
 
+    def to(self, device: torch.device) -> Facts:
+        """Return the same on a device."""
+        known = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
+        return Facts(**{name: value.to(device) for name, value in known if value is not None})
+
 
 NAMES = tuple(entry.name for entry in fields(Facts))
 """What may be wanted, in the order of the columns."""
@@ -51,22 +57,39 @@ def wants(loss: object) -> frozenset[str]:
     return frozenset(declared(loss, "wants", frozenset[str]()))
 
 
-def widen(targets: Tensor, facts: Facts) -> Float[Tensor, "N D"]:
+def widen(targets: Tensor, facts: Facts) -> Float[Tensor, "*batch N D"]:
     """Return targets with facts as more columns, float32; labels are exact up to 2**24.
 
     Args:
-        targets: Labels int64 [N], or one row of numbers for each sample [N, C].
-        facts: Of the same N samples.
+        targets: Labels int64 [..., N], or a row of numbers for each sample, floats [..., N, C].
+        facts: Of the same samples.
     """
-    columns = [targets, *(getattr(facts, name) for name in NAMES)]
-    return torch.cat(
-        [
-            (column[:, None] if column.ndim == 1 else column).float()
-            for column in columns
-            if column is not None
-        ],
-        dim=1,
-    )
+    columns = [targets if targets.is_floating_point() else targets.unsqueeze(-1)]
+    known = [(name, fact) for name in NAMES if (fact := getattr(facts, name)) is not None]
+    columns += [fact.unsqueeze(-1) if name in SINGLE else fact for name, fact in known]
+    return torch.cat([column.float() for column in columns], dim=-1)
+
+
+def told(loss: object, facts: Facts | None) -> Facts:
+    """Return of what is known what a loss wants.
+
+    Raises:
+        FedfuseError: If it wants what is not known.
+    """
+    wanted = wants(loss)
+    known = {name: getattr(facts, name, None) for name in NAMES if name in wanted}
+    if unknown := sorted(wanted - {name for name, fact in known.items() if fact is not None}):
+        raise FedfuseError(
+            f"The loss {part_name(loss)} wants to know what nobody tells it here",
+            got=", ".join(unknown),
+            next_step="Choose a loss without it, such as distill=kl.",
+        )
+    return Facts(**known)
+
+
+def ask(loss: Callable[..., Tensor], logits: Tensor, targets: Tensor, facts: Facts) -> Tensor:
+    """Return the losses of a batch, with the facts for a loss that wants some."""
+    return loss(logits, targets, facts) if wants(loss) else loss(logits, targets)
 
 
 def labels_of(targets: Tensor) -> Int[Tensor, " N"]:
@@ -103,3 +126,9 @@ class Widened:
         # Classes are two or more: one column is of labels.
         targets = wide.select(1, 0).long() if end == 1 else wide.narrow(1, 0, end)
         return self.loss(logits, targets, Facts(**known))
+
+
+def as_trained(loss: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a loss as trainers call it, with the targets that :func:`widen` makes for it."""
+    wanted = wants(loss)
+    return Widened(loss, wanted) if wanted else loss

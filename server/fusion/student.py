@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from fedfuse.data.tensors import to_inputs
 from fedfuse.declarations import declared
-from fedfuse.distill.targets import as_targets
+from fedfuse.distill.targets import as_targets, labels_for
 from fedfuse.exchange.kind import Combine
 from fedfuse.metrics import accuracy, cross_entropy
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
 from fedfuse.train.divergence import diverged
+from fedfuse.train.facts import Facts, as_trained, told, wants, widen
 from fedfuse.train.loop import fit, predict
 from fedfuse.train.work import Work, schedule, steps_per_epoch
 from fedfuse.types import FederatedData, Fusion, Space, Teachers
@@ -62,22 +63,29 @@ class ServerModel:
     def learn(self, teachers: Teachers, round_: int) -> int:
         """Take the steps of one round towards what all clients are told on average.
 
-        Without personal teachers that is what each of them is told.
+        Without personal teachers that is what each of them is told. A loss may want to know the
+        labels and the model's own logits; private data, and with it a prior, the server has none.
 
         Returns:
             How many steps.
 
         Raises:
-            FedfuseError: If its loss is no finite number any more.
+            FedfuseError: If its loss is no finite number any more, or wants to know more.
         """
         common = in_common(teachers).to(self.device)
         inputs = self._inputs(round_)
         steps = self.epochs * steps_per_epoch(len(inputs), self.batch_size)
         generator = self.streams.torch("server", "student", round_)
+        targets = as_targets(common, self.loss)[0]
+        if wanted := wants(self.loss):
+            labels = labels_for(self.loss, self.rounds.labels(round_), targets)
+            own = predict(self.model, inputs, self.batch_size) if "own" in wanted else None
+            facts = told(self.loss, Facts(labels=labels, own=own))
+            targets = widen(targets, facts.to(self.device))
         work = Work(
             inputs=inputs,
-            targets=as_targets(common, self.loss)[0],
-            loss=self.loss,
+            targets=targets,
+            loss=as_trained(self.loss),
             schedule=schedule(len(inputs), self.batch_size, steps, generator),
             sample_weight=None if common.sample_weight is None else common.sample_weight[0],
             entropy=self.streams.entropy("server", "student", round_, "layers"),
