@@ -1,0 +1,142 @@
+"""Every mechanism's bundle is one run, whoever hosts it, breaks it off, or trains its clients.
+
+To the bit: broken off and resumed, on two nodes instead of one. To rounding: one client after the
+other, or all at once. Runs begin after the command line, which would take longer than they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra._internal.hydra import Hydra
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+
+from experiments.config import compose
+from experiments.config.folder import CONF
+from experiments.runs.lifecycle import open_run, perform
+from experiments.runs.resume import reopen_run
+from fedfuse.errors import ConfigError
+from server import loop
+
+BUNDLES = {
+    # losses
+    "bd_kd": [],
+    "std_kd": [],
+    "ofa": [],
+    "dkd": [],
+    "ap_at_k": [],
+    "relation_graph": [],
+    "dist": [],
+    "similarity": [],
+    "tgeo_kd": [],
+    # what clients make of their teachers
+    "taid": [],
+    "kafal": [],
+    "mulki": [],
+    "fantastic_gains": ["uptake.by=label"],
+    # rules
+    "evidence": [],
+    "logit_arithmetic": [],
+    "taid_server": [],
+    "bidirectional": [],
+    "vida_gate": ["rule.per=batch"],
+    "creamfl_logits": ["rule.tau=0.1"],
+    "prior_free": [],
+    # scorers, privacy
+    "mrr": [],
+    "probe": [],
+    "gradient_agreement": [],
+    "swing_rarity": [],
+}
+"""By name, with what is set besides."""
+LOOP_ONLY = {
+    "relation_graph": "RelationGraph",
+    "dist": "DIST",
+    "similarity": "Similarity",
+    "tgeo_kd": "TGeo",
+}
+"""Whose clients cannot be trained all at once, and the part that says so."""
+
+WORDS = ["dataset=synthetic", "dataset.image_size=8", "dataset.num_train=150", "public.size=20"]
+WORDS += ["partitioner.min_samples=15", "model=mlp", "client.batch_size=16", "num_clients=3"]
+WORDS += ["num_rounds=2", "warmup_rounds=0", "baseline=none", "evaluation.test_samples=50"]
+WORDS += ["models=save", "trainer=loop", "checkpoint.every=0"]
+
+
+HERE = [name for name in BUNDLES if (CONF / "method" / f"{name}.yaml").exists()]
+
+
+def run(cfg: DictConfig, folder: Path, **changed: object) -> Path:
+    cfg = cfg.copy()
+    for key, value in changed.items():
+        node, _, last = key.rpartition("__")
+        (cfg[node] if node else cfg)[last] = value
+    perform(open_run(cfg, folder, []))
+    return folder
+
+
+def left(folder: Path) -> dict[str, bytes]:
+    names = ["metrics.parquet", *(f"models/{client}.safetensors" for client in range(3))]
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def models(folder: Path) -> torch.Tensor:
+    files = [load_file(folder / f"models/{client}.safetensors") for client in range(3)]
+    return torch.cat([tensor.flatten() for file in files for tensor in file.values()])
+
+
+@pytest.fixture(scope="module")
+def hydra() -> Hydra:
+    return compose.open_hydra()
+
+
+@pytest.fixture(scope="module")
+def whole(hydra, tmp_path_factory) -> Callable[[str], tuple[DictConfig, Path]]:
+    """Return a bundle's configuration, and the folder of its run on one node, made once."""
+    made: dict[str, tuple[DictConfig, Path]] = {}
+
+    def of(name: str) -> tuple[DictConfig, Path]:
+        if name not in made:
+            words = [*WORDS, f"method={name}", *BUNDLES.get(name, [])]
+            cfg = compose.configure(words, hydra)
+            made[name] = cfg, run(cfg, tmp_path_factory.mktemp(name) / "run")
+        return made[name]
+
+    return of
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_broken_off_and_resumed_on_two_nodes_it_is_the_same_run(
+    hydra, whole, tmp_path, monkeypatch, name
+):
+    cfg, unbroken = whole(name)
+    real, folder = loop.record, tmp_path / "run"
+
+    def interrupt(round_: int, *args: object, **named: object):
+        if round_ == 2:
+            raise KeyboardInterrupt
+        return real(round_, *args, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "record", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(cfg, folder, engine__num_nodes=2, checkpoint__every=1)
+    perform(reopen_run(folder, [f"resume={folder}"], hydra))
+    assert left(folder) == left(unbroken)
+    plain = models(whole("mean")[1])
+    assert not torch.allclose(models(unbroken), plain, atol=1e-3), "it does something"
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_all_at_once_it_is_the_same_run_or_the_part_is_named(whole, tmp_path, name):
+    cfg, apart = whole(name)
+    if (part := LOOP_ONLY.get(name)) is not None:
+        with pytest.raises(ConfigError, match=part):
+            run(cfg, tmp_path / "run", trainer="batched")
+        return
+    together = run(cfg, tmp_path / "run", trainer="batched")
+    torch.testing.assert_close(models(together), models(apart), atol=1e-4, rtol=1e-3)
