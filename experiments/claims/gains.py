@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def gains(*folders: Path, references: tuple[str, ...] = ("mean",)) -> Iterator[R
 def changes(*folders: Path) -> Iterator[Row]:
     """Yield what the mean hides: flips, and the change of the calibration error."""
     yield (
-        *("federation", "method", "test set", "newly right, %", "newly wrong, %"),
+        *("federation", "method", "test set", "newly right, %", "newly wrong, %", "FUAR"),
         *("calibration error of local, %", "its change, points [95%]"),
     )
     for run_group in read(*folders):
@@ -76,6 +77,7 @@ def changes(*folders: Path) -> Iterator[Row]:
                     *(
                         f"{100 * found.flips.newly_right:.1f}",
                         f"{100 * found.flips.newly_wrong:.1f}",
+                        f"{found.flips.fuar:.2f}" if math.isfinite(found.flips.fuar) else "-",
                     ),
                     *(f"{100 * error.baseline_mean:.1f}", spread(error.mean, error.interval)),
                 )

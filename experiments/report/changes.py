@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,14 +22,19 @@ _COLUMNS = (
     *WHICH,
     Column("newly right", about="Tests that fail with local training and pass with the method, %"),
     Column("newly wrong", about="Tests that pass with local training and fail with the method, %"),
+    Column(
+        "FUAR",
+        about="Forgotten / (updated + acquired), arXiv 2110.03215: answers lost for each one won, "
+        "in the mean over clients that won any; 1 is as much lost as won",
+    ),
     Column("error, local", about="Expected calibration error of local training, %"),
     Column("error, fusion", about="Expected calibration error of the method, %"),
     Column("change", about="The second minus the first, points; below zero is better calibrated"),
     Column("interval", about="95% confidence interval of the change over the seeds, points"),
 )
 _NAMES = (
-    "federation method test newly_right newly_wrong local_ece method_ece ece_change ece_low "
-    "ece_high level"
+    "federation method test newly_right newly_wrong fuar local_ece method_ece ece_change "
+    "ece_low ece_high level"
 )
 
 
@@ -56,6 +62,8 @@ def _row(item: Compared) -> tuple[Cell, ...]:
     none = Cell("–")
     cells = list(which(item))
     cells += [percent(flips.newly_right), percent(flips.newly_wrong)] if flips else [none, none]
+    fuar = _fuar(item)
+    cells.append(none if fuar is None else Cell(f"{fuar:.2f}", fuar))
     if error is None:
         return (*cells, none, none, none, none)
     # Growing is bad here.
@@ -69,6 +77,12 @@ def _row(item: Compared) -> tuple[Cell, ...]:
     )
 
 
+def _fuar(item: Compared) -> float | None:
+    """Return what was lost for what was won; None where nothing was, or nothing is on record."""
+    flips = item.found.flips
+    return flips.fuar if flips and math.isfinite(flips.fuar) else None
+
+
 def _numbers(item: Compared) -> tuple[Any, ...]:
     flips, error = item.found.flips, item.found.calibration
     interval = error.interval if error else None
@@ -78,6 +92,7 @@ def _numbers(item: Compared) -> tuple[Any, ...]:
         item.test,
         flips.newly_right if flips else None,
         flips.newly_wrong if flips else None,
+        _fuar(item),
         error.baseline_mean if error else None,
         error.method_mean if error else None,
         error.mean if error else None,

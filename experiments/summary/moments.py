@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from experiments.summary.arm_rows import TESTS, ArmRows
 from experiments.summary.guarded import change_of
-from fedfuse.compare import ENOUGH
+from fedfuse.compare import ENOUGH, Flips
 
 Rates = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]
 """Every client's positive and negative flip rate, [K] each."""
@@ -39,6 +39,8 @@ class Figures:
         newly_right: Mean share of a client's test samples that are wrong with the baseline and
             right with the method; None at any round but the last.
         newly_wrong: The reverse.
+        fuar: The second over the first, in the mean over clients that won something
+            (:func:`fedfuse.compare.fuar`); None where none did.
         smallest_test: Fewest test samples of a client; None where the sizes are unknown.
         largest_test: Most test samples of a client.
         too_small: Clients whose test holds fewer than :data:`fedfuse.compare.ENOUGH` samples: of
@@ -56,6 +58,7 @@ class Figures:
     baseline_ece: float | None = None
     newly_right: float | None = None
     newly_wrong: float | None = None
+    fuar: float | None = None
     smallest_test: int | None = None
     largest_test: int | None = None
     too_small: tuple[int, ...] = ()
@@ -97,13 +100,14 @@ def moment_of(
         if values:
             error = name.replace("accuracy", "ece")
             rates = (flipped or {}).get(name)
-            right, wrong = _flips(rates, [i for i in values if i in before])
+            found = _flips(rates, [i for i in values if i in before])
             tests[name] = replace(
                 figures_of(values, before, sizes.get(name)),
                 ece=_mean(arm.at(error, round_), values),
                 baseline_ece=_mean(twin.at(error, twin_round), before) if twin else None,
-                newly_right=right,
-                newly_wrong=wrong,
+                newly_right=found and found.newly_right,
+                newly_wrong=found and found.newly_wrong,
+                fuar=found.fuar if found and math.isfinite(found.fuar) else None,
             )
     return Moment(round_, twin_round, tests)
 
@@ -114,13 +118,13 @@ def _mean(found: Mapping[int, float], clients: Iterable[int]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _flips(rates: Rates | None, clients: Sequence[int]) -> tuple[float | None, float | None]:
-    """Return the mean flip rates of some clients; None where they are not known."""
+def _flips(rates: Rates | None, clients: Sequence[int]) -> Flips | None:
+    """Return the flips of some clients; None where they are not known."""
     if rates is None or not clients:
-        return None, None
-    positive, negative = (float(np.mean([side[i] for i in clients])) for side in rates)
+        return None
+    positive, negative = (np.array([[side[i] for i in clients]]) for side in rates)
     # A server that does not see its clients' test sets does not know their sizes.
-    return (positive, negative) if math.isfinite(positive) else (None, None)
+    return Flips(positive, negative) if np.isfinite(positive).all() else None
 
 
 def figures_of(

@@ -173,7 +173,8 @@ def _costs(summary: Summary) -> Text:
     if summary.last is not None:
         lines += [
             f"{name}: {100 * found.newly_right:.1f}% newly right, {100 * found.newly_wrong:.1f}% "
-            f"newly wrong; calibration error {percent(found.baseline_ece).strip()} -> "
+            f"newly wrong, FUAR {'-' if found.fuar is None else f'{found.fuar:.2f}'}; "
+            f"calibration error {percent(found.baseline_ece).strip()} -> "
             f"{percent(found.ece).strip()}"
             for name, test in (("own", "accuracy_own"), ("balanced", "accuracy_global"))
             if (found := summary.last.tests.get(test)) is not None

@@ -6,7 +6,7 @@ from fedfuse.compare.change import Change, change
 from fedfuse.compare.comparison import Comparison, compare
 from fedfuse.compare.controls import ADJUSTED, BRIEF, CONTROLS, LOCAL, POST_HOC, POST_HOC_METRIC
 from fedfuse.compare.decision import Answer, Decision
-from fedfuse.compare.flips import Flips, flips
+from fedfuse.compare.flips import Flips, flips, fuar
 from fedfuse.compare.holm import certain_together, corrected, count_judged, holm
 from fedfuse.compare.interval import Interval, bootstrap
 from fedfuse.compare.outcomes import ENOUGH, HARMED, HELPED, UNDECIDED, outcomes
@@ -42,6 +42,7 @@ __all__ = [
     "corrected",
     "count_judged",
     "flips",
+    "fuar",
     "holm",
     "mean_wealth",
     "outcomes",

@@ -39,6 +39,12 @@ class Flips:
         """Return the mean negative flip rate."""
         return _mean(self.negative)
 
+    @property
+    def fuar(self) -> float:
+        """Return the mean of :func:`fuar` over clients that won something; NaN if none did."""
+        ratio = fuar(self.positive, self.negative)
+        return _mean(np.where(np.isinf(ratio), np.nan, ratio))
+
 
 def flips(method: Bits, baseline: Bits, sizes: Array) -> tuple[Array, Array]:
     """Return the positive and the negative flip rate of each client, [K] each.
@@ -64,10 +70,31 @@ def flips(method: Bits, baseline: Bits, sizes: Array) -> tuple[Array, Array]:
     return positive, negative
 
 
+def fuar(positive: Array, negative: Array) -> Array:
+    """Return how much is lost for what is won: forgotten / (updated + acquired).
+
+    Jang et al. 2022 (https://arxiv.org/abs/2110.03215) compare forgotten with new knowledge so; 1
+    is as much lost as won. That knowledge is right answers to test samples is ours.
+
+    Args:
+        positive: Positive flip rates, of any shape.
+        negative: Negative flip rates.
+
+    Returns:
+        A ratio for each; infinite where nothing was won, NaN where nothing changed either.
+
+    >>> fuar(np.array([0.05, 0.0, 0.0]), np.array([0.02, 0.1, 0.0])).tolist()
+    [0.4, inf, nan]
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.divide(negative, positive))
+
+
 def _wide(bits: Bits, width: int) -> Bits:
     return np.pad(bits, ((0, 0), (0, width - bits.shape[1])))
 
 
 def _mean(rates: Array) -> float:
     rows = [row[np.isfinite(row)] for row in rates]
-    return float(np.mean([row.mean() for row in rows if len(row)]))
+    means = [row.mean() for row in rows if len(row)]
+    return float(np.mean(means)) if means else float("nan")

@@ -89,6 +89,7 @@ def test_flips_of_runs_come_from_their_answers(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.positive, [[1 / 3, 2 / 5]])
     np.testing.assert_allclose(found.negative, [[1 / 3, 0]])
     assert found.newly_right == pytest.approx((1 / 3 + 2 / 5) / 2)
+    assert found.fuar == pytest.approx(0.5)  # one lost for one won, and none for two
     # Not asked for the balanced set, not known at another round, nor of a seed that lacks them.
     assert comparisons(run_group, "accuracy_global")["knfu"].flips is None
     assert comparisons(run_group, "accuracy_own", Moment.BEST_VALIDATION)["knfu"].flips is None

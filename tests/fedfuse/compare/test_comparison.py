@@ -12,11 +12,13 @@ from fedfuse.compare import (
     HARMED,
     HELPED,
     UNDECIDED,
+    Flips,
     Interval,
     bootstrap,
     change,
     compare,
     flips,
+    fuar,
     outcomes,
     ranking,
     ranking_over,
@@ -182,6 +184,24 @@ def test_flips_are_those_of_the_predictions_and_make_the_gain():
         assert negative[client] == (theirs & ~ours).mean()
         gain = ours.mean() - theirs.mean()
         assert positive[client] - negative[client] == pytest.approx(gain)
+
+
+def test_M1_fuar_is_what_is_lost_for_what_is_won():
+    # Lost .02, won .03 (wrong before) and .02 (unknown before): .4.
+    assert fuar(np.array(0.03 + 0.02), np.array(0.02)) == pytest.approx(0.4, abs=1e-5)
+    won = np.array([[0.05, 0.1, 0.0, np.nan], [0.2, 0.0, 0.0, 0.0]])
+    lost = np.array([[0.02, 0.1, 0.3, np.nan], [0.1, 0.2, 0.0, 0.0]])
+    # Over clients that won something: (.4 + 1) / 2 with one seed, .5 with the other.
+    assert Flips(won, lost).fuar == pytest.approx((0.7 + 0.5) / 2)
+
+
+def test_M1_fuar_of_who_won_nothing_or_changed_nothing_is_no_number():
+    right = np.array([[0b11010000]], dtype=np.uint8)
+    forgetful = right & 0b01000000
+    assert fuar(*flips(forgetful, right, np.array([4]))).tolist() == [np.inf]
+    itself = flips(right, right, np.array([4]))
+    assert np.isnan(fuar(*itself)).all()
+    assert math.isnan(Flips(*(rates[None] for rates in itself)).fuar)
 
 
 def test_flips_of_a_client_without_tests_are_unknown():
