@@ -105,8 +105,8 @@ def moment_of(
                 figures_of(values, before, sizes.get(name)),
                 ece=_mean(arm.at(error, round_), values),
                 baseline_ece=_mean(twin.at(error, twin_round), before) if twin else None,
-                newly_right=found and found.newly_right,
-                newly_wrong=found and found.newly_wrong,
+                newly_right=found.newly_right if found else None,
+                newly_wrong=found.newly_wrong if found else None,
                 fuar=found.fuar if found and math.isfinite(found.fuar) else None,
             )
     return Moment(round_, twin_round, tests)
