@@ -37,7 +37,8 @@ _SPACES = ("logits", "probabilities")
 
 DECLARATIONS: Mapping[str, Declaration] = {
     "needs_labels": Declaration(
-        "labels of the public set", ("scorer", "select", "exchange", "pretrain", "uptake")
+        "labels of the public set",
+        ("scorer", "rule", "select", "exchange", "pretrain", "uptake"),
     ),
     "needs_class_distribution": Declaration("label histograms of the clients", ("scorer", "rule")),
     "needs_confidence": Declaration("a confidence with every answer", ("rule",)),

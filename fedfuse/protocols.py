@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -225,6 +225,11 @@ class Rule(Protocol):
     the rule's ``space``, alone or as :class:`Fused` with the weight of each sample. A sample that
     none of a receiver's sources answered is left out whatever the rule says.
 
+    A rule that cannot do without the public labels [P] declares ``needs_labels = True`` and gets
+    them as third argument, ``(bank, weights, labels)``. One that is another rule in every round
+    has :meth:`DrawsAnew.at_round`; what it remembers from round to round, :class:`Stateful`. One
+    around another rule takes this and the like over from it by ``fedfuse.fusion.around``.
+
     A rule that declares ``by_class = True`` is also given weights that differ by class, as a
     ``fedfuse.fusion.ClassWeights``: ``fedfuse.fusion.weighted_mean(values, weights, bank.mask)``
     takes both, and ``weights.rows(receivers)`` are those of some receivers, [r, K, C].
@@ -248,10 +253,10 @@ class TargetFilter(Protocol):
 
 @runtime_checkable
 class DrawsAnew(Protocol):
-    """A scorer that draws random numbers, other ones in every round."""
+    """A scorer or rule that is another one in every round, by random numbers or by a schedule."""
 
-    def at_round(self, round: int) -> Scorer:  # noqa: A002
-        """Return the scorer of this round."""
+    def at_round(self, round: int) -> Any:  # noqa: A002
+        """Return the scorer or rule of this round, from 1."""
         ...
 
 

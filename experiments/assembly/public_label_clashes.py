@@ -11,12 +11,15 @@ from experiments.assembly.chosen import Chosen, Clash
 from fedfuse.declarations import declared, part_name
 from fedfuse.train.facts import wants
 
+NEEDS = "needs_labels"
+
 
 def _labels() -> Iterator[Clash]:
     """Yield a row for each slot whose part may need labels of the public set."""
     for slot, who, instead in (
         ("pretrain", "Pre-training", "Set pretrain=none"),
         ("scorer", "The scorer {}", "Choose another scorer.epd, scorer.evidence or scorer"),
+        ("rule", "The rule {}", "Set rule.by=max_prob, or choose another rule"),
         ("select", "The selection {}", "Choose select=random"),
         ("exchange", "The exchange {}", "Set exchange.public=pseudo_labels"),
         ("uptake", "The uptake {}", "Set uptake.by=max_prob, or uptake=none"),
@@ -31,14 +34,16 @@ def _labels() -> Iterator[Clash]:
 
 
 def _who_needs_labels(chosen: Chosen, slot: str, who: str) -> str:
-    return (
-        f"{who.format(part_name(chosen.part(slot)))} needs labels of the public set, which has none"
-    )
+    part = chosen.part(slot)
+    # Around another one that needs them it is that one which shall be named.
+    while declared(inner := declared(part, "inner", declared(part, "scorer", None)), NEEDS, False):
+        part = inner
+    return f"{who.format(part_name(part))} needs labels of the public set, which has none"
 
 
 def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
     public = chosen.data.public  # type: ignore[union-attr]
-    used = slot not in ("scorer", "distill") or chosen.fuses
+    used = slot not in ("scorer", "rule", "distill") or chosen.fuses
     if public.labels is None and used and _needs_labels(chosen, slot):
         return f"public set: {public.source}"
     return None
@@ -46,14 +51,14 @@ def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
 
 def _needs_labels(chosen: Chosen, slot: str) -> bool:
     if slot != "distill":
-        return chosen.needs(slot, "needs_labels")
+        return chosen.needs(slot, NEEDS)
     loss = chosen.part(slot)
     return "labels" in wants(loss) and not declared(loss, "pseudo_labels", False)
 
 
 def _other_classes(chosen: Chosen, slot: str) -> str | None:
     data = chosen.data
-    reads = chosen.needs(slot, "needs_labels")
+    reads = chosen.needs(slot, NEEDS)
     if slot == "distill":
         reads = chosen.fuses and "labels" in wants(chosen.part(slot))
     if not reads or data is None or data.public.labels is None:

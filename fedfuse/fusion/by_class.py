@@ -13,11 +13,12 @@ from torch.nn.functional import one_hot
 from fedfuse.declarations import declared
 from fedfuse.errors import KnowledgeError, require
 from fedfuse.fusion import evidence as of
+from fedfuse.fusion.around import of_round
 from fedfuse.fusion.blocks import client_blocks
 from fedfuse.fusion.class_scores import mean_over_classes
 from fedfuse.fusion.scorers import DataSize, KnFu, Uniform
 from fedfuse.fusion.softmax import softmax
-from fedfuse.protocols import ClassScores, DrawsAnew, Scorer
+from fedfuse.protocols import ClassScores, Scorer
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank
 from fedfuse.validation import require_number, require_one_of
@@ -94,8 +95,7 @@ class ByClass:
 
     def at_round(self, round: int) -> ByClass:  # noqa: A002
         """Return the scorer of this round, with the other scorer's own draw."""
-        inner = self.scorer
-        return replace(self, scorer=inner.at_round(round)) if isinstance(inner, DrawsAnew) else self
+        return replace(self, scorer=of_round(self.scorer, round))
 
     def __call__(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fedfuse.declarations import declared
 from fedfuse.errors import require
-from fedfuse.protocols import ClassScores, DrawsAnew, Scorer
+from fedfuse.fusion.around import of_round
+from fedfuse.protocols import ClassScores, Scorer
 from fedfuse.rng import Streams
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank
@@ -97,8 +98,7 @@ class Shuffled:
 
     def at_round(self, round: int) -> Shuffled:  # noqa: A002
         """Return the scorer of this round: other permutations, and the inner scorer's own draw."""
-        inner = self.scorer.at_round(round) if isinstance(self.scorer, DrawsAnew) else self.scorer
-        return Shuffled(inner, round_seed(self.seed, round))
+        return Shuffled(of_round(self.scorer, round), round_seed(self.seed, round))
 
     def __call__(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from fedfuse.fusion.around import at_temperature, fused_by
 from fedfuse.fusion.class_weights import ClassWeights
-from fedfuse.protocols import Fused
-from fedfuse.shapes import Bool, Float
+from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
 from fedfuse.validation import require_number
 
@@ -42,6 +41,7 @@ def untempered(
     weights: Float[Tensor, "K J"] | ClassWeights,
     targets: Float[Tensor, "K P C"],
     space: Space,
+    labels: Int[Tensor, " P"] | None = None,
 ) -> Float[Tensor, "K P C"]:
     """Return what a rule fused as probabilities at temperature 1.
 
@@ -50,24 +50,18 @@ def untempered(
     fuses once more without it.
 
     Args:
-        rule: What fused; one without a ``temperature`` of its own has none to take back.
+        rule: What fused; one without a ``temperature`` of its own has none to take back. One that
+            remembers, as it was before it fused.
         bank: What it fused.
         weights: With which.
         targets: To what.
         space: Whether those are logits.
+        labels: Public labels [P], if anybody knows them.
     """
     if space is Space.LOGITS:
         return targets.softmax(dim=-1)
-    if isinstance(rule, functools.partial):
-        tempered = rule.keywords.get("temperature", 1.0)
-        plain: Any = functools.partial(rule, temperature=1.0)
-    else:
-        tempered = getattr(rule, "temperature", 1.0) if is_dataclass(rule) else 1.0
-        plain = rule if tempered == 1 else replace(rule, temperature=1.0)
-    if tempered == 1:
-        return targets
-    made = plain(bank, weights)
-    return made.targets if isinstance(made, Fused) else made
+    plain = at_temperature(rule, 1.0)
+    return targets if plain is rule else fused_by(plain, bank, weights, labels).targets
 
 
 def share_left_out(counts: Float[Tensor, "K P"] | Bool[Tensor, "K P"]) -> float:

@@ -6,14 +6,14 @@ Here is the comparison, and the rule that makes it on the server, of what client
 
 from __future__ import annotations
 
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared
-from fedfuse.errors import require
+from fedfuse.fusion.around import AroundRule, inner_fused, require_inner
 from fedfuse.protocols import Fused, Rule
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
@@ -95,38 +95,6 @@ class BestSource:
         return torch.stack(fused)[receiver]
 
 
-class AroundRule:
-    """What a rule around another one takes over from it: what it needs and can use."""
-
-    __slots__ = ()
-    inner: Rule
-
-    @property
-    def needs_confidence(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_confidence", False)
-
-    @property
-    def needs_positive_confidence(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_positive_confidence", False)
-
-    @property
-    def needs_class_distribution(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_class_distribution", False)
-
-    @property
-    def by_class(self) -> bool:
-        """Whether the inner rule can use weights by class."""
-        return declared(self.inner, "by_class", False)
-
-    def check_bank(self, bank: KnowledgeBank) -> None:
-        """Refuse what the inner rule cannot take."""
-        if (check := declared(self.inner, "check_bank", None)) is not None:
-            check(bank)
-
-
 @dataclass(frozen=True, slots=True)
 class OwnOrFused(AroundRule):
     """Keep, per sample, what the receiver has sent itself unless what is fused is surer.
@@ -148,9 +116,11 @@ class OwnOrFused(AroundRule):
         require_number("OwnOrFused", "temperature", self.temperature, above=0)
         require_inner("OwnOrFused", self.inner)
 
-    def __call__(self, bank: KnowledgeBank, weights: Any) -> Fused:
+    def __call__(
+        self, bank: KnowledgeBank, weights: Any, labels: Int[Tensor, " P"] | None = None
+    ) -> Fused:
         """Return one target per receiver."""
-        made = inner_fused(self.inner, self.temperature, bank, weights)
+        made = inner_fused(self.inner, self.temperature, bank, weights, labels)
         space = Space(declared(self.inner, "space", Space.PROBABILITIES))
         fused = as_probabilities(made.targets, space, self.temperature)
         own = (bank.logits / self.temperature).softmax(dim=-1)
@@ -160,16 +130,3 @@ class OwnOrFused(AroundRule):
         targets = torch.where(take.unsqueeze(-1), fused, own)
         told = {**made.metrics, "taken_share": float(take.float().mean())}
         return Fused(targets, made.sample_weight, told)
-
-
-def require_inner(owner: str, inner: object) -> None:
-    """Raise unless ``inner`` can be called."""
-    require(callable(inner), owner, "inner", inner, "a rule")
-
-
-def inner_fused(rule: Any, temperature: float, bank: KnowledgeBank, weights: Any) -> Fused:
-    """Return what the rule fuses, at the temperature if it is a dataclass that has one."""
-    if is_dataclass(rule) and hasattr(rule, "temperature"):
-        rule = replace(rule, temperature=temperature)  # type: ignore[type-var]
-    made = rule(bank, weights)
-    return made if isinstance(made, Fused) else Fused(made)

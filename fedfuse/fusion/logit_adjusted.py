@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fedfuse.declarations import declared
 from fedfuse.errors import KnowledgeError
-from fedfuse.fusion.gate import AroundRule, inner_fused, require_inner
+from fedfuse.fusion.around import AroundRule, inner_fused, require_inner
 from fedfuse.protocols import Fused, Rule
-from fedfuse.shapes import Float
+from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank, Space
 from fedfuse.validation import require_flag, require_number
 
@@ -69,7 +69,9 @@ class LogitAdjusted(AroundRule):
         """That of the inner rule."""
         return Space(declared(self.inner, "space", Space.PROBABILITIES))
 
-    def __call__(self, bank: KnowledgeBank, weights: Any) -> Fused:
+    def __call__(
+        self, bank: KnowledgeBank, weights: Any, labels: Int[Tensor, " P"] | None = None
+    ) -> Fused:
         """Return one target per receiver.
 
         Raises:
@@ -82,7 +84,7 @@ class LogitAdjusted(AroundRule):
             )
         prior = self.tau * log_shares(bank.class_distribution, self.floor).to(bank.logits.dtype)
         free = replace(bank, logits=bank.logits - prior.unsqueeze(1))
-        made = inner_fused(self.inner, self.temperature, free, weights)
+        made = inner_fused(self.inner, self.temperature, free, weights, labels)
         if not self.personal:
             return made
         return made._replace(targets=self._with_prior(made.targets, prior))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeGuard, runtime_checkable
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import KnowledgeError, require
+from fedfuse.fusion.around import fused_by, of_round
 from fedfuse.fusion.class_scores import BLOCK_BYTES, over_classes
 from fedfuse.fusion.class_weights import ClassWeights
 from fedfuse.fusion.filters import share_left_out, untempered
@@ -29,7 +30,6 @@ from fedfuse.fusion.weights import masked_softmax, square
 from fedfuse.protocols import (
     ClassScores,
     DrawsAnew,
-    Fused,
     Neighbours,
     Rule,
     Scorer,
@@ -37,6 +37,7 @@ from fedfuse.protocols import (
     TargetFilter,
 )
 from fedfuse.shapes import Bool, Float, Int
+from fedfuse.stateful import stateful_parts
 from fedfuse.types import Fusion, KnowledgeBank, Space, Teachers
 from fedfuse.validation import require_count, require_number
 
@@ -141,26 +142,27 @@ class Pipeline:
         Args:
             bank: What the clients sent, in any float precision. With top-k neighbours it may be
                 larger than the device's memory, or in a mapped file.
-            labels: Public labels [P], handed on only to a scorer that declares ``needs_labels``.
+            labels: Public labels [P], handed on only to a part that declares ``needs_labels``.
             device: Where to work, if not where the bank is; heeded only if the bank is streamed.
-            round_: Which round this is, for a scorer that draws anew in each.
+            round_: Which round this is, for a scorer or rule that is another one in each.
 
         Raises:
             KnowledgeError: If a part returns something of the wrong shape, type or range; the
                 message names the part.
         """
-        near, scorer, rule = self.neighbours, self.scorer, self.rule
-        if isinstance(scorer, DrawsAnew):
-            scorer = scorer.at_round(round_)
+        near = self.neighbours
+        scorer, rule = of_round(self.scorer, round_), of_round(self.rule, round_)
         if (
             isinstance(near, TopK)
             and _searches(scorer)
             and isinstance(rule, Streams)
+            and not isinstance(self.rule, DrawsAnew)
+            and not declared(rule, "needs_labels", False)
             and self.filter is None
             and self._streams(bank.num_clients, near.k)
         ):
             return self._streamed(bank, labels, near, scorer, rule, device or bank.logits.device)
-        return self._dense(bank, labels, scorer)
+        return self._dense(bank, labels, scorer, rule)
 
     def _streams(self, num_clients: int, k: int) -> bool:
         """Return whether few sources per receiver are cheaper, or all pairs too many to hold."""
@@ -214,7 +216,7 @@ class Pipeline:
         )
 
     def _dense(
-        self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, scorer: Scorer
+        self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, scorer: Scorer, rule: Rule
     ) -> Fusion:
         """Return the round's fusion over all pairs of clients."""
         precision = at_least_float32(bank.logits.dtype)
@@ -229,15 +231,16 @@ class Pipeline:
             near = self._neighbours(over_classes(scores, precision, most))
             weights = ClassWeights(scores, near, dtype=precision, block_bytes=most)
         space = Space(declared(self.rule, "space", Space.PROBABILITIES))
-        fuse: Callable[..., Tensor | Fused] = self.rule
-        made = fuse(bank, weights)
-        made = made if isinstance(made, Fused) else Fused(made)
+        # A rule that remembers is asked the filter's question too, as if it had not been asked.
+        asks = self.filter is not None and bool(stateful_parts({"rule": rule}))
+        again = copy.deepcopy(rule) if asks else rule
+        made = fused_by(rule, bank, weights, labels)
         targets = made.targets
         self._check_targets(targets, bank)
         filtered = None
         if self.filter is not None:
             what = f"The filter {part_name(self.filter)} did not return sample weights"
-            filtered = self.filter(untempered(self.rule, bank, weights, targets, space))
+            filtered = self.filter(untempered(again, bank, weights, targets, space, labels))
             tensor_of(filtered, what, tuple(targets.shape[:2]))
         if self.sharpen is not None:
             probs = self._probabilities(targets) if space is Space.LOGITS else targets
@@ -281,7 +284,7 @@ class Pipeline:
         """Return the public labels if the scorer declares that it needs them."""
         if not declared(self.scorer, "needs_labels", False):
             return None
-        return checked_labels(bank, labels, part_name(self.scorer))
+        return checked_labels(bank, labels, f"scorer {part_name(self.scorer)}")
 
     def _neighbours(self, scores: Float[Tensor, "K K"]) -> Bool[Tensor, "K K"]:
         near = self.neighbours(scores)

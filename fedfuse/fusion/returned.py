@@ -89,15 +89,15 @@ def finite_targets(rule: object, targets: Tensor) -> None:
 def checked_labels(
     bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, reader: str
 ) -> Int[Tensor, " P"]:
-    """Return the public labels on the bank's device.
+    """Return the public labels on the bank's device, for ``reader``: a slot and its part's name.
 
     Raises:
         KnowledgeError: If there are none, or others than the bank's.
     """
     if labels is None:
         raise KnowledgeError(
-            f"The scorer {reader} needs the labels of the public set, which has none",
-            next_step="Choose a public set with labels or another scorer.",
+            f"The {reader} needs the labels of the public set, which has none",
+            next_step=f"Choose a public set with labels or another {reader.partition(' ')[0]}.",
         )
     num_samples = bank.logits.shape[1]
     if len(labels) != num_samples or bool(((labels < 0) | (labels >= bank.num_classes)).any()):

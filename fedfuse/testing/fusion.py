@@ -7,6 +7,7 @@ is broken.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
+from fedfuse.fusion.around import fused_by, of_round
 from fedfuse.fusion.class_weights import ClassWeights
-from fedfuse.protocols import ClassScores, Fused, Neighbours, Rule, Scorer, Sharpen
+from fedfuse.protocols import ClassScores, Neighbours, Rule, Scorer, Sharpen
+from fedfuse.stateful import collect, give_back, stateful_parts
 from fedfuse.testing.expect import (
     call_twice,
     expect,
@@ -118,7 +121,10 @@ def check_rule(rule: Rule) -> None:
     Targets are finite floats [K, P, C], on the simplex if its space is probabilities, the same on
     every call; relabelling the clients relabels the targets; predictions that a mask hides do not
     count. With ``by_class = True`` all this holds of weights by class too, and those that are the
-    same for every class fuse as weights of pairs do.
+    same for every class fuse as weights of pairs do. With ``needs_labels = True`` it is handed
+    labels [P], and of one with ``at_round`` the rule of round 1 is checked. A rule that remembers
+    (:class:`~fedfuse.protocols.Stateful`) is asked as it was given, and must go on from its state
+    as it would have gone on itself.
 
     Raises:
         CheckFailed: Naming the broken promise.
@@ -126,12 +132,15 @@ def check_rule(rule: Rule) -> None:
     name = f"The rule {part_name(rule)}"
     expect_declared(name, rule, "rule")
     space = declared(rule, "space", Space.PROBABILITIES)
-    call: Callable[..., Tensor | Fused] = rule
+    remembers = bool(stateful_parts({"rule": rule}))
 
-    def fuse(bank: KnowledgeBank, weights: Tensor | ClassWeights) -> Tensor:
-        made = call(bank, weights)
-        if not isinstance(made, Fused):
-            return made
+    def fuse(
+        bank: KnowledgeBank, weights: Tensor | ClassWeights, asked: Rule | None = None
+    ) -> Tensor:
+        if asked is None:
+            asked = copy.deepcopy(rule) if remembers else rule
+        labels = torch.arange(bank.logits.shape[1]) % bank.num_classes
+        made = fused_by(of_round(asked, 1), bank, weights, labels)
         if made.sample_weight is None:
             return made.targets
         expect_tensor(name, made.sample_weight, tuple(bank.logits.shape[:2]))
@@ -140,6 +149,8 @@ def check_rule(rule: Rule) -> None:
 
     expect(space in list(Space), name, f"has no known space: got {space!r}")
     for bank in _banks():
+        if remembers:
+            _expect_remembered(name, rule, fuse, bank)
         order, generator = _shuffled(bank.num_clients), torch.Generator().manual_seed(0)
         mixed = torch.rand(bank.num_clients, bank.num_clients, generator=generator).square()
         mixed = mixed / mixed.sum(dim=1, keepdim=True)
@@ -162,6 +173,19 @@ def check_rule(rule: Rule) -> None:
             if bank.mask is not None:
                 other = fuse(_with_other_hidden_answers(bank), weights)
                 expect_close(name, other, targets, "reads predictions that the mask hides")
+
+
+def _expect_remembered(
+    name: str, rule: Rule, fuse: Callable[..., Tensor], bank: KnowledgeBank
+) -> None:
+    """Raise unless a rule that got its state back goes on as it would have without a break."""
+    weights = torch.full((bank.num_clients,) * 2, 1 / bank.num_clients)
+    whole, resumed = copy.deepcopy(rule), copy.deepcopy(rule)
+    fuse(bank, weights, whole)
+    give_back({"rule": resumed}, collect({"rule": whole}))
+    moved = replace(bank, logits=bank.logits.roll(1, dims=0) * 1.5)
+    same = torch.equal(fuse(moved, weights, whole), fuse(moved, weights, resumed))
+    expect(same, name, "goes on otherwise once it was given its state back")
 
 
 def check_sharpen(sharpen: Sharpen) -> None:

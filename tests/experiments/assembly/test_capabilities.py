@@ -295,6 +295,32 @@ def test_these_take_the_data(line: str, words: str | None, tmp_path: Path) -> No
     assert not memory.records
 
 
+LABELLED = """
+class Labelled:
+    needs_labels = True
+    def __call__(self, bank, weights, labels):
+        return bank.logits.softmax(-1)
+"""
+
+
+@pytest.mark.parametrize("around", ["", "own_or_fused", "logit_adjusted"])
+def test_a_rule_that_needs_labels_is_refused_without_them_by_its_name(
+    around: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "labelled_rules.py").write_text(LABELLED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    where, shares = "rule", "client.share_class_distribution=true"
+    cfg = configured("mean", shares, *([f"rule={around}"] if around else []))
+    if around:
+        where = "rule.inner"
+    OmegaConf.update(cfg, where, {"_target_": "labelled_rules.Labelled"}, merge=False)
+    data = build_parts(compose.configure([*TINY, "method=mean"])).data
+    capabilities.check(cfg, data)
+    unlabelled = replace(data, public=replace(data.public, labels=None))
+    with pytest.raises(ConfigError, match="The rule Labelled needs labels of the public set"):
+        capabilities.check(cfg, unlabelled)
+
+
 def test_a_sweep_is_refused_before_its_first_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
