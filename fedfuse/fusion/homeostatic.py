@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared
+from fedfuse.fusion.around import AroundRule, inner_fused, require_inner
 from fedfuse.fusion.class_weights import ClassWeights
-from fedfuse.fusion.gate import AroundRule, as_probabilities, inner_fused, require_inner
+from fedfuse.fusion.gate import as_probabilities
 from fedfuse.fusion.rules import weighted_mean
 from fedfuse.protocols import Fused, Rule
-from fedfuse.shapes import Bool, Float
+from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
 from fedfuse.validation import require_number, require_one_of
 
@@ -96,9 +97,11 @@ class HomeostaticMix(AroundRule):
         require_one_of("HomeostaticMix", "per", self.per, PER)
         require_number("HomeostaticMix", "temperature", self.temperature, above=0)
 
-    def __call__(self, bank: KnowledgeBank, weights: Any) -> Fused:
+    def __call__(
+        self, bank: KnowledgeBank, weights: Any, labels: Int[Tensor, " P"] | None = None
+    ) -> Fused:
         """Return one target per receiver."""
-        made = inner_fused(self.inner, self.temperature, bank, weights)
+        made = inner_fused(self.inner, self.temperature, bank, weights, labels)
         space = Space(declared(self.inner, "space", Space.PROBABILITIES))
         fused = as_probabilities(made.targets, space, self.temperature)
         pairs = weights.mean if isinstance(weights, ClassWeights) else weights

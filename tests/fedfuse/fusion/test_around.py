@@ -14,6 +14,7 @@ from fedfuse.errors import KnowledgeError
 from fedfuse.fusion import All, MeanProbabilities, Pipeline, TopK, Uniform
 from fedfuse.fusion.filters import AmbiguityFilter
 from fedfuse.fusion.gate import OwnOrFused
+from fedfuse.fusion.homeostatic import HomeostaticMix
 from fedfuse.fusion.logit_adjusted import LogitAdjusted
 from fedfuse.stateful import stateful_parts
 from fedfuse.testing import CheckFailed, check_rule, example_bank
@@ -22,6 +23,9 @@ from fedfuse.types import Space
 BANK = example_bank(4, 6, 3)
 LABELS = torch.arange(6) % 3
 WRAPPED = [
+    *(lambda rule: rule, OwnOrFused, LogitAdjusted, HomeostaticMix),
+    lambda rule: OwnOrFused(LogitAdjusted(rule)),
+]
     lambda rule: rule,
     OwnOrFused,
     LogitAdjusted,
