@@ -26,11 +26,6 @@ WRAPPED = [
     *(lambda rule: rule, OwnOrFused, LogitAdjusted, HomeostaticMix),
     lambda rule: OwnOrFused(LogitAdjusted(rule)),
 ]
-    lambda rule: rule,
-    OwnOrFused,
-    LogitAdjusted,
-    lambda rule: OwnOrFused(LogitAdjusted(rule)),
-]
 
 
 @dataclass
