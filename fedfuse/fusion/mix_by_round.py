@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from fedfuse.declarations import declared
-from fedfuse.fusion.gate import AroundRule, as_probabilities, inner_fused, require_inner
+from fedfuse.fusion.around import AroundRule, inner_fused, of_round, require_inner
+from fedfuse.fusion.gate import as_probabilities
 from fedfuse.interpolation import between, linear, require_ramp
 from fedfuse.protocols import Fused, Rule
+from fedfuse.shapes import Int
 from fedfuse.types import KnowledgeBank, Space
 from fedfuse.validation import require_count, require_number
 
@@ -53,12 +56,13 @@ class MixByRound(AroundRule):
 
     def at_round(self, round: int) -> MixByRound:  # noqa: A002
         """Return the rule of this round."""
-        ask = declared(self.inner, "at_round", None)
-        return replace(self, round=round, inner=self.inner if ask is None else ask(round))
+        return replace(self, round=round, inner=of_round(self.inner, round))
 
-    def __call__(self, bank: KnowledgeBank, weights: Any) -> Fused:
+    def __call__(
+        self, bank: KnowledgeBank, weights: Any, labels: Int[Tensor, " P"] | None = None
+    ) -> Fused:
         """Return one target per receiver."""
-        made = inner_fused(self.inner, self.temperature, bank, weights)
+        made = inner_fused(self.inner, self.temperature, bank, weights, labels)
         space = Space(declared(self.inner, "space", Space.PROBABILITIES))
         targets = as_probabilities(made.targets, space, self.temperature)
         over = (self.round - self.warmup_rounds - 1) / self.ramp_rounds

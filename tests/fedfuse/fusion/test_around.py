@@ -16,6 +16,7 @@ from fedfuse.fusion.filters import AmbiguityFilter
 from fedfuse.fusion.gate import OwnOrFused
 from fedfuse.fusion.homeostatic import HomeostaticMix
 from fedfuse.fusion.logit_adjusted import LogitAdjusted
+from fedfuse.fusion.mix_by_round import MixByRound
 from fedfuse.stateful import stateful_parts
 from fedfuse.testing import CheckFailed, check_rule, example_bank
 from fedfuse.types import Space
@@ -23,7 +24,7 @@ from fedfuse.types import Space
 BANK = example_bank(4, 6, 3)
 LABELS = torch.arange(6) % 3
 WRAPPED = [
-    *(lambda rule: rule, OwnOrFused, LogitAdjusted, HomeostaticMix),
+    *(lambda rule: rule, OwnOrFused, LogitAdjusted, HomeostaticMix, MixByRound),
     lambda rule: OwnOrFused(LogitAdjusted(rule)),
 ]
 
