@@ -60,7 +60,16 @@ API = {
             "fedfuse.fusion.sharpen",
         ],
     ),
-    "fedfuse.distill": ("", ["fedfuse.distill.losses", "fedfuse.distill.targets"]),
+    "fedfuse.distill": (
+        "",
+        [
+            "fedfuse.distill.losses",
+            "fedfuse.distill.balanced",
+            "fedfuse.distill.standardised",
+            "fedfuse.distill.divergence",
+            "fedfuse.distill.targets",
+        ],
+    ),
     "fedfuse.partition": ("", ["fedfuse.partition"]),
     "fedfuse.data": (
         "",

@@ -30,7 +30,7 @@ def kl_forward(
     tensor([0.6931])
     """
     log_student = (student_logits / temperature).log_softmax(dim=-1)
-    return _from_0((torch.xlogy(targets, targets) - targets * log_student).sum(dim=-1))
+    return _forward(log_student, targets)
 
 
 def kl_reverse(
@@ -41,8 +41,7 @@ def kl_reverse(
     Targets below ``EPS`` count as ``EPS``: where t is zero the divergence would be infinite.
     """
     log_student = (student_logits / temperature).log_softmax(dim=-1)
-    log_targets = targets.clamp_min(EPS).log()
-    return _from_0((log_student.exp() * (log_student - log_targets)).sum(dim=-1))
+    return _reverse(log_student, targets)
 
 
 def soft_cross_entropy(
@@ -67,7 +66,23 @@ def mae_logits(
     return (student_logits - targets).abs().mean(dim=-1)
 
 
-def _from_0(divergence: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+def divergences(
+    log_student: Float[Tensor, "B C"], targets: Float[Tensor, "B C"]
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Return the forward and the reverse divergence of a student's log-probabilities, nats."""
+    return _forward(log_student, targets), _reverse(log_student, targets)
+
+
+def _forward(log_student: Float[Tensor, "B C"], targets: Float[Tensor, "B C"]) -> Tensor:
+    return above_0((torch.xlogy(targets, targets) - targets * log_student).sum(dim=-1))
+
+
+def _reverse(log_student: Float[Tensor, "B C"], targets: Float[Tensor, "B C"]) -> Tensor:
+    log_targets = targets.clamp_min(EPS).log()
+    return above_0((log_student.exp() * (log_student - log_targets)).sum(dim=-1))
+
+
+def above_0(divergence: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
     """Return divergences that rounding has left below 0 as 0, with the gradients they had."""
     return divergence - divergence.detach().clamp_max(0)
 

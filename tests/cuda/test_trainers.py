@@ -10,7 +10,16 @@ from functools import partial
 import pytest
 import torch
 
-from fedfuse.distill import KL, MAELogits, MSELogits, SoftCrossEntropy
+from fedfuse.distill import (
+    KL,
+    BalancedKL,
+    Divergence,
+    MAELogits,
+    MSELogits,
+    SoftCrossEntropy,
+    StandardisedKL,
+)
+from fedfuse.distill.divergence import KINDS
 from fedfuse.local_loss import BalancedSoftmax, cross_entropy
 from fedfuse.models.cnn import cnn2, cnn4
 from fedfuse.models.lenet import lenet5
@@ -51,6 +60,9 @@ LOSSES = [
     SoftCrossEntropy(),
     MSELogits(),
     MAELogits(),
+    BalancedKL(),
+    StandardisedKL(),
+    *[Divergence(kind) for kind in KINDS],
 ]
 
 

@@ -279,6 +279,7 @@ def test_a_client_without_samples_has_no_prior() -> None:
         ("public=noise pretrain=public", "Pre-training needs labels"),
         ("public=noise select=class_balanced", "ClassBalanced needs labels"),
         ("public=noise uptake=gap uptake.by=label", "The uptake Gap needs labels"),
+        ("method=std_kd dataset.num_classes=2", "nothing can be learned: got 2 classes"),
         ("method=knfu cache=rounds", "makes one for each: got method=knfu, cache=signalcache"),
         ("public=noise scorer.epd=prior_corrected method=local", None),
     ],

@@ -21,6 +21,8 @@ BUNDLES = {
     "mean": ("uniform", "all", "mean_probs", "none", "kl"),
     "fedmd": ("uniform", "all", "mean_logits", "none", "mae"),
     "dsfl": ("uniform", "all", "mean_probs", "era", "soft_ce"),
+    "bd_kd": ("uniform", "all", "mean_probs", "none", "bd_kd"),
+    "std_kd": ("uniform", "all", "mean_probs", "none", "std_kd"),
     "knfu": ("knfu", "all", "mean_probs", "none", "kl"),
 }
 NEEDS = {

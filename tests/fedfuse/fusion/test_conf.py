@@ -35,6 +35,13 @@ EXPECTED = {
     "distill/soft_ce": distill.SoftCrossEntropy(2.0),
     "distill/mse": distill.MSELogits(),
     "distill/mae": distill.MAELogits(),
+    "distill/bd_kd": distill.BalancedKL(2.0),
+    "distill/std_kd": distill.StandardisedKL(),
+    "distill/skew_kl": distill.Divergence("skew_kl", 0.1, 2.0),
+    "distill/skew_rkl": distill.Divergence("skew_rkl", 0.1, 2.0),
+    "distill/js": distill.Divergence("js", 0.5, 2.0),
+    "distill/tvd": distill.Divergence("tvd", None, 2.0, scale_by_t2=False),
+    "distill/adaptive_kl": distill.Divergence("adaptive_kl", 0.5, 2.0),
 }
 ELSEWHERE = {
     "scorer": {"client_clusters", "kta", "ktpfl", "random", "reference_accuracy", "shuffled"},

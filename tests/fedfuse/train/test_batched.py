@@ -11,7 +11,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedfuse.distill import KL, MAELogits, MSELogits, SoftCrossEntropy
+from fedfuse.distill import (
+    KL,
+    BalancedKL,
+    Divergence,
+    MAELogits,
+    MSELogits,
+    SoftCrossEntropy,
+    StandardisedKL,
+)
+from fedfuse.distill.divergence import KINDS
 from fedfuse.errors import FedfuseError
 from fedfuse.models.cnn import cnn2, cnn4
 from fedfuse.models.lenet import lenet5
@@ -160,7 +169,16 @@ def test_every_optimiser_keeps_its_moments_over_phases(optimizer):
 
 @pytest.mark.parametrize(
     "loss",
-    [KL(), KL(temperature=2.0, direction="reverse"), SoftCrossEntropy(), MSELogits(), MAELogits()],
+    [
+        KL(),
+        KL(temperature=2.0, direction="reverse"),
+        SoftCrossEntropy(),
+        MSELogits(),
+        MAELogits(),
+        BalancedKL(),
+        StandardisedKL(),
+        *[Divergence(kind) for kind in KINDS],
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("weighted", [False, True])
