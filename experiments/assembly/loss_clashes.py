@@ -53,6 +53,12 @@ def _no_clock(chosen: Chosen) -> str | None:
     return chosen.named("uptake") if missing else None
 
 
+def _unread_clock(chosen: Chosen) -> str | None:
+    ticks = chosen.fuses and declared(chosen.part("uptake"), "sets_clock", False)
+    unread = ticks and "clock" not in _wanted(chosen)
+    return chosen.named("uptake", "distill") if unread else None
+
+
 def _server_lacks(chosen: Chosen) -> str | None:
     lacking = sorted(_wanted(chosen) & _CLIENTS_OWN)
     if not lacking or chosen.cfg.student._target_ is None:
@@ -101,6 +107,12 @@ OF_LOSSES = (
         _no_clock,
         "Set uptake=clock, or choose distill=kl.",
         lambda _: "an uptake that declares sets_clock = True",
+    ),
+    Clash(
+        lambda chosen: _loss(chosen, "does not ask for the clock that the uptake sets"),
+        _unread_clock,
+        "Set distill=taid, or take the clock out of the uptake (uptake=none).",
+        lambda _: "a loss that wants to know the clock",
     ),
     Clash(
         lambda chosen: _loss(

@@ -90,6 +90,52 @@ def test_one_after_the_other_and_all_at_once_agree(simulate):
         assert all(0 < share < 1 for share in told)
 
 
+TIMED = ["method=taid", "num_rounds=4", "warmup_rounds=0"]
+TIMED += ["+uptake@uptake.stages.clock=clock", "uptake.stages.clock.alpha=1", "uptake=chain"]
+
+
+def test_A5_the_clock_in_a_chain_goes_its_own_way_for_each_client(simulate):
+    loop, batched, nodes = (
+        simulate(*WORDS, *TIMED, word)
+        for word in ("trainer=loop", "trainer=batched", "engine.num_nodes=2")
+    )
+    torch.testing.assert_close(weights(loop), weights(batched), atol=1e-5, rtol=1e-4)
+    clocks = table(loop)[table(loop).metric == "clock"].sort_values("round")
+    shown = [clocks[clocks.client_id == i].value.tolist() for i in range(3)]
+    assert all(t[0] == t[1] == pytest.approx(0.4) and t[1] < t[2] < t[3] < 1 for t in shown)
+    assert len({t[3] for t in shown}) == 3, "each clock depends on what its client learns"
+    assert table(nodes).value.tolist() == table(simulate(*WORDS, *TIMED)).value.tolist()
+
+
+def test_A5_at_its_end_it_is_plain_distillation(simulate):
+    words = (*WORDS, "temperature=2")
+    end = simulate(*words, "method=taid", "uptake.t_start=1", "uptake.adaptive=false")
+    plain = simulate(*words, "distill.scale_by_t2=false")
+    assert torch.equal(weights(end), weights(plain))
+
+
+def test_A5_with_nothing_but_its_own_at_the_beginning_a_client_stays_as_it_is(simulate):
+    words = (*WORDS, "method=taid", "client.private_weight=0", "optimizer=sgd", "warmup_rounds=1")
+    words += ("client.optimizer_state=reset",)  # the momentum of private steps would go on
+    words += ("uptake.t_start=0", "uptake.adaptive=false")
+    before = simulate(*words, "num_rounds=2", "client.distill_epochs=2")
+    alone = simulate(*words, "num_rounds=2", "client.distill_epochs=1")
+    torch.testing.assert_close(weights(before), weights(alone), atol=1e-6, rtol=0)
+    later = simulate(*words, "num_rounds=2", "client.distill_epochs=2", "uptake.t_start=0.5")
+    assert float((weights(later) - weights(before)).abs().max()) > 1e-5
+
+
+def test_C5_a_client_learns_from_what_it_said_too(simulate):
+    plain, mulki = (simulate(*WORDS, "num_rounds=3", f"method={m}") for m in ("mean", "mulki"))
+    told = table(mulki)
+    shares = told[told.metric == "taught_share"].sort_values("round").value.tolist()
+    assert shares[:3] == [1.0] * 3, "no past in its first lesson"
+    assert all(0.2 < share < 0.8 for share in shares[3:])
+    assert float((weights(mulki) - weights(plain)).abs().max()) > 1e-4
+    for name in ("bytes_up", "bytes_down"):
+        assert metric(mulki, name) == metric(plain, name)
+
+
 def test_what_is_compared_is_what_is_shared(simulate):
     """Probabilities say all but the level of logits, and the gate does not read levels."""
     words = (*WORDS, "uptake=own_or_teacher")

@@ -194,6 +194,12 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("local student=mlp", "student=mlp, method=local"),
         ("fedavg uptake=gap", "An uptake changes .*uptake=gap, method=fedavg"),
         ("local uptake=homeostatic", "uptake=homeostatic, method=local"),
+        ("fd uptake=two_teachers", "An uptake changes .*uptake=twoteachers, method=fd"),
+        ("fedavg uptake=clock", "An uptake changes .*uptake=clock, method=fedavg"),
+        ("mean uptake=clock", "KL does not ask for the clock.*uptake=clock, distill=kl"),
+        ("taid uptake=gap", "TAID wants to know each client's clock, .*got uptake=gap"),
+        ("taid student=mlp", "TAID wants .* the server's own model does not have"),
+        ("taid trainer=batched", None),
         ("knfu rule=logit_adjusted", "rule=logitadjusted, client.share_class_distribution=false"),
         ("fedavg cache=rounds", "A cache keeps fused predictions"),
         (

@@ -25,8 +25,12 @@ TINY = (
     "num_rounds=4",
     "model=mlp",
     "method=ktpfl",  # its scorer learns from round to round
-    "uptake=homeostatic",  # it draws in every round
-    "uptake.passes=2",
+    "uptake=chain",
+    "+uptake@uptake.stages.look=homeostatic",  # it draws in every round
+    "uptake.stages.look.passes=2",
+    "+uptake@uptake.stages.past=two_teachers",  # it remembers what the client said
+    "+uptake@uptake.stages.clock=clock",  # the client's own time
+    "distill=taid",
     "evaluation.test_samples=100",
 )
 

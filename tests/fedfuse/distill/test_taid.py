@@ -10,6 +10,7 @@ import torch
 from fedfuse.distill import KL, TAID
 from fedfuse.errors import ParameterError
 from fedfuse.interpolation import between, linear
+from fedfuse.testing import check_distill_loss
 from fedfuse.train.facts import Facts, Widened, widen
 
 
@@ -66,6 +67,11 @@ def test_A5_each_row_has_its_own_time_as_a_column_of_the_targets():
     torch.testing.assert_close(together, torch.cat(alone))
     batched = torch.func.vmap(Widened(TAID(), TAID.wants))(logits[:, None], wide[:, None])
     torch.testing.assert_close(batched.flatten(), together)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_A5_it_keeps_the_promises_of_a_loss(temperature):
+    check_distill_loss(TAID(temperature))
 
 
 def test_A5_the_line_from_start_to_end():

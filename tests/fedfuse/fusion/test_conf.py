@@ -42,6 +42,7 @@ EXPECTED = {
     "distill/js": distill.Divergence("js", 0.5, 2.0),
     "distill/tvd": distill.Divergence("tvd", None, 2.0, scale_by_t2=False),
     "distill/adaptive_kl": distill.Divergence("adaptive_kl", 0.5, 2.0),
+    "distill/taid": distill.TAID(2.0),
 }
 ELSEWHERE = {
     "scorer": {"client_clusters", "kta", "ktpfl", "random", "reference_accuracy", "shuffled"},
