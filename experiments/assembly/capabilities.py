@@ -133,6 +133,13 @@ def _moving_samples(chosen: Chosen) -> str | None:
     return chosen.named("select") if moves and codec.needs_fixed_public_set else None
 
 
+def _other_samples(chosen: Chosen) -> str | None:
+    kept = isinstance(chosen.part("select"), All) and chosen.part("cache") is None
+    same = chosen.fuses and chosen.predicts and kept
+    asked = chosen.cfg.server.persuasion and not same
+    return chosen.named("exchange", "rule", "select", "cache") if asked else None
+
+
 def _not_fused(chosen: Chosen, slot: str) -> str | None:
     if chosen.cfg[slot]._target_ is None or (chosen.fuses and chosen.predicts):
         return None
@@ -285,6 +292,11 @@ CLASHES: tuple[Clash, ...] = (
         "round to round",
         _moving_samples,
         "Set codec.delta=false, or select=all.",
+    ),
+    Clash(
+        "How far clients move is told from their predictions of the same samples in every round",
+        _other_samples,
+        "Set server.persuasion=false, or fuse predictions with select=all and cache=none.",
     ),
     Clash(
         "The loss matches the models' own logits, and of probabilities nobody can tell at which "

@@ -30,6 +30,7 @@ from fedfuse.types import FederatedData
 from server.app import ServerSetup
 from server.fusion.byte_budget import ByteBudget
 from server.fusion.combine import FusePredictions
+from server.fusion.persuasion import AlsoMeasurePersuasion
 from server.fusion.student import AlsoTeach, ServerModel
 from server.fusion.target_cache import TargetCache
 from server.loop import ServerPlan
@@ -110,6 +111,8 @@ def build_combine(
     fuse: Combine | None = own
     if own is None and parts.pipeline is not None:
         fuse = FusePredictions(parts.pipeline, public, device, cache)
+        if parts.cfg.server.persuasion:
+            fuse = AlsoMeasurePersuasion(fuse)
     factory = instantiate(parts.cfg.student, "student")
     if factory is None or fuse is None:
         return fuse

@@ -26,6 +26,7 @@ NEWER: dict[str, Any] = {
     "prior": {"tau": 1.0, "floor": 0.5},
     "local_loss": {"_target_": PLAIN_LOSS},
     "uptake": {"_target_": None},
+    "server": {"persuasion": False},
     "evaluation": {
         "prior": "none",
         "own_test_shift": 0.0,

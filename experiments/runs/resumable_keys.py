@@ -47,6 +47,7 @@ DECLARED: Mapping[str, May] = {
     "server.device": May.STAY,
     "server.student_epochs": May.STAY,
     "server.student_teaches": May.STAY,
+    "server.persuasion": May.STAY,
     "client.state": May.CHANGE,
     "dataset.path": May.MOVE,
     "public.dataset.path": May.MOVE,
