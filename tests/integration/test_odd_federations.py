@@ -42,6 +42,7 @@ def composed(method: Path) -> Pipeline | None:
     for slot, usual in SLOTS.items():
         text = (CONF / slot / f"{chosen.get(slot, usual)}.yaml").read_text()
         text = text.replace("${temperature}", "1.0").replace("${seed}", "0")
+        text = text.replace("${warmup_rounds}", "0")
         parts[slot] = instantiate({**yaml.safe_load(text), **bundle.get(slot, {})}, slot)
     return Pipeline(**parts) if parts["rule"] is not None else None
 

@@ -125,6 +125,18 @@ def test_A5_with_nothing_but_its_own_at_the_beginning_a_client_stays_as_it_is(si
     assert float((weights(later) - weights(before)).abs().max()) > 1e-5
 
 
+def test_B8_the_server_mixes_by_the_round_and_ends_with_the_inner_rule(simulate):
+    words = (*WORDS, "num_rounds=5", "warmup_rounds=2")
+    run = simulate(*words, "method=taid_server", "rule.ramp_rounds=2")
+    told = table(run)
+    shown = told[(told.metric == "clock") & (told.client_id == -1)].sort_values("round")
+    assert shown["round"].tolist() == [3, 4, 5]
+    assert shown.value.tolist() == pytest.approx([0.4, 0.7, 1.0])
+    end = simulate(*words, "method=taid_server", "rule.t_start=1")
+    assert torch.equal(weights(end), weights(simulate(*words)))
+    assert float((weights(run) - weights(end)).abs().max()) > 1e-4
+
+
 def test_C5_a_client_learns_from_what_it_said_too(simulate):
     plain, mulki = (simulate(*WORDS, "num_rounds=3", f"method={m}") for m in ("mean", "mulki"))
     told = table(mulki)

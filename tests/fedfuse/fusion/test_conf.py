@@ -55,6 +55,7 @@ ELSEWHERE = {
         "homeostatic",
         "krum",
         "logit_adjusted",
+        "mix_by_round",
         "own_or_fused",
         "sample_clusters",
         "spectral_filter",
