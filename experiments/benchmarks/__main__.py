@@ -22,6 +22,7 @@ NAMES = (
     "participants",
     "fusion",
     "methods",
+    "mechanisms",
     "checkpoint",
     "engines",
     "revisions",

@@ -54,7 +54,7 @@ def _bundles(repeats: int) -> list[Row]:
         pipeline = build_pipeline(compose.configure([f"method={name}"], hydra))
         if pipeline is not None:
             bar = LEARNED_BAR if name == "ktpfl" else BAR
-            step = partial(pipeline, _bank(), torch.arange(SAMPLES) % CLASSES, round_=1)
+            step = partial(pipeline, bank(), torch.arange(SAMPLES) % CLASSES, round_=1)
             rows.append(_row(name, f"server step of {name}", _best(step, repeats), bar))
     return rows
 
@@ -72,7 +72,7 @@ def _personal(repeats: int) -> list[Row]:
     )
     for rule in rules:
         for k in (5, 50):
-            step = partial(Pipeline(KnFu(), TopK(k), rule), _bank())
+            step = partial(Pipeline(KnFu(), TopK(k), rule), bank())
             what = f"{type(rule).__name__}, {k} neighbours of one's own"
             key = f"{type(rule).__name__.lower()}_top_{k}"
             rows.append(_row(key, what, _best(step, repeats), BAR))
@@ -82,7 +82,7 @@ def _personal(repeats: int) -> list[Row]:
 def _codecs(repeats: int) -> list[Row]:
     """Return what the server spends on reading all clients' uploads and writing the teachers."""
     rows = []
-    logits = _bank().logits
+    logits = bank().logits
     for name, channel in (("uint8", uint8()), ("cfd_1_bit", cfd()), ("cfd_4_bits", cfd(bits=4))):
         codec = channel.up
         assert codec is not None
@@ -107,7 +107,7 @@ def _densities() -> Row:
     )
 
 
-def _bank() -> KnowledgeBank:
+def bank() -> KnowledgeBank:
     """Return knowledge that clusters a little, so that iterations have something to do."""
     draw = torch.Generator().manual_seed(0)
     labels = torch.randint(CLASSES, (SAMPLES,), generator=draw)
