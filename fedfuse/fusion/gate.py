@@ -17,7 +17,7 @@ from fedfuse.fusion.around import AroundRule, inner_fused, require_inner
 from fedfuse.protocols import Fused, Rule
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
-from fedfuse.validation import require_number
+from fedfuse.validation import require_number, require_one_of
 
 BY = ("max_prob", "label")
 """What may say how sure a prediction is."""
@@ -67,32 +67,57 @@ class BestSource:
 
     Args:
         temperature: Of the softmax.
+        by: ``max_prob``, the largest probability; or ``label``, that of the public label.
     """
 
     temperature: float = 1.0
+    by: str = "max_prob"
     space: ClassVar[Space] = Space.PROBABILITIES
 
     def __post_init__(self) -> None:
+        require_one_of("BestSource", "by", self.by, BY)
         require_number("BestSource", "temperature", self.temperature, above=0)
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it reads the public labels."""
+        return self.by == "label"
+
     def __call__(
-        self, bank: KnowledgeBank, weights: Float[Tensor, "K J"]
+        self,
+        bank: KnowledgeBank,
+        weights: Float[Tensor, "K J"],
+        labels: Int[Tensor, " P"] | None = None,
     ) -> Float[Tensor, "K P C"]:
         """Return one target per receiver; uniform where none of its sources answered."""
+        labels = labels if self.needs_labels else None
         probs = (bank.logits / self.temperature).softmax(dim=-1)
-        sure = confidence(probs)
+        sure = confidence(probs, labels)
         if bank.mask is not None:
-            sure = sure.masked_fill(~bank.mask, 0)
+            sure = sure.masked_fill(~bank.mask, -torch.inf)
         sets, receiver = torch.unique(weights > 0, dim=0, return_inverse=True)
-        fused = []
-        for among in sets:  # receivers of one set of sources have one answer
-            known = sure.masked_fill(~among.unsqueeze(1), 0)
-            best = (known == known.amax(dim=0)) & (known > 0)
-            share = best.to(probs.dtype) / best.sum(dim=0).clamp_min(1)
-            mean = (share.unsqueeze(-1) * torch.where(best.unsqueeze(-1), probs, 0)).sum(dim=0)
-            nobody = ~best.any(dim=0)
-            fused.append(torch.where(nobody.unsqueeze(-1), 1 / probs.shape[-1], mean))
+        # Receivers of one set of sources have one answer.
+        fused = [_best(probs, sure.masked_fill(~s.unsqueeze(1), -torch.inf), labels) for s in sets]
         return torch.stack(fused)[receiver]
+
+
+def _best(
+    probs: Float[Tensor, "J P C"], sure: Float[Tensor, "J P"], labels: Int[Tensor, " P"] | None
+) -> Float[Tensor, "P C"]:
+    """Return the mean of the surest, exactly as sure as they are at most; uniform if none is."""
+    top = sure.amax(dim=0)
+    best = (sure == top) & (sure > -torch.inf)
+    made = probs[best.int().argmax(dim=0), torch.arange(probs.shape[1], device=probs.device)]
+    number = best.sum(dim=0)
+    if len(tied := (number > 1).nonzero().flatten()):
+        among, most = best[:, tied].unsqueeze(-1), top[tied].unsqueeze(-1)
+        mean = torch.where(among, probs[:, tied], 0).sum(dim=0) / number[tied].unsqueeze(-1)
+        # Rounded up, a mean of equals would be surer than any of them.
+        if labels is None:
+            made[tied] = torch.minimum(mean, most)
+        else:
+            made[tied] = mean.scatter(-1, labels.to(mean.device)[tied].unsqueeze(-1), most)
+    return torch.where((number == 0).unsqueeze(-1), 1 / probs.shape[-1], made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +131,24 @@ class OwnOrFused(AroundRule):
     Args:
         inner: The rule that fuses. ``BestSource`` makes of it the surest of own and all sources.
         temperature: Of the softmaxes; an inner rule that has a temperature fuses at this one.
+        by: What says how sure: ``max_prob``, the largest probability; or ``label``, that of the
+            public label. ``BestSource`` has a ``by`` of its own.
     """
 
     inner: Rule
     temperature: float = 1.0
+    by: str = "max_prob"
     space: ClassVar[Space] = Space.PROBABILITIES
 
     def __post_init__(self) -> None:
+        require_one_of("OwnOrFused", "by", self.by, BY)
         require_number("OwnOrFused", "temperature", self.temperature, above=0)
         require_inner("OwnOrFused", self.inner)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it reads the public labels, or the inner rule does."""
+        return self.by == "label" or declared(self.inner, "needs_labels", False)
 
     def __call__(
         self, bank: KnowledgeBank, weights: Any, labels: Int[Tensor, " P"] | None = None
@@ -124,7 +158,7 @@ class OwnOrFused(AroundRule):
         space = Space(declared(self.inner, "space", Space.PROBABILITIES))
         fused = as_probabilities(made.targets, space, self.temperature)
         own = (bank.logits / self.temperature).softmax(dim=-1)
-        take = surer(fused, own)
+        take = surer(fused, own, labels if self.by == "label" else None)
         if bank.mask is not None:
             take = take | ~bank.mask
         targets = torch.where(take.unsqueeze(-1), fused, own)

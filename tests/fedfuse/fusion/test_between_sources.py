@@ -19,7 +19,7 @@ from fedfuse.uptake import homeostatic
 
 MEAN = MeanProbabilities()
 RULES = [
-    *(BetterSources(), BetterSources(margin=0.2), BetterSources(temperature=3.0)),
+    *(BetterSources(), BetterSources("label", 0.2), BetterSources(temperature=3.0)),
     *(HomeostaticMix(MEAN), HomeostaticMix(MeanLogits(), 0.0, 1.0, "batch", 2.0)),
     *(Contrastive(), Contrastive(tau=0.1, block=1, temperature=2.0)),
 ]
@@ -44,9 +44,10 @@ def uniform(num_clients: int, dtype=torch.float32) -> torch.Tensor:
 def test_rules_keep_their_promises_and_the_banks_precision(rule):
     check_rule(rule)
     known = example_bank(4, 6, 5)
-    made = Pipeline(KnFu(), All(), rule)(replace(known, logits=known.logits.double()))
+    labels = torch.arange(6) % 5
+    made = Pipeline(KnFu(), All(), rule)(replace(known, logits=known.logits.double()), labels)
     assert made.teachers.targets.dtype == torch.float64
-    single = Pipeline(KnFu(), All(), rule)(known)
+    single = Pipeline(KnFu(), All(), rule)(known, labels)
     torch.testing.assert_close(made.teachers.targets.float(), single.teachers.targets)
 
 

@@ -48,6 +48,7 @@ ELSEWHERE = {
     "scorer": {"client_clusters", "kta", "ktpfl", "random", "reference_accuracy", "shuffled"},
     "rule": {
         "confidence",
+        "best_source",
         "better_sources",
         "contrastive",
         "coordinate_median",
