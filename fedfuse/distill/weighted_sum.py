@@ -126,7 +126,8 @@ class WeightedSum:
             _weight(term) * ask(term["loss"], student_logits, targets, known)
             for term in self.terms.values()
         )
-        return sum(others, start=first)
+        total: Tensor = sum(others, start=first)
+        return total
 
 
 def _weight(term: Mapping[str, Any]) -> Any:

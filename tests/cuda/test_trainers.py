@@ -11,13 +11,21 @@ import pytest
 import torch
 
 from fedfuse.distill import (
+    DIST,
+    DKD,
     KL,
+    OFA,
+    TAID,
+    APAtK,
     BalancedKL,
     Divergence,
     MAELogits,
     MSELogits,
+    RelationGraph,
+    Similarity,
     SoftCrossEntropy,
     StandardisedKL,
+    WeightedSum,
 )
 from fedfuse.distill.divergence import KINDS
 from fedfuse.local_loss import BalancedSoftmax, cross_entropy
@@ -28,7 +36,7 @@ from fedfuse.models.resnet import resnet8, resnet20
 from fedfuse.prior import log_prior
 from fedfuse.train import batched
 from fedfuse.train.batched import BatchedTrainer
-from fedfuse.train.facts import Facts, Widened, widen
+from fedfuse.train.facts import Facts, Widened, as_trained, wants, widen
 from fedfuse.train.precision import Precision
 from fedfuse.train.replay import GraphWarning
 from fedfuse.train.trainer import LoopTrainer, Student
@@ -63,7 +71,13 @@ LOSSES = [
     BalancedKL(),
     StandardisedKL(),
     *[Divergence(kind) for kind in KINDS],
+    TAID(),
+    OFA(epsilon=1.5),
+    DKD(temperature=2.0),
+    APAtK(k=2),
+    WeightedSum({"kl": {"loss": KL()}, "dkd": {"loss": DKD(temperature=1.0), "weight": 0.1}}),
 ]
+RELATIONS = [RelationGraph(neighbours=2), DIST(), Similarity(temperature=2.0)]
 
 
 def students(make_model, make_optimizer, device):
@@ -97,11 +111,28 @@ def balanced(device, round_=0, sizes=SIZES):
     return works
 
 
+def told(loss, targets):
+    """Return targets [K, P, C] with what a loss wants to know beside them."""
+    if not (wanted := wants(loss)):
+        return targets
+    draw = torch.Generator().manual_seed(9)
+    size, num_classes = targets.shape[:2], targets.shape[2]
+    known = {
+        "labels": torch.randint(0, num_classes, size, generator=draw),
+        "own": torch.randn(targets.shape, generator=draw),
+        "prior": torch.randn(targets.shape, generator=draw).log_softmax(2),
+        "clock": torch.rand(size, generator=draw),
+    }
+    return widen(targets, Facts(**{name: known[name] for name in wanted}))
+
+
 def taught(loss, device, *, anchored=False, weighted=False, steps=5):
     rng = torch.Generator().manual_seed(8)
     public = torch.randn(10, *SHAPE, generator=rng).to(device)
     targets = torch.randn(len(SIZES), 10, CLASSES, generator=rng)
-    targets = (targets.softmax(2) if loss.space == "probabilities" else targets).to(device)
+    targets = targets.softmax(2) if loss.space == "probabilities" else targets
+    targets = told(loss, targets).to(device)
+    loss = as_trained(loss)
     weights = torch.rand(len(SIZES), 10, generator=rng).to(device)
     own, works = private(device), []
     for client_id in range(len(SIZES)):
@@ -167,6 +198,16 @@ def test_every_optimiser_over_several_phases(optimizer, device):
 def test_every_loss_with_weights_and_an_anchor(loss, anchored, device):
     phase = partial(taught, loss, anchored=anchored, weighted=True)
     compare(mlp, OPTIMIZERS["momentum"], [phase], device)
+
+
+@pytest.mark.parametrize("loss", RELATIONS, ids=str)
+def test_A10_relations_of_a_batch_in_the_loop(loss, device):
+    """No batched trainer takes them, so the GPU is held against the CPU."""
+    there, here = (students(mlp, OPTIMIZERS["momentum"], d) for d in (device, torch.device("cpu")))
+    for own in (there, here):
+        where = next(own[0].model.parameters()).device
+        LoopTrainer().fit(own, taught(loss, where, anchored=True, weighted=True))
+    assert_same(there, here, atol=1e-3)
 
 
 def test_convolutions_over_patches(device):

@@ -31,6 +31,11 @@ EXPECTED = {
     "sharpen/none": None,
     "sharpen/era": fusion.ERA(),
     "sharpen/power": fusion.Power(),
+    "distill/ofa": distill.OFA(temperature=2.0),
+    "distill/dkd": distill.DKD(temperature=2.0),
+    "distill/relation_graph": distill.RelationGraph(temperature=2.0),
+    "distill/dist": distill.DIST(temperature=2.0),
+    "distill/similarity": distill.Similarity(temperature=2.0),
     "distill/kl": distill.KL(2.0),
     "distill/soft_ce": distill.SoftCrossEntropy(2.0),
     "distill/mse": distill.MSELogits(),
@@ -63,8 +68,9 @@ ELSEWHERE = {
         "trimmed_mean",
         "uploaded_confidence",
     },
+    "distill": {"ap_at_k", "weighted_sum"},
 }
-"""Options that test_fusion_exchange_contracts.py builds."""
+"""Options that other tests build: of losses, those made of other options, in whole runs."""
 
 GROUPS = ("scorer", "neighbours", "rule", "sharpen", "distill")
 

@@ -12,13 +12,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from fedfuse.distill import (
+    DKD,
     KL,
+    OFA,
+    TAID,
+    APAtK,
     BalancedKL,
     Divergence,
     MAELogits,
     MSELogits,
     SoftCrossEntropy,
     StandardisedKL,
+    WeightedSum,
 )
 from fedfuse.distill.divergence import KINDS
 from fedfuse.errors import FedfuseError
@@ -28,6 +33,7 @@ from fedfuse.models.mlp import mlp
 from fedfuse.models.resnet import resnet8, resnet20
 from fedfuse.train import batched, device_memory
 from fedfuse.train.batched import BatchedTrainer, LoopFallbackWarning
+from fedfuse.train.facts import Facts, as_trained, wants, widen
 from fedfuse.train.precision import Precision
 from fedfuse.train.trainer import LoopTrainer, Student
 from fedfuse.train.work import Work, schedule
@@ -91,11 +97,27 @@ def private(round_=0, epochs=1, sizes=SIZES, batch=4):
     return works
 
 
+def told(loss, targets):
+    """Return targets [K, P, C] with what a loss wants to know beside them."""
+    if not (wanted := wants(loss)):
+        return targets
+    draw = torch.Generator().manual_seed(9)
+    size, num_classes = targets.shape[:2], targets.shape[2]
+    known = {
+        "labels": torch.randint(0, num_classes, size, generator=draw),
+        "own": torch.randn(targets.shape, generator=draw),
+        "prior": torch.randn(targets.shape, generator=draw).log_softmax(2),
+        "clock": torch.rand(size, generator=draw),
+    }
+    return widen(targets, Facts(**{name: known[name] for name in wanted}))
+
+
 def taught(loss, *, weighted=False, anchored=False, num_public=10):
     public = torch.randn(num_public, *SHAPE, generator=torch.Generator().manual_seed(7))
     rng = torch.Generator().manual_seed(8)
     targets = torch.randn(len(SIZES), num_public, CLASSES, generator=rng)
-    targets = targets.softmax(2) if loss.space == "probabilities" else targets
+    targets = told(loss, targets.softmax(2) if loss.space == "probabilities" else targets)
+    loss = as_trained(loss)
     weights = torch.rand(len(SIZES), num_public, generator=rng)
     weights[:, ::3] = 0
     works = []
@@ -178,6 +200,11 @@ def test_every_optimiser_keeps_its_moments_over_phases(optimizer):
         BalancedKL(),
         StandardisedKL(),
         *[Divergence(kind) for kind in KINDS],
+        TAID(),
+        OFA(epsilon=1.5),
+        DKD(temperature=2.0),
+        APAtK(k=2),
+        WeightedSum({"kl": {"loss": KL()}, "dkd": {"loss": DKD(temperature=1.0), "weight": 0.1}}),
     ],
     ids=str,
 )
