@@ -150,7 +150,9 @@ class Uptake(Protocol):
     clients and samples. It may change the targets (which stay on the simplex, or finite logits),
     turn logits into probabilities but not back, and multiply the weight of a sample: what nobody
     answered stays at 0. A client's part depends on its own part alone, and what is random is drawn
-    from ``at.streams``. A stage that reads the public labels declares ``needs_labels = True``.
+    from ``at.streams``. What it must remember of a client belongs into ``at.memory[client_id]``. A
+    stage that reads the public labels declares ``needs_labels = True``; one that writes there how
+    far a client is, ``clock/t`` from 0 to 1, for losses that want ``clock``, ``sets_clock = True``.
     One that leaves a client no sample with a weight above 0 leaves it the steps on its private
     data (``client.private_weight``); the metric ``taught_share`` says so.
     """

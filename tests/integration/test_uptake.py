@@ -59,7 +59,7 @@ def metric(run, name: str) -> list[float]:
     return found[(found.metric == name) & (found["round"] == 2)].value.tolist()
 
 
-def test_the_gate_on_the_clients_is_the_gate_on_the_server(simulate):
+def test_C1_the_gate_on_the_clients_is_the_gate_on_the_server(simulate):
     plain = simulate(*WORDS)
     client = simulate(*WORDS, "uptake=own_or_teacher")
     server = simulate(*WORDS, "rule=own_or_fused")
@@ -168,7 +168,7 @@ def test_own_is_free_of_the_prior_where_what_came_is(simulate):
     torch.testing.assert_close(weights(client), weights(server), atol=1e-6, rtol=0)
 
 
-def test_one_client_has_nothing_to_learn_from_itself(simulate):
+def test_C1_one_client_has_nothing_to_learn_from_itself(simulate):
     run = simulate(*WORDS, "num_clients=1", "uptake=own_or_teacher")
     assert metric(run, "taught_share") == [0.0]
 
