@@ -34,6 +34,11 @@ QUICK = [
     "model=mlp",
 ]
 
+MECHANISMS = [  # a loss that wants facts, a chain with the clock, a rule with labels and rounds
+    *("distill=taid", "uptake=chain", "+uptake@uptake.stages.clock=clock"),
+    *("rule=mix_by_round", "+rule@rule.inner=better_sources", "rule.inner.by=label"),
+]
+
 
 def metrics(folder: Path) -> dict[str, list[object]]:
     return pq.read_table(folder / "metrics.parquet").to_pydict()
@@ -46,7 +51,7 @@ def flower_processes() -> list[str]:
 
 
 def test_three_supernodes_give_the_numbers_of_serial_and_leave_nothing_behind(tmp_path, capsys):
-    guarded = [*QUICK, "guard=sequential", "guard.public_fold=0.2"]
+    guarded = [*QUICK, "guard=sequential", "guard.public_fold=0.2", *MECHANISMS]
     assert main([*guarded, f"hydra.run.dir={tmp_path / 'serial'}"]) == 0
     there = tmp_path / "deployment"
     assert main([*guarded, "engine=deployment", f"hydra.run.dir={there}"]) == 0

@@ -29,6 +29,11 @@ QUICK = [
     "baseline=none",
 ]
 
+MECHANISMS = [  # a loss that wants facts, a chain with the clock, a rule with labels and rounds
+    *("distill=taid", "+uptake@uptake.stages.clock=clock"),
+    *("rule=mix_by_round", "+rule@rule.inner=own_or_fused", "rule.inner.by=label"),
+]
+
 MORTAL = '''
 import os, pathlib
 import torch
@@ -98,11 +103,13 @@ def test_ray_gives_the_numbers_of_serial(tmp_path, serial):
     assert ray_processes() == []
 
 
-def test_pre_training_confidences_codecs_priors_and_who_rests_are_the_same_on_ray(tmp_path):
+def test_pre_training_confidences_codecs_priors_mechanisms_and_who_rests_are_the_same_on_ray(
+    tmp_path,
+):
     more = ("model=mlp", "method=uwa", "codec=uint8", "extract=adjusted", "pretrain=public")
     more = (*more, "uptake=chain", "local_loss=balanced_softmax", "evaluation.prior=add")
     more += ("participation=uniform", "evaluation.resting=sample", "evaluation.resting_sample=2")
-    more = (*more, "guard=sequential")
+    more = (*more, "guard=sequential", *MECHANISMS, "+rule@rule.inner.inner=uploaded_confidence")
     tables = [run(tmp_path / engine, f"engine={engine}", *more) for engine in ("serial", "ray")]
     assert tables[0] == tables[1]
 
