@@ -59,10 +59,11 @@ def metric(run, name: str) -> list[float]:
     return found[(found.metric == name) & (found["round"] == 2)].value.tolist()
 
 
-def test_C1_the_gate_on_the_clients_is_the_gate_on_the_server(simulate):
+@pytest.mark.parametrize("by", ["max_prob", "label"])
+def test_C1_the_gate_on_the_clients_is_the_gate_on_the_server(simulate, by):
     plain = simulate(*WORDS)
-    client = simulate(*WORDS, "uptake=own_or_teacher")
-    server = simulate(*WORDS, "rule=own_or_fused")
+    client = simulate(*WORDS, "uptake=own_or_teacher", f"uptake.by={by}")
+    server = simulate(*WORDS, "rule=own_or_fused", f"rule.by={by}")
     torch.testing.assert_close(weights(client), weights(server), atol=1e-6, rtol=0)
     assert float((weights(client) - weights(plain)).abs().max()) > 1e-4
     assert metric(client, "bytes_down") == metric(plain, "bytes_down")
@@ -112,6 +113,13 @@ def test_A5_at_its_end_it_is_plain_distillation(simulate):
     end = simulate(*words, "method=taid", "uptake.t_start=1", "uptake.adaptive=false")
     plain = simulate(*words, "distill.scale_by_t2=false")
     assert torch.equal(weights(end), weights(plain))
+
+
+def test_A5_as_a_term_of_a_sum_of_losses_it_reads_the_clock_too(simulate):
+    sum_of_two = ("uptake=clock", "distill=weighted_sum", "distill.terms.forward.weight=0")
+    sum_of_two += ("+distill@distill.terms.timed.loss=taid", "distill.terms.reverse.weight=0")
+    in_sum = simulate(*WORDS, *sum_of_two)
+    torch.testing.assert_close(weights(in_sum), weights(simulate(*WORDS, "method=taid")))
 
 
 def test_A5_with_nothing_but_its_own_at_the_beginning_a_client_stays_as_it_is(simulate):
