@@ -13,6 +13,7 @@ from functools import partial
 
 from omegaconf import DictConfig
 
+from clients.exchange import Predictions
 from experiments.assembly.chosen import Chosen, Clash, one_for_all
 from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
 from experiments.assembly.prior_clashes import OF_PRIORS
@@ -175,6 +176,20 @@ def _signs_only(chosen: Chosen) -> str | None:
     return "2 classes" if wrong else None
 
 
+def _keeps(chosen: Chosen) -> bool:
+    exchange = chosen.part("exchange")
+    return isinstance(exchange, Predictions) and exchange.kept_teacher is not None
+
+
+def _keeps_nothing(chosen: Chosen) -> str | None:
+    return f"method={chosen.cfg.method.name}" if _keeps(chosen) and not chosen.fuses else None
+
+
+def _keeps_beyond(chosen: Chosen) -> str | None:
+    beyond = _keeps(chosen) and chosen.cfg.budget == "samples"
+    return "exchange.kept_teacher with budget=samples" if beyond else None
+
+
 def _elsewhere(chosen: Chosen) -> str | None:
     if chosen.data is None or not chosen.needs("exchange", "needs_all_private_data"):
         return None
@@ -232,6 +247,17 @@ CLASHES: tuple[Clash, ...] = (
         "An uptake changes what clients distil of fused predictions, and this method has none",
         partial(_not_fused, slot="uptake"),
         "Set uptake=none, or choose a method that fuses predictions.",
+    ),
+    Clash(
+        "A kept teacher is one that was fused of predictions, and this method has none",
+        _keeps_nothing,
+        "Set exchange=predictions, or choose a method that fuses predictions.",
+    ),
+    Clash(
+        "A kept teacher adds public samples to every step of local training, which is to see no "
+        "more samples than the baseline's",
+        _keeps_beyond,
+        "Set budget=optimiser_steps.",
     ),
     Clash(
         "A cache keeps fused predictions, and this method has none",

@@ -201,6 +201,8 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("taid student=mlp", "TAID wants .* the server's own model does not have"),
         ("taid trainer=batched", None),
         ("knfu rule=logit_adjusted", "rule=logitadjusted, client.share_class_distribution=false"),
+        ("local exchange=kept_teacher", "A kept teacher is one .*got method=local"),
+        ("knfu exchange=kept_teacher budget=samples", "kept_teacher with budget=samples"),
         ("fedavg cache=rounds", "A cache keeps fused predictions"),
         (
             "knfu sites=own sites.paths=[a.npz] evaluation.own_test_shift=0.5",
