@@ -36,12 +36,13 @@ def fits(bank: KnowledgeBank, device: torch.device) -> bool:
 
 
 def spans(size: int, step: int) -> list[slice]:
-    """Return consecutive slices of at most ``step`` that cover ``size``.
+    """Return consecutive slices of at most ``step``, and at least 1, that cover ``size``.
 
-    >>> spans(5, 2)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    >>> spans(3, 2), spans(2, 0)
+    ([slice(0, 2, None), slice(2, 3, None)], [slice(0, 1, None), slice(1, 2, None)])
     """
-    return [slice(start, min(start + step, size)) for start in range(0, size, max(1, step))]
+    step = max(1, step)
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def clients_per_block(logits: Float[Tensor, "K P C"], device: torch.device) -> int:
