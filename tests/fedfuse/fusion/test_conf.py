@@ -56,6 +56,7 @@ ELSEWHERE = {
         "best_source",
         "better_sources",
         "contrastive",
+        "dempster",
         "coordinate_median",
         "geometric_median",
         "homeostatic",
