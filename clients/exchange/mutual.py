@@ -21,6 +21,7 @@ from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.local_loss import cross_entropy
 from fedfuse.models.plan import as_plan, build_checked
+from fedfuse.models.pooling import settled
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import SampleLoss, Work
@@ -68,8 +69,7 @@ class Mutual(SharesModels):
     def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
         """Return the client's own model and the small one, which starts alike everywhere."""
         small = self._build(tools.inputs.data, tools.streams.entropy("init", "exchange"))
-        small = small.to(tools.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Twins(shared=small, personal=model)
+        return Twins(shared=settled(small, tools.inputs.device), personal=model)
 
     def train(
         self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool

@@ -23,6 +23,7 @@ from fedfuse.errors import FedfuseError
 from fedfuse.local_loss import cross_entropy
 from fedfuse.metrics import accuracy
 from fedfuse.models.plan import build_checked
+from fedfuse.models.pooling import settled
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.train.divergence import diverged
@@ -133,9 +134,7 @@ class Beginning:
         model = build_checked(self.models, client_id, data.input_shape, data.num_classes, entropy)
         if self.initial is not None:
             model.load_state_dict(self.initial(client_id))
-        # The layout in which convolutions are fastest on CPU and GPU; the numbers' meaning
-        # and the shapes stay the same.
-        return model.to(self.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return settled(model, self.inputs.device)
 
     def after_public(self, client_id: int) -> tuple[nn.Module, int]:
         """Return the model after the public part of pre-training, and the steps that took.

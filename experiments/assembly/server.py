@@ -21,6 +21,7 @@ from experiments.config.prior_use import controls, uses_prior
 from experiments.config.targets import brief
 from fedfuse.exchange.kind import Combine
 from fedfuse.models.plan import as_plan, build_checked, describe
+from fedfuse.models.pooling import settled
 from fedfuse.participation import Participants, Resting
 from fedfuse.partition import preview
 from fedfuse.protocols import ModelPlan
@@ -128,7 +129,7 @@ def build_student(
     entropy = streams.entropy("init", "server")
     model = build_checked(plan, 0, data.input_shape, data.num_classes, entropy)
     return ServerModel(
-        model=model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        model=settled(model, device),
         make_optimizer=fastest(instantiate(cfg.optimizer, "optimizer")),
         loss=instantiate(cfg.distill, "distill"),
         data=data,
