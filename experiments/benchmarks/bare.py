@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +58,15 @@ class Shared:
 def run(
     clients: Sequence[Client], shared: Shared, num_rounds: int, *, tuned: bool = False
 ) -> Result:
-    """Run all rounds.
+    """Run all rounds, as :func:`rounds` does one by one."""
+    *_, last = rounds(clients, shared, num_rounds, tuned=tuned)
+    return last
+
+
+def rounds(
+    clients: Sequence[Client], shared: Shared, num_rounds: int, *, tuned: bool = False
+) -> Iterator[Result]:
+    """Run round by round; yield after each what was done until then.
 
     Args:
         clients: Left as they are; their models are copied.
@@ -73,7 +81,8 @@ def run(
         torch.optim.Adam(model.parameters(), lr=1e-3, fused=True if tuned else None)
         for model in models
     ]
-    seconds, cpu_seconds = [], []
+    seconds: list[float] = []
+    cpu_seconds: list[float] = []
     for round_ in range(num_rounds):
         begin, cpu_begin = time.perf_counter(), time.process_time()
         probs = []
@@ -88,7 +97,7 @@ def run(
             accuracies.append(evaluate(client, model, shared))
         seconds.append(time.perf_counter() - begin)
         cpu_seconds.append(time.process_time() - cpu_begin)
-    return Result(seconds, cpu_seconds, sum(accuracies) / len(accuracies))
+        yield Result(seconds, cpu_seconds, sum(accuracies) / len(accuracies))
 
 
 def learn(client: Client, model: nn.Module, optimizer: torch.optim.Optimizer, round_: int) -> None:

@@ -18,24 +18,31 @@ from server.reporters.in_memory import InMemory
 
 
 class Stopwatch(InMemory):
-    """Take the wall time and the processor time of all processes at the end of every round.
+    """Take the wall time and the processor time that all processes need for every round.
 
     Args:
-        look: Called then as well.
+        look: Called after every round; what it takes is nobody's time.
     """
 
     def __init__(self, look: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self._look = look
-        self.times = [time.perf_counter()]
-        self.cpu_times = [cpu_seconds(family())]
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
+        self._begun = self._now()
 
     def round_done(self, arm: str, record: RoundRecord) -> None:
         """Take the time."""
         super().round_done(arm, record)
-        self.times.append(time.perf_counter())
-        self.cpu_times.append(cpu_seconds(family()))
+        wall, cpu = self._now()
+        self.wall.append(wall - self._begun[0])
+        self.cpu.append(cpu - self._begun[1])
         self._look()
+        self._begun = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.perf_counter(), cpu_seconds(family())
 
 
 def run(cfg: Any, watch: Stopwatch) -> None:

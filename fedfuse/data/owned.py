@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedfuse.data.draw import apportion_rows, by_class, draw_each
+from fedfuse.data.choices import choose
+from fedfuse.data.draw import apportion_rows, by_class
 from fedfuse.data.raw import RawDataset
 from fedfuse.errors import DataError, PartitionError
 from fedfuse.protocols import Partitioner, ShiftsFeatures
@@ -42,21 +43,34 @@ class Testable:
         return np.bincount(self.labels[self.rows], minlength=self.num_classes)
 
     @cached_property
-    def _first(self) -> list[IntArray]:
-        return by_class(self.labels, self.first, self.num_classes)
-
-    @cached_property
-    def _rest(self) -> list[IntArray]:
+    def _pools(self) -> tuple[IntArray, IntArray]:
+        """All rows, by class those that are taken first, then the others; the pools' sizes [2C]."""
         rest = np.setdiff1d(self.rows, self.first)
-        return by_class(self.labels, rest, self.num_classes)
+        pools = [
+            pool
+            for rows in (self.first, rest)
+            for pool in by_class(self.labels, rows, self.num_classes)
+        ]
+        return np.concatenate(pools), np.array([len(pool) for pool in pools])
 
-    def draw(self, counts: IntArray, rng: np.random.Generator) -> IntArray:
-        """Return sorted rows, ``counts[c]`` of each class."""
-        early = np.minimum(counts, [len(pool) for pool in self._first])
-        drawn = draw_each(self._first, early, rng)
-        if (early == counts).all():
-            return drawn
-        return np.union1d(drawn, draw_each(self._rest, counts - early, rng))
+    def draw(self, counts: IntArray, rngs: Sequence[np.random.Generator]) -> IntArray:
+        """Return rows of all clients, one client after the other, each client's ascending.
+
+        Args:
+            counts: How many of each class every client gets [K, C].
+            rngs: The clients' generators.
+        """
+        rows, sizes = self._pools
+        early = np.minimum(counts, sizes[: self.num_classes])
+        asked = np.concatenate([early, counts - early], axis=1)
+        drawn = choose(np.broadcast_to(sizes, asked.shape), asked, rngs)
+        found = rows[
+            np.repeat(np.tile(np.cumsum(sizes) - sizes, len(asked)), asked.ravel()) + drawn
+        ]
+        # Sorting all at once: a client's number stands before its rows.
+        high = int(rows.max(initial=0)) + 1
+        owner = np.repeat(np.arange(len(asked)), asked.sum(axis=1)) * high
+        return np.sort(owner + found) - owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,7 @@ class Share:
         require_number("the data split", "val_fraction", self.val_fraction, at_least=0, below=1)
 
 
-BLOCK = 4096
+BLOCK = 1024
 """Clients whose rows are drawn together: each has two random streams of its own."""
 
 
@@ -141,7 +155,11 @@ def _own(
     drawing = [streams.numpy("data", "val", i) for i in client_ids]
     noise = np.stack([rng.random(num_classes) for rng in drawing])
     kept = apportion_rows(have, have, totals=held, noise=noise)
-    pools = np.split(rows[np.argsort(kinds, kind="stable")], np.cumsum(have)[:-1])
+    # Places in ``rows`` by client and class; parts ascend, so places do as rows do.
+    places = np.argsort(kinds, kind="stable")
+    begins = np.cumsum(have) - have.ravel()
+    left = np.ones(len(rows), dtype=np.bool_)
+    left[places[np.repeat(begins, kept.ravel()) + choose(have, kept, drawing)]] = False
 
     supply = np.broadcast_to(testable.supply, have.shape)
     prior = np.where(supply > 0, have if tested is None else tested, 0)
@@ -159,13 +177,20 @@ def _own(
     noise = np.stack([rng.random(num_classes) for rng in testing])
     totals = np.clip(fits, 1, share.own_test_size)
     asked = apportion_rows(prior, supply, totals=totals, noise=noise)
-    for at, (client_id, part) in enumerate(zip(client_ids, parts, strict=True)):
-        own_pools = pools[at * num_classes : (at + 1) * num_classes]
-        val = draw_each(own_pools, kept[at], drawing[at])
-        left = np.ones(len(part), dtype=np.bool_)
-        left[np.searchsorted(part, val)] = False
-        test = testable.draw(asked[at], testing[at])
-        yield ClientData(client_id, part[left], val, test, shift(client_id))
+    shares = zip(
+        _each(rows[left], sizes - held),
+        _each(rows[~left], held),
+        _each(testable.draw(asked, testing), asked.sum(axis=1)),
+        strict=True,
+    )
+    for client_id, (train, val, test) in zip(client_ids, shares, strict=True):
+        yield ClientData(client_id, train, val, test, shift(client_id))
+
+
+def _each(rows: IntArray, sizes: IntArray) -> Iterator[IntArray]:
+    """Yield so many rows after the other."""
+    ends = np.cumsum(sizes).tolist()
+    return (rows[first:end] for first, end in zip([0, *ends], ends, strict=False))
 
 
 def tested_classes(have: IntArray, shift: float) -> npt.NDArray[np.float64]:

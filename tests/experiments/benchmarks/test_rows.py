@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from experiments.assembly.parts import build_parts
-from experiments.benchmarks import bare, batched, workload
-from experiments.benchmarks.round import bare_task, ours
+from experiments.benchmarks import batched, workload
+from experiments.benchmarks.round import bare_task, by_rounds
 from experiments.benchmarks.rows import in_turns, median_ratio, row, table
 
 
@@ -63,12 +63,12 @@ def work():
 def test_the_bare_loop_does_the_same_work(work):
     parts = build_parts(work)
     clients, shared = bare_task(parts.data, parts.models, work)
-    mine = ours(work)
-    for tuned in (False, True):
-        theirs = bare.run(clients, shared, 2, tuned=tuned)
+    sides = by_rounds(work, clients, shared)
+    assert set(sides) == {"fedfuse", "bare", "tuned"}
+    for side in sides.values():
         # Two clients x 50 test samples: one sample apart would be 0.01.
-        assert mine.accuracy == pytest.approx(theirs.accuracy, abs=0.011)
-        assert len(theirs.seconds) == len(mine.seconds) == 2
+        assert side.accuracy == pytest.approx(sides["fedfuse"].accuracy, abs=0.011)
+        assert len(side.seconds) == len(side.cpu_seconds) == 2
 
 
 def test_batching_launches_as_many_kernels_for_few_clients_as_for_many():

@@ -38,8 +38,7 @@ def test_models_say_and_learn_the_same() -> None:
     for model in (ours, plain):
         model(images).square().sum().backward()
     for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
-        assert one.grad is not None and other.grad is not None
-        assert torch.equal(one.grad, other.grad)
+        torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +58,6 @@ def test_other_pooling_stays(pool: nn.Module) -> None:
     assert type(layer) is type(pool)
 
 
-def test_fewer_operations_on_few_channels_only_without_gradients() -> None:
+def test_torch_itself_pools_where_gradients_are_wanted() -> None:
     images = torch.randn(2, 3, 4, 4, requires_grad=True)
     assert "MaxPool2D" in type(HalvingMaxPool2d(2)(images).grad_fn).__name__
