@@ -59,7 +59,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         say_version("fedfuse")
         return 0
 
-    from experiments.config import compose
+    from experiments.config import choices, compose
 
     hydra = compose.open_hydra(args.config_dir)
     if (broken := _asked(args.overrides)) is not None:
@@ -68,7 +68,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         return _go_on(broken, args.overrides, hydra)
     if args.cfg:
         lines, _ = compose.check(hydra, args.overrides, multirun=False)
-        hydra.show_cfg(compose.CONFIG, lines, args.cfg, args.package, args.resolve)
+        hydra.show_cfg(choices.CONFIG, lines, args.cfg, args.package, args.resolve)
         return 0
     return _begin(args.overrides, hydra, multirun=args.multirun)
 

@@ -25,6 +25,7 @@ from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from experiments.config import overrides as typed
+from experiments.config.choices import composed
 from experiments.config.folder import check_own
 from experiments.config.hints import unknown_key, unknown_parameter
 from experiments.config.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
@@ -32,7 +33,6 @@ from experiments.config.texts import check_texts, keep_texts
 from experiments.config.unread_keys import check_keys_are_read, known_keys
 from fedfuse.errors import ConfigError
 
-CONFIG = "config"
 EXPERIMENT = "experiment"
 """The group of whole experiments: what they fix, and what they sweep over."""
 MISSING = object()
@@ -180,7 +180,7 @@ def _check_one(
     parsed = typed.parse(lines, hydra.config_loader, multirun=False)
     lines = [str(item.input_line) for item in parsed]
     try:
-        cfg = hydra.compose_config(CONFIG, lines, run_mode=RunMode.RUN)
+        cfg = composed(hydra, lines)
         if any(item.is_add() or item.is_force_add() for item in parsed):
             _check_keys(hydra, parsed, bases)  # with a + Hydra takes any key
     except (HydraException, OmegaConfBaseException):
@@ -231,7 +231,7 @@ def subfolder(cfg: DictConfig, number: int, sweep: Path) -> str:
 
 def _compose(hydra: Hydra, lines: list[str]) -> DictConfig:
     try:
-        return hydra.compose_config(CONFIG, lines, run_mode=RunMode.RUN)
+        return composed(hydra, lines)
     except (HydraException, OmegaConfBaseException) as error:
         parsed = typed.parse(lines, hydra.config_loader, multirun=False)
         raise _translate(error, parsed) from error

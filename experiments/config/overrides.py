@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -104,16 +105,16 @@ def values(override: Override) -> list[Any]:
 
 def groups(loader: ConfigLoader) -> list[str]:
     """Return the config groups, without Hydra's own."""
-    return [group for group in loader.list_groups("") if group != "hydra"]
+    return [group for group in options_of("", loader, ObjectType.GROUP) if group != "hydra"]
 
 
-def options_of(group: str, loader: ConfigLoader) -> list[str]:
-    """Return the options of a group, none if there is no such group.
+def options_of(group: str, loader: ConfigLoader, kind: ObjectType = ObjectType.CONFIG) -> list[str]:
+    """Return the options of a group or the groups in it, none if there is no such group.
 
     ``loader.get_group_options`` copies every source of options first, each time: asked for each
     override, that was a third of what composing costs.
     """
-    return list(getattr(loader, "repository", loader).get_group_options(group))
+    return list(getattr(loader, "repository", loader).get_group_options(group, kind))
 
 
 def is_choice(override: Override, loader: ConfigLoader) -> bool:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config.compose import CONFIG
+from experiments.config.choices import CONFIG
 from experiments.runs.display import Display, Terminal, show
 from experiments.runs.failures import EXPECTED, Expected
 from experiments.runs.lifecycle import SHARED, open_run
