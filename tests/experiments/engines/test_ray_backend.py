@@ -47,8 +47,8 @@ def test_a_reply_ends_the_wait_and_rings_once():
     notifier.hang(state)
     threading.Timer(0.05, lambda: state.store_message_res(message(1))).start()
     begun = time.monotonic()
-    notifier.sleep(30)
-    assert time.monotonic() - begun < 20
+    notifier.sleep(300)
+    assert time.monotonic() - begun < 250
     notifier.sleep(0.01)  # would return at once if the bell still rang
     assert not notifier._answered.is_set()
 
@@ -58,8 +58,8 @@ def test_a_reply_that_comes_before_the_wait_is_not_lost():
     notifier.hang(state)
     state.store_message_res(message(1))
     begun = time.monotonic()
-    notifier.sleep(30)
-    assert time.monotonic() - begun < 20
+    notifier.sleep(300)
+    assert time.monotonic() - begun < 250
 
 
 def test_with_many_nodes_replies_gather():
@@ -81,10 +81,10 @@ def test_messages_reach_the_queue_whenever_they_come_and_nobody_looks_in_vain():
         )
         feeder.start()
         try:
-            assert queue.get(timeout=20) is early
+            assert queue.get(timeout=300) is early
             time.sleep(0.1)
             assert state.store_message_ins(late) == "stored"
-            assert queue.get(timeout=20) is late
+            assert queue.get(timeout=300) is late
         finally:
             stop.set()
             feeder.join()

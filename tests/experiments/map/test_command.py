@@ -161,10 +161,10 @@ def test_interrupted_and_started_again_it_loses_the_cells_in_flight_alone(tmp_pa
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert children
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "goes on" in told
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < deadline, "a worker was left behind"
         time.sleep(0.1)

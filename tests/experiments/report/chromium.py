@@ -29,7 +29,7 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-port=0",
 )
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 def find_browser() -> str | None:

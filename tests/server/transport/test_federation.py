@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -126,27 +125,34 @@ NEVER = 10**9
 HEAD = Header("knfu", 4, share=False, evaluate=False)
 
 
-def test_who_is_silent_for_too_long_has_failed_and_the_others_have_not():
-    reply_timeout = ReplyTimeout(timeout=0.05, interval=0.001)
-    federation = meet(Host((0, 2)), Host((1,), looks=NEVER), reply_timeout=reply_timeout)
-    begun = time.monotonic()
-    (failure,) = federation.train(HEAD, range(3)).failures
-    assert 0.05 <= time.monotonic() - begun < 5
-    assert (failure.client_id, failure.round, failure.phase) == (1, 4, "train")
-    assert "did not answer within 0.05 s (engine.timeout)" in failure.error
-
-
-def silences(monkeypatch, *hosts: Host, rounds: int = 1, **more) -> list[list[tuple]]:
-    """Return what was said about silent clients in each round, one look a second."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return a clock that goes on by a second with each look of the server, and so its sleep."""
     now = SimpleNamespace(seconds=0.0)
     monkeypatch.setattr("server.transport.reply_timeout.time.monotonic", lambda: now.seconds)
 
     def sleep(_: float) -> None:
         now.seconds += 1
 
+    now.sleep = sleep
+    return now
+
+
+def test_who_is_silent_for_too_long_has_failed_and_the_others_have_not(clock):
+    reply_timeout = ReplyTimeout(timeout=5, sleep=clock.sleep)
+    federation = meet(Host((0, 2)), Host((1,), looks=NEVER), reply_timeout=reply_timeout)
+    begun = clock.seconds
+    (failure,) = federation.train(HEAD, range(3)).failures
+    assert 5 <= clock.seconds - begun <= 6
+    assert (failure.client_id, failure.round, failure.phase) == (1, 4, "train")
+    assert "did not answer within 5 s (engine.timeout)" in failure.error
+
+
+def silences(clock, *hosts: Host, rounds: int = 1, **more) -> list[list[tuple]]:
+    """Return what was said about silent clients in each round, one look a second."""
     said: list[tuple] = []
     federation = meet(
-        *hosts, reply_timeout=ReplyTimeout(sleep=sleep, silence=10, **more),
+        *hosts, reply_timeout=ReplyTimeout(sleep=clock.sleep, silence=10, **more),
         on_silence=lambda ids, seconds: said.append((ids, seconds)),
     )  # fmt: skip
     found = []
@@ -157,15 +163,15 @@ def silences(monkeypatch, *hosts: Host, rounds: int = 1, **more) -> list[list[tu
     return found
 
 
-def test_who_is_silent_is_named_before_the_timeout_and_again_after_each_doubling(monkeypatch):
+def test_who_is_silent_is_named_before_the_timeout_and_again_after_each_doubling(clock):
     hosts = [Host((0,), looks=3), Host((1, 2), looks=NEVER)]
-    (said,) = silences(monkeypatch, *hosts, timeout=100)
+    (said,) = silences(clock, *hosts, timeout=100)
     # The last answer came after 3 seconds; from there 10, 20, 40 and 80 seconds.
     assert said == [([1, 2], 13), ([1, 2], 23), ([1, 2], 43), ([1, 2], 83)]
 
 
-def test_a_phase_that_always_takes_long_names_nobody_twice(monkeypatch):
+def test_a_phase_that_always_takes_long_names_nobody_twice(clock):
     hosts = [Host((0, 1), looks=30), Host((2,), looks=30)]
-    first, second = silences(monkeypatch, *hosts, rounds=2)
+    first, second = silences(clock, *hosts, rounds=2)
     assert first == [([0, 1, 2], 10), ([0, 1, 2], 20)]
     assert second == []
