@@ -18,13 +18,16 @@ map-demo: $(VENV)/.core ## set up, then draw where fusion beats local training (
 	@$(BIN)/fedfuse-map map.samples=[50,100,250] map.alpha=[0.1,0.5,5] map.methods=[local,knfu] \
 	  map.seeds=[0,1,2] map.dir=maps/demo num_rounds=5
 
-# Two workers with a thread each: with two each they wait for one another, 160 s instead of 80.
+# Workers with a thread each: with two each they wait for one another, twice as long. A file stays
+# with one worker, which shares what its tests share; tests/conftest.py puts the longest first. Of
+# three workers on two cores one mostly waits for Ray, or for the processes of a deployment.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q --dist loadfile --no-loadscope-reorder
+
 test-fast: $(VENV)/.dev ## the tests for every edit: no whole run, no process
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --fast tests
+	@$(PYTEST) -n 2 --fast tests
 
 test: $(VENV)/.dev ## set up, then run every test; of long sweeps a part
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not ray and not deployment" $(ARGS)
-	@$(BIN)/pytest -q -n 2 --dist loadgroup -m "ray or deployment" $(ARGS)
+	@$(PYTEST) -n 3 $(ARGS)
 
 test-all: ## every test, every case
 	@$(MAKE) test ARGS=--all

@@ -3,8 +3,9 @@
 ``make test-fast`` runs what makes no whole run and starts no process. ``make test`` runs every
 test, but of long sweeps a part: mark a test over a product of parameters with
 ``@pytest.mark.thinned`` and as many cases run as let every value occur; with
-``@pytest.mark.thinned(keep=5)`` five of them; ``tests.thinning.few(3, of=10)`` is a count. ``make
-test-all`` runs everything. What is tested in no other case must never be thinned.
+``@pytest.mark.thinned(keep=5)`` five of them, and none of what has ``keep=0``;
+``tests.thinning.few(3, of=10)`` is a count. ``make test-all`` runs everything. What is tested in no
+other case must never be thinned.
 
 jaxtyping's import hook rewrites the modules named below as they are imported, so it has to stand
 before anything imports them; pytest loads this file first.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -134,6 +136,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
+    _longest_first(items)
+
+
+def _longest_first(items: list[pytest.Item]) -> None:
+    """Let files that start processes or take long come first, so that no worker ends with them.
+
+    Without their marks, a file with more tests takes longer. Within a file the order stays.
+    """
+    sizes, slow = Counter(item.path for item in items), Counter[Path]()
+    for item in items:
+        slow[item.path] += len(NOT_FAST & {mark.name for mark in item.iter_markers()})
+    items.sort(key=lambda item: (-slow[item.path], -sizes[item.path], str(item.path)))
 
 
 def _thinned(items: list[pytest.Item]) -> set[pytest.Item]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.benchmarks.gpu.sections import SECTIONS
 
@@ -20,18 +21,48 @@ def run(out: Path, *words: str) -> tuple[subprocess.CompletedProcess[str], list[
     return done, json.loads((out / "gpu.json").read_text())["rows"]
 
 
+FOUND = {
+    "correctness": {"tests_passed"},
+    "lenet": {"lenet", "lenet_speedup", "lenet_bare"},
+    "lenet_patches": {"lenet_patches", "lenet_patches_bf16"},
+    "fusion_100k": set(),
+    "fusion_1m": set(),
+    "mlp": {"mlp", "mlp_loop"},
+    "resnet8": {"resnet8_fp32", "resnet8_bf16"},
+    "packed": {"packed"},
+    "profile": {"kernel_0"},
+    "whole_run": {"whole_run"},
+}
+"""Rows of each section that have a value on a CPU too."""
+
+
 @pytest.mark.slow
-def test_every_section_says_what_it_found(tmp_path: Path) -> None:
-    done, rows = run(tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_a_section_says_what_it_found(section) -> None:
+    rows = list(section.measure(device=torch.device("cpu"), tiny=True, repeats=1))
     found = {row["key"]: row["value"] for row in rows}
-    assert found["tests_passed"] == 1
-    expected = {
-        "lenet", "lenet_speedup", "lenet_bare", "lenet_patches", "lenet_patches_bf16", "mlp",
-        "mlp_loop", "resnet8_fp32", "resnet8_bf16", "packed", "kernel_0", "whole_run",
-    }  # fmt: skip
-    assert expected <= {key for key, value in found.items() if value is not None and value > 0}
-    assert {path.stem for path in tmp_path.glob("*.log")} == {s.name for s in SECTIONS}
+    assert found
+    assert FOUND[section.name] <= {
+        k for k, value in found.items() if value is not None and value > 0
+    }
+    assert found.get("tests_passed", 1) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("mlp", "fusion_100k"),
+        pytest.param(tuple(FOUND), marks=pytest.mark.thinned(keep=0)),  # each a process of its own
+    ],
+    ids=["two", "all"],
+)
+def test_the_command_writes_what_its_sections_find(tmp_path: Path, asked: tuple[str, ...]) -> None:
+    done, rows = run(tmp_path, "--minutes", "60", "--only", *asked)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {row["key"] for row in rows if row["value"] is not None and row["value"] > 0}
+    assert set().union(*(FOUND[name] for name in asked)) <= found
+    assert {path.stem for path in tmp_path.glob("*.log")} == set(asked)
     assert "client-rounds/s" in (tmp_path / "gpu.txt").read_text()
 
 

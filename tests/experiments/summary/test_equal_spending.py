@@ -185,6 +185,7 @@ def twin(cfg) -> Counting:
     return KNOWN[name]
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize(("method", "scene"), CASES)
 def test_a_client_spends_in_every_round_what_its_twin_spends(method, scene):
     cfg = configured(method, SCENES[scene])
