@@ -26,7 +26,7 @@ BUNDLES = {
     # losses
     "bd_kd": [],
     "std_kd": [],
-    "ofa": [],
+    "ofa": ["distill.epsilon=1.5"],
     "dkd": [],
     "ap_at_k": [],
     "relation_graph": [],

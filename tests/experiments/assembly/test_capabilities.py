@@ -203,6 +203,11 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("knfu rule=logit_adjusted", "rule=logitadjusted, client.share_class_distribution=false"),
         ("local exchange=kept_teacher", "A kept teacher is one .*got method=local"),
         ("knfu exchange=kept_teacher budget=samples", "kept_teacher with budget=samples"),
+        ("prior_free client.share_class_distribution=false", "label histogram.*rule=logitadjusted"),
+        ("bidirectional scorer=by_class", "one weight for all.*scorer=byclass, rule=bettersources"),
+        ("creamfl_logits scorer=by_class", "one weight for all.*rule=contrastive"),
+        ("vida_gate scorer=by_class scorer.evidence=epd", None),
+        ("fedavg rule=homeostatic", "A rule fuses predictions.*rule=homeostaticmix"),
         ("fedavg cache=rounds", "A cache keeps fused predictions"),
         (
             "knfu sites=own sites.paths=[a.npz] evaluation.own_test_shift=0.5",
@@ -269,6 +274,22 @@ def test_a_prior_has_a_strength_and_a_floor(key: str, words: str) -> None:
         check_parts(configured("mean_adjusted", key))
 
 
+@pytest.mark.parametrize(
+    ("method", "key", "words"),
+    [
+        ("bidirectional", "rule.margin=-1.0", "'margin' parameter of BetterSources .*got -1"),
+        ("bidirectional", "rule.by=entropy", "'by' parameter of BetterSources .*got 'entropy'"),
+        ("vida_gate", "rule.per=client", "'per' parameter of HomeostaticMix .*got 'client'"),
+        ("vida_gate", "rule.threshold=20", "'threshold' parameter of HomeostaticMix .*got 20"),
+        ("creamfl_logits", "rule.block=0", "'block' parameter of Contrastive .*got 0"),
+        ("creamfl_logits", "rule.tau=.nan", "'tau' parameter of Contrastive .*got nan"),
+    ],
+)
+def test_a_rule_says_what_it_cannot_be_set_to(method: str, key: str, words: str) -> None:
+    with pytest.raises(FedfuseError, match=words):
+        check_parts(configured(method, key))
+
+
 def test_a_client_without_samples_has_no_prior() -> None:
     data = build_parts(compose.configure([*TINY, "method=mean"])).data
     first, *others = data.clients
@@ -287,6 +308,8 @@ def test_a_client_without_samples_has_no_prior() -> None:
         ("public=noise pretrain=public", "Pre-training needs labels"),
         ("public=noise select=class_balanced", "ClassBalanced needs labels"),
         ("public=noise uptake=gap uptake.by=label", "The uptake Gap needs labels"),
+        ("public=noise method=bidirectional rule.by=label", "The rule BetterSources needs labels"),
+        ("method=vida_gate cache=rounds", "makes one for each: got method=vida_gate"),
         ("method=std_kd dataset.num_classes=2", "nothing can be learned: got 2 classes"),
         ("method=knfu cache=rounds", "makes one for each: got method=knfu, cache=signalcache"),
         ("public=noise scorer.epd=prior_corrected method=local", None),
