@@ -107,6 +107,19 @@ def by_class(labels: IntArray, index: IntArray, num_classes: int) -> list[IntArr
     return np.split(index[np.argsort(of_index, kind="stable")], ends)[:num_classes]
 
 
+def without(rows: IntArray, others: IntArray) -> IntArray:
+    """Return the rows that are not among others, in their order.
+
+    Faster than NumPy's set operations, which sort or hash millions of rows.
+
+    >>> without(np.array([4, 1, 3]), np.array([3, 9])).tolist()
+    [4, 1]
+    """
+    gone = np.zeros(int(max(rows.max(initial=-1), others.max(initial=-1))) + 1, dtype=np.bool_)
+    gone[others] = True
+    return np.asarray(rows[~gone[rows]])
+
+
 def draw_each(pools: Sequence[IntArray], counts: IntArray, rng: np.random.Generator) -> IntArray:
     """Return sorted members of pools, ``counts[c]`` of the c-th, without replacement."""
     drawn = [

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from fedfuse.data.choices import choose
-from fedfuse.data.draw import apportion_rows, by_class
+from fedfuse.data.draw import apportion_rows, by_class, without
 from fedfuse.data.raw import RawDataset
 from fedfuse.errors import DataError, PartitionError
 from fedfuse.protocols import Partitioner, ShiftsFeatures
@@ -45,7 +45,7 @@ class Testable:
     @cached_property
     def _pools(self) -> tuple[IntArray, IntArray]:
         """All rows, by class those that are taken first, then the others; the pools' sizes [2C]."""
-        rest = np.setdiff1d(self.rows, self.first)
+        rest = without(self.rows, self.first)
         pools = [
             pool
             for rows in (self.first, rest)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedfuse.data.draw import apportion, draw_by_class
+from fedfuse.data.draw import apportion, draw_by_class, without
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import RawDataset, channel_statistics
 from fedfuse.errors import DataError, DataWarning
@@ -83,7 +83,7 @@ def share(
     mean, std = raw.mean, raw.std
     if raw.test is None:
         held = draw_test(raw, test_fraction, streams.numpy("data", "test pool"))
-        available = np.setdiff1d(available, held)
+        available = without(available, held)
         pool = _rows(raw.train, held)
         if raw.is_image:  # the statistics must not know the test samples
             mean, std = channel_statistics(raw.train.inputs, available)
@@ -94,7 +94,7 @@ def share(
     )
     public_set, taken = public(raw, available, streams.numpy("data", "public"))
     _check_public(raw, public_set, taken, available)
-    private = np.setdiff1d(available, taken)
+    private = without(available, taken)
     return Shared(pool, test, public_set, private, held, kept, taken, mean, std)
 
 

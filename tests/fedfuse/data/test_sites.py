@@ -17,7 +17,7 @@ from fedfuse.data.sources.synthetic import synthetic
 from fedfuse.errors import DataError, DataWarning, ParameterError
 from fedfuse.partition import Fixed
 from fedfuse.types import Samples
-from server.reporters.folder import partition_columns
+from server.reporters.folder import SPLITS, partition_columns
 
 CLASSES = tuple("0123456789")
 
@@ -147,7 +147,7 @@ def test_what_is_written_of_sites_are_rows_of_each_sites_own_file(shared, sites)
         test = site.raw.train if site.raw.test is None else site.raw.test
         mine = np.isin(columns["client_ids"], site.client_ids)
         for split in ("train", "val", "test"):
-            rows = columns["index"][mine & (columns["splits"] == split)]
+            rows = columns["index"][mine & (columns["splits"] == SPLITS.index(split))]
             pool = test if split == "test" else site.raw.train
             used = [getattr(data.clients[i], split) for i in site.client_ids]
             there = data.train.inputs[np.concatenate(used)]

@@ -16,7 +16,7 @@ from fedfuse.data.split import federate
 from fedfuse.errors import DataError, DataWarning, FedfuseError, PartitionError
 from fedfuse.partition import Fixed
 from fedfuse.types import PublicSet, Samples
-from server.reporters.folder import RunFolder, partition_columns
+from server.reporters.folder import SPLITS, RunFolder, partition_columns
 
 
 def deal(labels, num_clients, rng):
@@ -287,7 +287,7 @@ def test_a_written_partition_is_read_back_to_itself(tmp_path, num_test):
     for name, column in partition_columns(again).items():
         np.testing.assert_array_equal(column, columns[name])
     # What is written are rows of the files, by which anybody finds the samples.
-    test = columns["splits"] == "test"
+    test = columns["splits"] == SPLITS.index("test")
     file = raw.train if raw.test is None else raw.test
     for pool, which in ((raw.train, ~test), (file, test)):
         np.testing.assert_array_equal(
