@@ -48,6 +48,9 @@ API = {
         [
             "fedfuse.fusion.pipeline",
             "fedfuse.fusion.scorers",
+            "fedfuse.fusion.reciprocal_rank",
+            "fedfuse.fusion.nearest_neighbour_probe",
+            "fedfuse.fusion.gradient_agreement",
             "fedfuse.fusion.by_class",
             "fedfuse.fusion.evidence",
             "fedfuse.fusion.class_scores",

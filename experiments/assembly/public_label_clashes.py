@@ -12,6 +12,7 @@ from fedfuse.declarations import declared, part_name
 from fedfuse.train.facts import wants
 
 NEEDS = "needs_labels"
+_FUSING = ("scorer", "rule", "distill")
 
 
 def _labels() -> Iterator[Clash]:
@@ -43,7 +44,7 @@ def _who_needs_labels(chosen: Chosen, slot: str, who: str) -> str:
 
 def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
     public = chosen.data.public  # type: ignore[union-attr]
-    used = slot not in ("scorer", "rule", "distill") or chosen.fuses
+    used = slot not in _FUSING or chosen.fuses
     if public.labels is None and used and _needs_labels(chosen, slot):
         return f"public set: {public.source}"
     return None
@@ -58,10 +59,13 @@ def _needs_labels(chosen: Chosen, slot: str) -> bool:
 
 def _other_classes(chosen: Chosen, slot: str) -> str | None:
     data = chosen.data
-    reads = chosen.needs(slot, NEEDS)
-    if slot == "distill":
-        reads = chosen.fuses and "labels" in wants(chosen.part(slot))
-    if not reads or data is None or data.public.labels is None:
+    reads = "labels" in wants(chosen.part(slot)) if slot == "distill" else chosen.needs(slot, NEEDS)
+    if (
+        not reads
+        or (slot in _FUSING and not chosen.fuses)
+        or data is None
+        or data.public.labels is None
+    ):
         return None
     low, high = int(np.min(data.public.labels)), int(np.max(data.public.labels))
     return f"{low} to {high}" if low < 0 or high >= data.num_classes else None
@@ -72,6 +76,13 @@ def _last_class(chosen: Chosen) -> int:
     return chosen.data.num_classes - 1
 
 
+_WITHOUT = (
+    ("pretrain", "none"),
+    ("scorer", "uniform"),
+    ("rule", "mean_probs"),
+    ("uptake", "none"),
+    ("distill", "kl"),
+)
 OF_PUBLIC_LABELS = (
     *_labels(),
     *(
@@ -82,6 +93,6 @@ OF_PUBLIC_LABELS = (
             lambda chosen: f"labels of the private data's classes, 0 to {_last_class(chosen)}",
             from_data=True,
         )
-        for slot, instead in (("pretrain", "none"), ("uptake", "none"), ("distill", "kl"))
+        for slot, instead in _WITHOUT
     ),
 )

@@ -208,6 +208,7 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("creamfl_logits scorer=by_class", "one weight for all.*rule=contrastive"),
         ("vida_gate scorer=by_class scorer.evidence=epd", None),
         ("fedavg rule=homeostatic", "A rule fuses predictions.*rule=homeostaticmix"),
+        ("mrr scorer.per_class=true", "label histogram.*share_class_distribution=false"),
         ("fedavg cache=rounds", "A cache keeps fused predictions"),
         (
             "knfu sites=own sites.paths=[a.npz] evaluation.own_test_shift=0.5",
@@ -304,6 +305,9 @@ def test_a_client_without_samples_has_no_prior() -> None:
     ("line", "words"),
     [
         ("public=noise scorer.epd=prior_corrected", "The scorer KnFu needs labels"),
+        ("public=noise method=mrr", "The scorer ReciprocalRank needs labels"),
+        ("public=noise method=probe", "The scorer NearestNeighbourProbe needs labels"),
+        ("public=noise method=gradient_agreement", "The scorer GradientAgreement needs labels"),
         ("public=noise method=fedavg_public", "The exchange Averaged needs labels"),
         ("public=noise pretrain=public", "Pre-training needs labels"),
         ("public=noise select=class_balanced", "ClassBalanced needs labels"),

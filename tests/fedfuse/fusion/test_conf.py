@@ -50,7 +50,17 @@ EXPECTED = {
     "distill/taid": distill.TAID(2.0),
 }
 ELSEWHERE = {
-    "scorer": {"client_clusters", "kta", "ktpfl", "random", "reference_accuracy", "shuffled"},
+    "scorer": {
+        "client_clusters",
+        "gradient_agreement",
+        "kta",
+        "ktpfl",
+        "nearest_neighbour_probe",
+        "random",
+        "reciprocal_rank",
+        "reference_accuracy",
+        "shuffled",
+    },
     "rule": {
         "confidence",
         "best_source",
