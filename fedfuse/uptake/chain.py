@@ -152,9 +152,9 @@ class Chain:
     def __post_init__(self) -> None:
         ok = isinstance(self.stages, Mapping | list | tuple) and len(self.stages) > 0
         ok = ok and all(map(callable, self._all))
-        ok = ok and sum(declared(stage, "sets_clock", False) for stage in self._all) <= 1
-        allowed = "stages by name, one or more, of which one at most is a clock"
-        require(ok, "Chain", "stages", self.stages, allowed)
+        require(ok, "Chain", "stages", self.stages, "stages by name, one or more")
+        clocks = [part_name(stage) for stage in self._all if declared(stage, "sets_clock", False)]
+        require(len(clocks) <= 1, "Chain", "stages", clocks, "one clock at most")
 
     @property
     def _all(self) -> tuple[Any, ...]:
