@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 Row = dict[str, Any]
 """One figure. Keys, as ``--json`` writes them:
 
@@ -79,11 +80,11 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
-def in_turns(sides: dict[str, Any], repeats: int) -> dict[str, list[float]]:
+def in_turns(sides: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
     """Call each side once per repeat, in alternating order; return what each call returned."""
-    results: dict[str, list[float]] = {name: [] for name in sides}
+    results: dict[str, list[T]] = {name: [] for name in sides}
     for repeat in range(repeats):
-        names = list(sides) if repeat % 2 == 0 else list(reversed(sides))
+        names = list(sides) if repeat % 2 == 0 else list(sides)[::-1]
         for name in names:
             results[name].append(sides[name]())
     return results

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import batched, fusion, pack, scaling, startup, workload
+from experiments.benchmarks import batched, fusion, mechanisms, pack, scaling, startup, workload
 from experiments.benchmarks.idle import idle_serial
 from experiments.benchmarks.rows import peak_bytes, row
+from experiments.config import compose
 
 ROOT = Path(workload.__file__).parents[2]
 
@@ -56,6 +57,15 @@ def test_a_size_tells_what_each_round_cost(monkeypatch, capsys):
 def test_fusion_is_timed_beside_a_plain_product():
     assert fusion._fuse(20, torch.float16, "cpu", 1)["seconds"] > 0
     assert fusion._gemm(50, 1)["share"] > 0
+
+
+def test_mechanisms_are_timed_as_the_command_line_has_them():
+    hydra = compose.open_hydra()
+    fused = mechanisms.step(hydra, mechanisms.STEPS[-1])()
+    assert fused.teachers.targets.shape == (100, 1_000, 10)
+    losses = [mechanisms.lesson(hydra, name)() for name in ("kl", "taid")]
+    assert all(0 < loss < 10 for loss in losses)
+    assert losses[0] != losses[1]
 
 
 def test_packed_runs_launch_little_more_than_one():
