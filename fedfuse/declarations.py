@@ -43,6 +43,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "needs_class_distribution": Declaration("label histograms of the clients", ("scorer", "rule")),
     "needs_confidence": Declaration("a confidence with every answer", ("rule",)),
     "needs_positive_confidence": Declaration("a confidence from 0 up", ("rule",)),
+    "needs_validation": Declaration("samples that clients hold back", ("distill",)),
     "needs_fixed_public_set": Declaration("the same samples in every round", ("codec",)),
     "needs_all_private_data": Declaration("all private data in one place", ("exchange",)),
     "gives": Declaration(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clients.exchange.kept_teacher import KeptTeacher
 from clients.exchange.lesson_facts import gather
+from clients.exchange.own_loss import with_own_losses
 from clients.exchange.protocol import Exchange, Task, Tools
 from clients.uptake import UptakeStage
 from fedfuse.errors import require
@@ -101,7 +102,7 @@ class Predictions(Exchange):
             self.kept_teacher.keep(client_ids, tools, round_, came)
         facts = gather(tools, client_ids, round_, received, own)
         works = tools.work_plan.distillation(client_ids, round_, received, facts)
-        return list(zip(held, works, strict=True))
+        return with_own_losses(tools, list(zip(held, works, strict=True)), round_)
 
 
 def _context(client_ids: Sequence[int], tools: Tools, round_: int) -> SharingContext:

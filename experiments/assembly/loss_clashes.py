@@ -66,6 +66,21 @@ def _server_lacks(chosen: Chosen) -> str | None:
     return f"wants = {', '.join(lacking)}, {chosen.named('student')}"
 
 
+def _learns_nothing(chosen: Chosen) -> str | None:
+    if not (chosen.fuses and chosen.needs("distill", "needs_validation")):
+        return None
+    if chosen.cfg.val_fraction == 0 and chosen.cfg.sites._target_ is None:
+        return "val_fraction=0"
+    clients = () if chosen.data is None else chosen.data.clients
+    without = [c.client_id for c in clients if len(c.train) and not len(c.val)]
+    return f"no validation samples of the clients {without[:10]}" if without else None
+
+
+def _server_learns_nothing(chosen: Chosen) -> str | None:
+    learns = chosen.fuses and chosen.needs("distill", "needs_validation")
+    return chosen.named("student") if learns and chosen.cfg.student._target_ is not None else None
+
+
 def _few_classes(chosen: Chosen) -> str | None:
     assert chosen.data is not None
     count, least = chosen.data.num_classes, _least(chosen)
@@ -121,6 +136,18 @@ OF_LOSSES = (
         _server_lacks,
         "Set student=none, or choose distill=kl.",
         lambda _: "a loss that wants to know labels and own logits at most",
+    ),
+    Clash(
+        lambda chosen: _loss(chosen, "learns by validation samples, and clients hold none back"),
+        _learns_nothing,
+        "Set val_fraction=0.1, or choose distill=kl.",
+    ),
+    Clash(
+        lambda chosen: _loss(
+            chosen, "learns by a client's validation samples, and the server has none"
+        ),
+        _server_learns_nothing,
+        "Set student=none, or choose distill=kl.",
     ),
     Clash(
         lambda chosen: _loss(chosen, "makes no sense for so few classes"),

@@ -11,6 +11,7 @@ from fedfuse.distill.standardised import StandardisedKL
 from fedfuse.distill.taid import TAID
 from fedfuse.distill.targets import as_targets
 from fedfuse.distill.weighted_sum import WeightedSum
+from fedfuse.distill.tgeo import TGeo
 
 __all__ = [
     "DIST",
@@ -28,5 +29,6 @@ __all__ = [
     "SoftCrossEntropy",
     "StandardisedKL",
     "WeightedSum",
+    "TGeo",
     "as_targets",
 ]

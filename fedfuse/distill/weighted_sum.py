@@ -43,6 +43,9 @@ class WeightedSum:
             ok = ok and callable(term["loss"])
             require(ok, "WeightedSum", f"terms.{name}", term, "a loss, and a weight or none")
             require_number("WeightedSum", f"terms.{name}.weight", _weight(term), at_least=0)
+            alone = declared(term["loss"], "needs_validation", False)
+            allowed = "a loss that clients do not learn for themselves, as TGeo with rule=ratio"
+            require(not alone, "WeightedSum", f"terms.{name}", term["loss"], allowed)
         above = any(_weight(term) > 0 for term in self.terms.values())
         weights = [_weight(term) for term in self.terms.values()]
         require(above, "WeightedSum", "terms", f"weights {weights}", "one weight above 0 at least")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedfuse.train.optimizers import stepper
 from fedfuse.train.precision import Precision
-from fedfuse.train.work import Work
+from fedfuse.train.work import Work, weighted_mean
 
 
 def fit(
@@ -50,15 +50,12 @@ def fit(
 def _losses(model: nn.Module, work: Work, precision: Precision) -> Iterator[Tensor]:
     """Yield the loss of each batch in turn."""
     device = work.inputs.device
-    for inputs, targets, weight in _batches(work):
+    for step, (inputs, targets, weight) in enumerate(_batches(work)):
+        if work.before_step is not None:
+            work.before_step(step, model, inputs, targets, weight)
         with precision.context(device):
             logits = model(inputs)
-        losses = work.loss(logits.float(), targets)
-        if weight is None:
-            yield losses.mean()
-        else:
-            # A batch in which no sample counts gives loss 0, not 0/0.
-            yield (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+        yield weighted_mean(work.loss(logits.float(), targets), weight)
 
 
 def _batches(work: Work) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:

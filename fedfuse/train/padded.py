@@ -66,8 +66,8 @@ def pad(works: Sequence[Work]) -> PaddedSteps:
     Raises:
         ValueError: If they do not, or do not share one loss.
     """
-    if any(work.penalty is not None for work in works):
-        raise ValueError("steps with a penalty on the weights are taken one client at a time")
+    if any(work.penalty is not None or work.before_step is not None for work in works):
+        raise ValueError("steps with a penalty, or what comes before them, are taken one by one")
     counts = [work.schedule.num_steps for work in works]
     if counts != sorted(counts, reverse=True):
         raise ValueError("works must come by falling number of steps")

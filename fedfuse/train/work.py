@@ -19,6 +19,9 @@ SampleLoss = Callable[[Tensor, Tensor], Tensor]
 Penalty = Callable[[nn.Module], Tensor]
 """Map a model to a scalar that is added to the loss of each step."""
 
+BeforeStep = Callable[[int, nn.Module, Tensor, Tensor, Tensor | None], None]
+"""Called with a step's number from 0, the model and the batch: inputs, targets and weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -49,6 +52,13 @@ class Schedule:
                 sizes.append(min(size, left))
                 left -= size
         return Schedule(self.order[: sum(sizes)], tuple(sizes))
+
+
+def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean loss of a batch; one in which no sample counts gives loss 0, not 0/0."""
+    if weight is None:
+        return losses.mean()
+    return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def steps_per_epoch(num_samples: int, batch_size: int) -> int:
@@ -119,6 +129,8 @@ class Work:
         anchor_weight: Its factor.
         penalty: What each step adds for the weights themselves (a proximal term); None for
             nothing. Only :class:`~fedfuse.train.trainer.LoopTrainer` takes such steps.
+        before_step: Called before each step; None for nothing. It is with such steps as with those
+            that have a penalty.
         entropy: Seed of the layers that draw random numbers (dropout); None leaves torch's
             generators where they are.
     """
@@ -132,6 +144,7 @@ class Work:
     anchor_weight: float = 0.0
     entropy: int | None = None
     penalty: Penalty | None = None
+    before_step: BeforeStep | None = None
 
     @property
     def num_samples(self) -> int:
