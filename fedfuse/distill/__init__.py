@@ -10,8 +10,8 @@ from fedfuse.distill.relations import DIST, RelationGraph, Similarity
 from fedfuse.distill.standardised import StandardisedKL
 from fedfuse.distill.taid import TAID
 from fedfuse.distill.targets import as_targets
-from fedfuse.distill.weighted_sum import WeightedSum
 from fedfuse.distill.tgeo import TGeo
+from fedfuse.distill.weighted_sum import WeightedSum
 
 __all__ = [
     "DIST",
@@ -28,7 +28,7 @@ __all__ = [
     "Similarity",
     "SoftCrossEntropy",
     "StandardisedKL",
-    "WeightedSum",
     "TGeo",
+    "WeightedSum",
     "as_targets",
 ]

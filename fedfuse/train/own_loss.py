@@ -32,6 +32,7 @@ class LossContext:
     report: dict[str, float]
 
 
+@runtime_checkable
 class OwnLoss(Protocol):
     """One client's loss, which may learn before each of the client's steps."""
 
