@@ -48,6 +48,7 @@ EXPECTED = {
     "distill/tvd": distill.Divergence("tvd", None, 2.0, scale_by_t2=False),
     "distill/adaptive_kl": distill.Divergence("adaptive_kl", 0.5, 2.0),
     "distill/taid": distill.TAID(2.0),
+    "distill/tgeo": distill.TGeo(temperature=2.0),
 }
 ELSEWHERE = {
     "scorer": {
