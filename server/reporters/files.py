@@ -7,10 +7,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from fedfuse.failure import Failure
 from fedfuse.types import MetricRow, RoundRecord
+from server.reporters.columns import numbers, texts
 from server.reporters.figures import mean
 from server.reporters.folder import RunFolder
 from server.reporters.protocol import RunInfo
@@ -143,11 +145,11 @@ class _Metrics:
         self._batches.append(
             pa.record_batch(
                 [
-                    pa.array([row.round for row in rows], pa.int32()),
-                    pa.array([row.client_id for row in rows], pa.int32()),
-                    pa.array([row.phase for row in rows], pa.string()),
-                    pa.array([row.metric for row in rows], pa.string()),
-                    pa.array([row.value for row in rows], pa.float64()),
+                    numbers([row.round for row in rows], np.int32),
+                    numbers([row.client_id for row in rows], np.int32),
+                    texts([row.phase for row in rows]),
+                    texts([row.metric for row in rows]),
+                    numbers([row.value for row in rows], np.float64),
                 ],
                 names=["round", "client_id", "phase", "metric", "value"],
             )

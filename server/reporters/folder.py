@@ -21,6 +21,7 @@ from fedfuse.errors import FedfuseError
 from fedfuse.files import confined
 from fedfuse.types import FederatedData
 from server.records import durable
+from server.reporters.columns import choices, numbers, texts
 
 FORMAT = 1
 """The layout of a run folder; a reader refuses a higher one."""
@@ -215,15 +216,13 @@ class RunFolder:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names: Any = splits
-        if isinstance(splits, np.ndarray) and splits.dtype.kind == "i":
-            names = pa.DictionaryArray.from_arrays(splits, list(SPLITS)).cast(pa.string())
+        coded = isinstance(splits, np.ndarray) and splits.dtype.kind == "i"
         table = pa.table(
             {
-                "client_id": pa.array(client_ids, pa.int32()),
-                "split": pa.array(names, pa.string()),
-                "index": pa.array(index, pa.int64()),
-                "label": pa.array(labels, pa.int64()),
+                "client_id": numbers(client_ids, np.int32),
+                "split": choices(splits, SPLITS) if coded else texts(list(splits)),  # type: ignore[arg-type]
+                "index": numbers(index, np.int64),
+                "label": numbers(labels, np.int64),
             }
         ).replace_schema_metadata({"index": ROWS})
         with self.replacing("partition.parquet") as file:
