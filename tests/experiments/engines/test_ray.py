@@ -108,6 +108,8 @@ def test_pre_training_confidences_codecs_priors_mechanisms_and_who_rests_are_the
 ):
     more = ("model=mlp", "method=uwa", "codec=uint8", "extract=adjusted", "pretrain=public")
     more = (*more, "uptake=chain", "local_loss=balanced_softmax", "evaluation.prior=add")
+    more += ("+uptake@uptake.stages.clock=clock", "distill=taid")
+    more += ("+uptake@uptake.stages.past=two_teachers", "exchange=kept_teacher")
     more += ("participation=uniform", "evaluation.resting=sample", "evaluation.resting_sample=2")
     more = (*more, "guard=sequential", *MECHANISMS, "+rule@rule.inner.inner=uploaded_confidence")
     tables = [run(tmp_path / engine, f"engine={engine}", *more) for engine in ("serial", "ray")]
