@@ -165,6 +165,8 @@ def look(slot: str, part: object, target: object) -> None:
     for name, given in contract.takes.items():
         if wanted and name == CALL:
             given = (*given, "facts")
+        if slot == "privacy" and declared(part, "needs_class_counts", False):
+            given = (*given, "class_counts")
         method: Any = part if name == CALL else getattr(part, name)
         try:
             check_call(what, method, given, contract.keywords.get(name, ()))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedfuse.errors import FedfuseError
 from fedfuse.privacy.draw import draw_laplace
-from fedfuse.shapes import Float
-from fedfuse.validation import require_count, require_number
+from fedfuse.shapes import Float, Int
+from fedfuse.validation import require_count, require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +105,85 @@ class Temperature:
         return logits / self.temperature
 
 
+SCORES = ("max_prob", "rarity", "both")
+
+
+def rarity_scores(class_counts: Int[Tensor, " C"]) -> Float[Tensor, " C"]:
+    """Return how rare each class is with a client, ``(1 / n_c) / max(1 / n)`` over its classes.
+
+    From 0 to 1, float64; 1 for its rarest class and for those that it has no sample of.
+
+    >>> rarity_scores(torch.tensor([60, 30, 10, 0])).tolist()
+    [0.16666666666666666, 0.3333333333333333, 1.0, 1.0]
+    """
+    counts = class_counts.double()
+    owned = counts > 0
+    least = torch.where(owned, counts, torch.inf).amin()
+    return torch.where(owned, least / counts.clamp_min(1), 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Swing:
-    """Flatten what the model is surest of most, and add noise to the probabilities.
+    """Flatten most what is most private, and add noise to the probabilities.
 
     After the idea of Swing Distillation (temperature rises with an item's private content, noise
-    on soft targets); that method is about text, so the score here is our own: the largest
-    probability, since a model is surer of what it was trained on. The noise is not calibrated to
-    any budget.
+    on soft targets); that method is about text, so the scores here are our own: the largest
+    probability, since a model is surer of what it was trained on; or how rare with the client the
+    classes are that it finds probable, since few samples are easily told. The noise is not
+    calibrated to any budget, and with ``rarity`` what is sent depends on the client's class counts.
 
     Args:
-        temperature: T0, for a sample the model knows nothing about.
-        kappa: T = T0 * (1 + kappa * largest probability).
+        temperature: T0, for a sample with score 0.
+        kappa: T = T0 * (1 + kappa * score).
         noise: Scale of the Laplace noise on each probability.
+        score: ``max_prob``, the largest probability; ``rarity``, the mean of
+            :func:`rarity_scores` under the prediction; ``both``, the mean of the two.
     """
 
     temperature: float = 1.0
     kappa: float = 2.0
     noise: float = 0.02
+    score: str = "max_prob"
 
     def __post_init__(self) -> None:
         require_number("Swing", "temperature", self.temperature, above=0)
         require_number("Swing", "kappa", self.kappa, at_least=0)
         require_number("Swing", "noise", self.noise, at_least=0)
+        require_one_of("Swing", "score", self.score, SCORES)
+
+    @property
+    def needs_class_counts(self) -> bool:
+        """Whether the client's samples of each class are read."""
+        return self.score != "max_prob"
 
     def __call__(
-        self, logits: Float[Tensor, "m C"], generator: torch.Generator
+        self,
+        logits: Float[Tensor, "m C"],
+        generator: torch.Generator,
+        class_counts: Int[Tensor, " C"] | None = None,
     ) -> Float[Tensor, "m C"]:
         """Return logarithms of the perturbed probabilities."""
         exact = logits.double()
-        surest = exact.softmax(dim=1).amax(dim=1, keepdim=True)
-        probs = (exact / (self.temperature * (1 + self.kappa * surest))).softmax(dim=1)
+        score = self._score(exact.softmax(dim=1), class_counts)
+        probs = (exact / (self.temperature * (1 + self.kappa * score))).softmax(dim=1)
         noise = self.noise * draw_laplace(probs.shape, generator)
         noisy = (probs + noise).clamp(min=_FLOOR)
         return (noisy / noisy.sum(dim=1, keepdim=True)).log().to(logits.dtype)
+
+    def _score(
+        self, probs: Float[Tensor, "m C"], class_counts: Int[Tensor, " C"] | None
+    ) -> Float[Tensor, "m 1"]:
+        surest = probs.amax(dim=1, keepdim=True)
+        if not self.needs_class_counts:
+            return surest
+        if class_counts is None:
+            raise FedfuseError(
+                f"Swing with score={self.score} needs the client's samples of each class",
+                got="none",
+                next_step="Give them as third argument, or choose score=max_prob.",
+            )
+        rare = (probs @ rarity_scores(class_counts)).unsqueeze(1)
+        return rare if self.score == "rarity" else (surest + rare) / 2
 
 
 _FLOOR = 1e-4

@@ -12,7 +12,9 @@ from torch import Tensor
 class Privacy(Protocol):
     """Change one client's logits [m, C] before they leave it; draw from ``generator`` alone.
 
-    The result has the same shape, is finite and float32, and means logits to whoever gets it.
+    The result has the same shape, is finite and float32, and means logits to whoever gets it. A
+    mechanism that declares ``needs_class_counts = True`` gets the client's private samples of each
+    class, int64 [C], as third argument.
     """
 
     def __call__(self, logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from fedfuse.declarations import declared
 from fedfuse.errors import FedfuseError
 from fedfuse.privacy.protocol import Privacy
 from fedfuse.privacy.secret import new_secret, secret_generator
@@ -58,22 +59,27 @@ class PrivacyStage:
                 next_step="Start a new run with as many rounds as there shall be.",
             )
         protected = torch.empty_like(bank.logits)
+        reads_counts = declared(self.mechanism, "needs_class_counts", False)
         for row, client_id in enumerate(bank.client_ids.tolist()):
-            logits = bank.logits[row]
+            given = (bank.logits[row], *((context.class_counts[row],) if reads_counts else ()))
             if self.simulated:
                 generator = context.generator(client_id, "privacy")
-                protected[row] = self._released(logits, generator, client_id)
+                protected[row] = self._released(given, generator, client_id)
             else:
                 memory = context.memory[client_id]
-                protected[row] = self._once(logits, memory, context, client_id)
+                protected[row] = self._once(given, memory, context, client_id)
         return replace(bank, logits=protected)
 
     def _once(
-        self, logits: Tensor, memory: dict[str, Tensor], context: SharingContext, client_id: int
+        self,
+        given: tuple[Tensor, ...],
+        memory: dict[str, Tensor],
+        context: SharingContext,
+        client_id: int,
     ) -> Tensor:
         """Return the round's answer, which is made once."""
         last = int(memory[ROUND]) if ROUND in memory else 0
-        if context.round < last or (context.round == last and memory[SENT].shape != logits.shape):
+        if context.round < last or (context.round == last and memory[SENT].shape != given[0].shape):
             raise FedfuseError(
                 f"Client {client_id} was asked again about a round that is over",
                 got=f"round {context.round}",
@@ -84,13 +90,17 @@ class PrivacyStage:
             return memory[SENT]
         self.begin(memory)
         name = ("privacy", context.streams.seed, context.arm, client_id, context.round)
-        sent = self._released(logits, secret_generator(memory[SECRET], *name), client_id)
+        sent = self._released(given, secret_generator(memory[SECRET], *name), client_id)
         memory[ROUND], memory[SENT] = torch.tensor(context.round), sent.clone()
         return sent
 
-    def _released(self, logits: Tensor, generator: torch.Generator, client_id: int) -> Tensor:
+    def _released(
+        self, given: tuple[Tensor, ...], generator: torch.Generator, client_id: int
+    ) -> Tensor:
         """Return what the mechanism makes of one client's logits [m, C], checked."""
-        sent = self.mechanism(logits, generator)
+        logits, *counts = given
+        mechanism: Callable[..., Tensor] = self.mechanism
+        sent = mechanism(logits, generator, *counts)
         right = isinstance(sent, Tensor) and sent.shape == logits.shape
         if not right or not bool(torch.isfinite(sent).all()):
             raise FedfuseError(

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfuse.errors import ParameterError
+from fedfuse.errors import FedfuseError, ParameterError
 from fedfuse.privacy import Gaussian, LabelOnly, Laplace, Swing, Temperature, TopKOnly, accountant
+from fedfuse.privacy.blunt import rarity_scores
 from fedfuse.privacy.bound import clip_l1, clip_l2
 
 
@@ -101,6 +102,38 @@ def test_swing_flattens_what_is_surest_most():
     ratio = given_.softmax(1)[:, 0].logit() / sent[:, 0].logit()
     assert float(ratio[0]) == pytest.approx(1 + 2 * float(given_.softmax(1)[0, 0]), rel=1e-3)
     assert float(ratio[1]) < float(ratio[0])
+
+
+def test_K1_by_hand():
+    counts = torch.tensor([60, 30, 10])
+    expected = torch.tensor([0.166667, 0.333333, 1.0]).double()
+    torch.testing.assert_close(rarity_scores(counts), expected, atol=1e-5, rtol=0)
+    given_ = torch.tensor([[0.1, 0.1, 0.8]]).log()  # T = 1 + 2 * (.1/6 + .1/3 + .8) = 2.7
+    sent = Swing(noise=0.0, score="rarity")(given_, stream(), counts)
+    torch.testing.assert_close(sent, (given_ / 2.7).log_softmax(1), atol=1e-5, rtol=0)
+    both = Swing(noise=0.0, score="both")(given_, stream(), counts)  # 1 + 2 * (.85 + .8) / 2
+    torch.testing.assert_close(both, (given_ / 2.65).log_softmax(1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("counts", [[7, 7, 7, 7, 7], [0, 3, 3, 0, 3], [0, 0, 0, 0, 0]])
+def test_K1_equal_counts_flatten_all_alike_and_kappa_0_nothing(counts):
+    given_, counts = 3 * torch.randn(20, 5, generator=stream()), torch.tensor(counts)
+    for kappa, temperature in ((2.0, 4.5), (0.0, 1.5)):
+        sent = Swing(1.5, kappa, noise=0.0, score="rarity")(given_, stream(), counts)
+        flat = (given_ / temperature).softmax(1).clamp_min(1e-4)
+        expected = (flat / flat.sum(1, keepdim=True)).log()
+        torch.testing.assert_close(sent, expected, atol=1e-5, rtol=0)
+
+
+def test_K1_the_largest_probability_does_not_read_the_counts():
+    given_ = torch.randn(20, 5, generator=stream())
+    counts = torch.tensor([1, 2, 3, 4, 0])
+    assert torch.equal(Swing()(given_, stream()), Swing()(given_, stream(), counts))
+    assert not Swing().needs_class_counts
+    with pytest.raises(FedfuseError, match="score=both needs the client's samples"):
+        Swing(score="both")(given_, stream())
+    with pytest.raises(ParameterError, match="Did you mean 'rarity'"):
+        Swing(score="rarit")
 
 
 def gaussian_delta(multiplier, epsilon):

@@ -130,6 +130,21 @@ def test_a_secret_is_longer_than_what_torch_keeps_of_a_seed():
     assert not torch.equal(*(torch.rand(4, generator=SecretGenerator(key)) for key in keys))
 
 
+@pytest.mark.parametrize("simulated", [True, False])
+def test_K1_each_client_is_flattened_by_its_own_class_counts(simulated):
+    bank = example_bank(2, 5, 3)
+    counts = torch.tensor([[60, 30, 10], [10, 30, 60]])
+    given = replace(context(bank), class_counts=counts)
+    mechanism = Swing(noise=0.0, score="rarity")
+    sent = PrivacyStage(mechanism, simulated)(bank, given).logits
+    for row in range(2):
+        expected = mechanism(bank.logits[row], torch.Generator(), counts[row])
+        torch.testing.assert_close(sent[row], expected)
+    anew = replace(given, memory={0: {}, 1: {}})
+    plain = PrivacyStage(Swing(noise=0.0), simulated)(bank, anew).logits
+    assert float((plain - sent).abs().max()) > 1e-3
+
+
 @pytest.mark.parametrize("wrong", [lambda z, _: z[:-1], lambda z, _: z / 0])
 def test_a_mechanism_that_breaks_its_promise_is_named(wrong):
     bank = example_bank(2, 5, 3)
