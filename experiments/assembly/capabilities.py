@@ -21,7 +21,6 @@ from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
 from experiments.config.targets import target_name
 from fedfuse.codec import channel_of
 from fedfuse.declarations import declared, part_name
-from fedfuse.distill import StandardisedKL
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.returned import NO_CLASS_WEIGHTS, USE_CLASS_WEIGHTS
 from fedfuse.protocols import ModelPlan
@@ -168,12 +167,6 @@ def _no_logits(chosen: Chosen) -> str | None:
     sharpens = chosen.part("sharpen") is not None
     lost = sharpens or (chosen.fuses and chosen.space("rule") is Space.PROBABILITIES)
     return chosen.named("rule", "sharpen", "distill") if _wants_logits(chosen) and lost else None
-
-
-def _signs_only(chosen: Chosen) -> str | None:
-    two = chosen.fuses and chosen.data is not None and chosen.data.num_classes == 2
-    wrong = two and isinstance(chosen.part("distill"), StandardisedKL)
-    return "2 classes" if wrong else None
 
 
 def _keeps(chosen: Chosen) -> bool:
@@ -337,14 +330,6 @@ CLASHES: tuple[Clash, ...] = (
         ),
         _no_logits,
         "Choose rule=mean_logits sharpen=none, or distill=kl.",
-    ),
-    Clash(
-        "The distillation loss takes logits in units of their own deviation, of which two classes "
-        "leave nothing but a sign, and nothing can be learned",
-        _signs_only,
-        "Choose distill=kl.",
-        lambda _: "3 classes or more",
-        from_data=True,
     ),
     Clash(
         "Training on all private data needs them in one place",

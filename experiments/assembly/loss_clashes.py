@@ -152,7 +152,11 @@ OF_LOSSES = (
     Clash(
         lambda chosen: _loss(chosen, "makes no sense for so few classes"),
         _few_classes,
-        "Choose distill=kl, or data with more classes.",
+        lambda chosen: (
+            f"Set distill.k={chosen.data.num_classes} or less, or choose distill=kl."  # type: ignore[union-attr]
+            if "k" in chosen.cfg.distill
+            else "Choose distill=kl, or data with more classes."
+        ),
         lambda chosen: f"{_least(chosen)} classes or more",
         from_data=True,
     ),

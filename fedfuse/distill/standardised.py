@@ -51,6 +51,7 @@ class StandardisedKL:
     temperature: float = 1.0
     eps: float = 1e-7
     space: ClassVar[Space] = Space.PROBABILITIES
+    min_classes: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         require_number("StandardisedKL", "temperature", self.temperature, above=0)

@@ -220,7 +220,7 @@ class BatchedTrainer:
             return step
         moved = [models.rows, *update.moments]
         key = (*((part.data_ptr(), part.shape) for part in moved), weight)
-        key += tuple(p.loss if isinstance(p.loss, Hashable) else id(p.loss) for p in parts)
+        key += tuple(_key_of(part.loss) for part in parts)
         kept = self._replays.pop(key, None) or Replay(step, record)
         self._replays[key] = kept  # the latest comes last
         kept.step = step  # its model is in training mode now, the former phase's may not be
@@ -312,6 +312,15 @@ class BatchedTrainer:
 
     def _convolutions(self) -> AbstractContextManager[object]:
         return Patches() if self.patches else nullcontext()
+
+
+def _key_of(loss: SampleLoss) -> Hashable:
+    """Return what tells a loss from others; the recorded steps hold it, so its id is its own."""
+    try:
+        hash(loss)
+    except TypeError:  # a frozen dataclass may hold a list
+        return id(loss)
+    return loss
 
 
 def _largest_batch(works: Sequence[Work]) -> int:

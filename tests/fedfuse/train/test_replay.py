@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from fedfuse.distill import KL
 from fedfuse.models.lenet import lenet5
 from fedfuse.train import batched
 from fedfuse.train.batched import BatchedTrainer
+from fedfuse.train.facts import Facts, Widened, widen
 from fedfuse.train.replay import WARM, GraphWarning, Replay, record_on
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work, schedule
@@ -27,6 +30,14 @@ def dropping(shape, classes):
 
 def cross_entropy(logits, labels):
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+@dataclass(frozen=True)
+class Listed:
+    weights: list
+
+    def __call__(self, logits, targets, facts):
+        return self.weights[0] * KL()(logits, targets) * (facts.labels >= 0)
 
 
 def students(make_model):
@@ -79,6 +90,23 @@ def test_replayed_steps_are_bitwise_the_steps(make_model, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(parameters, expected[1], strict=True))
     # Once each for all rounds: local steps of three clients and of two, distillation of three.
     assert len(recorded) == 3
+
+
+def test_a_loss_that_cannot_be_hashed_is_recorded_all_the_same(monkeypatch):
+    """As it is with a loss that wants facts and holds a list, say."""
+    unhashable = Widened(Listed([1.0]), frozenset({"labels"}))
+    with pytest.raises(TypeError):
+        hash(unhashable)
+    recorded = []
+    monkeypatch.setattr(batched, "record_on", lambda _: lambda f: recorded.append(f) or f)
+    trainer, ours = BatchedTrainer(), students(lenet5)
+    for round_ in range(2):
+        lessons = [
+            replace(w, targets=widen(w.targets, Facts(labels=w.targets.argmax(1))), loss=unhashable)
+            for w in works(round_, taught=True)
+        ]
+        trainer.fit(ours, lessons)
+    assert len(recorded) == 1
 
 
 def test_what_cannot_be_recorded_is_said_once_and_done_all_the_same(monkeypatch):
