@@ -39,14 +39,13 @@ def relation_graph(
     batch = len(student)
     if batch == 1:
         return 0 * student.sum(dim=-1)
-    near, far = (_cosines(rows) / tau for rows in (teacher, student))
     left_out = torch.eye(batch, dtype=torch.bool, device=student.device)
+    near = (_cosines(teacher) / tau).masked_fill(left_out, -torch.inf)
     if neighbours is not None and neighbours < batch - 1:
-        others = near.masked_fill(left_out, -torch.inf)
-        least = others.topk(neighbours, dim=-1).values[..., -1:]
-        left_out = left_out | (others < least)
-    theirs = near.masked_fill(left_out, -torch.inf).log_softmax(dim=-1)
-    ours = far.masked_fill(left_out, -torch.inf).log_softmax(dim=-1)
+        left_out = near < near.topk(neighbours, dim=-1).values[..., -1:]  # itself is
+        near = near.masked_fill(left_out, -torch.inf)
+    theirs = near.log_softmax(dim=-1)
+    ours = (_cosines(student) / tau).masked_fill(left_out, -torch.inf).log_softmax(dim=-1)
     apart = (theirs - ours).masked_fill(left_out, 0)
     return (theirs.exp() * apart).sum(dim=-1)
 
