@@ -33,6 +33,8 @@ class Declaration(NamedTuple):
     default: object = False
 
 
+FEW_CLIENTS = 32
+"""How many clients a part that needs few of them has time for."""
 _SPACES = ("logits", "probabilities")
 
 DECLARATIONS: Mapping[str, Declaration] = {
@@ -44,7 +46,8 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "needs_confidence": Declaration("a confidence with every answer", ("rule",)),
     "needs_positive_confidence": Declaration("a confidence from 0 up", ("rule",)),
     "needs_validation": Declaration("samples that clients hold back", ("distill",)),
-    "needs_fixed_public_set": Declaration("the same samples in every round", ("codec",)),
+    "needs_fixed_public_set": Declaration("the same samples in every round", ("codec", "rule")),
+    "needs_few_clients": Declaration(f"at most {FEW_CLIENTS} clients", ("rule",)),
     "needs_class_counts": Declaration("its client's samples of each class", ("privacy",)),
     "needs_all_private_data": Declaration("all private data in one place", ("exchange",)),
     "gives": Declaration(

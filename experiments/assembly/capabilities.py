@@ -20,7 +20,7 @@ from experiments.assembly.prior_clashes import OF_PRIORS
 from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
 from experiments.config.targets import target_name
 from fedfuse.codec import channel_of
-from fedfuse.declarations import declared, part_name
+from fedfuse.declarations import FEW_CLIENTS, declared, part_name
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.returned import NO_CLASS_WEIGHTS, USE_CLASS_WEIGHTS
 from fedfuse.protocols import ModelPlan
@@ -138,6 +138,17 @@ def _other_samples(chosen: Chosen) -> str | None:
     same = chosen.fuses and chosen.predicts and kept
     asked = chosen.cfg.server.persuasion and not same
     return chosen.named("exchange", "rule", "select", "cache") if asked else None
+
+
+def _moving_reference(chosen: Chosen) -> str | None:
+    fixed = chosen.fuses and chosen.needs("rule", "needs_fixed_public_set")
+    return chosen.named("select") if fixed and not isinstance(chosen.part("select"), All) else None
+
+
+def _too_many(chosen: Chosen) -> str | None:
+    many = chosen.fuses and chosen.cfg.num_clients > FEW_CLIENTS
+    wrong = many and chosen.needs("rule", "needs_few_clients")
+    return f"num_clients={chosen.cfg.num_clients}" if wrong else None
 
 
 def _not_fused(chosen: Chosen, slot: str) -> str | None:
@@ -316,6 +327,18 @@ CLASHES: tuple[Clash, ...] = (
         "How far clients move is told from their predictions of the same samples in every round",
         _other_samples,
         "Set server.persuasion=false, or fuse predictions with select=all and cache=none.",
+    ),
+    Clash(
+        "The rule compares with what was said of the same samples a round ago, and the public "
+        "samples differ from round to round",
+        _moving_reference,
+        "Set rule.reference=mean, or select=all.",
+    ),
+    Clash(
+        "The rule tries several experts on every sample, which takes long with so many clients",
+        _too_many,
+        "Set rule.experts=3, or rule.many_experts=true to wait for it.",
+        lambda _: f"at most {FEW_CLIENTS} clients",
     ),
     Clash(
         "The loss matches the models' own logits, and of probabilities nobody can tell at which "

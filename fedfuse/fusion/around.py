@@ -99,6 +99,13 @@ def require_inner(owner: str, inner: object) -> None:
     require(callable(inner), owner, "inner", inner, "a rule")
 
 
+def _of_inner(name: str) -> Any:
+    """Return a property that is whatever the inner rule declares."""
+    return property(
+        lambda rule: declared(rule.inner, name, False), doc=f"The inner rule's ``{name}``."
+    )
+
+
 class AroundRule:
     """What a rule around another one takes over from it: what it needs and can use.
 
@@ -110,30 +117,13 @@ class AroundRule:
     __slots__ = ()
     inner: Rule
 
-    @property
-    def needs_labels(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_labels", False)
-
-    @property
-    def needs_confidence(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_confidence", False)
-
-    @property
-    def needs_positive_confidence(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_positive_confidence", False)
-
-    @property
-    def needs_class_distribution(self) -> bool:
-        """Whether the inner rule does."""
-        return declared(self.inner, "needs_class_distribution", False)
-
-    @property
-    def by_class(self) -> bool:
-        """Whether the inner rule can use weights by class."""
-        return declared(self.inner, "by_class", False)
+    needs_labels = _of_inner("needs_labels")
+    needs_confidence = _of_inner("needs_confidence")
+    needs_positive_confidence = _of_inner("needs_positive_confidence")
+    needs_class_distribution = _of_inner("needs_class_distribution")
+    needs_fixed_public_set = _of_inner("needs_fixed_public_set")
+    needs_few_clients = _of_inner("needs_few_clients")
+    by_class = _of_inner("by_class")
 
     def at_round(self, round: int) -> Any:  # noqa: A002
         """Return the rule of this round: around the inner rule of this round."""

@@ -200,6 +200,16 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("taid uptake=gap", "TAID wants to know each client's clock, .*got uptake=gap"),
         ("taid student=mlp", "TAID wants .* the server's own model does not have"),
         ("taid trainer=batched", None),
+        (
+            "mean rule=logit_arithmetic rule.reference=previous select=random",
+            "same samples a round ago.*select=random",
+        ),
+        ("mean rule=logit_arithmetic select=random", None),
+        (
+            "logit_arithmetic rule.experts=4 num_clients=33",
+            "several experts.*num_clients=33.*at most 32 clients.*many_experts=true",
+        ),
+        ("logit_arithmetic rule.experts=3 num_clients=33", None),
         ("knfu rule=logit_adjusted", "rule=logitadjusted, client.share_class_distribution=false"),
         ("local exchange=kept_teacher", "A kept teacher is one .*got method=local"),
         ("knfu exchange=kept_teacher budget=samples", "kept_teacher with budget=samples"),

@@ -190,6 +190,16 @@ def test_what_is_remembered_is_found_in_wrappers_and_goes_on(wrap: Any) -> None:
     check_rule(rule)
 
 
+@pytest.mark.parametrize("name", ["needs_fixed_public_set", "needs_few_clients", "needs_labels"])
+def test_what_the_inner_rule_needs_its_wrapper_needs(name: str) -> None:
+    class Needs(Counts):
+        pass
+
+    assert not getattr(OwnOrFused(Needs()), name)
+    setattr(Needs, name, True)
+    assert getattr(OwnOrFused(LogitAdjusted(Needs())), name)
+
+
 def test_the_check_finds_a_rule_that_forgets() -> None:
     class Forgets(Counts):
         def restore(self, state: Any) -> None:

@@ -73,6 +73,7 @@ ELSEWHERE = {
         "homeostatic",
         "krum",
         "logit_adjusted",
+        "logit_arithmetic",
         "mix_by_round",
         "own_or_fused",
         "sample_clusters",
