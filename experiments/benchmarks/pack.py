@@ -9,21 +9,22 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.benchmarks.batched import BATCH, CLASSES, EVAL_BATCH, PUBLIC_BATCH, SHAPE, Count
 from experiments.benchmarks.rows import Arguments, Row, row
 from fedfuse.distill import KL
 from fedfuse.local_loss import cross_entropy
 from fedfuse.models.lenet import lenet5
+from fedfuse.models.mlp import mlp
 from fedfuse.train.batched import BatchedTrainer
 from fedfuse.train.joint import Call, Fit, Joint, Predict
-from fedfuse.train.trainer import Student
+from fedfuse.train.trainer import LoopTrainer, Student, Trainer
 from fedfuse.train.work import Work, schedule, steps_per_epoch
 
 
@@ -37,6 +38,8 @@ class Size:
         samples: Private samples per client.
         public: Public samples.
         test: Test samples.
+        model: Makes a client's model of the inputs' shape and the number of classes.
+        by_loop: Whether runs one after the other train client by client, and not batched.
     """
 
     runs: int
@@ -44,6 +47,8 @@ class Size:
     samples: int = 500
     public: int = 1000
     test: int = 2000
+    model: Callable[[tuple[int, ...], int], nn.Module] = lenet5
+    by_loop: bool = False
 
 
 @dataclass(slots=True)
@@ -53,7 +58,9 @@ class Runs:
     size: Size
     device: torch.device
     joint: Joint = field(default_factory=Joint)
-    trainer: BatchedTrainer = field(default_factory=BatchedTrainer)
+    batched: BatchedTrainer = field(default_factory=BatchedTrainer)
+    loop: LoopTrainer = field(default_factory=LoopTrainer)
+    trainer: Trainer = field(init=False)
     students: list[list[Student]] = field(init=False)
     inputs: Tensor = field(init=False)
     labels: Tensor = field(init=False)
@@ -80,6 +87,7 @@ class Runs:
     def round(self, number: int, *, packed: bool) -> None:
         """Train, predict, test, distil and test again: all runs at once, or one after the other."""
         everyone = list(range(self.size.runs))
+        self.trainer = self.loop if self.size.by_loop and not packed else self.batched
         for runs in [everyone] if packed else [[run] for run in everyone]:
             self._answer([self._fit(run, self._local(run, number)) for run in runs])
             shared = self._answer([self._predict(run, 0) for run in runs])
@@ -102,16 +110,16 @@ class Runs:
 
     def _student(self, run: int, client: int) -> Student:
         torch.manual_seed(run)
-        model = lenet5(SHAPE, CLASSES).to(self.device)
+        model = self.size.model(SHAPE, CLASSES).to(self.device)
         adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-        return Student(client, "lenet5", model, adam)
+        return Student(client, "model", model, adam)
 
     def _fit(self, run: int, works: list[Work]) -> Fit:
-        return Fit(run, "lenet5", self.trainer, self.students[run], works)
+        return Fit(run, "model", self.trainer, self.students[run], works)
 
     def _predict(self, run: int, pool: int) -> Predict:
         inputs = self.pools[run][pool]
-        return Predict(run, "lenet5", self.trainer, self.students[run], inputs, EVAL_BATCH)
+        return Predict(run, "model", self.trainer, self.students[run], inputs, EVAL_BATCH)
 
     def _local(self, run: int, number: int) -> list[Work]:
         size = self.size.samples
@@ -151,7 +159,13 @@ def measure(args: Arguments) -> list[Row]:
     ratio = speedup(size, torch.device("cpu"), args.repeats)
     what = f"the same, {size.runs} runs x {size.clients} clients, CPU"
     note = "one thread; nothing to win where launches are cheap"
-    return [*rows, row("pack", "pack_speedup_cpu", what, ratio, "x", higher=True, note=note)]
+    rows.append(row("pack", "pack_speedup_cpu", what, ratio, "x", higher=True, note=note))
+    runs = 9 if args.quick else 81
+    size = Size(runs, 10, 80, 300, 300, model=mlp, by_loop=True)
+    ratio = speedup(size, torch.device("cpu"), args.repeats)
+    what = f"a map's training one by one / packed, {runs} runs x 10 MLPs, CPU"
+    note = "one thread; client by client against one batch, see docs/performance.md"
+    return [*rows, row("pack", "pack_map_mlp", what, ratio, "x", bar=3, higher=True, note=note)]
 
 
 def operations(size: Size) -> dict[str, int]:
