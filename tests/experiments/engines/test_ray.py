@@ -103,19 +103,6 @@ def test_ray_gives_the_numbers_of_serial(tmp_path, serial):
     assert ray_processes() == []
 
 
-def test_pre_training_confidences_codecs_priors_mechanisms_and_who_rests_are_the_same_on_ray(
-    tmp_path,
-):
-    more = ("model=mlp", "method=uwa", "codec=uint8", "extract=adjusted", "pretrain=public")
-    more = (*more, "uptake=chain", "local_loss=balanced_softmax", "evaluation.prior=add")
-    more += ("+uptake@uptake.stages.clock=clock", "distill=taid")
-    more += ("+uptake@uptake.stages.past=two_teachers", "exchange=kept_teacher")
-    more += ("participation=uniform", "evaluation.resting=sample", "evaluation.resting_sample=2")
-    more = (*more, "guard=sequential", *MECHANISMS, "+rule@rule.inner.inner=uploaded_confidence")
-    tables = [run(tmp_path / engine, f"engine={engine}", *more) for engine in ("serial", "ray")]
-    assert tables[0] == tables[1]
-
-
 @pytest.fixture
 def mortal(tmp_path, monkeypatch) -> Iterator[list[str]]:
     (tmp_path / "mortal_model.py").write_text(MORTAL)
@@ -199,6 +186,18 @@ def test_a_cluster_of_two_machines_gives_the_numbers_of_serial(
 ):
     assert run(tmp_path / "run", "model=lenet5", *machines, *overrides) == serial
     assert "on 2 machines" in capsys.readouterr().out
+
+
+def test_pre_training_confidences_codecs_priors_mechanisms_and_who_rests_are_the_same_on_ray(
+    tmp_path, machines
+):
+    more = ("model=mlp", "method=uwa", "codec=uint8", "extract=adjusted", "pretrain=public")
+    more = (*more, "uptake=chain", "local_loss=balanced_softmax", "evaluation.prior=add")
+    more += ("+uptake@uptake.stages.clock=clock", "distill=taid")
+    more += ("+uptake@uptake.stages.past=two_teachers", "exchange=kept_teacher")
+    more += ("participation=uniform", "evaluation.resting=sample", "evaluation.resting_sample=2")
+    more = (*more, "guard=sequential", *MECHANISMS, "+rule@rule.inner.inner=uploaded_confidence")
+    assert run(tmp_path / "ray", *machines, *more) == run(tmp_path / "serial", *more)
 
 
 @pytest.mark.parametrize("victim", ["worker", "machine"])
