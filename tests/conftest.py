@@ -17,6 +17,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,7 @@ WHOLE = re.compile(
 """What a test file says that makes whole runs or starts processes."""
 
 PROCESSES = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
+PROCESSES += ("multiprocessing.start",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -179,13 +181,26 @@ def _no_processes(event: str, args: tuple[Any, ...]) -> None:
         raise RuntimeError("a fast test starts a process: mark it as slow (tests/conftest.py)")
 
 
-@pytest.fixture(autouse=True)
-def _fast_starts_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Keep the choice right: with ``--fast`` a test that starts a process fails."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Keep the choice right: with ``--fast`` a test fails that starts a process, or its fixture."""
     global _forbidden
-    _forbidden = bool(request.config.getoption("--fast"))
-    yield
-    _forbidden = False
+    _forbidden = bool(item.config.getoption("--fast"))
+    try:
+        return (yield)
+    finally:
+        _forbidden = False
 
 
+def _audited(start: Callable[[BaseProcess], None]) -> Callable[[BaseProcess], None]:
+    """Let Python's own processes be heard of too; of those that it spawns it says nothing."""
+
+    def audited(self: BaseProcess) -> None:
+        sys.audit("multiprocessing.start")
+        start(self)
+
+    return audited
+
+
+BaseProcess.start = _audited(BaseProcess.start)  # type: ignore[method-assign]
 sys.addaudithook(_no_processes)

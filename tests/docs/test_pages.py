@@ -45,6 +45,17 @@ def test_commands_of_pages_exist():
             assert command in known, (page, command)
 
 
+def test_make_lists_its_targets_and_has_those_that_pages_name():
+    text = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split())
+    assert set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE)) == targets, "make help"
+    for page in PAGES:
+        named = re.findall(
+            r"(?:`|^)make ([a-z-]+)(?=`| [A-Z]| {2}|$)", page.read_text("utf-8"), re.M
+        )
+        assert set(named) <= targets, page
+
+
 @pytest.fixture
 def parts(tmp_path: Path) -> dict[str, dict[str, object]]:
     """Return what the files that the guides tell to write define."""
