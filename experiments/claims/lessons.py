@@ -56,8 +56,8 @@ class Lesson(NamedTuple):
 def lessons(*folders: Path) -> Iterator[Row]:
     """Yield each mechanism's gain over local training, and what it adds to the mean.
 
-    The mean is that of the same federation and seeds with the same scorer; where none was run with
-    it (the mechanism is a scorer), the first one.
+    The mean is the first one of the same federation with the same scorer; where none was run with
+    it (the mechanism is a scorer), the first of all.
     """
     yield (
         *("federation", "weights", "method"),
@@ -90,12 +90,12 @@ def _lessons_of(run_group: RunGroup) -> Iterator[Lesson]:
         same = [base for base in bases if base[0].config["scorer"] == runs[0].config["scorer"]]
         base: Sequence[Run] = (same or bases or [()])[0]
         other = () if base is runs else base
-        weights = _scorer(runs[0])
+        method, weights = _without_scorer(name, runs[0].method), _scorer(runs[0])
         yield Lesson(
-            runs[0].method,
+            method,
             weights,
             (
-                *(federation(run_group), weights, runs[0].method),
+                *(federation(run_group), weights, method),
                 *(gain(compared[test].get(name)) for test in TESTS),
             ),
             {test: against(runs, other, test) for test in TESTS},
@@ -107,6 +107,17 @@ def _place(run: Run, order: Sequence[str]) -> tuple[int, bool]:
     """Return where a run's method stands: after its weights' base."""
     scorer = _scorer(run)
     return (order.index(scorer) if scorer in order else len(order)), run.method != BASE
+
+
+def _without_scorer(name: str, method: str) -> str:
+    """Return a method's name with what else tells it apart; its weights have their own column.
+
+    >>> _without_scorer("mean (scorer knfu, rule dempster)", "mean")
+    'mean (rule dempster)'
+    """
+    words = name[len(method) + 2 : -1].split(", ") if name != method else []
+    rest = ", ".join(word for word in words if not word.startswith("scorer"))
+    return f"{method} ({rest})" if rest else method
 
 
 def _scorer(run: Run) -> str:
