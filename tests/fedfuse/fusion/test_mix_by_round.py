@@ -54,6 +54,8 @@ def test_B8_t_goes_with_the_round_from_own_to_the_inner_rule():
     assert shown == pytest.approx([0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1])
     first, last = (rule.at_round(round_)(bank, weights).targets for round_ in (3, 7))
     torch.testing.assert_close(first, bank.logits.softmax(dim=-1))
+    hot = replace(rule, temperature=3.0).at_round(3)(bank, weights).targets
+    torch.testing.assert_close(hot, (bank.logits / 3).softmax(dim=-1))
     assert torch.equal(last, MEAN(bank, weights))
 
 

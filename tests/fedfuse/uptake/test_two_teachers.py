@@ -84,14 +84,19 @@ def test_C5_what_was_said_belongs_to_its_public_sample():
 def test_C5_samples_that_do_not_count_are_no_part_of_a_mean():
     probs = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
     assert likeness(probs, torch.tensor([True, False])).tolist()[0] == pytest.approx(1)
-    memory, other = {}, {}
-    for kept, nobodys in ((memory, [0.6, 0.4]), (other, [1.0, 0.0])):
+    memory, other, third = {}, {}, {}
+    for kept, nobodys, said in (
+        (memory, [0.6, 0.4], [0.7, 0.3]),
+        (other, [1.0, 0.0], [0.7, 0.3]),
+        (third, [0.6, 0.4], [0.99, 0.01]),
+    ):
         for _ in range(2):
             targets, _ = lesson(
-                kept, [[0.7, 0.3], [0.7, 0.3]], [[0.9, 0.1], nobodys], (0, 1), weight=[1.0, 0.0]
+                kept, [[0.7, 0.3], said], [[0.9, 0.1], nobodys], (0, 1), weight=[1.0, 0.0]
             )
         kept["first"] = targets[0]
     assert torch.equal(memory["first"], other["first"])
+    assert torch.equal(memory["first"], third["first"])
 
 
 @pytest.mark.parametrize("wrong", [{"tau": 0}, {"tau": float("inf")}, {"temperature": -1}])
