@@ -1,7 +1,7 @@
 """What goes with what: every combination of parts that cannot work, as one table.
 
 A part says what it needs by declarations (:mod:`fedfuse.declarations`); what gives it is looked up
-here; the rows about label priors and about labels of the public set lie beside this file. The rows
+here; the rows about label priors, losses and public samples lie beside this file. The rows
 that a configuration alone decides are asked of every run of a sweep before the
 first begins, all others when the data is there and nothing has been trained.
 """
@@ -13,11 +13,11 @@ from functools import partial
 
 from omegaconf import DictConfig
 
-from clients.exchange import Predictions
 from experiments.assembly.chosen import Chosen, Clash, one_for_all
 from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
 from experiments.assembly.prior_clashes import OF_PRIORS
 from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
+from experiments.assembly.public_sample_clashes import OF_PUBLIC_SAMPLES
 from experiments.config.targets import target_name
 from fedfuse.codec import channel_of
 from fedfuse.declarations import FEW_CLIENTS, declared, part_name
@@ -180,20 +180,6 @@ def _no_logits(chosen: Chosen) -> str | None:
     return chosen.named("rule", "sharpen", "distill") if _wants_logits(chosen) and lost else None
 
 
-def _keeps(chosen: Chosen) -> bool:
-    exchange = chosen.part("exchange")
-    return isinstance(exchange, Predictions) and exchange.kept_teacher is not None
-
-
-def _keeps_nothing(chosen: Chosen) -> str | None:
-    return f"method={chosen.cfg.method.name}" if _keeps(chosen) and not chosen.fuses else None
-
-
-def _keeps_beyond(chosen: Chosen) -> str | None:
-    beyond = _keeps(chosen) and chosen.cfg.budget == "samples"
-    return "exchange.kept_teacher with budget=samples" if beyond else None
-
-
 def _elsewhere(chosen: Chosen) -> str | None:
     if chosen.data is None or not chosen.needs("exchange", "needs_all_private_data"):
         return None
@@ -253,17 +239,6 @@ CLASHES: tuple[Clash, ...] = (
         "Set uptake=none, or choose a method that fuses predictions.",
     ),
     Clash(
-        "A kept teacher is one that was fused of predictions, and this method has none",
-        _keeps_nothing,
-        "Set exchange=predictions, or choose a method that fuses predictions.",
-    ),
-    Clash(
-        "A kept teacher adds public samples to every step of local training, which is to see no "
-        "more samples than the baseline's",
-        _keeps_beyond,
-        "Set budget=optimiser_steps.",
-    ),
-    Clash(
         "A cache keeps fused predictions, and this method has none",
         partial(_not_fused, slot="cache"),
         "Set cache=none, or choose a method that fuses predictions.",
@@ -281,6 +256,7 @@ CLASHES: tuple[Clash, ...] = (
         lambda _: "2 clients or more",
     ),
     *OF_PUBLIC_LABELS,
+    *OF_PUBLIC_SAMPLES,
     Clash(
         "Nobody would pre-train: the method is the baseline itself",
         _nobody_pretrains,

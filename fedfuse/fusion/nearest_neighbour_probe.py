@@ -18,6 +18,7 @@ from fedfuse.types import KnowledgeBank
 from fedfuse.validation import require_count, require_number, require_one_of
 
 CHOICES = ("all", "best")
+LEAST_SAMPLES = 3
 FLOOR = 1e-8
 """The least that a client's own score is the logarithm of."""
 _BLOCK_ELEMENTS = 2**22
@@ -90,11 +91,11 @@ class NearestNeighbourProbe:
             KnowledgeError: If there are no labels, or fewer than 3 samples.
         """
         known = checked_labels(bank, labels, "scorer NearestNeighbourProbe")
-        if len(known) < 3:
+        if len(known) < LEAST_SAMPLES:
             raise KnowledgeError(
                 "The scorer NearestNeighbourProbe parts the public samples in two",
                 got=f"{len(known)} samples",
-                allowed="3 or more",
+                allowed=f"{LEAST_SAMPLES} or more",
                 next_step="Set a larger public.size or select.size, or another scorer.",
             )
         accuracy = self.accuracies(bank, known)

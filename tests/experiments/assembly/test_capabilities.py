@@ -320,6 +320,10 @@ def test_a_client_without_samples_has_no_prior() -> None:
         ("public=noise scorer.epd=prior_corrected", "The scorer KnFu needs labels"),
         ("public=noise method=mrr", "The scorer ReciprocalRank needs labels"),
         ("public=noise method=probe", "The scorer NearestNeighbourProbe needs labels"),
+        (
+            "method=probe select=random select.size=2",
+            "parts the public samples in two: got 2 public samples",
+        ),
         ("public=noise method=gradient_agreement", "The scorer GradientAgreement needs labels"),
         ("public=noise method=fedavg_public", "The exchange Averaged needs labels"),
         ("public=noise pretrain=public", "Pre-training needs labels"),
