@@ -16,7 +16,6 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from experiments.config import compose
-from experiments.config.folder import CONF
 from experiments.runs.lifecycle import open_run, perform
 from experiments.runs.resume import reopen_run
 from fedfuse.errors import ConfigError
@@ -67,9 +66,6 @@ WORDS += ["num_rounds=2", "warmup_rounds=0", "baseline=none", "evaluation.test_s
 WORDS += ["models=save", "trainer=loop", "checkpoint.every=0"]
 
 
-HERE = [name for name in BUNDLES if (CONF / "method" / f"{name}.yaml").exists()]
-
-
 def run(cfg: DictConfig, folder: Path, **changed: object) -> Path:
     cfg = cfg.copy()
     for key, value in changed.items():
@@ -109,7 +105,7 @@ def whole(hydra, tmp_path_factory) -> Callable[[str], tuple[DictConfig, Path]]:
     return of
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", BUNDLES)
 def test_broken_off_and_resumed_on_two_nodes_it_is_the_same_run(
     hydra, whole, tmp_path, monkeypatch, name
 ):
@@ -131,7 +127,7 @@ def test_broken_off_and_resumed_on_two_nodes_it_is_the_same_run(
     assert not torch.allclose(models(unbroken), plain, atol=1e-3), "it does something"
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", BUNDLES)
 def test_all_at_once_it_is_the_same_run_or_the_part_is_named(whole, tmp_path, name):
     cfg, apart = whole(name)
     if (part := LOOP_ONLY.get(name)) is not None:
