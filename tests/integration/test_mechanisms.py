@@ -39,7 +39,7 @@ BUNDLES = {
     "fantastic_gains": ["uptake.by=label"],
     # rules
     "evidence": [],
-    "logit_arithmetic": [],
+    "logit_arithmetic": ["rule.reference=previous", "rule.experts=2"],
     "taid_server": [],
     "bidirectional": [],
     "vida_gate": ["rule.per=batch"],
