@@ -1,7 +1,7 @@
 """What goes with what: every combination of parts that cannot work, as one table.
 
 A part says what it needs by declarations (:mod:`fedfuse.declarations`); what gives it is looked up
-here; the rows about label priors, losses and public samples lie beside this file. The rows
+here; the rows about rules, label priors, losses and public samples lie beside this file. The rows
 that a configuration alone decides are asked of every run of a sweep before the
 first begins, all others when the data is there and nothing has been trained.
 """
@@ -18,11 +18,10 @@ from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
 from experiments.assembly.prior_clashes import OF_PRIORS
 from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
 from experiments.assembly.public_sample_clashes import OF_PUBLIC_SAMPLES
-from experiments.config.targets import target_name
+from experiments.assembly.rule_clashes import OF_RULES
 from fedfuse.codec import channel_of
-from fedfuse.declarations import FEW_CLIENTS, declared, part_name
+from fedfuse.declarations import part_name
 from fedfuse.fusion.pipeline import Pipeline
-from fedfuse.fusion.returned import NO_CLASS_WEIGHTS, USE_CLASS_WEIGHTS
 from fedfuse.protocols import ModelPlan
 from fedfuse.select import All
 from fedfuse.types import FederatedData, Space
@@ -97,36 +96,6 @@ def _nobody_pretrains(chosen: Chosen) -> str | None:
     return f"pretrain.baseline=false with method={chosen.cfg.method.name}"
 
 
-def _histogram(chosen: Chosen) -> str | None:
-    allowed = chosen.cfg.client.share_class_distribution
-    needs = [slot for slot in ("scorer", "rule") if chosen.needs(slot, "needs_class_distribution")]
-    wrong = chosen.fuses and needs and not allowed
-    return f"{chosen.named(*needs)}, client.share_class_distribution=false" if wrong else None
-
-
-def _class_weights(chosen: Chosen) -> str | None:
-    cannot = chosen.fuses and not chosen.needs("rule", "by_class")
-    return chosen.named("scorer", "rule") if cannot and chosen.needs("scorer", "by_class") else None
-
-
-def _confidence(chosen: Chosen) -> str | None:
-    if not (chosen.fuses and chosen.needs("rule", "needs_confidence")):
-        return None
-    gives = _gives(chosen)
-    what = "none" if gives is None else f"{target_name(chosen.cfg.familiarity)}, which is a mask"
-    return f"familiarity={what}" if gives in (None, "mask") else None
-
-
-def _logarithms(chosen: Chosen) -> str | None:
-    wants = chosen.fuses and chosen.needs("rule", "needs_positive_confidence")
-    return chosen.named("familiarity") if wants and _gives(chosen) == "log_density" else None
-
-
-def _gives(chosen: Chosen) -> str | None:
-    measure = chosen.part("familiarity")
-    return None if measure is None else declared(measure, "gives", "confidence")
-
-
 def _moving_samples(chosen: Chosen) -> str | None:
     codec = channel_of(chosen.part("codec"))
     moves = not isinstance(chosen.part("select"), All)
@@ -138,17 +107,6 @@ def _other_samples(chosen: Chosen) -> str | None:
     same = chosen.fuses and chosen.predicts and kept
     asked = chosen.cfg.server.persuasion and not same
     return chosen.named("exchange", "rule", "select", "cache") if asked else None
-
-
-def _moving_reference(chosen: Chosen) -> str | None:
-    fixed = chosen.fuses and chosen.needs("rule", "needs_fixed_public_set")
-    return chosen.named("select") if fixed and not isinstance(chosen.part("select"), All) else None
-
-
-def _too_many(chosen: Chosen) -> str | None:
-    many = chosen.fuses and chosen.cfg.num_clients > FEW_CLIENTS
-    wrong = many and chosen.needs("rule", "needs_few_clients")
-    return f"num_clients={chosen.cfg.num_clients}" if wrong else None
 
 
 def _not_fused(chosen: Chosen, slot: str) -> str | None:
@@ -277,22 +235,7 @@ CLASHES: tuple[Clash, ...] = (
         _shadows_know,
         "Set evaluation.shadow_models=0.",
     ),
-    Clash(NO_CLASS_WEIGHTS, _class_weights, USE_CLASS_WEIGHTS),
-    Clash(
-        "Scorer or rule need each client's label histogram, which may not leave the client",
-        _histogram,
-        "Set client.share_class_distribution=true to allow it.",
-    ),
-    Clash(
-        "The rule weighs answers by the confidence that clients send with them, and they send none",
-        _confidence,
-        "Set familiarity=gaussian or familiarity=auxiliary.",
-    ),
-    Clash(
-        "The rule takes confidences from 0 up, and what clients send are logarithms of a density",
-        _logarithms,
-        "Set rule.form=softmax, or familiarity=auxiliary.",
-    ),
+    *OF_RULES,
     Clash(
         "The codec sends what has changed since the last round, and the public samples differ from "
         "round to round",
@@ -303,18 +246,6 @@ CLASHES: tuple[Clash, ...] = (
         "How far clients move is told from their predictions of the same samples in every round",
         _other_samples,
         "Set server.persuasion=false, or fuse predictions with select=all and cache=none.",
-    ),
-    Clash(
-        "The rule compares with what was said of the same samples a round ago, and the public "
-        "samples differ from round to round",
-        _moving_reference,
-        "Set rule.reference=mean, or select=all.",
-    ),
-    Clash(
-        "The rule tries several experts on every sample, which takes long with so many clients",
-        _too_many,
-        "Set rule.experts=3, or rule.many_experts=true to wait for it.",
-        lambda _: f"at most {FEW_CLIENTS} clients",
     ),
     Clash(
         "The loss matches the models' own logits, and of probabilities nobody can tell at which "
