@@ -44,7 +44,7 @@ class TGeo:
         temperature: T of the student's softmax; take that of the teacher's probabilities.
         hidden: Units of the network's hidden layers.
         learning_rate: Of the network's Adam. The authors' is 0.1; through a step that is looked
-            ahead, that is a share of 0 after a few lessons, and for good (ours: 0.01).
+            ahead, it has made alpha 0 within two lessons, and for good (ours: 0.01).
         weight_decay: Of the network. It is taken off the weights: added to the gradient of so
             small a step, nothing else would be left of that (ours).
         outer_every: Steps of the student from one step of the network to the next.
