@@ -94,12 +94,16 @@ class Checkpointer:
         """Save the clients' secrets before anything is shared that is drawn from them.
 
         A run that is broken off before its first checkpoint would otherwise begin anew with other
-        secrets, and give every answer a second time with other noise.
+        secrets, and give every answer a second time with other noise. Who never takes part never
+        shares: of 20,000 clients 50 a round do.
         """
         checkpoints, exchanges = self.setup.checkpoints, self.setup.combines[self.arm] is not None
         if checkpoints is None or not (self.setup.secrets and exchanges):
             return
-        self.federation.states.prepare(self._header(0))
+        plan = self.setup.plan
+        rounds = range(1, plan.num_rounds + 1)
+        sharing = {i for round_ in rounds for i in plan.participants.ids(round_)}
+        self.federation.states.prepare(self._header(0), sharing)
         self._saving(checkpoints, 0)(collect(self._roots()))
 
     def keep(self, arm: str, record: RoundRecord) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,6 +19,8 @@ from server.reporters.folder import RunFolder
 from server.reporters.protocol import RunInfo
 from server.reporters.weights_file import WeightsFile
 
+TOLD_ONE_BY_ONE = 100
+"""The most clients that fail in a phase of a round and have an event each."""
 FLUSH_SHARE = 0.05
 """The largest share of a run's time that writing its metrics may take."""
 
@@ -91,8 +94,7 @@ class Files:
             self._right |= {f"{name}.{test}": bits for test, bits in record.right.items()}
             with self._folder.replacing("answers.safetensors") as file:
                 file.write_bytes(save(self._right))
-        for failure in record.failures:
-            kind, words = absence(failure)
+        for kind, words in absences(record.failures):
             self._folder.event(kind, arm=arm, **words)
         means = {
             f"{name}_mean": value
@@ -115,6 +117,33 @@ class Files:
         if self._weights is not None:
             self._weights.finish()
             self._weights = None
+
+
+def absences(failures: Sequence[Failure]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the events that a round's failures are: one each, or one for many of a phase.
+
+    Of many are told their number, the first ten and the three most frequent reasons: thousands of
+    lines would tell nobody anything.
+    """
+    groups: dict[tuple[bool, int, str], list[Failure]] = {}
+    for failure in failures:
+        key = failure.quarantined, failure.round, failure.phase
+        groups.setdefault(key, []).append(failure)
+    for (quarantined, round_, phase), group in groups.items():
+        if len(group) <= TOLD_ONE_BY_ONE:
+            yield from map(absence, group)
+            continue
+        reasons = Counter(failure.error for failure in group).most_common(3)
+        yield (
+            "quarantine" if quarantined else "absent",
+            {
+                "clients": len(group),
+                "first": sorted(failure.client_id for failure in group)[:10],
+                "round": round_,
+                "phase": phase,
+                "reasons": dict(reasons),
+            },
+        )
 
 
 def absence(failure: Failure) -> tuple[str, dict[str, Any]]:

@@ -84,10 +84,10 @@ class RemoteStates:
         """Whether what :meth:`save` returns may be read while the clients go on."""
         return self.folder is not None
 
-    def prepare(self, header: Header) -> None:
-        """Let all clients begin, so that there is something to save before the first round."""
+    def prepare(self, header: Header, client_ids: Collection[int]) -> None:
+        """Let clients begin, so that there is something to save before the first round."""
         self.work.enter(header.arm)
-        for ids, _ in self._ask(PREPARE, header, at_once=sys.maxsize):
+        for ids, _ in self._ask(PREPARE, header, client_ids, at_once=sys.maxsize):
             self.work.prepared(ids)
 
     def save(self, header: Header, client_ids: Collection[int]) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from clients import handover
 from clients.node import Node
 from clients.state.state import ClientStates
 from experiments.results import read_run
@@ -113,6 +114,46 @@ def test_a_sample_is_judged_in_every_round_and_in_both_arms(tmp_path, capsys):
     everybody = rows(folder, "fused", "aside")
     assert all(ids == judged[1] | rows(folder, "local")[r] for r, ids in everybody.items())
     assert "the figures are of a sample, 7 of 100 clients" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        ("faults=dropout", "participation.fraction=0.2"),
+        ("guard=validation",),
+        ("guard=ensemble",),
+        ("budget=bytes", "budget_bytes=20000"),
+    ],
+    ids=lambda lines: lines[0],
+)
+def test_whoever_is_judged_stays_so_beside_faults_guards_and_a_byte_budget(tmp_path, beside):
+    sample = ("evaluation.resting=sample", "evaluation.resting_sample=40")
+    folder = run(tmp_path / "run", *sample, *beside, "num_rounds=4")
+    judged = rows(folder, "fused")
+    whole = set.union(*judged.values())
+    assert len(whole) == 40
+    absent = {
+        (event["round"], event["client"])
+        for event in map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+        if event["event"] == "absent"
+    }
+    for round_ in range(1, 5):
+        missing = {(round_, client) for client in whole - judged[round_]}
+        assert missing <= absent, "who is missing could not be reached"
+    assert not set.union(set(), *rows(folder, "aside").values()) & whole
+
+
+def test_only_who_will_share_makes_up_a_secret(tmp_path, monkeypatch):
+    begun: list[int] = []
+    real = handover.prepare
+
+    def prepare(node: Node, header: object, client_ids: list[int]) -> None:
+        begun.extend(client_ids)
+        real(node, header, client_ids)
+
+    monkeypatch.setattr(handover, "prepare", prepare)
+    folder = run(tmp_path / "run", "evaluation.resting=none", "privacy=gaussian")
+    assert begun == sorted(set.union(*rows(folder, "local").values()))
 
 
 def test_who_rests_is_tested_now_and_then(tmp_path, capsys):
