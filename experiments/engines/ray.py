@@ -174,7 +174,7 @@ def connect(
             # Ray announces that it will hide GPUs in another way.
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **arguments)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # bare where a process of Ray's takes more than half a minute
         if plan.address is None:
             raise FedfuseError(
                 "Ray could not be started",

@@ -146,6 +146,18 @@ def test_what_ray_cannot_give_is_refused_before_training(tmp_path, capsys, overr
     assert ray_processes() == []
 
 
+def test_a_ray_that_does_not_come_up_is_one_message(tmp_path, capsys, monkeypatch):
+    def late(**_):
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr("ray.init", late)
+    assert main([*QUICK, "model=mlp", "engine=ray", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert "Ray could not be started" in said
+    assert "timed out during startup" in said
+    assert "Traceback" not in said
+
+
 def test_without_ray_the_command_that_installs_it_is_named(tmp_path, capsys, monkeypatch):
     from experiments.engines import ray as engine
 
@@ -197,7 +209,8 @@ def test_pre_training_confidences_codecs_priors_mechanisms_and_who_rests_are_the
     more += ("+uptake@uptake.stages.past=two_teachers", "exchange=kept_teacher")
     more += ("participation=uniform", "evaluation.resting=sample", "evaluation.resting_sample=2")
     more = (*more, "guard=sequential", *MECHANISMS, "+rule@rule.inner.inner=uploaded_confidence")
-    assert run(tmp_path / "ray", *machines, *more) == run(tmp_path / "serial", *more)
+    there = [*machines, "client.state=disk"]  # as a Ray of its own keeps them
+    assert run(tmp_path / "ray", *there, *more) == run(tmp_path / "serial", *more)
 
 
 @pytest.mark.parametrize("victim", ["worker", "machine"])
