@@ -136,6 +136,18 @@ def test_B1_every_receiver_and_sample_is_folded_by_itself(weights: str, combine:
     assert made.metrics["uncertainty"] == pytest.approx(unsure)
 
 
+def test_B1_many_certain_sources_leave_no_product_too_small() -> None:
+    """Forty ignorances of 1e-19 are far below what a float64 holds; their logarithms are not."""
+    rho = torch.ones(1, 41, dtype=torch.float64)
+    rho[0, 0] = 0.5
+    opposed = sources((1e19, 0.0), *[(2e19, 0.0), (0.0, 1e19)] * 20)
+    belief, unsure, _ = folded(opposed, range(41), rho[0], "dempster")
+    made = combined(opposed, rho, "dempster")
+    torch.testing.assert_close(made.belief[0, 0], belief, atol=1e-9, rtol=0)
+    torch.testing.assert_close(made.uncertainty[0, 0], unsure, atol=1e-9, rtol=0)
+    assert 0.9 < float(belief[0]) < 1
+
+
 def test_B1_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     given, w = example_bank(6, 7, 10), torch.rand(6, 6).softmax(1)
     whole = Dempster()(given, w)
