@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
@@ -14,6 +15,7 @@ import pytest
 
 pytest.importorskip("ray", reason="the extra 'sim' is not installed")
 
+from experiments.engines import ray
 from experiments.engines.processes import descendants
 from experiments.run import main
 
@@ -229,3 +231,7 @@ def test_a_round_goes_on_without_a_killed_worker_or_a_lost_machine(
     said = capsys.readouterr()
     assert "clients that rounds went on without" in said.out
     assert "(raylet)" not in said.out + said.err
+
+
+def test_what_workers_import_beforehand_is_there():
+    assert all(importlib.util.find_spec(name) for name in ray.MODULES.split(","))
