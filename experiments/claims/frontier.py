@@ -14,7 +14,6 @@ from experiments.claims.shared import (
     federation,
     gain,
     read,
-    sides,
 )
 from experiments.results import SHORT, TESTS, RunGroup, comparisons
 from fedfuse.compare import ADJUSTED, Comparison, certain_together, corrected, pareto_front, signed
@@ -116,9 +115,9 @@ def frontier(*folders: Path) -> Iterator[Row]:
         yield (
             *(method, str(len(own))),
             *(_range(over[test]) for test in TESTS),
-            *(sides(over[test], certain) for test in TESTS),
+            *(_sides(over[test], certain) for test in TESTS),
             *(_clients(over[test]) for test in TESTS),
-            *(sides(control[test], certain) for test in TESTS),
+            *(_sides(control[test], certain) for test in TESTS),
             f"{sum(one.front for one in own)} of {len(own)}",
         )
 
@@ -126,6 +125,12 @@ def frontier(*folders: Path) -> Iterator[Row]:
 def _range(found: Sequence[Comparison]) -> str:
     means = [one.mean for one in found if one.speaks]
     return f"{signed(min(means))} to {signed(max(means))}" if means else "-"
+
+
+def _sides(found: Sequence[Comparison], certain: set[int]) -> str:
+    kept = [one.mean for one in found if id(one) in certain]
+    above = sum(mean > 0 for mean in kept)
+    return f"{above} / {len(kept) - above}" if found else "-"
 
 
 def _clients(found: Sequence[Comparison]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from experiments.claims.shared import (
     gain,
     mean_of,
     read,
-    sides,
 )
 from experiments.results import SHORT, TESTS, Run, RunGroup, comparisons
 from fedfuse.compare import Comparison, certain_together, corrected
@@ -34,22 +33,25 @@ class Lesson(NamedTuple):
     """A mechanism in a federation.
 
     Args:
-        method: The method's name.
+        federation: The federation.
         weights: What scored its sources.
-        cells: What stands before the differences in its row.
+        method: The method's name.
+        gains: Per test its gain over local training, as one reads it.
         over: Per test its comparison with the base; None for the base itself.
         beside: Per metric of :data:`BESIDE` the difference to the base, as one reads it.
     """
 
-    method: str
+    federation: str
     weights: str
-    cells: Row
+    method: str
+    gains: Row
     over: dict[str, Comparison | None]
     beside: Row
 
     def named(self) -> list[tuple[str, Comparison | None]]:
         """Return its comparisons and what a reader calls them."""
-        what = ", ".join(part for part in (self.cells[0], self.method, self.weights) if part != "-")
+        told = (self.federation, self.method, self.weights)
+        what = ", ".join(part for part in told if part != "-")
         return [(f"{what}, {SHORT[test]}", one) for test, one in self.over.items()]
 
 
@@ -74,9 +76,9 @@ def lessons(*folders: Path) -> Iterator[Row]:
         return f"**{difference(one)}**" if id(one) in certain else difference(one)
 
     for lesson in found:
-        yield (*lesson.cells, *map(bold, lesson.over.values()), *lesson.beside)
+        yield (*lesson[:3], *lesson.gains, *map(bold, lesson.over.values()), *lesson.beside)
     yield (f"Bold: certain. {corrected(page)}",)
-    yield from _by_method(found, certain)
+    yield from _by_method(found, bold)
 
 
 def _lessons_of(run_group: RunGroup) -> Iterator[Lesson]:
@@ -90,14 +92,11 @@ def _lessons_of(run_group: RunGroup) -> Iterator[Lesson]:
         same = [base for base in bases if base[0].config["scorer"] == runs[0].config["scorer"]]
         base: Sequence[Run] = (same or bases or [()])[0]
         other = () if base is runs else base
-        method, weights = _without_scorer(name, runs[0].method), _scorer(runs[0])
         yield Lesson(
-            method,
-            weights,
-            (
-                *(federation(run_group), weights, method),
-                *(gain(compared[test].get(name)) for test in TESTS),
-            ),
+            federation(run_group),
+            _scorer(runs[0]),
+            _without_scorer(name, runs[0].method),
+            [gain(compared[test].get(name)) for test in TESTS],
             {test: against(runs, other, test) for test in TESTS},
             [_change(runs, other, metric) for metric in BESIDE],
         )
@@ -138,23 +137,16 @@ def _change(ours: Sequence[Run], theirs: Sequence[Run], metric: str) -> str:
     )
 
 
-def _by_method(found: Sequence[Lesson], certain: set[int]) -> Iterator[Row]:
-    """Yield, per mechanism and weights, in how many federations it is certainly above the base."""
+def _by_method(found: Sequence[Lesson], bold: Callable[[Comparison | None], str]) -> Iterator[Row]:
+    """Yield what each mechanism adds, a row for all federations."""
+    places = list(dict.fromkeys(one.federation for one in found))
     yield (
-        *("weights", "method", "federations"),
-        *(f"{SHORT[test]}: mean difference to {BASE}" for test in TESTS),
-        *(f"{SHORT[test]}: certainly above / below" for test in TESTS),
+        *("weights", "method"),
+        *(f"{SHORT[test]}, {place}: over {BASE}" for test in TESTS for place in places),
     )
+    cells = {(one.weights, one.method, one.federation): one.over for one in found}
     for weights, method in dict.fromkeys((one.weights, one.method) for one in found):
-        own = [one for one in found if (one.weights, one.method) == (weights, method)]
-        over = {
-            test: [one for lesson in own if (one := lesson.over[test]) is not None]
-            for test in TESTS
-        }
-        if not any(over.values()):
-            continue
-        yield (
-            *(weights, method, str(len(own))),
-            *(", ".join(f"{100 * one.mean:+.1f}" for one in over[test]) or "-" for test in TESTS),
-            *(sides(over[test], certain) for test in TESTS),
-        )
+        over = [cells.get((weights, method, place), {}) for place in places]
+        row = [one.get(test) for test in TESTS for one in over]
+        if any(row):
+            yield (weights, method, *map(bold, row))

@@ -133,15 +133,3 @@ def last_fusion(runs: Sequence[Run], metric: str) -> float | None:
     found = [run.arm.last(metric, "fuse") for run in runs]
     means = [float(np.nanmean(values)) for values in found if values is not None]
     return float(np.mean(means)) if means else None
-
-
-def sides(found: Sequence[Comparison], certain: set[int]) -> str:
-    """Return how many comparisons are above and below zero, of those that are certain.
-
-    Args:
-        found: The comparisons.
-        certain: ``id`` of those that are, of the whole page.
-    """
-    kept = [one.mean for one in found if id(one) in certain]
-    above = sum(mean > 0 for mean in kept)
-    return f"{above} / {len(kept) - above}" if found else "-"
