@@ -48,7 +48,13 @@ def _add(node: object, before: str, keys: set[str]) -> None:
             _add(value, f"{before}{name}.", keys)
 
 
-def hints() -> Iterator[tuple[str, str]]:
+@lru_cache(maxsize=1)
+def hints() -> list[tuple[str, str]]:
+    """Return all hints; not as the file is read, which every choice of tests would pay for."""
+    return list(_hints())
+
+
+def _hints() -> Iterator[tuple[str, str]]:
     """Yield where a hint stands and its text, with ``{}`` for what is filled in."""
     for package in PACKAGES:
         for file in sorted((HOME / package).rglob("*.py")):
@@ -75,19 +81,16 @@ def _texts(node: ast.expr) -> list[str]:
     return []
 
 
-HINTS = list(hints())
-
-
 def test_there_are_hints_and_known_words():
     options, keys = known()
-    assert len(HINTS) > 150
+    assert len(hints()) > 150
     assert {"custom", "dirichlet"} <= options["partitioner"]
     assert {"client.batch_size", "dataset.path", "scorer.beta", "map.samples"} <= keys
 
 
 def test_what_a_hint_names_exists():
     found = [
-        f"{where}: {problem} in: {text}" for where, text in HINTS for problem in problems(text)
+        f"{where}: {problem} in: {text}" for where, text in hints() for problem in problems(text)
     ]
     assert not found, "\n".join(found)
 
