@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import jaxtyping
 import pytest
 from beartype import BeartypeConf, FrozenDict, beartype
+from hypothesis import is_hypothesis_test, settings
 
 from fedfuse import protocols
 from tests import thinning
@@ -102,6 +103,7 @@ def simulate(tmp_path: Path) -> Callable[..., Run]:
 NOT_FAST = {"slow", "ray", "deployment", "browser", "shared_data"}
 WHOLE = re.compile(
     r"^\s*(from|import) (subprocess|multiprocessing"
+    r"|experiments\.runs\.lifecycle"
     r"|experiments\.(run|flower|engines|benchmarks|api)|experiments\.(map|advise|report)\.command)\b"
     r"|\bsimulate\b|^\s*import fedfuse$",
     re.MULTILINE,
@@ -134,11 +136,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is thinned, and with ``--fast`` what is marked as slow."""
     left = set() if thinning.whole else _thinned(items)
     if config.getoption("--fast"):
+        _fewer_examples(items)
         left |= {i for i in items if NOT_FAST & {mark.name for mark in i.iter_markers()}}
     if left:
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
     _longest_first(items)
+
+
+def _fewer_examples(items: list[pytest.Item]) -> None:
+    """Let hypothesis try a quarter of its examples, three at least."""
+    drawn = {item.obj for item in items if is_hypothesis_test(getattr(item, "obj", None))}
+    for test in drawn:
+        usual = test._hypothesis_internal_use_settings
+        fewer = settings(usual, max_examples=max(3, usual.max_examples // 4))
+        test._hypothesis_internal_use_settings = fewer
 
 
 def _longest_first(items: list[pytest.Item]) -> None:

@@ -102,6 +102,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", range(max(map(len, OPTIONS.values()))))
 def test_every_option_builds(turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a YAML file names exists and takes the parameters that stand beside it.

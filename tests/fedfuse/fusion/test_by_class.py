@@ -114,6 +114,7 @@ def test_exponent_zero_is_the_other_scorer_to_the_bit(
         assert fused.by_class is None
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("chosen", EVIDENCE)
 @pytest.mark.parametrize("inner", [Uniform(), KnFu(beta=2.0), DataSize()], ids=repr)
 @pytest.mark.parametrize("rule", RULES, ids=repr)

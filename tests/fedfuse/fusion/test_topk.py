@@ -29,6 +29,7 @@ def as_choice(index: Tensor) -> Tensor:
     return chosen.scatter(1, index, value=True)
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("name", DIVERGENCES)
 @pytest.mark.parametrize("include_self", [True, False])
 def test_two_thousand_scored_in_blocks_equal_them_scored_at_once(
