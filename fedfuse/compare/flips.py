@@ -83,7 +83,7 @@ def fuar(positive: Array, negative: Array) -> Array:
     Returns:
         A ratio for each; infinite where nothing was won, NaN where nothing changed either.
 
-    >>> fuar(np.array([0.05, 0.0, 0.0]), np.array([0.02, 0.1, 0.0])).tolist()
+    >>> fuar(np.array([0.05, 0.0, 0.0]), np.array([0.02, 0.1, 0.0])).round(6).tolist()
     [0.4, inf, nan]
     """
     with np.errstate(divide="ignore", invalid="ignore"):

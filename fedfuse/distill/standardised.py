@@ -20,6 +20,7 @@ def in_deviations(logits: Float[Tensor, "B C"], eps: float = 1e-7) -> Float[Tens
     Raises:
         FedfuseError: If there is one class, which has no deviation.
 
+    >>> import torch
     >>> in_deviations(torch.tensor([[2.0, 4.0, 6.0]]))
     tensor([[1., 2., 3.]])
     """

@@ -180,7 +180,7 @@ class Swing:
             raise FedfuseError(
                 f"Swing with score={self.score} needs the client's samples of each class",
                 got="none",
-                next_step="Give them as third argument, or choose score=max_prob.",
+                next_step="Give them as third argument, or choose privacy.score=max_prob.",
             )
         rare = (probs @ rarity_scores(class_counts)).unsqueeze(1)
         return rare if self.score == "rarity" else (surest + rare) / 2

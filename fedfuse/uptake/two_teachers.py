@@ -27,7 +27,7 @@ def likeness(probs: Float[Tensor, "m C"], counts: Bool[Tensor, " m"]) -> Float[T
         counts: Which ones enter the means.
 
     >>> likeness(torch.tensor([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0]]), torch.tensor([1, 1, 0]).bool())
-    tensor([0.9701, 0.9292, 0.0000])
+    tensor([0.9701, 0.9417, 0.0000])
     """
     named = probs.argmax(dim=1)
     sums = torch.zeros(probs.shape[1], probs.shape[1], dtype=probs.dtype)

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -82,7 +82,13 @@ def option(group: str, name: str) -> dict[str, Any]:
     for other in read.pop("defaults", []):
         if isinstance(other, dict):  # a student is a model
             read = {**option("model", next(iter(other.values()))), **read}
-        elif other != "_self_" and "@" not in other:
+        elif "@" in other:  # a part of the part
+            inner, _, place = other.partition("@")
+            part: dict[str, Any] = option(group, inner)
+            for key in reversed(place.split(".")):
+                part = {key: part}
+            read = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(part, read)))
+        elif other != "_self_":
             read = {**option(group, other), **read}
     return read
 
