@@ -142,7 +142,11 @@ def _by_method(found: Sequence[Lesson], bold: Callable[[Comparison | None], str]
     places = list(dict.fromkeys(one.federation for one in found))
     yield (
         *("weights", "method"),
-        *(f"{SHORT[test]}, {place}: over {BASE}" for test in TESTS for place in places),
+        *(
+            f"{SHORT[test]}{'' if place == '-' else f', {place}'}: over {BASE}"
+            for test in TESTS
+            for place in places
+        ),
     )
     cells = {(one.weights, one.method, one.federation): one.over for one in found}
     for weights, method in dict.fromkeys((one.weights, one.method) for one in found):
