@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_clear_error(monkeypatch, folder):
 
 def _race(barrier, queue):
     def slow():
-        barrier.wait(20)  # both processes have missed the cache by now
+        barrier.wait(300)  # both processes have missed the cache by now
         return decode()
 
     raw = cached("s", "key", slow)
@@ -143,7 +143,7 @@ def test_two_processes_that_decode_at_once_both_succeed(folder):
         worker.start()
     answers = [queue.get(timeout=20) for _ in workers]
     for worker in workers:
-        worker.join(20)
+        worker.join(300)
     assert answers[0] == answers[1]
     assert [entry.name for entry in folder.iterdir()] == ["s-key"]
     meta = json.loads((folder / "s-key" / "meta.json").read_text())

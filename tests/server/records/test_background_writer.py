@@ -13,7 +13,7 @@ def test_the_next_piece_waits_for_the_one_before():
     order, gate = [], threading.Event()
 
     def first() -> None:
-        gate.wait(20)
+        gate.wait(300)
         order.append("first")
 
     with BackgroundWriter() as writer:
