@@ -162,6 +162,8 @@ def test_flwr_run_on_the_project_runs_the_default_experiment(tmp_path):
         "FLWR_TELEMETRY_ENABLED": "0",
         # The dependencies are installed; a test must not need an index for finding that out.
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        # Else Flower's Ray joins whatever cluster `ray start` has up, such as another test's.
+        "RAY_ADDRESS": "local",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     asked = f'num-rounds="1" overrides="warmup_rounds=0 baseline=none" output="{tmp_path / "out"}"'
