@@ -58,6 +58,13 @@ def as_probabilities(
     return values if space is Space.PROBABILITIES else (values / temperature).softmax(dim=-1)
 
 
+def inner_probabilities(outer: Any, bank: KnowledgeBank, weights: Any, labels: Any) -> Fused:
+    """Return what the inner rule of ``outer`` fuses, as probabilities, at the temperature of it."""
+    made = inner_fused(outer.inner, outer.temperature, bank, weights, labels)
+    space = Space(declared(outer.inner, "space", Space.PROBABILITIES))
+    return made._replace(targets=as_probabilities(made.targets, space, outer.temperature))
+
+
 @dataclass(frozen=True, slots=True)
 class BestSource:
     """Give each receiver, per sample, the prediction of its most confident source.
@@ -154,13 +161,10 @@ class OwnOrFused(AroundRule):
         self, bank: KnowledgeBank, weights: Any, labels: Int[Tensor, " P"] | None = None
     ) -> Fused:
         """Return one target per receiver."""
-        made = inner_fused(self.inner, self.temperature, bank, weights, labels)
-        space = Space(declared(self.inner, "space", Space.PROBABILITIES))
-        fused = as_probabilities(made.targets, space, self.temperature)
+        fused, counted, told = inner_probabilities(self, bank, weights, labels)
         own = (bank.logits / self.temperature).softmax(dim=-1)
         take = surer(fused, own, labels if self.by == "label" else None)
         if bank.mask is not None:
             take = take | ~bank.mask
         targets = torch.where(take.unsqueeze(-1), fused, own)
-        told = {**made.metrics, "taken_share": float(take.float().mean())}
-        return Fused(targets, made.sample_weight, told)
+        return Fused(targets, counted, {**told, "taken_share": float(take.float().mean())})

@@ -12,10 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.declarations import declared
-from fedfuse.fusion.around import AroundRule, inner_fused, require_inner
+from fedfuse.fusion.around import AroundRule, require_inner
 from fedfuse.fusion.class_weights import ClassWeights
-from fedfuse.fusion.gate import as_probabilities
+from fedfuse.fusion.gate import inner_probabilities
 from fedfuse.fusion.rules import weighted_mean
 from fedfuse.protocols import Fused, Rule
 from fedfuse.shapes import Bool, Float, Int
@@ -101,9 +100,7 @@ class HomeostaticMix(AroundRule):
         self, bank: KnowledgeBank, weights: Any, labels: Int[Tensor, " P"] | None = None
     ) -> Fused:
         """Return one target per receiver."""
-        made = inner_fused(self.inner, self.temperature, bank, weights, labels)
-        space = Space(declared(self.inner, "space", Space.PROBABILITIES))
-        fused = as_probabilities(made.targets, space, self.temperature)
+        fused, counted, others = inner_probabilities(self, bank, weights, labels)
         pairs = weights.mean if isinstance(weights, ClassWeights) else weights
         spread = sources_spread(bank.logits, pairs, bank.mask)
         if self.per == "batch":
@@ -116,4 +113,4 @@ class HomeostaticMix(AroundRule):
             own = torch.where(bank.mask.unsqueeze(-1), own, 0)
         part = share.unsqueeze(-1)
         told = {"uncertainty": float(uncertainty.mean()), "taken_share": float(share.mean())}
-        return Fused(part * fused + (1 - part) * own, made.sample_weight, {**made.metrics, **told})
+        return Fused(part * fused + (1 - part) * own, counted, {**others, **told})

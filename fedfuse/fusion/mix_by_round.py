@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.declarations import declared
-from fedfuse.fusion.around import AroundRule, inner_fused, of_round, require_inner
-from fedfuse.fusion.gate import as_probabilities
+from fedfuse.fusion.around import AroundRule, of_round, require_inner
+from fedfuse.fusion.gate import inner_probabilities
 from fedfuse.interpolation import between, linear, require_ramp
 from fedfuse.protocols import Fused, Rule
 from fedfuse.shapes import Int
@@ -62,12 +61,10 @@ class MixByRound(AroundRule):
         self, bank: KnowledgeBank, weights: Any, labels: Int[Tensor, " P"] | None = None
     ) -> Fused:
         """Return one target per receiver."""
-        made = inner_fused(self.inner, self.temperature, bank, weights, labels)
-        space = Space(declared(self.inner, "space", Space.PROBABILITIES))
-        targets = as_probabilities(made.targets, space, self.temperature)
+        fused, counted, told = inner_probabilities(self, bank, weights, labels)
         over = (self.round - self.warmup_rounds - 1) / self.ramp_rounds
         t = linear(self.t_start, self.t_end, over)
-        mixed = between(bank.logits / self.temperature, targets, t)
+        mixed = between(bank.logits / self.temperature, fused, t)
         if bank.mask is not None:
-            mixed = torch.where(bank.mask.unsqueeze(-1), mixed, targets)
-        return Fused(mixed, made.sample_weight, {**made.metrics, "clock": t})
+            mixed = torch.where(bank.mask.unsqueeze(-1), mixed, fused)
+        return Fused(mixed, counted, {**told, "clock": t})
