@@ -42,8 +42,7 @@ class Flips:
     @property
     def fuar(self) -> float:
         """Return the mean of :func:`fuar` over clients that won something; NaN if none did."""
-        ratio = fuar(self.positive, self.negative)
-        return _mean(np.where(np.isinf(ratio), np.nan, ratio))
+        return _mean(fuar(self.positive, self.negative))
 
 
 def flips(method: Bits, baseline: Bits, sizes: Array) -> tuple[Array, Array]:
