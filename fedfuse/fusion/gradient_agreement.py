@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from fedfuse.fusion.blocks import spans
 from fedfuse.fusion.returned import checked_labels
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank
@@ -45,9 +46,7 @@ def gradient_agreement(
     target = one_hot(labels, num_classes).double().unsqueeze(2)
     both = None if mask is None else mask.T.double()
     total = exact.new_zeros(num_clients, num_clients)
-    rows = max(1, _BLOCK_ELEMENTS // num_clients**2)
-    for start in range(0, num_samples, rows):
-        part = slice(start, start + rows)
+    for part in spans(num_samples, _BLOCK_ELEMENTS // num_clients**2):
         p = exact[part]
         inner = p @ p.transpose(1, 2)
         square = inner.diagonal(dim1=1, dim2=2)
