@@ -33,8 +33,8 @@ def reciprocal_rank(
     of_label = logits.gather(-1, known.expand(*logits.shape[:-1], 1))
     before = torch.arange(logits.shape[-1], device=logits.device) < known
     above = (logits > of_label) | ((logits == of_label) & before)
-    rank = above.sum(dim=-1) + 1
-    return torch.where(rank <= k, 1 / rank, 0).to(logits.dtype)
+    rank = above.sum(dim=-1).to(logits.dtype) + 1
+    return torch.where(rank <= k, 1 / rank, 0)
 
 
 @dataclass(frozen=True, slots=True)

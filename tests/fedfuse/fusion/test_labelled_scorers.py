@@ -86,6 +86,8 @@ def test_D1_by_hand() -> None:
 def test_D1_beyond_k_counts_for_nothing_and_has_a_finite_score() -> None:
     logits = torch.tensor([[[1.0, 2, 3, 4]], [[1.0, 2, 3, 4]]])
     assert reciprocal_rank(logits[0], torch.tensor([1]), 2).tolist() == [0]
+    third = reciprocal_rank(logits[0].double(), torch.tensor([1]), 3)
+    assert third.tolist() == [1 / 3], "in the precision of the predictions"
     scores = ReciprocalRank(k=2)(bank_of(logits), torch.tensor([1]))
     torch.testing.assert_close(scores, torch.full((2, 2), math.log(1e-8)))
 
