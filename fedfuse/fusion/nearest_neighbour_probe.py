@@ -62,7 +62,7 @@ class NearestNeighbourProbe:
     Args:
         k: Neighbours; the authors take 100, of far more samples.
         share: Of the samples, those that are references.
-        choice: ``all`` sources above chance are heard, or the ``best`` one.
+        choice: ``all`` sources above chance are heard, or the ``best`` one, of equals all.
         seed: Of the order in which samples are parted.
     """
 
@@ -101,7 +101,7 @@ class NearestNeighbourProbe:
         accuracy = self.accuracies(bank, known)
         heard = accuracy > 1 / bank.num_classes
         if self.choice == "best":
-            heard &= torch.arange(len(heard), device=heard.device) == accuracy.argmax()
+            heard &= accuracy == accuracy.amax()
         scores = accuracy.clamp_min(FLOOR).log()
         own = torch.eye(len(heard), dtype=torch.bool, device=heard.device)
         return torch.where(heard | own, scores, -torch.inf).to(bank.logits.dtype)

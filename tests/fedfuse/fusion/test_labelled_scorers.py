@@ -157,6 +157,15 @@ def test_D2_hears_those_above_chance_and_oneself() -> None:
     assert (best.isfinite() == (own | (torch.arange(3) == int(found[seed].argmax())))).all()
 
 
+def test_D2_of_equally_good_ones_none_is_best_because_it_comes_first() -> None:
+    labels = torch.arange(30) % 3
+    right = torch.nn.functional.one_hot(labels, 3).float()
+    bank = bank_of(torch.stack([right, torch.zeros(30, 3), 2 * right]))
+    scores = NearestNeighbourProbe(choice="best")(bank, labels)
+    good = torch.tensor([True, False, True])
+    assert torch.equal(scores.isfinite(), good | torch.eye(3, dtype=torch.bool))
+
+
 def test_D2_all_at_chance_leaves_everybody_to_itself() -> None:
     constant = torch.zeros(3, 30, 2)  # the vote is a constant: right on about half
     labels = torch.zeros(30, dtype=torch.int64)
