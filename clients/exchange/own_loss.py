@@ -9,7 +9,7 @@ from clients.exchange.protocol import Task, Tools
 from fedfuse.declarations import declared
 from fedfuse.errors import DataError
 from fedfuse.train.facts import as_trained
-from fedfuse.train.own_loss import LearnsByClient, LossContext
+from fedfuse.train.own_loss import LossContext, learns_by_client
 
 
 def with_own_losses(tools: Tools, tasks: Sequence[Task], round_: int) -> list[Task]:
@@ -19,7 +19,7 @@ def with_own_losses(tools: Tools, tasks: Sequence[Task], round_: int) -> list[Ta
         DataError: If a client holds no samples back, and the loss learns by them.
     """
     loss = tools.work_plan.loss
-    if not isinstance(loss, LearnsByClient) or declared(loss, "batchable", True):
+    if not learns_by_client(loss):
         return list(tasks)
     made: list[Task] = []
     for student, work in tasks:

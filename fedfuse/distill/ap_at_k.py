@@ -8,12 +8,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedfuse.declarations import declared
+from fedfuse.distill.composite import Composite, require_shared
 from fedfuse.distill.labels import require_classes
 from fedfuse.distill.losses import KL
+from fedfuse.errors import require
 from fedfuse.protocols import DistillLoss
 from fedfuse.shapes import Float, Int
 from fedfuse.train.facts import Facts, ask, wants
-from fedfuse.types import Space
 from fedfuse.validation import require_count
 
 
@@ -35,7 +36,7 @@ def reciprocal_rank(
 
 
 @dataclass(frozen=True, slots=True)
-class APAtK:
+class APAtK(Composite):
     """A loss, times the reciprocal rank of the public label in the teacher's target.
 
     From self-distillation for question answering across languages (arXiv 2309.17134), whose authors
@@ -53,26 +54,17 @@ class APAtK:
 
     def __post_init__(self) -> None:
         require_count("APAtK", "k", self.k)
+        require(callable(self.base), "APAtK", "base", self.base, "a loss")
+        require_shared("APAtK", "base", self.base)
 
     @property
-    def space(self) -> Space:
-        """The space of the loss that is weighed."""
-        return Space(declared(self.base, "space", Space.PROBABILITIES))
-
-    @property
-    def temperature(self) -> float:
-        """The temperature of the loss that is weighed."""
-        return float(declared(self.base, "temperature", 1.0))
+    def _losses(self) -> tuple[DistillLoss]:
+        return (self.base,)
 
     @property
     def wants(self) -> frozenset[str]:
         """The labels, and what the loss that is weighed wants."""
         return wants(self.base) | {"labels"}
-
-    @property
-    def relational(self) -> bool:
-        """Whether the loss that is weighed relates samples."""
-        return declared(self.base, "relational", False)
 
     @property
     def min_classes(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fedfuse.declarations import declared
-from fedfuse.distill.targets import batchable
+from fedfuse.distill.composite import Composite, require_shared
 from fedfuse.errors import require
 from fedfuse.prior import FLOOR
 from fedfuse.shapes import Float
@@ -21,7 +21,7 @@ KEYS = {"loss", "weight"}
 
 
 @dataclass(frozen=True, slots=True)
-class WeightedSum:
+class WeightedSum(Composite):
     """The weighted sum of losses (as in torchdistill, arXiv 2011.12913).
 
     What its terms want to know, the sum wants; it relates samples, or is one client's, if a term
@@ -43,9 +43,7 @@ class WeightedSum:
             ok = ok and callable(term["loss"])
             require(ok, "WeightedSum", f"terms.{name}", term, "a loss, and a weight or none")
             require_number("WeightedSum", f"terms.{name}.weight", _weight(term), at_least=0)
-            alone = declared(term["loss"], "needs_validation", False)
-            allowed = "a loss that clients do not learn for themselves, as TGeo with rule=ratio"
-            require(not alone, "WeightedSum", f"terms.{name}", term["loss"], allowed)
+            require_shared("WeightedSum", f"terms.{name}", term["loss"])
         above = any(_weight(term) > 0 for term in self.terms.values())
         weights = [_weight(term) for term in self.terms.values()]
         require(above, "WeightedSum", "terms", f"weights {weights}", "one weight above 0 at least")
@@ -71,51 +69,10 @@ class WeightedSum:
         )
 
     @property
-    def space(self) -> Space:
-        """The space of its terms."""
-        return Space(declared(self._losses[0], "space", Space.PROBABILITIES))
-
-    @property
-    def temperature(self) -> float:
-        """The temperature of its terms."""
-        return float(declared(self._losses[0], "temperature", 1.0))
-
-    @property
-    def wants(self) -> frozenset[str]:
-        """What any of its terms wants to know."""
-        return frozenset().union(*map(wants, self._losses))
-
-    @property
-    def floor(self) -> float:
-        """Samples that an absent class counts for in the prior that its terms want."""
-        asking = (loss for loss in self._losses if "prior" in wants(loss))
-        return float(next((declared(loss, "floor", FLOOR) for loss in asking), FLOOR))
-
-    @property
     def pseudo_labels(self) -> bool:
         """Whether all terms that want labels take the target's likeliest class for them."""
         asking = [loss for loss in self._losses if "labels" in wants(loss)]
         return all(declared(loss, "pseudo_labels", False) for loss in asking)
-
-    @property
-    def relational(self) -> bool:
-        """Whether any of its terms relates samples."""
-        return any(declared(loss, "relational", False) for loss in self._losses)
-
-    @property
-    def batchable(self) -> bool:
-        """Whether all of its terms may be computed for many clients at once."""
-        return all(map(batchable, self._losses))
-
-    @property
-    def least_where_agreeing(self) -> bool:
-        """Whether each of its terms is least where student and teacher agree."""
-        return all(declared(loss, "least_where_agreeing", True) for loss in self._losses)
-
-    @property
-    def min_classes(self) -> int:
-        """The least number of classes that all of its terms make sense for."""
-        return max(declared(loss, "min_classes", 2) for loss in self._losses)
 
     def __call__(
         self,

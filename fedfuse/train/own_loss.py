@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, TypeGuard, runtime_checkable
 
 from torch import Tensor, nn
 
+from fedfuse.declarations import declared
 from fedfuse.train.facts import Facts
 
 
@@ -68,3 +69,8 @@ class LearnsByClient(Protocol):
     def of_client(self, at: LossContext) -> OwnLoss:
         """Return the client's own loss."""
         ...
+
+
+def learns_by_client(loss: object) -> TypeGuard[LearnsByClient]:
+    """Tell whether every client learns the loss for itself."""
+    return isinstance(loss, LearnsByClient) and not declared(loss, "batchable", True)

@@ -234,6 +234,24 @@ def test_A9_ties_and_unknown_labels() -> None:
         APAtK(k=0)
 
 
+def moody(student_logits: Tensor, targets: Tensor, facts: Facts) -> Tensor:
+    assert facts.prior is not None
+    return KL()(student_logits + facts.prior, targets)
+
+
+moody.wants = frozenset({"prior"})  # type: ignore[attr-defined]
+moody.floor = 2.0  # type: ignore[attr-defined]
+moody.batchable = False  # type: ignore[attr-defined]
+
+
+def test_A9_it_is_what_its_base_is() -> None:
+    ranked = APAtK(k=2, base=moody)
+    assert (ranked.wants, ranked.floor, ranked.batchable) == ({"labels", "prior"}, 2.0, False)
+    assert not APAtK(base=OFA(1.5)).least_where_agreeing
+    with pytest.raises(ParameterError, match=r"'base' parameter of APAtK.*a loss"):
+        APAtK(base=3)  # type: ignore[arg-type]
+
+
 TEACHER = torch.tensor([[1.0, 0], [1, 0], [0, 1]], dtype=torch.float64)
 STUDENT = torch.tensor([[1.0, 0], [0, 1], [0, 1]], dtype=torch.float64)
 SAID = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]], dtype=torch.float64)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.run import main
-from fedfuse.distill import KL, TGeo, WeightedSum
+from fedfuse.distill import KL, APAtK, TGeo, WeightedSum
 from fedfuse.distill.tgeo import OMEGA, SLOTS, ClientTGeo
 from fedfuse.distill.tgeo_controller import controller, untaught
 from fedfuse.distill.triangle import class_means, mixture, ratio, triangle
@@ -278,10 +278,13 @@ def test_A8_what_cannot_work_is_said_before_any_training(
     assert says in " ".join(capsys.readouterr().err.split())
 
 
-def test_A8_a_sum_has_no_term_that_clients_learn() -> None:
+def test_A8_no_part_of_another_loss_is_one_that_clients_learn() -> None:
     with pytest.raises(ParameterError, match=r"terms\.a.*do not learn for themselves"):
         WeightedSum({"a": {"loss": TGeo()}})
+    with pytest.raises(ParameterError, match=r"'base' parameter.*do not learn for themselves"):
+        APAtK(base=TGeo())
     check_distill_loss(WeightedSum({"a": {"loss": TGeo("ratio")}, "b": {"loss": KL()}}))
+    check_distill_loss(APAtK(base=TGeo("ratio")))
 
 
 @pytest.mark.parametrize(
