@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.distill.losses import divergences
+from fedfuse.distill.losses import divergences, xlogx
 from fedfuse.errors import ParameterError
 from fedfuse.shapes import Float
 from fedfuse.types import Space
@@ -60,7 +60,7 @@ class BalancedKL:
         log_student = (student_logits / self.temperature).log_softmax(dim=-1)
         forward, reverse = divergences(log_student, targets)
         known = log_student.detach()
-        gap = (known.exp() * known - torch.xlogy(targets, targets)).sum(dim=-1)
+        gap = (known.exp() * known - xlogx(targets)).sum(dim=-1)
         surer = gap > 0  # H(t) > H(p)
         a, b = (torch.where(surer, *both) for both in zip(self.over, self.under, strict=True))
         scale = self.temperature**2 if self.scale_by_t2 else 1.0

@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from fedfuse.distill.losses import above_0, divergences
+from fedfuse.distill.losses import above_0, divergences, xlogx
 from fedfuse.errors import ParameterError
 from fedfuse.shapes import Float
 from fedfuse.types import Space
@@ -79,7 +79,7 @@ def adaptive(
 
 def _to(t: Float[Tensor, "B C"], mixture: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
     """Return ``KL(t || mixture)``."""
-    return (torch.xlogy(t, t) - t * mixture.clamp_min(_TINY).log()).sum(dim=-1)
+    return (xlogx(t) - t * mixture.clamp_min(_TINY).log()).sum(dim=-1)
 
 
 def _from(log_q: Float[Tensor, "B C"], mixture: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:

@@ -2,7 +2,7 @@
 
 One loss per sample, summed (or averaged, where said) over the classes; the trainer's mean over
 them is then what torch calls 'batchmean'. Everything goes through ``log_softmax``, and
-``0 log 0 = 0``, so neither huge logits nor exact zeros in a target make a NaN.
+``0 log 0 = 0``, so neither huge logits nor zeros in a target, exact or a hair below, make a NaN.
 """
 
 from __future__ import annotations
@@ -74,12 +74,22 @@ def divergences(
 
 
 def _forward(log_student: Float[Tensor, "B C"], targets: Float[Tensor, "B C"]) -> Tensor:
-    return above_0((torch.xlogy(targets, targets) - targets * log_student).sum(dim=-1))
+    return above_0((xlogx(targets) - targets * log_student).sum(dim=-1))
 
 
 def _reverse(log_student: Float[Tensor, "B C"], targets: Float[Tensor, "B C"]) -> Tensor:
     log_targets = targets.clamp_min(EPS).log()
     return above_0((log_student.exp() * (log_student - log_targets)).sum(dim=-1))
+
+
+def xlogx(targets: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+    """Return ``t log t``; 0 for what was rounded to 0 or below it, as payloads allow.
+
+    >>> xlogx(torch.tensor([-1e-8, 0.0, 1.0])).tolist()
+    [0.0, 0.0, 0.0]
+    """
+    known = targets.clamp_min(0)
+    return torch.xlogy(known, known)
 
 
 def above_0(divergence: Float[Tensor, " B"]) -> Float[Tensor, " B"]:

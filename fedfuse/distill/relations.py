@@ -18,7 +18,7 @@ from fedfuse.types import Space
 from fedfuse.validation import require_count, require_number
 
 EPS = 1e-8
-"""Product of two deviations below which nothing correlates."""
+"""Least deviation that is divided by: what varies less hardly correlates."""
 
 
 def relation_graph(

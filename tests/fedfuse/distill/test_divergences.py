@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -255,3 +256,12 @@ def test_A3_refuses(given, words) -> None:
 )
 def test_they_keep_the_promises_of_a_loss(make, temperature: float) -> None:
     check_distill_loss(make(temperature))
+
+
+@pytest.mark.parametrize(
+    "make", [KL, BalancedKL, StandardisedKL, *(partial(Divergence, kind) for kind in KINDS)]
+)
+def test_a_target_that_was_rounded_below_0_counts_as_0(make) -> None:
+    student = row(0.5, 0.1, -1)
+    below, zero = row(-1e-9, 0.4, 0.6 + 1e-9), row(0, 0.4, 0.6)
+    torch.testing.assert_close(make()(student, below), make()(student, zero))
