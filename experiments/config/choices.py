@@ -15,10 +15,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import overrides as typed
 
@@ -50,10 +48,7 @@ def composed(hydra: Hydra, lines: list[str]) -> DictConfig:
         base = hydra.compose_config(CONFIG, list(key), run_mode=RunMode.RUN)
         made[key] = pickle.dumps(base)
     cfg: DictConfig = pickle.loads(made[key])  # noqa: S301 - our own, a tenth of a deepcopy
-    try:
-        ConfigLoaderImpl._apply_overrides_to_config(rest, cfg)
-    except OmegaConfBaseException as error:
-        raise ConfigCompositionException from error
+    ConfigLoaderImpl._apply_overrides_to_config(rest, cfg)
     _note(cfg, parsed)
     return cfg
 
