@@ -59,13 +59,9 @@ def _needs_labels(chosen: Chosen, slot: str) -> bool:
 
 def _other_classes(chosen: Chosen, slot: str) -> str | None:
     data = chosen.data
+    assert data is not None
     reads = "labels" in wants(chosen.part(slot)) if slot == "distill" else chosen.needs(slot, NEEDS)
-    if (
-        not reads
-        or (slot in _FUSING and not chosen.fuses)
-        or data is None
-        or data.public.labels is None
-    ):
+    if not reads or (slot in _FUSING and not chosen.fuses) or data.public.labels is None:
         return None
     low, high = int(np.min(data.public.labels)), int(np.max(data.public.labels))
     return f"{low} to {high}" if low < 0 or high >= data.num_classes else None
@@ -77,11 +73,12 @@ def _last_class(chosen: Chosen) -> int:
 
 
 _WITHOUT = (
-    ("pretrain", "none"),
-    ("scorer", "uniform"),
-    ("rule", "mean_probs"),
-    ("uptake", "none"),
-    ("distill", "kl"),
+    ("pretrain", "pretrain=none"),
+    ("scorer", "scorer=uniform"),
+    ("rule", "rule=mean_probs"),
+    ("exchange", "exchange.public=pseudo_labels"),
+    ("uptake", "uptake=none"),
+    ("distill", "distill=kl"),
 )
 OF_PUBLIC_LABELS = (
     *_labels(),
@@ -89,7 +86,7 @@ OF_PUBLIC_LABELS = (
         Clash(
             "The labels of the public set are of other classes than the private data",
             partial(_other_classes, slot=slot),
-            f"Set {slot}={instead}, or public=held_out.",
+            f"Set {instead}, or public=held_out.",
             lambda chosen: f"labels of the private data's classes, 0 to {_last_class(chosen)}",
             from_data=True,
         )

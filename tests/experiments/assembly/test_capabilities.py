@@ -386,6 +386,26 @@ def test_a_rule_that_needs_labels_is_refused_without_them_by_its_name(
         capabilities.check(cfg, unlabelled)
 
 
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        ("method=fedavg_public", "exchange.public=pseudo_labels"),
+        ("method=mrr", "scorer=uniform"),
+        ("method=bidirectional rule.by=label", "rule=mean_probs"),
+        ("method=mean uptake=gap uptake.by=label", "uptake=none"),
+        ("method=ap_at_k", "distill=kl"),
+    ],
+)
+def test_public_labels_of_other_classes_are_refused(line: str, step: str) -> None:
+    cfg = compose.configure([*TINY, *line.split()])
+    data = build_parts(cfg).data
+    capabilities.check(cfg, data)
+    assert data.public.labels is not None
+    other = replace(data, public=replace(data.public, labels=data.public.labels + 1))
+    with pytest.raises(ConfigError, match=f"other classes .*got 1 to 10.*Set {step}, or public"):
+        capabilities.check(cfg, other)
+
+
 def test_a_sweep_is_refused_before_its_first_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
