@@ -10,50 +10,23 @@ from functools import partial
 import pytest
 import torch
 
-from fedfuse.distill import (
-    DIST,
-    DKD,
-    KL,
-    OFA,
-    TAID,
-    APAtK,
-    BalancedKL,
-    Divergence,
-    MAELogits,
-    MSELogits,
-    RelationGraph,
-    Similarity,
-    SoftCrossEntropy,
-    StandardisedKL,
-    WeightedSum,
-)
-from fedfuse.distill.divergence import KINDS
+from fedfuse.distill import DIST, KL, RelationGraph, Similarity
 from fedfuse.local_loss import BalancedSoftmax, cross_entropy
-from fedfuse.models.cnn import cnn2, cnn4
 from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
-from fedfuse.models.resnet import resnet8, resnet20
 from fedfuse.prior import log_prior
 from fedfuse.train import batched
 from fedfuse.train.batched import BatchedTrainer
-from fedfuse.train.facts import Facts, Widened, as_trained, wants, widen
+from fedfuse.train.facts import Facts, Widened, as_trained, widen
 from fedfuse.train.precision import Precision
 from fedfuse.train.replay import GraphWarning
 from fedfuse.train.trainer import LoopTrainer, Student
 from fedfuse.train.work import Work, schedule
+from tests.lessons import LOSSES, MODELS, told
 
 pytestmark = pytest.mark.cuda
 
 SHAPE, CLASSES, SIZES = (1, 12, 12), 4, (21, 5, 13)
-MODELS = {
-    "mlp": mlp,
-    "lenet5": lenet5,
-    "cnn2": partial(cnn2, width=4, hidden=16),
-    "cnn2_without_norm": partial(cnn2, width=4, hidden=16, norm="none"),
-    "cnn4": partial(cnn4, width=4, hidden=16),
-    "resnet8": partial(resnet8, width=4),
-    "resnet20": partial(resnet20, width=4),
-}
 # eps keeps the quotient of two tiny moments from amplifying rounding.
 OPTIMIZERS = {
     "sgd": partial(torch.optim.SGD, lr=0.05),
@@ -62,21 +35,6 @@ OPTIMIZERS = {
     "adam": partial(torch.optim.Adam, lr=1e-3, eps=1e-3, fused=True),
     "adamw": partial(torch.optim.AdamW, lr=1e-3, eps=1e-3, weight_decay=0.1),
 }
-LOSSES = [
-    KL(),
-    KL(temperature=2.0, direction="reverse"),
-    SoftCrossEntropy(),
-    MSELogits(),
-    MAELogits(),
-    BalancedKL(),
-    StandardisedKL(),
-    *[Divergence(kind) for kind in KINDS],
-    TAID(),
-    OFA(epsilon=1.5),
-    DKD(temperature=2.0),
-    APAtK(k=2),
-    WeightedSum({"kl": {"loss": KL()}, "dkd": {"loss": DKD(temperature=1.0), "weight": 0.1}}),
-]
 RELATIONS = [RelationGraph(neighbours=2), DIST(), Similarity(temperature=2.0)]
 
 
@@ -109,21 +67,6 @@ def balanced(device, round_=0, sizes=SIZES):
         loss = Widened(BalancedSoftmax(), BalancedSoftmax.wants)
         works.append(replace(work, targets=targets, loss=loss))
     return works
-
-
-def told(loss, targets):
-    """Return targets [K, P, C] with what a loss wants to know beside them."""
-    if not (wanted := wants(loss)):
-        return targets
-    draw = torch.Generator().manual_seed(9)
-    size, num_classes = targets.shape[:2], targets.shape[2]
-    known = {
-        "labels": torch.randint(0, num_classes, size, generator=draw),
-        "own": torch.randn(targets.shape, generator=draw),
-        "prior": torch.randn(targets.shape, generator=draw).log_softmax(2),
-        "clock": torch.rand(size, generator=draw),
-    }
-    return widen(targets, Facts(**{name: known[name] for name in wanted}))
 
 
 def taught(loss, device, *, anchored=False, weighted=False, steps=5):

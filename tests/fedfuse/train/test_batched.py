@@ -11,32 +11,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedfuse.distill import (
-    DKD,
-    KL,
-    OFA,
-    TAID,
-    APAtK,
-    BalancedKL,
-    Divergence,
-    MAELogits,
-    MSELogits,
-    SoftCrossEntropy,
-    StandardisedKL,
-    WeightedSum,
-)
-from fedfuse.distill.divergence import KINDS
+from fedfuse.distill import KL
 from fedfuse.errors import FedfuseError
-from fedfuse.models.cnn import cnn2, cnn4
 from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
-from fedfuse.models.resnet import resnet8, resnet20
 from fedfuse.train import batched, device_memory
 from fedfuse.train.batched import BatchedTrainer, LoopFallbackWarning
-from fedfuse.train.facts import Facts, as_trained, wants, widen
+from fedfuse.train.facts import as_trained
 from fedfuse.train.precision import Precision
 from fedfuse.train.trainer import LoopTrainer, Student
 from fedfuse.train.work import Work, schedule
+from tests.lessons import LOSSES, MODELS, told
 
 SHAPE, CLASSES = (1, 12, 12), 4
 SIZES = (21, 5, 13)  # three clients: 6, 2 and 4 steps of 4 in one epoch
@@ -60,15 +45,6 @@ OPTIMIZERS = {
     "adam": partial(torch.optim.Adam, lr=1e-3, eps=1e-3, fused=True),
     "adam with decay": partial(torch.optim.Adam, lr=1e-3, eps=1e-3, weight_decay=0.1),
     "adamw": partial(torch.optim.AdamW, lr=1e-3, eps=1e-3, weight_decay=0.1, betas=(0.8, 0.9)),
-}
-MODELS = {
-    "mlp": mlp,
-    "lenet5": lenet5,
-    "cnn2": partial(cnn2, width=4, hidden=16),
-    "cnn2 without norm": partial(cnn2, width=4, hidden=16, norm="none"),
-    "cnn4": partial(cnn4, width=4, hidden=16),
-    "resnet8": partial(resnet8, width=4),
-    "resnet20": partial(resnet20, width=4),
 }
 
 
@@ -95,21 +71,6 @@ def private(round_=0, epochs=1, sizes=SIZES, batch=4):
         order = torch.Generator().manual_seed(1000 * round_ + client_id)
         works.append(Work(inputs, labels, cross_entropy, schedule(size, batch, steps, order)))
     return works
-
-
-def told(loss, targets):
-    """Return targets [K, P, C] with what a loss wants to know beside them."""
-    if not (wanted := wants(loss)):
-        return targets
-    draw = torch.Generator().manual_seed(9)
-    size, num_classes = targets.shape[:2], targets.shape[2]
-    known = {
-        "labels": torch.randint(0, num_classes, size, generator=draw),
-        "own": torch.randn(targets.shape, generator=draw),
-        "prior": torch.randn(targets.shape, generator=draw).log_softmax(2),
-        "clock": torch.rand(size, generator=draw),
-    }
-    return widen(targets, Facts(**{name: known[name] for name in wanted}))
 
 
 def taught(loss, *, weighted=False, anchored=False, num_public=10):
@@ -189,25 +150,7 @@ def test_every_optimiser_keeps_its_moments_over_phases(optimizer):
     compare(mlp, OPTIMIZERS[optimizer], phases)
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [
-        KL(),
-        KL(temperature=2.0, direction="reverse"),
-        SoftCrossEntropy(),
-        MSELogits(),
-        MAELogits(),
-        BalancedKL(),
-        StandardisedKL(),
-        *[Divergence(kind) for kind in KINDS],
-        TAID(),
-        OFA(epsilon=1.5),
-        DKD(temperature=2.0),
-        APAtK(k=2),
-        WeightedSum({"kl": {"loss": KL()}, "dkd": {"loss": DKD(temperature=1.0), "weight": 0.1}}),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("anchored", [False, True])
 def test_every_loss_with_sample_weights_and_an_anchor(loss, weighted, anchored):
