@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fedfuse.fusion.blocks import spans
 from fedfuse.fusion.per_sample import by_confidence
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space
@@ -49,7 +48,7 @@ def picked_out(
             [-0.3133, -1.3133]])
     """
     flat, columns = rows.flatten(0, 1), against.T / tau
-    beside = torch.cat([(flat[part] @ columns).logsumexp(-1) for part in spans(len(flat), block)])
+    beside = torch.cat([(part @ columns).logsumexp(-1) for part in torch.split(flat, block)])
     return (rows * against).sum(dim=-1) / tau - beside.view(rows.shape[:2])
 
 

@@ -249,6 +249,8 @@ def test_B6_blocks_change_nothing_and_unanswered_samples_are_no_others():
     made = Contrastive()(replace(known, mask=mask), uniform(4))
     torch.testing.assert_close(made[:, :8], Contrastive()(fewer, uniform(4)))
     torch.testing.assert_close(made[:, 8], torch.full((4, 5), 0.2))
+    nobody = replace(known, mask=torch.zeros(4, 9, dtype=torch.bool))
+    torch.testing.assert_close(Contrastive()(nobody, uniform(4)), torch.full((4, 9, 5), 0.2))
 
 
 # -- mistakes ----------------------------------------------------------------------------------
