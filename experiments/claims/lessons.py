@@ -113,9 +113,11 @@ def _without_scorer(name: str, method: str) -> str:
 
     >>> _without_scorer("mean (scorer knfu, rule dempster)", "mean")
     'mean (rule dempster)'
+    >>> _without_scorer("mean (scorer knfu, scorer.temperature 2)", "mean")
+    'mean (scorer.temperature 2)'
     """
     words = name[len(method) + 2 : -1].split(", ") if name != method else []
-    rest = ", ".join(word for word in words if not word.startswith("scorer"))
+    rest = ", ".join(word for word in words if not word.startswith("scorer "))
     return f"{method} ({rest})" if rest else method
 
 
