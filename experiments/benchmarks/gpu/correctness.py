@@ -22,17 +22,11 @@ def measure(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
     """Yield how many tests passed, and one row for each that did not."""
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "report.xml"
+        # The other tests' conftest needs more than torch, numpy and pytest.
         command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-m",
-            "cuda",
-            TESTS,
-            "-p",
-            "no:cacheprovider",
-        ]
+            sys.executable, "-m", "pytest", "-q", "-m", "cuda", TESTS, f"--confcutdir={TESTS}",
+            "-p", "no:cacheprovider", "--durations=10",
+        ]  # fmt: skip
         done = subprocess.run(  # noqa: S603 - our own tests
             [*command, f"--junitxml={report}"],
             cwd=ROOT,

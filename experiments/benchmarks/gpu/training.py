@@ -63,6 +63,25 @@ MLP = Load(mlp, GRAY)
 RESNET = Load(resnet8, COLOUR)
 
 
+class Phases:
+    """Seconds since the last call, with what the device still had to do.
+
+    Args:
+        device: The device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        wait(device)
+        self.begin = time.perf_counter()
+
+    def __call__(self, name: str) -> tuple[str, float]:
+        """Return the name of the phase that ends here, and its seconds."""
+        wait(self.device)
+        begin, self.begin = self.begin, time.perf_counter()
+        return name, self.begin - begin
+
+
 class Rounds:
     """A federation whose rounds are timed."""
 
@@ -85,6 +104,7 @@ class Rounds:
         )
         self.public, self.test = images(load.public, *load.shape), images(load.test, *load.shape)
         self.students = []
+        self.phases: dict[str, float] = {}
         for client in range(clients):
             torch.manual_seed(client)
             model = load.model(load.shape, CLASSES).to(device, memory_format=layout)  # type: ignore[call-overload]
@@ -94,6 +114,11 @@ class Rounds:
 
     def round(self) -> float:
         """Do one round and return the seconds that it took."""
+        self.phases = dict(self._round())
+        return sum(self.phases.values())
+
+    def _round(self) -> Iterator[tuple[str, float]]:
+        """Do one round; yield what each phase is called and its seconds."""
         load = self.load
         own = zip(self.inputs.split(load.private), self.labels.split(load.private), strict=True)  # type: ignore[no-untyped-call]
         local = [
@@ -101,16 +126,18 @@ class Rounds:
             for client, (x, y) in enumerate(own)
         ]
         orders = [self._plan(load.public, PUBLIC_BATCH, ~client) for client in range(self.clients)]
-        wait(self.device)
-        begin = time.perf_counter()
+        timed = Phases(self.device)
         self.trainer.fit(self.students, local)
+        yield timed("local training")
         teacher = self._ask(self.public).softmax(2).mean(0)
+        yield timed("predictions and their mean")
         self._ask(self.test)
+        yield timed("test")
         self.trainer.fit(self.students, [Work(self.public, teacher, KL(), o) for o in orders])
+        yield timed("distillation")
         self._ask(self.test)
-        wait(self.device)
+        yield timed("second test")
         self.done += 1
-        return time.perf_counter() - begin
 
     def _ask(self, inputs: Tensor) -> Tensor:
         return self.trainer.predict(self.students, inputs, EVAL_BATCH)
@@ -167,20 +194,28 @@ def resnets(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
 
 
 def profile(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:  # noqa: ARG001
-    """Yield the share of each of the longest kernels in a round of LeNets."""
+    """Yield where a round of LeNets spends its time: by phase, idle, and by kernel."""
     load, many, _ = _sizes(LENET, 1_000, 20, tiny=tiny)
     rounds = Rounds(load, many, BatchedTrainer(), device)
     rounds.round()
-    kinds = [torch.profiler.ProfilerActivity.CPU]
+    whole = rounds.round()
+    for phase, seconds in rounds.phases.items():
+        yield row("gpu", f"phase_{phase.replace(' ', '_')}", f"  {phase}", seconds, "s")
+    kinds, spent = [torch.profiler.ProfilerActivity.CPU], "self_cpu_time_total"
     if device.type == "cuda":
-        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+        kinds, spent = [torch.profiler.ProfilerActivity.CUDA], "self_device_time_total"
     with torch.profiler.profile(activities=kinds) as seen:
         rounds.round()
-    spent = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    kernels = sorted(seen.key_averages(), key=lambda event: -getattr(event, spent))
+    # An operation's time on the device is its kernels' once more.
+    events = [
+        event for event in seen.key_averages() if event.device_type.name.lower() == device.type
+    ]
+    kernels = sorted(events, key=lambda event: -getattr(event, spent))
     total = sum(getattr(event, spent) for event in kernels)
-    for place, event in enumerate(kernels[:12]):
-        share, name = getattr(event, spent) / max(1, total), event.key[:60]
+    note = f"of {whole:.3f} s; the rest waits for what launches kernels"
+    yield row("gpu", "busy", "  kernels' share of a round", total / 1e6 / whole, "", note=note)
+    for place, event in enumerate(kernels[:15]):
+        share, name = getattr(event, spent) / max(1, total), event.key[:90]
         note = f"{event.count} calls"
         yield row("gpu", f"kernel_{place}", f"  share of {name}", share, "", note=note)
 
