@@ -254,8 +254,8 @@ class BatchedTrainer:
         self, students: Sequence[Student], like: Tensor, batch_size: int, feed: _Feed
     ) -> Tensor:
         """Return logits [k, N, C] on inputs of the shape of ``like`` [N, ...]."""
-        logits: list[Tensor] = [torch.empty(0)] * len(students)
-        for rows in _together(students):
+        groups, answers = _together(students), []
+        for rows in groups:
             models = StackedModels.of([students[row] for row in rows], training=False)
             needed = self._per_sample(students[0], like[:1]) * len(rows)
             fit = clients_that_fit(needed, like.device, "evaluation.batch_size")
@@ -269,9 +269,13 @@ class BatchedTrainer:
                 for start in range(0, len(like), step):
                     batch, shared = feed(rows, slice(start, start + step))
                     parts.append(models(models.rows, batch, shared=shared).float())
-                for row, own in zip(rows, torch.cat(parts, dim=1), strict=True):
-                    logits[row] = own
-        return torch.stack(logits)
+            answers.append(torch.cat(parts, dim=1))  # no inference tensor: losses may want it
+        order = [row for rows in groups for row in rows]
+        logits = answers[0] if len(answers) == 1 else torch.cat(answers)
+        if order == list(range(len(students))):
+            return logits
+        places = torch.tensor(order, device=logits.device).argsort()
+        return logits[places]
 
     # -- what fits -----------------------------------------------------------------------------
 

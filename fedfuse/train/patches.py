@@ -56,13 +56,16 @@ def _convolve(
     dilation: int | tuple[int, int] = 1,
 ) -> Tensor:
     """Return the convolution [B, O, h, w] of images [B, I, H, W] with kernels [O, I, kh, kw]."""
-    kernel = weight.shape[2:]
+    kernel, image = weight.shape[2:], input
     pairs = [(v, v) if isinstance(v, int) else v for v in (stride, padding, dilation)]
-    height, width = (
-        (size + 2 * pairs[1][i] - pairs[2][i] * (kernel[i] - 1) - 1) // pairs[0][i] + 1
-        for i, size in enumerate(input.shape[2:])
-    )
-    patches = F.unfold(input, kernel, pairs[2], pairs[1], pairs[0])  # [B, I*kh*kw, h*w]
-    table = patches.transpose(1, 2).flatten(0, 1)  # [B*h*w, I*kh*kw]
+    if any(pairs[1]):
+        image = F.pad(image, (pairs[1][1], pairs[1][1], pairs[1][0], pairs[1][0]))
+    # Views and one copy: F.unfold launches a kernel per image on CUDA.
+    for side, size in enumerate(kernel):
+        image = image.unfold(2 + side, pairs[2][side] * (size - 1) + 1, pairs[0][side])
+        image = image[..., :: pairs[2][side]]
+    patches = image.permute(0, 2, 3, 1, 4, 5)  # [B, h, w, I, kh, kw]
+    lead = patches.shape[:3]
+    table = patches.reshape(lead.numel(), -1)
     out = F.linear(table, weight.flatten(1), bias)
-    return out.view(len(input), height, width, len(weight)).permute(0, 3, 1, 2)
+    return out.view(*lead, len(weight)).permute(0, 3, 1, 2)

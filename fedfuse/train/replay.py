@@ -43,14 +43,19 @@ def record_on(device: torch.device) -> Record | None:
     if device.type != "cuda":
         return None
     # One pool for all of a device: no two recorded steps run at once, and what one returns is
-    # copied out of it.
-    pool = torch.cuda.graph_pool_handle()
+    # copied out of it. A pool without a graph is taken down, so one that does nothing stays.
+    kept = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device), torch.cuda.graph(kept):
+        torch.zeros(1, device=device)
 
     def record(function: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
         # Other threads (packed runs, pinned copies) may allocate meanwhile.
         mode = "thread_local"
-        with torch.cuda.device(device), torch.cuda.graph(graph, pool, capture_error_mode=mode):
+        with (
+            torch.cuda.device(device),
+            torch.cuda.graph(graph, kept.pool(), capture_error_mode=mode),
+        ):
             function()
         return graph.replay
 
