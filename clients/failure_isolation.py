@@ -127,14 +127,14 @@ def take_steps(trainer: Trainer, tasks: Sequence[Task], round_: int) -> Spent:
     Returns:
         Per metric of ``SPENT`` what each client has spent; those that took no steps are missing.
     """
-    students, works = [task[0] for task in tasks], [task[1] for task in tasks]
+    students, works = [task[0] for task in tasks], [task[1].taken for task in tasks]
     losses = trainer.fit(students, works)
     for student, work, loss in zip(students, works, losses, strict=True):
         if work.schedule.num_steps and not math.isfinite(loss):
             what = f"Training of client {student.client_id} diverged in round {round_}"
             raise diverged(what, loss, work, student.optimizer)
     spent: Spent = {}
-    for student, work in tasks:
+    for student, work in zip(students, works, strict=True):
         told = spent.setdefault(student.client_id, dict.fromkeys(SPENT, 0.0))
         told["steps"] += work.schedule.num_steps
         told["samples"] += work.num_samples

@@ -9,6 +9,9 @@ from fedfuse.validation import require_count, require_number, require_one_of
 BUDGETS = ("optimiser_steps", "samples", "bytes", "rounds")
 """What arms of one comparison may have in common, beside their rounds."""
 
+LEFT_OUT = ("skip", "visit")
+"""What public samples of weight 0 cost in distillation: no step, or as much as others."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientPlan:
@@ -30,6 +33,8 @@ class ClientPlan:
         budget: What a client does in the place of distillation when nothing came back: as many
             steps on its private data, or with ``samples`` as many samples.
         eval_batch_size: Samples per forward pass when predicting and evaluating.
+        left_out: What public samples that do not count cost in distillation: ``skip``, no step;
+            ``visit``, as much as any other, as it was before there was a choice.
     """
 
     batch_size: int
@@ -43,6 +48,7 @@ class ClientPlan:
     share_class_distribution: bool
     budget: str
     eval_batch_size: int
+    left_out: str = "skip"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "distill_batch_size", "threads", "eval_batch_size"):
@@ -50,6 +56,7 @@ class ClientPlan:
         for name in ("local_epochs", "distill_epochs", "private_weight"):
             require_number("client", name, getattr(self, name), at_least=0)
         require_one_of("client", "budget", self.budget, BUDGETS)
+        require_one_of("client", "left_out", self.left_out, LEFT_OUT)
         require_one_of("client", "init", self.init, ("shared", "per_client"))
         require_one_of(
             "client", "optimizer_state", self.optimizer_state, ("keep", "reset", "separate")

@@ -26,6 +26,7 @@ from fedfuse.train.work import (
     Work,
     samples_processed,
     schedule,
+    schedule_over,
     steps_per_epoch,
     steps_to_process,
 )
@@ -76,6 +77,9 @@ class WorkPlan:
     ) -> list[Work]:
         """Return the steps of each client towards its own teacher (one row of ``teachers``).
 
+        Samples that do not count cost none of them; a client for whom none does has those on its
+        private data left.
+
         Args:
             client_ids: Whose steps.
             round_: The round.
@@ -105,7 +109,10 @@ class WorkPlan:
         if private_weight > 0:
             anchors = self._steps(client_ids, "distill", round_, [steps] * len(client_ids))
         public = self.inputs.public(round_)
-        works = []
+        counts = torch.ones(len(targets), len(public))
+        if weights is not None and self.plan.left_out == "skip":
+            counts = weights.cpu()
+        batch_size, works = self.plan.distill_batch_size, []
         for row, client_id in enumerate(client_ids):
             generator = self.streams.torch("client", client_id, "public", round_)
             works.append(
@@ -113,7 +120,7 @@ class WorkPlan:
                     inputs=public,
                     targets=targets[row],
                     loss=loss,
-                    schedule=schedule(len(public), self.plan.distill_batch_size, steps, generator),
+                    schedule=schedule_over(counts[row], batch_size, steps, generator),
                     sample_weight=None if weights is None else weights[row],
                     anchor=anchors[row],
                     anchor_weight=private_weight,

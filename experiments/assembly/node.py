@@ -96,6 +96,7 @@ def build_node(
             share_class_distribution=client.share_class_distribution,
             budget=cfg.budget,
             eval_batch_size=cfg.evaluation.batch_size,
+            left_out=client.left_out,
         ),
         streams=Streams(cfg.seed),
         exchange=parts.exchange,

@@ -138,6 +138,7 @@ def build_student(
         epochs=cfg.server.student_epochs,
         batch_size=cfg.client.distill_batch_size,
         device=device,
+        left_out=cfg.client.left_out,
     )
 
 

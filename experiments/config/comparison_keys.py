@@ -43,7 +43,7 @@ FUSION_ONLY = frozenset(
 )
 """Top-level keys that cannot change what a client learns alone."""
 
-FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution"})
+FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "left_out"})
 """Keys of ``client`` of which the same is true."""
 
 OF_THE_PRIOR = ("prior", "local_loss", "evaluation.prior")

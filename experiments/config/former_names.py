@@ -26,6 +26,7 @@ NEWER: dict[str, Any] = {
     "prior": {"tau": 1.0, "floor": 0.5},
     "local_loss": {"_target_": PLAIN_LOSS},
     "uptake": {"_target_": None},
+    "client": {"left_out": "visit"},
     "server": {"persuasion": False},
     "evaluation": {
         "prior": "none",
@@ -104,7 +105,7 @@ def as_today(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration, as plain values, with today's names, and with what it leaves unsaid.
 
     >>> as_today({"client": {"guard": "validation", "threads": 1}})["client"]
-    {'threads': 1}
+    {'left_out': 'visit', 'threads': 1}
     """
     found = with_newer(renamed(config))
     client = found.get("client")

@@ -60,6 +60,7 @@ class ClientConfig:
     precision: str = _one_of("fp32", "bf16")
     state: str = _one_of("auto", "context", "disk")
     share_class_distribution: bool = field(default=MISSING)  # type: ignore[assignment]
+    left_out: str = _one_of("skip", "visit")
 
 
 @dataclass

@@ -61,7 +61,7 @@ DECLARED: Mapping[str, May] = {
             "client.batch_size", "client.local_epochs", "client.distill_epochs",
             "client.distill_batch_size", "client.private_weight", "client.init",
             "client.optimizer_state", "client.threads", "client.device", "client.precision",
-            "client.share_class_distribution",
+            "client.share_class_distribution", "client.left_out",
             "evaluation.every", "evaluation.batch_size", "evaluation.test_samples",
             "evaluation.own_test_samples", "evaluation.membership", "evaluation.shadow_models",
             "evaluation.own_test_shift", "evaluation.prior", "local_loss", "prior",
@@ -170,8 +170,8 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
         for name, value in values.items()
         if name not in without and not _is_as_before(name, value)
     }
-    for name in ("device", "state"):
-        kept["client"].pop(name)
+    for name in ("device", "state", *NEWER["client"]):
+        kept["client"].pop(name, None)
     for name in NEWER["evaluation"]:
         kept.get("evaluation", {}).pop(name, None)
     if _is_as_before("privacy.seed", kept["privacy"].get("seed")):

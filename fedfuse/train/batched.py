@@ -108,8 +108,12 @@ class BatchedTrainer:
         size = self._chunk(students[0], works[busy[0]].inputs, _largest_batch(works), len(busy))
         before: list[tuple[Tensor, Tensor]] = []
         try:
-            for start in range(0, len(busy), size):
-                rows = busy[start : start + size]
+            chunks = (
+                alike[start : start + size]
+                for alike in _alike(busy, works)
+                for start in range(0, len(alike), size)
+            )
+            for rows in chunks:
                 theirs = self._fit(
                     [students[row] for row in rows], [works[row] for row in rows], before
                 )
@@ -325,6 +329,21 @@ def _key_of(loss: SampleLoss) -> Hashable:
     except TypeError:  # a frozen dataclass may hold a list
         return id(loss)
     return loss
+
+
+def _alike(rows: Sequence[int], works: Sequence[Work]) -> list[list[int]]:
+    """Return the rows whose works minimise the same together, each group in their order."""
+    groups: list[list[int]] = []
+    for row in rows:
+        mine = works[row].loss, works[row].anchor is None
+        for group in groups:
+            first = works[group[0]]
+            if mine == (first.loss, first.anchor is None):
+                group.append(row)
+                break
+        else:
+            groups.append([row])
+    return groups
 
 
 def _largest_batch(works: Sequence[Work]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -105,13 +105,62 @@ def schedule(
     >>> plan.sizes, sorted(plan.order[:5].tolist())
     ((2, 2, 1, 2), [0, 1, 2, 3, 4])
     """
+    return schedule_over(torch.ones(num_samples), batch_size, num_steps, generator)
+
+
+def _sizes(num_samples: int, batch_size: int, num_steps: int) -> tuple[int, ...]:
+    """Return the samples of each step; the last of an epoch sees what is left of it."""
     per_epoch = steps_per_epoch(num_samples, batch_size)
     epoch = [batch_size] * (per_epoch - 1) + [num_samples - batch_size * (per_epoch - 1)]
-    num_epochs = math.ceil(num_steps / per_epoch)
-    sizes = (epoch * num_epochs)[:num_steps]
-    shuffles = [torch.randperm(num_samples, generator=generator) for _ in range(num_epochs)]
-    order = torch.cat(shuffles) if shuffles else torch.empty(0, dtype=torch.int64)
-    return Schedule(order[: sum(sizes)], tuple(sizes))
+    return tuple((epoch * math.ceil(num_steps / per_epoch))[:num_steps])
+
+
+def schedule_over(
+    counts: Tensor, batch_size: int, num_steps: int, generator: torch.Generator
+) -> Schedule:
+    """Return what :func:`schedule` does, over the samples that count alone.
+
+    As many steps of as many samples as if all counted, so that those who spend alike go on doing
+    so: a batch may reach into the next shuffle, and few samples come several times in one. Where
+    all count it is :func:`schedule` to the bit; where none does there is no step.
+
+    Args:
+        counts: How much each sample counts, [N]; 0 leaves it out.
+        batch_size: Samples per step.
+        num_steps: Steps to write down.
+        generator: Where the shuffles come from.
+
+    >>> plan = schedule_over(torch.tensor([0, 1, 0, 2, 0]), 2, 4, torch.Generator().manual_seed(0))
+    >>> plan.sizes, sorted(plan.order.tolist())
+    ((2, 2, 1, 2), [1, 1, 1, 1, 3, 3, 3])
+    """
+    rows = counts.nonzero().flatten()
+    if not len(rows):
+        return Schedule(rows, ())
+    sizes = _sizes(len(counts), batch_size, num_steps)
+    total = sum(sizes)
+    shuffles = [
+        torch.randperm(len(rows), generator=generator) for _ in range(math.ceil(total / len(rows)))
+    ]
+    order = rows[torch.cat(shuffles)] if shuffles else rows[:0]
+    return Schedule(order[:total], sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A loss times a number.
+
+    Args:
+        loss: Per-sample loss.
+        factor: The number.
+    """
+
+    loss: SampleLoss
+    factor: float
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return one loss per sample, [B]."""
+        return self.factor * self.loss(logits, targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +200,13 @@ class Work:
         """Return how many samples the steps see, those of the anchor included."""
         seen = sum(self.schedule.sizes)
         return seen if self.anchor is None else seen + self.anchor.num_samples
+
+    @property
+    def taken(self) -> Work:
+        """The steps that are taken: the anchor's alone where there are no others beside them."""
+        if self.anchor is None or self.schedule.num_steps:
+            return self
+        return replace(self.anchor, loss=Scaled(self.anchor.loss, self.anchor_weight))
 
     def seed_layers(self) -> None:
         """Seed torch's global generators, on the CPU and on the device of the inputs."""

@@ -24,7 +24,7 @@ from fedfuse.select import PublicRounds
 from fedfuse.train.divergence import diverged
 from fedfuse.train.facts import Facts, as_trained, told, wants, widen
 from fedfuse.train.loop import fit, predict
-from fedfuse.train.work import Work, schedule, steps_per_epoch
+from fedfuse.train.work import Work, schedule_over, steps_per_epoch
 from fedfuse.types import FederatedData, Fusion, Space, Teachers
 
 
@@ -42,6 +42,7 @@ class ServerModel:
         epochs: Passes over the round's public samples.
         batch_size: Public samples per step.
         device: Where it learns.
+        left_out: What samples that do not count cost, as on the clients: ``skip`` or ``visit``.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class ServerModel:
     epochs: int
     batch_size: int
     device: torch.device
+    left_out: str = "skip"
     optimizer: torch.optim.Optimizer = field(init=False)
     _public: Tensor | None = None
     _test: Tensor | None = None
@@ -82,20 +84,23 @@ class ServerModel:
             own = predict(self.model, inputs, self.batch_size) if "own" in wanted else None
             facts = told(self.loss, Facts(labels=labels, own=own))
             targets = widen(targets, facts.to(self.device))
+        weight, counts = common.sample_weight, torch.ones(len(inputs))
+        if weight is not None and self.left_out == "skip":
+            counts = weight[0].cpu()
         work = Work(
             inputs=inputs,
             targets=targets,
             loss=as_trained(self.loss),
-            schedule=schedule(len(inputs), self.batch_size, steps, generator),
-            sample_weight=None if common.sample_weight is None else common.sample_weight[0],
+            schedule=schedule_over(counts, self.batch_size, steps, generator),
+            sample_weight=None if weight is None else weight[0],
             entropy=self.streams.entropy("server", "student", round_, "layers"),
         )
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             loss = fit(self.model, self.optimizer, work)
-        if not np.isfinite(loss):
+        if work.schedule.num_steps and not np.isfinite(loss):
             what = f"Training of the server's model diverged in round {round_}"
             raise diverged(what, loss, work, self.optimizer)
-        return steps
+        return work.schedule.num_steps
 
     def metrics(self) -> dict[str, float]:
         """Return accuracy and loss on the balanced test pool."""

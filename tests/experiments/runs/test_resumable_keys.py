@@ -63,7 +63,7 @@ def test_a_guard_counts_as_when_it_was_a_key_of_the_client(cfg: Any) -> None:
         assert not any(key.startswith("guard") for key in found)
         old = {"client": {"guard": word, "threads": 1}}
         assert as_today(old)["guard"] == node
-        assert as_today(old)["client"] == {"threads": 1}
+        assert as_today(old)["client"] == {"left_out": "visit", "threads": 1}
     now.guard = {"_target_": "fedfuse.guard.Sequential", "alpha": 0.05}
     assert identity(now, "data")["guard.alpha"] == "0.05"
 
