@@ -131,7 +131,7 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
                 record = take(message.content.array_records, TEACHERS, "The request")
                 arrays = read_arrays(record, "'teachers'")
                 num_public = node.inputs.rounds.size(header.round)
-                asked = node.kind.expect(client_ids, num_public, node.data.num_classes)
+                asked = node.kind.expect(client_ids, num_public, node.data.num_classes, down=True)
                 if Parcel.is_in(arrays):
                     received = Parcel.read(arrays, asked)
                 else:

@@ -305,6 +305,7 @@ class Node:
             taught=header.teaches,
             present=header.present,
             uptake=self.uptake,
+            width=size if isinstance(size := self.kind.sizes.get("D", 0), int) else 0,
         )
 
     def evaluation(self, header: Header) -> Evaluation:

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 
 from clients import handover
+from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.protocol import Exchange, kind_of_exchange
 from clients.node import ClientPlan, Node
 from fedfuse.declarations import part_name
 from fedfuse.distill.losses import KL
 from fedfuse.errors import FedfuseError
+from fedfuse.exchange.beside import AlsoFuseBeside
 from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.failure import Failure
 from fedfuse.models.mlp import mlp
@@ -30,7 +32,16 @@ from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.stateful import collect, give_back
 from fedfuse.testing.failed import CheckFailed
-from fedfuse.types import ClientData, FederatedData, Fusion, PublicSet, Samples
+from fedfuse.types import (
+    ClientData,
+    FederatedData,
+    Fusion,
+    KnowledgeBank,
+    PublicSet,
+    Samples,
+    Space,
+    Teachers,
+)
 from fedfuse.user_code import brief, kind_of
 from fedfuse.wire.encode import decode, encode
 from fedfuse.wire.messages import Header
@@ -142,6 +153,8 @@ class Trial:
         try:
             kind = kind_of_exchange(exchange, self.models, self.data)
             combine = exchange.combine(self.models, self.data)
+            if combine is None and isinstance(exchange, FeaturePredictions):
+                combine = AlsoFuseBeside(_mean_probabilities, exchange.beside())
             nodes = [self._node(exchange, client_ids) for client_ids in hosts]
         except FedfuseError as error:
             raise CheckFailed(f"{self.name}: {error}") from error
@@ -185,7 +198,8 @@ class Trial:
             )
         try:
             arrays = {name: array.copy() for name, array in encode(sent).items()}
-            return decode(cls, arrays, kind.expect(client_ids, PUBLIC, CLASSES))
+            down = cls is kind.download and what == "combined"
+            return decode(cls, arrays, kind.expect(client_ids, PUBLIC, CLASSES, down=down))
         except FedfuseError as error:
             raise CheckFailed(
                 f"What {self.name[0].lower()}{self.name[1:]} {what} is refused: {error}"
@@ -236,6 +250,13 @@ def _compare(
                     f"round {number // 2 + 1}" if len(first) > len(ASKED) else f"round {number + 1}"
                 )
                 raise CheckFailed(what, given=where, got=f"another '{name}'", expected=expected)
+
+
+def _mean_probabilities(knowledge: KnowledgeBank, round_: int) -> Fusion:  # noqa: ARG001
+    """Return the plain mean of the predictions as the teacher of each."""
+    mean = knowledge.logits.softmax(dim=2).mean(dim=0)
+    targets = mean.expand(knowledge.num_clients, *mean.shape).contiguous()
+    return Fusion(Teachers(knowledge.client_ids, targets, Space.PROBABILITIES), None)
 
 
 def _data() -> FederatedData:

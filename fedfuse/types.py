@@ -200,6 +200,10 @@ class KnowledgeBank(Payload):
             the method asked for it and the user allows it to leave the client.
         mask: bool [K, P], True where the client answers for the sample; None means everywhere.
         confidence: float32 [K, P], how much the client trusts its own answer; None if not sent.
+        features: float32 [K, P, D], what goes into the models' last layer, or a projection of it
+            on D numbers; None unless the exchange asks for it.
+        prototypes: float32 [K, C, D], a vector for each class, zero where there is none; likewise.
+        present: bool [K, C], which of them there are; likewise.
     """
 
     logits: Annotated[Tensor, ArrayField("K P C", bounds=LOGITS)]
@@ -207,6 +211,9 @@ class KnowledgeBank(Payload):
     class_distribution: Annotated[Tensor | None, ArrayField("K C", bounds=SIMPLEX)] = None
     mask: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
     confidence: Annotated[Tensor | None, ArrayField("K P")] = None
+    features: Annotated[Tensor | None, ArrayField("K P D", asked=True)] = None
+    prototypes: Annotated[Tensor | None, ArrayField("K C D", asked=True)] = None
+    present: Annotated[Tensor | None, ArrayField("K C", torch.bool, asked=True)] = None
 
     @property
     def num_classes(self) -> int:
@@ -224,6 +231,11 @@ class Teachers(Payload):
         space: Which of the two.
         sample_weight: float32 [K, P], how much each public sample counts in distillation
             (0 leaves it out); None means 1 everywhere.
+        features: float32 [K, P, D], what was fused of the clients' features; None unless the
+            exchange asks for it.
+        prototypes: float32 [K, C, D], what was fused of their prototypes, zero where there are
+            none; likewise.
+        present: bool [K, C], of which classes there is one; likewise.
     """
 
     targets: Annotated[
@@ -232,6 +244,9 @@ class Teachers(Payload):
     ]
     space: Annotated[Space, TextField()]
     sample_weight: Annotated[Tensor | None, ArrayField("K P", bounds=NOT_NEGATIVE)] = None
+    features: Annotated[Tensor | None, ArrayField("K P D", asked=True)] = None
+    prototypes: Annotated[Tensor | None, ArrayField("K C D", asked=True)] = None
+    present: Annotated[Tensor | None, ArrayField("K C", torch.bool, asked=True)] = None
 
 
 @dataclass(frozen=True, slots=True)

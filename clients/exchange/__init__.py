@@ -4,6 +4,7 @@ from clients.exchange.averaged import Averaged
 from clients.exchange.class_logits import ClassLogits
 from clients.exchange.distilled import DistilledOnServer
 from clients.exchange.ditto import Ditto
+from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.mutual import Mutual
 from clients.exchange.pooled import Pooled
 from clients.exchange.predictions import Predictions
@@ -16,6 +17,7 @@ __all__ = [
     "DistilledOnServer",
     "Ditto",
     "Exchange",
+    "FeaturePredictions",
     "Mutual",
     "Pooled",
     "Predictions",

@@ -68,17 +68,23 @@ class Predictions(Exchange):
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> KnowledgeBank:
         """Return the predictions on the round's public samples, after the stages of sharing."""
         client_ids = [student.client_id for student in held]
-        public, batch_size = tools.inputs.public(round_), tools.plan.eval_batch_size
-        logits = tools.trainer.predict(held, public, batch_size).cpu()
+        logits, beside = self.answers(held, tools, round_)
         counts = tools.inputs.class_counts(client_ids)
         sizes = counts.sum(dim=1)
         distribution = None
         if tools.plan.share_class_distribution:
             distribution = counts.float() / sizes.float().unsqueeze(1)
-        bank = KnowledgeBank(torch.tensor(client_ids), logits, sizes, distribution)
+        bank = KnowledgeBank(torch.tensor(client_ids), logits, sizes, distribution, **beside)
         if tools.familiarity_stage is not None:
             bank = tools.familiarity_stage(bank, held, round_)
         return tools.sharing(bank, _context(client_ids, tools, round_))
+
+    def answers(
+        self, held: Sequence[Student], tools: Tools, round_: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return logits [k, m, C] on the round's public samples, and fields that go with them."""
+        public, batch_size = tools.inputs.public(round_), tools.plan.eval_batch_size
+        return tools.trainer.predict(held, public, batch_size).cpu(), {}
 
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: Teachers

@@ -56,6 +56,8 @@ class Tools:
         present: The clients that train in this round; None for all.
         uptake: What clients make of teachers that arrive; None for what they are.
         found: Client id to metrics that go with its tests after the phase; may be added to.
+        width: D, the numbers per class or sample that the exchange's kind has beside predictions;
+            0 for none.
     """
 
     arm: str
@@ -73,6 +75,7 @@ class Tools:
     present: tuple[int, ...] | None = None
     uptake: Uptake | None = None
     found: dict[int, dict[str, float]] = field(default_factory=dict)
+    width: int = 0
 
     def ahead(self, client_ids: Sequence[int], round_: int, budget: str) -> list[int]:
         """Return what distillation costs those who are taught, to be spent before sharing.

@@ -14,6 +14,7 @@ from functools import partial
 from omegaconf import DictConfig
 
 from experiments.assembly.chosen import Chosen, Clash, one_for_all
+from experiments.assembly.feature_clashes import OF_FEATURES
 from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
 from experiments.assembly.prior_clashes import OF_PRIORS
 from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
@@ -213,6 +214,7 @@ CLASHES: tuple[Clash, ...] = (
         "Set num_clients=2 or more, or attack=none.",
         lambda _: "2 clients or more",
     ),
+    *OF_FEATURES,
     *OF_PUBLIC_LABELS,
     *OF_PUBLIC_SAMPLES,
     Clash(

@@ -67,7 +67,8 @@ class Chosen:
         """Whether predictions are exchanged, as far as is known."""
         exchange = self.part("exchange")
         if self.data is not None and self.models is not None:
-            return bool(exchange.kind(self.models, self.data) == PREDICTIONS)
+            kind = exchange.kind(self.models, self.data)
+            return (kind.upload, kind.download) == (PREDICTIONS.upload, PREDICTIONS.download)
         return isinstance(exchange, Predictions) or is_foreign(exchange)
 
     def named(self, *slots: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from clients.exchange import FeaturePredictions
 from experiments.assembly.attack import attackers
 from experiments.assembly.parts import (
     Parts,
@@ -19,6 +20,7 @@ from experiments.assembly.saved_models import about_models
 from experiments.config.instantiate import instantiate
 from experiments.config.prior_use import controls, uses_prior
 from experiments.config.targets import brief
+from fedfuse.exchange.beside import AlsoFuseBeside
 from fedfuse.exchange.kind import Combine
 from fedfuse.models.plan import as_plan, build_checked, describe
 from fedfuse.models.pooling import settled
@@ -112,6 +114,8 @@ def build_combine(
     fuse: Combine | None = own
     if own is None and parts.pipeline is not None:
         fuse = FusePredictions(parts.pipeline, public, device, cache)
+        if isinstance(parts.exchange, FeaturePredictions):
+            fuse = AlsoFuseBeside(fuse, parts.exchange.beside())
         if parts.cfg.server.persuasion:
             fuse = AlsoMeasurePersuasion(fuse)
     factory = instantiate(parts.cfg.student, "student")

@@ -8,7 +8,7 @@ client ids and whose part ends where.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedfuse.codec.features import FEATURES, features_of, with_features
 from fedfuse.codec.packing import pack, unpack
 from fedfuse.codec.protocol import Codec, Encoded, State
 from fedfuse.errors import KnowledgeError
 from fedfuse.extract import Logits
 from fedfuse.payload import ArrayField
+from fedfuse.payload.fields import FINITE
 from fedfuse.protocols import Extract
 from fedfuse.shapes import Bool, Int
 from fedfuse.types import KnowledgeBank, Space, Teachers
-from fedfuse.wire.schema import Expectation, check_header, check_ids
+from fedfuse.wire.schema import Expectation, check_header, check_ids, check_values
 
 ENCODED, LENGTHS, MASK, SPACE = "encoded/", "lengths/", "mask_bits", "space"
 EXTRA_FIELDS = {
@@ -33,6 +35,8 @@ EXTRA_FIELDS = {
     "confidence": ArrayField("K P"),
     "sample_weight": ArrayField("K P"),
     "signals": ArrayField("K P", torch.uint8),
+    "prototypes": ArrayField("K C D", asked=True),
+    "present": ArrayField("K C", torch.bool, asked=True),
 }
 """What may go with the predictions, as it is."""
 
@@ -45,16 +49,18 @@ class Parcel:
         client_ids: int64 [k].
         encoded: Their predictions, and which samples they are for.
         extras: Whatever goes with them, one row per client (:data:`EXTRA_FIELDS`).
+        width: Numbers per sample of features that go with them; 0 for none.
     """
 
     client_ids: Int[Tensor, " k"]
     encoded: Encoded
     extras: dict[str, Tensor] = field(default_factory=dict)
+    width: int = 0
 
     def rows(self, index: Int[Tensor, " j"]) -> Parcel:
         """Return the parcel of the clients at the positions ``index``, in that order."""
         extras = {name: value[index] for name, value in self.extras.items()}
-        return Parcel(self.client_ids[index], self.encoded.rows(index), extras)
+        return Parcel(self.client_ids[index], self.encoded.rows(index), extras, self.width)
 
     @classmethod
     def stack(cls, parcels: Sequence[Parcel]) -> Parcel:
@@ -66,6 +72,7 @@ class Parcel:
                 name: torch.cat([parcel.extras[name] for parcel in parcels])
                 for name in parcels[0].extras
             },
+            parcels[0].width,
         )
         order = torch.argsort(joined.client_ids)
         return joined if bool((order.diff() > 0).all()) else joined.rows(order)
@@ -118,6 +125,7 @@ class Parcel:
             "P": (expect.num_public, "what was asked for"),
             "C": (expect.num_classes, "what was asked for"),
         }
+        sizes |= {dim: size for dim, size in expect.known().items() if dim == "D"}
         num_clients = len(expect.client_ids)
         flat, lengths, extras = {}, {}, {}
         mask = space = None
@@ -136,19 +144,21 @@ class Parcel:
                 mask = bits.bool()
             elif name == SPACE:
                 space = _space(array)
-            elif name in EXTRA_FIELDS:
+            elif name in EXTRA_FIELDS and (name in expect.asked or not EXTRA_FIELDS[name].asked):
                 check_header(name, array, EXTRA_FIELDS[name], sizes)
                 extras[name] = torch.from_numpy(np.array(array))
             elif name != "client_ids":
                 raise _damaged(f"an unknown array {name!r}")
-        if space is None or flat.keys() != lengths.keys():
+        beside = {*extras, *flat} & {FEATURES, "prototypes", "present"}
+        if space is None or flat.keys() != lengths.keys() or beside != expect.asked:
             raise _damaged(f"the arrays {sorted(arrays)}")
         for name, count in lengths.items():
             if _wrong(count, len(flat[name])):
                 raise _damaged(f"{len(flat[name])} elements in '{name}' for {count.tolist()[:10]}")
         shape = num_clients, expect.num_public, expect.num_classes
         ids = torch.tensor(expect.client_ids)
-        return cls(ids, Encoded(flat, lengths, shape, space, mask), extras)
+        width = sizes["D"][0] if FEATURES in flat else 0
+        return cls(ids, Encoded(flat, lengths, shape, space, mask), extras, width)
 
     def _parts(self) -> list[bytes]:
         """Return the bytes that count, client by client."""
@@ -171,7 +181,7 @@ def seal_knowledge(
     """Return the bank as the codec writes what is shared of it, and the sender's next state."""
     shared = extract.shared(bank.logits)
     encoded, after = codec.encode(shared, extract.space, state, bank.mask)
-    return Parcel(bank.client_ids, encoded, _extras(bank)), after
+    return _parcel(bank, encoded, _extras(bank)), after
 
 
 def open_knowledge(
@@ -183,13 +193,17 @@ def open_knowledge(
     """Return what the server reads, and its next state."""
     if parcel.encoded.space is not extract.space:
         raise _damaged(f"{parcel.encoded.space} where {extract.space} were asked for")
-    shared, after = codec.decode(parcel.encoded, state)
+    features, encoded = features_of(parcel.encoded, parcel.width)
+    shared, after = codec.decode(encoded, state)
     logits = extract.read(shared)
-    extras = {name: parcel.extras.get(name) for name in ("class_distribution", "confidence")}
+    named = ("class_distribution", "confidence", "prototypes", "present")
+    extras = {name: parcel.extras.get(name) for name in named}
     if "num_examples" not in parcel.extras:
         raise _damaged("no 'num_examples'")
     sizes = parcel.extras["num_examples"]
-    bank = KnowledgeBank(parcel.client_ids, logits, sizes, mask=parcel.encoded.mask, **extras)
+    bank = KnowledgeBank(
+        parcel.client_ids, logits, sizes, mask=encoded.mask, features=features, **extras
+    )
     return bank, after
 
 
@@ -206,25 +220,40 @@ def seal_teachers(
         state: The sender's.
         sent: Which samples travel; None for those that count.
     """
-    weight, extras = teachers.sample_weight, {}
+    weight, extras = teachers.sample_weight, _extras(replace(teachers, sample_weight=None))
     if weight is not None and not bool(((weight == 0) | (weight == 1)).all()):
         extras["sample_weight"] = weight
     mask = sent if sent is not None or weight is None else weight > 0
     encoded, after = codec.encode(teachers.targets, teachers.space, state, mask)
-    return Parcel(teachers.client_ids, encoded, extras), after
+    return _parcel(teachers, encoded, extras), after
 
 
 def open_teachers(parcel: Parcel, codec: Codec, state: State) -> tuple[Teachers, State]:
     """Return what the clients read, and their next state."""
-    targets, after = codec.decode(parcel.encoded, state)
+    features, encoded = features_of(parcel.encoded, parcel.width)
+    targets, after = codec.decode(encoded, state)
     weight = parcel.extras.get("sample_weight")
-    if weight is None and parcel.encoded.mask is not None and "signals" not in parcel.extras:
-        weight = parcel.encoded.mask.float()
-    return Teachers(parcel.client_ids, targets, parcel.encoded.space, weight), after
+    if weight is None and encoded.mask is not None and "signals" not in parcel.extras:
+        weight = encoded.mask.float()
+    beside = {name: parcel.extras.get(name) for name in ("prototypes", "present")}
+    for name, value in {FEATURES: features, **beside}.items():
+        if value is not None:
+            check_values(name, value, FINITE, parcel.client_ids)
+    teachers = Teachers(
+        parcel.client_ids, targets, encoded.space, weight, features=features, **beside
+    )
+    return teachers, after
 
 
-def _extras(bank: KnowledgeBank) -> dict[str, Tensor]:
-    """Return what goes with the logits, the mask aside."""
+def _parcel(sent: KnowledgeBank | Teachers, encoded: Encoded, extras: dict[str, Tensor]) -> Parcel:
+    """Return what was encoded of ``sent``, with its features beside the predictions."""
+    if (features := sent.features) is None:
+        return Parcel(sent.client_ids, encoded, extras)
+    return Parcel(sent.client_ids, with_features(encoded, features), extras, features.shape[2])
+
+
+def _extras(bank: KnowledgeBank | Teachers) -> dict[str, Tensor]:
+    """Return what goes with the predictions, mask and features aside."""
     named = {f.name: getattr(bank, f.name) for f in fields(bank) if f.name in EXTRA_FIELDS}
     return {name: value for name, value in named.items() if value is not None}
 

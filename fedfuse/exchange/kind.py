@@ -25,6 +25,8 @@ class Kind:
         download: The payload that comes back.
         sizes: Size of each dimension of theirs that is neither K, P nor C; where a field declares
             lengths, one for each client, by client id.
+        up: Names of the upload's fields that travel only if they are asked for, and are.
+        down: The same of the download's.
         counted: Whether the bytes count as the method's; those of a bound that no federation
             could reach do not.
         pooled: Whether one client of each architecture trains for all, on everybody's data.
@@ -39,20 +41,41 @@ class Kind:
     sizes: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     counted: bool = True
     pooled: bool = False
+    up: frozenset[str] = frozenset()
+    down: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        for cls in (self.upload, self.download):
-            for name, declared in schema(cls).items():
-                if isinstance(declared.field, ArrayField):
-                    self._check(f"'{name}' of payload {cls.__name__}", declared.field)
+        for cls, asked in ((self.upload, self.up), (self.download, self.down)):
+            declares = {
+                name: declared.field
+                for name, declared in schema(cls).items()
+                if isinstance(declared.field, ArrayField)
+            }
+            if unknown := sorted(name for name in asked if not _may_be_asked(declares.get(name))):
+                raise ConfigError(
+                    f"The payload {cls.__name__} has no such fields to ask for",
+                    got=", ".join(unknown),
+                    allowed=", ".join(n for n, f in declares.items() if f.asked) or "none",
+                )
+            for name, field_ in declares.items():
+                if not field_.asked or name in asked:
+                    self._check(f"'{name}' of payload {cls.__name__}", field_)
 
-    def expect(self, client_ids: tuple[int, ...], num_public: int, num_classes: int) -> Expectation:
-        """Return what must arrive from, or for, these clients."""
+    def expect(
+        self,
+        client_ids: tuple[int, ...],
+        num_public: int,
+        num_classes: int,
+        *,
+        down: bool = False,
+    ) -> Expectation:
+        """Return what must arrive from these clients, or ``down`` at them."""
         sizes = {
             dim: size if isinstance(size, int) else tuple(size[i] for i in client_ids)
             for dim, size in self.sizes.items()
         }
-        return Expectation(client_ids, num_public, num_classes, sizes)
+        asked = self.down if down else self.up
+        return Expectation(client_ids, num_public, num_classes, sizes, asked)
 
     def _check(self, where: str, declared: ArrayField) -> None:
         wanted = int if declared.lengths is None else tuple
@@ -64,3 +87,7 @@ class Kind:
                     f"Nobody says how large the dimension {dim} of {where} is",
                     allowed=f'Kind(..., sizes={{"{dim}": {"8" if wanted is int else per_client}}})',
                 )
+
+
+def _may_be_asked(declared: ArrayField | None) -> bool:
+    return declared is not None and declared.asked

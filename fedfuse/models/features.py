@@ -19,19 +19,25 @@ class WithFeatures(nn.Module):
         model: Any model whose logits [B, C] are the output of an ``nn.Linear``, of features
             [B, d].
         num_classes: C.
+        projection: [d, D], the map of the features to those that are returned; None for
+            themselves.
 
     Raises:
         ModelError: If the model has no linear layer with C outputs; when called, if that is given
             something else than [B, d].
     """
 
-    def __init__(self, model: nn.Module, num_classes: int) -> None:
+    def __init__(
+        self, model: nn.Module, num_classes: int, projection: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.model = model
-        self._head = [_head(model, num_classes)]  # in a list, lest it be registered twice
+        # In lists, lest they be registered: the head twice, and what is fixed as the client's own.
+        self._head = [_head(model, num_classes)]
+        self._projection = [projection]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs to logits and features side by side, [B, C + d]."""
+        """Map inputs to logits and features side by side, [B, C + d] or [B, C + D]."""
         seen: list[Tensor] = []
         hook = self._head[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
@@ -44,6 +50,8 @@ class WithFeatures(nn.Module):
             raise _none(
                 self.model, f"inputs {list(features.shape)} of its last linear layer", allowed
             )
+        if (projection := self._projection[0]) is not None:
+            features = features @ projection
         return torch.cat([logits, features], dim=1)
 
 

@@ -76,6 +76,8 @@ class ArrayField:
             each client's; None where all have as many.
         most: The largest size of a dimension that nobody asks for by number.
         own: Whether it is about the client alone, so that no two clients are sent the same.
+        asked: Whether it travels where the exchange's :class:`~fedfuse.exchange.kind.Kind` asks for
+            it, and nowhere else; it is optional then.
     """
 
     dims: str
@@ -85,6 +87,7 @@ class ArrayField:
     lengths: str | None = None
     most: int | None = None
     own: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,8 @@ def _declared(payload: str, name: str, hint: Any) -> Declared:
             got=f'"{field.dims}"',
             allowed='dimensions that begin with K, as in "K C", or lengths="FIELD"',
         )
+    if field.asked and not optional:
+        raise ConfigError(f"{where} is asked for by some only", allowed="Tensor | None")
     if field.lengths is not None and (len(dims) != 1 or dims == ["K"] or optional):
         raise ConfigError(
             f"{where} has lengths and is not flat",

@@ -81,12 +81,12 @@ def decode(cls: type[Read], arrays: Mapping[str, Any], expect: Expectation | Non
         expect: What was asked for; None where nobody knows.
 
     Raises:
-        KnowledgeError: If a field is missing or unknown, has another dtype, rank or shape than it
-            should, disagrees with another field or with ``expect``, or holds ids that do not
-            ascend, or numbers that are not finite or not within their bounds.
+        KnowledgeError: If a field is missing, unknown or not asked for, has another dtype, rank or
+            shape than it should, disagrees with another field or with ``expect``, or holds ids
+            that do not ascend, or numbers that are not finite or not within their bounds.
     """
     fields = schema(cls)
-    check_names(cls.__name__, arrays, fields)
+    check_names(cls.__name__, arrays, fields, expect)
     found: dict[str, Any] = dict.fromkeys(fields)
     sizes = {} if expect is None else expect.known()
     # Every header is checked before the first number is read.

@@ -42,12 +42,14 @@ class Expectation:
         num_classes: C.
         sizes: What the exchange says of other dimensions: a size, or where a field declares
             lengths, one for each of these clients.
+        asked: The fields that are there because the exchange asks for them.
     """
 
     client_ids: tuple[int, ...]
     num_public: int
     num_classes: int
     sizes: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
 
     def known(self) -> dict[str, tuple[int, str]]:
         """Return the size of each dimension, and who says so."""
@@ -62,7 +64,7 @@ _DIMENSIONS = {
     "K": "clients",
     "P": "public samples",
     "C": "classes",
-    "D": "numbers per class",
+    "D": "numbers per class or sample",
     "M": "metrics",
     "O": "bytes, a bit per sample of a client's own test set",
     "G": "bytes, a bit per sample of the balanced test set",
@@ -76,9 +78,17 @@ def numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
     return torch.empty(0, dtype=dtype).numpy().dtype
 
 
-def check_names(what: str, arrays: Mapping[str, Any], fields: Mapping[str, Declared]) -> None:
-    """Raise unless every required field is there and nothing else."""
+def check_names(
+    what: str,
+    arrays: Mapping[str, Any],
+    fields: Mapping[str, Declared],
+    expect: Expectation | None = None,
+) -> None:
+    """Raise unless every required field is there, what was asked for, and nothing else."""
     needed = {name for name, declared in fields.items() if not declared.optional}
+    if expect is not None:
+        needed |= expect.asked & fields.keys()
+        fields = {n: f for n, f in fields.items() if n in needed or not _only_asked(f)}
     problems = [f"no '{name}'" for name in fields if name in needed and name not in arrays]
     problems += [f"an unknown {name!r}" for name in arrays if name not in fields]
     if problems:
@@ -88,6 +98,11 @@ def check_names(what: str, arrays: Mapping[str, Any], fields: Mapping[str, Decla
             allowed=", ".join(name if name in needed else f"[{name}]" for name in fields),
             next_step="Run the same version of fedfuse on every node.",
         )
+
+
+def _only_asked(declared: Declared) -> bool:
+    """Tell whether a field travels only where it is asked for."""
+    return isinstance(declared.field, ArrayField) and declared.field.asked
 
 
 def check_header(

@@ -177,9 +177,7 @@ def in_common(teachers: Teachers) -> Teachers:
     """
     targets, weight = teachers.targets, teachers.sample_weight
     if weight is None:
-        return replace(
-            teachers, client_ids=teachers.client_ids[:1], targets=targets.mean(dim=0, keepdim=True)
-        )
+        return replace(teachers.rows(slice(1)), targets=targets.mean(dim=0, keepdim=True))
     mass = weight.sum(dim=0, keepdim=True)
     # A sample that counts for nobody keeps the mean of what stands there, and weighs nothing.
     shares = torch.where(mass > 0, weight / mass, 1 / len(weight))
@@ -212,8 +210,9 @@ class AlsoTeach:
         assert isinstance(fusion.teachers, Teachers)
         steps = self.student.learn(fusion.teachers, round_)
         if self.relays:
-            fusion = replace(
-                fusion, teachers=self.student.teach(fusion.teachers.client_ids, round_)
-            )
+            came = fusion.teachers
+            said = self.student.teach(came.client_ids, round_)
+            beside = {n: getattr(came, n) for n in ("features", "prototypes", "present")}
+            fusion = replace(fusion, teachers=replace(said, **beside))
         metrics = {**fusion.metrics, **self.student.metrics(), "server_steps": float(steps)}
         return replace(fusion, metrics=metrics, model=self.student.weights())

@@ -118,7 +118,8 @@ def distinct_bytes(sent: Payload | Parcel) -> int:
     """Return the bytes of all that is sent if what several clients get is sent to them once."""
     if isinstance(sent, Parcel):
         return sent.distinct_bytes
-    if not isinstance(sent, Teachers):
+    plain = isinstance(sent, Teachers) and sent.features is None and sent.prototypes is None
+    if not isinstance(sent, Teachers) or not plain:
         return sum(map(len, set(sent.messages())))
     targets = sent.targets
     common = all(torch.equal(row, targets[0]) for row in targets[1:])

@@ -51,7 +51,10 @@ def test_models_of_several_nodes_are_sorted_and_split_again():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"values": np.zeros((2, C, 9), np.float32)}, "numbers per class: got 9, allowed: 5"),
+        (
+            {"values": np.zeros((2, C, 9), np.float32)},
+            "numbers per class or sample: got 9, allowed: 5",
+        ),
         ({"values": np.full((2, C, D), np.nan, np.float32)}, "client 1 holds impossible values"),
         ({"present": np.zeros((2, 4), bool)}, "wrong number of classes"),
         ({"num_examples": np.full((2, C), -1)}, "negative"),

@@ -1,0 +1,76 @@
+"""What does not go with features and prototypes beside the predictions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from clients.exchange import FeaturePredictions
+from experiments.assembly.chosen import Chosen, Clash
+from fedfuse.protocols import Relabels
+from fedfuse.train.own_loss import learns_by_client
+
+
+def _beside(chosen: Chosen) -> bool:
+    return isinstance(chosen.part("exchange"), FeaturePredictions)
+
+
+def _with(chosen: Chosen, slot: str) -> str | None:
+    chose = _beside(chosen) and chosen.cfg[slot]._target_ is not None
+    return chosen.named(slot, "exchange") if chose else None
+
+
+def _written(chosen: Chosen) -> str | None:
+    if (named := _with(chosen, "codec")) is None:
+        return None
+    width = chosen.part("exchange").width
+    return f"{named}, exchange.width={'null' if width is None else width}"
+
+
+def _unfused(chosen: Chosen) -> str | None:
+    alone = _beside(chosen) and not chosen.fuses
+    return chosen.named("exchange", "rule") if alone else None
+
+
+def _forged(chosen: Chosen) -> str | None:
+    named = _with(chosen, "attack")
+    return None if isinstance(chosen.part("attack"), Relabels) else named
+
+
+def _own_loss(chosen: Chosen) -> str | None:
+    learns = _beside(chosen) and chosen.fuses and learns_by_client(chosen.part("distill"))
+    return chosen.named("distill", "exchange") if learns else None
+
+
+OF_FEATURES = (
+    Clash(
+        "Features and prototypes go with fused predictions, and this method fuses none",
+        _unfused,
+        "Set rule=mean_probs, or exchange=predictions.",
+    ),
+    Clash(
+        "A codec writes predictions, and what goes with them would travel as it is, 4 bytes for "
+        "each of exchange.width numbers",
+        _written,
+        "Set codec=none, or exchange=predictions; a smaller exchange.width saves bytes, too.",
+    ),
+    Clash(
+        "A cache keeps fused predictions, and not what goes with them",
+        partial(_with, slot="cache"),
+        "Set cache=none, or exchange=predictions.",
+    ),
+    Clash(
+        "A privacy mechanism protects predictions, and features or prototypes would leave bare",
+        partial(_with, slot="privacy"),
+        "Set privacy=none, or exchange=predictions.",
+    ),
+    Clash(
+        "An attack forges predictions, and the features or prototypes beside them would be honest",
+        _forged,
+        "Set attack=none, an attack on labels, or exchange=predictions.",
+    ),
+    Clash(
+        "A loss that clients learn for themselves asks their models for logits alone",
+        _own_loss,
+        "Set distill=kl, or exchange=predictions.",
+    ),
+)

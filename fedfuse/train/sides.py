@@ -1,0 +1,82 @@
+"""Losses of models that return features beside their logits: each side gets its own.
+
+What a term on the features is to know of a sample stands behind its target, in more columns, as
+facts do (:mod:`fedfuse.train.facts`): padding, cutting and weighing rows stay as they are, and one
+loss serves the clients of a whole cohort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fedfuse.shapes import Float
+from fedfuse.train.work import SampleLoss, Work
+
+FeatureTerm = Callable[[Tensor, Tensor], Tensor]
+"""Map features [B, D] and what is told of each sample [B, E] to what is added to its loss, [B].
+
+A frozen dataclass without tensors: what is a client's or a round's is told by columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnSides:
+    """``loss(logits, targets) + term(features, told)`` of logits and features side by side.
+
+    Args:
+        loss: What the logits minimise.
+        num_classes: C, the width of the logits' side.
+        term: What the features add; None for nothing.
+        columns: E, how many columns of the targets are the term's, the last ones.
+    """
+
+    loss: SampleLoss
+    num_classes: int
+    term: FeatureTerm | None = None
+    columns: int = 0
+
+    def __call__(self, sides: Float[Tensor, "B W"], targets: Tensor) -> Float[Tensor, " B"]:
+        """Return one loss per sample, [B]."""
+        logits = sides.narrow(1, 0, self.num_classes)
+        if self.term is None:
+            return self.loss(logits, targets)
+        end = targets.shape[1] - self.columns
+        # Classes are two or more: one column is of labels.
+        own = targets.select(1, 0).long() if end == 1 else targets.narrow(1, 0, end)
+        features = sides.narrow(1, self.num_classes, sides.shape[1] - self.num_classes)
+        told = targets.narrow(1, end, self.columns)
+        return self.loss(logits, own) + self.term(features, told)
+
+
+def on_sides(
+    work: Work,
+    num_classes: int,
+    term: FeatureTerm | None = None,
+    told: Float[Tensor, "N E"] | None = None,
+    anchor: Callable[[Work], Work] | None = None,
+) -> Work:
+    """Return the work of a model that returns features beside its logits.
+
+    Args:
+        work: As it is for logits alone.
+        num_classes: C.
+        term: What the features add; None for nothing.
+        told: What the term is to know of each of the work's samples, float32 and on its device.
+        anchor: What becomes of the work's anchor; None lets its features add nothing.
+    """
+    targets = work.targets
+    if told is not None:
+        own = targets if targets.is_floating_point() else targets.float().unsqueeze(1)
+        targets = torch.cat([own, told], dim=1)
+    beside = work.anchor
+    if beside is not None:
+        beside = on_sides(beside, num_classes) if anchor is None else anchor(beside)
+    return replace(
+        work,
+        targets=targets,
+        loss=OnSides(work.loss, num_classes, term, 0 if told is None else told.shape[1]),
+        anchor=beside,
+    )
