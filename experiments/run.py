@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.cli.commands import subcommand
+from experiments.cli.commands import CONFIG_FILE, subcommand
 from experiments.cli.package_guard import check_packages
-from experiments.terminal.console import Parser, exit_code, say_version
-from fedfuse.errors import ConfigError
+from experiments.terminal.console import Parser, exit_code, say_version, tell
+from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.files.paths import expand
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
+    from experiments.cli.study import Study
     from experiments.runs.lifecycle import Run
 
 
@@ -25,8 +26,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command(words: list[str]) -> int:
         check_packages()
-        done = subcommand(words)
-        return _dispatch(_parse(words)) if done is None else done
+        study = None
+        if any(word.startswith(CONFIG_FILE) for word in words):
+            from experiments.cli.study import with_study
+
+            words, study = with_study(words)
+        try:
+            done = subcommand(words)
+            return _dispatch(_parse(words), study) if done is None else done
+        except FedfuseError as error:
+            if study is not None:
+                study.locate(error)
+            raise
 
     return exit_code(command, argv)
 
@@ -36,6 +47,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument(CONFIG_FILE)  # read before; here for what was nearly written
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--package", "-p")
@@ -47,7 +59,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def _dispatch(args: argparse.Namespace) -> int:
+def _dispatch(args: argparse.Namespace, study: Study | None) -> int:
     if args.help:
         from experiments.cli.group_help import group_help
         from experiments.cli.usage import usage
@@ -70,10 +82,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         lines, _ = compose.check(hydra, args.overrides, multirun=False)
         hydra.show_cfg(choices.CONFIG, lines, args.cfg, args.package, args.resolve)
         return 0
-    return _begin(args.overrides, hydra, multirun=args.multirun)
+    return _begin(args.overrides, hydra, study, multirun=args.multirun)
 
 
-def _begin(lines: list[str], hydra: Hydra, *, multirun: bool) -> int:
+def _begin(lines: list[str], hydra: Hydra, study: Study | None, *, multirun: bool) -> int:
     """Do the run or the sweep that a command line describes, and return the exit code."""
     from experiments.config.compose import own_keys
     from experiments.runs.prepare import launched_elsewhere, prepare
@@ -81,6 +93,8 @@ def _begin(lines: list[str], hydra: Hydra, *, multirun: bool) -> int:
 
     lines, configs = prepare(hydra, lines, multirun=multirun)
     with reserve_for(configs[0], lines, sweep=multirun) as path:
+        for line in study.lines() if study else ():
+            tell(line)
         if not multirun:
             from experiments.runs.lifecycle import open_run
 

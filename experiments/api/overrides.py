@@ -10,27 +10,19 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.util
-import math
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
-
 from experiments.config.process_objects import Objects
+from experiments.config.words import TARGET, assignments, axis
 from fedfuse.errors import ConfigError
 
-OPTION = "option"
-"""The word in a mapping that chooses a group's option: ``dict(option="dirichlet", alpha=0.1)``."""
-
-TARGET = "_target_"
-_WORD = re.compile(r"[A-Za-z_][\w./-]*")
-_SPECIAL = frozenset({"null", "true", "false", "nan", "inf"})
 _DATA = re.compile(r"(.*\.)?dataset")
 
 
@@ -61,9 +53,9 @@ def lines_of(
         elif isinstance(word, Mapping):
             for key, value in word.items():
                 if sweeps and isinstance(value, list):
-                    lines.append(_axis(str(key), value, objects))
+                    lines.append(axis(str(key), [as_node(str(key), v, objects) for v in value]))
                 else:
-                    lines += _lines(str(key), as_node(str(key), value, objects))
+                    lines += assignments(str(key), as_node(str(key), value, objects))
         else:
             raise ConfigError(
                 f"fedfuse.{who} takes overrides as text, mappings and keyword arguments",
@@ -72,58 +64,6 @@ def lines_of(
                 next_step=f"Write fedfuse.{who}('method=knfu', seed=0).",
             )
     return lines
-
-
-def _axis(key: str, values: list[Any], objects: Objects) -> str:
-    """Return the override that sweeps over several values."""
-    nodes = [as_node(key, value, objects) for value in values]
-    if not nodes:
-        raise ConfigError(f"{key} is swept over no values", got="[]")
-    if all(isinstance(node, dict) and set(node) == {TARGET} for node in nodes):
-        key, nodes = f"{key}.{TARGET}", [node[TARGET] for node in nodes]
-    if any(isinstance(node, dict) for node in nodes):
-        raise ConfigError(
-            f"{key} is swept over objects with parameters, which are several keys each",
-            allowed="options by their names, or functions and objects without parameters",
-            next_step="Sweep over the parameter: {'" + key + ".NAME': [1, 2]}.",
-        )
-    return f"{key}={','.join(map(text, nodes))}"
-
-
-def _lines(key: str, node: Any, mark: str = "") -> Iterator[str]:
-    """Yield the overrides that set a key, or everything below it."""
-    if not isinstance(node, dict) or not node:
-        yield f"{mark}{key}={text(node)}"
-        return
-    # What stands beside a target of one's own is new to the configuration.
-    inner = "++" if TARGET in node else mark
-    for name, value in node.items():
-        if name == OPTION:
-            yield f"{key}={text(value)}"
-        else:
-            yield from _lines(f"{key}.{name}", value, "" if name == TARGET and not mark else inner)
-
-
-def text(value: Any) -> str:
-    """Return a plain value as the command line has it.
-
-    >>> [text(value) for value in (None, True, 0.1, "knfu", "a, b", ["x", 1], "1")]
-    ['null', 'true', '0.1', 'knfu', "'a, b'", '[x,1]', "'1'"]
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else str(value)
-    if isinstance(value, int):
-        return str(int(value))
-    if isinstance(value, list):
-        return f"[{','.join(map(text, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{text(key)}:{text(item)}' for key, item in value.items())}}}"
-    plain = _WORD.fullmatch(value) and value.lower() not in _SPECIAL
-    return value if plain else str(QuotedString(value, Quote.single).with_quotes())
 
 
 def as_node(key: str, value: Any, objects: Objects) -> Any:

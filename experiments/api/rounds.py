@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from experiments.api.overrides import lines_of, text
+from experiments.api.overrides import lines_of
 from experiments.api.run import Run
 from experiments.api.simulate import (
     Override,
@@ -27,6 +27,7 @@ from experiments.api.surroundings import as_found
 from experiments.assembly.parts import Parts
 from experiments.config import compose
 from experiments.config.process_objects import Objects
+from experiments.config.words import text
 from experiments.engines import serial
 from experiments.pack.turns import PackedRun as Turn
 from experiments.runs.lifecycle import Run as Begun

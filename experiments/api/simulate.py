@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.api.overrides import lines_of, text
+from experiments.api.overrides import lines_of
 from experiments.api.run import Run
 from experiments.api.surroundings import as_found
 from experiments.api.sweeps import Sweep
 from experiments.config import compose
 from experiments.config.process_objects import Objects, is_process_object
 from experiments.config.untrusted import targets
+from experiments.config.words import text
 from experiments.runs import sweep as sweeps
 from experiments.runs.display import Silent
 from experiments.runs.lifecycle import Run as Begun

@@ -17,6 +17,9 @@ COMMANDS = {
 }
 """The module of each. It has the text ``USAGE`` and ``run(words) -> exit code``."""
 
+CONFIG_FILE = "--config-file"
+"""The option that names a study file (:mod:`experiments.cli.study`)."""
+
 CLOSED = 141
 """What a shell reports of a program whose reader has gone."""
 
@@ -61,5 +64,5 @@ def first_word(words: Sequence[str]) -> int | None:
     for at, word in enumerate(words):
         if not value and not word.startswith("-"):
             return at
-        value = word in ("--config-dir", "-cd")
+        value = word in ("--config-dir", "-cd", CONFIG_FILE)
     return None

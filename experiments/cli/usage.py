@@ -23,6 +23,8 @@ groups, each with its options (* is the default):
 
 TAIL = """
   -m, --multirun     run every combination of values written as a,b,c
+  --config-file FILE  run what a YAML file says (keys, a sweep), and print the
+                     command it equals; words beside it win
   --config-dir DIR   also look for options in DIR/GROUP/OPTION.yaml
   --cfg job          print the configuration with all its keys, and stop
   --help WORD        print what a group, option or key means: --help scorer,
@@ -38,6 +40,7 @@ examples:
   fedfuse -m method=local,mean,knfu seed=0,1,2
   fedfuse method=knfu neighbours=top_k sharpen=era
   fedfuse -m experiment=k4
+  fedfuse --config-file study.yaml
   fedfuse partitioner._target_=my_module.my_partitioner
   fedfuse scorer._target_=my_module.score name=mine
   fedfuse resume=FOLDER              (of a run, or of a sweep)

@@ -53,7 +53,7 @@ def check_own(config_dir: Path, loader: Any = None) -> None:
             text = file.read_text(encoding="utf-8")
             read = yaml.load(text, loader or yaml.SafeLoader)  # noqa: S506 - safe, or OmegaConf's
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise _unreadable(file, error) from error
+            raise unreadable(file, error, "Mend it, or take it out of the folder.") from error
         if not isinstance(read, dict | None):
             raise ConfigError(
                 f"'{file}' is no option of a group",
@@ -62,12 +62,12 @@ def check_own(config_dir: Path, loader: Any = None) -> None:
             )
 
 
-def _unreadable(file: Path, error: Exception) -> ConfigError:
+def unreadable(file: Path, error: Exception, next_step: str) -> ConfigError:
     """Return what to tell of a file that is no YAML."""
     mark = getattr(error, "problem_mark", None)
     why = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
     where = f" in line {mark.line + 1}" if mark else ""
     return ConfigError(
         f"'{file}' cannot be read as YAML{where}: {' '.join(str(why).split())}.",
-        next_step="Mend it, or take it out of the folder.",
+        next_step=next_step,
     )

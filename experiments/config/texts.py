@@ -110,11 +110,13 @@ class FileConfigSource(HydrasOwn):
             is_text(f"_.{key}") and isinstance(value, int | float)
             for key, value in _leaves(result.config, "")
         ):
-            result.config = OmegaConf.create(yaml.load(text, _loader()))  # noqa: S506 - a safe one
+            result.config = OmegaConf.create(yaml.load(text, loader_of_texts()))  # noqa: S506 - a safe one
         return result
 
 
-def _loader() -> Any:
+def loader_of_texts() -> Any:
+    """Return a loader of YAML that reads paths and names as the text that stands there."""
+
     class Loader(get_yaml_loader()):  # type: ignore[misc]
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
             for key, value in node.value:

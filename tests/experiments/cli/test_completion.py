@@ -47,6 +47,8 @@ def offered(line: str) -> list[str]:
         ("fedfuse codec=top_k codec.rest=", ["codec.rest=spread", "codec.rest=drop"]),
         ("fedfuse --cfg ", ["job", "all", "hydra"]),
         ("fedfuse --trace", ["--traceback"]),
+        ("fedfuse --config-f", ["--config-file"]),
+        ("fedfuse --config-file study.yaml sho", ["show"]),
         ("fedfuse list partit", ["partitioner"]),
         ("fedfuse list partitioner ", []),
         ("fedfuse show method=knf", ["method=knfu", "method=knfu_adjusted"]),
