@@ -75,6 +75,9 @@ DECLARATIONS: Mapping[str, Declaration] = {
         "whether the models that are tested answer with logits", ("exchange",), default=True
     ),
     "sets_clock": Declaration("whether it says how far each client is", ("uptake",)),
+    "needs_base": Declaration("a common start of all models", ("merge",)),
+    "personal": Declaration("whether each client gets a model of its own", ("merge",)),
+    "by_weights": Declaration("whether models count by their weights", ("merge",), default=True),
     "by_class": Declaration("whether weights may differ by class", ("scorer", "rule")),
     "learned": Declaration("whether scores are learned from the round's knowledge", ("scorer",)),
     "deals_rows": Declaration("whether it deals rows of the training file", ("partitioner",)),

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from clients.exchange.protocol import Exchange, Tools
 from fedfuse.errors import ModelError
 from fedfuse.exchange.kind import Combine, Kind
-from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.exchange.weights import proximal_term
+from fedfuse.layout import Layout
 from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan
+from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Penalty
 from fedfuse.types import FederatedData
@@ -123,6 +124,8 @@ class SharesModels(Exchange):
 
     buffers: str
     batchable: ClassVar[bool] = False
+    begins_alike: ClassVar[bool] = False
+    """Whether all clients' shared models begin alike, whatever ``client.init`` says."""
 
     def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
         """Return how the models of each architecture are averaged."""
@@ -141,6 +144,12 @@ class SharesModels(Exchange):
     def combine(self, models: ModelPlan, data: FederatedData) -> Combine:
         """Return the average within each architecture."""
         return self.average(models, data)
+
+    def begin(
+        self, models: ModelPlan, data: FederatedData, streams: Streams
+    ) -> dict[str, nn.Module]:
+        """Return the shared model of each architecture as clients that begin alike have it."""
+        return one_of_each(models, data, lambda name: streams.entropy("init", name))
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ModelBank:  # noqa: ARG002
         """Return the models, and how many samples each has seen."""

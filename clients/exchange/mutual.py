@@ -16,12 +16,13 @@ from clients.exchange.models import SharesModels, SideBySide, Twins, as_personal
 from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
 from fedfuse.distill.losses import KL
-from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
+from fedfuse.layout import Layout
 from fedfuse.local_loss import cross_entropy
 from fedfuse.models.plan import as_plan, build_checked
 from fedfuse.models.pooling import settled
 from fedfuse.protocols import ModelPlan
+from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import SampleLoss, Work
 from fedfuse.types import FederatedData, Phase
@@ -50,6 +51,7 @@ class Mutual(SharesModels):
     buffers: str = "average"
     temperature: float = 1.0
     extra: ClassVar[str] = "a step moves both models of a client"
+    begins_alike: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_number("Mutual", "alpha", self.alpha, at_least=0, at_most=1)
@@ -65,9 +67,18 @@ class Mutual(SharesModels):
         layout = Layout.of(small, buffers=self.buffers == "average")
         return AverageModels(("shared",) * data.num_clients, {"shared": layout})
 
+    def begin(
+        self,
+        models: ModelPlan,  # noqa: ARG002
+        data: FederatedData,
+        streams: Streams,
+    ) -> dict[str, nn.Module]:
+        """Return the small model, which starts alike everywhere."""
+        return {"shared": self._build(data, streams.entropy("init", "exchange"))}
+
     def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
-        """Return the client's own model and the small one, which starts alike everywhere."""
-        small = self._build(tools.inputs.data, tools.streams.entropy("init", "exchange"))
+        """Return the client's own model and the small one."""
+        small = self.begin(tools.models, tools.inputs.data, tools.streams)["shared"]
         return Twins(shared=settled(small, tools.inputs.device), personal=model)
 
     def train(

@@ -1,8 +1,8 @@
 """What goes with what: every combination of parts that cannot work, as one table.
 
 A part says what it needs by declarations (:mod:`fedfuse.declarations`); what gives it is looked up
-here; the rows about rules, label priors, losses and public samples lie beside this file. The rows
-that a configuration alone decides are asked of every run of a sweep before the
+here; the rows about rules, merges, label priors, losses and public samples lie beside this file.
+The rows that a configuration alone decides are asked of every run of a sweep before the
 first begins, all others when the data is there and nothing has been trained.
 """
 
@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from experiments.assembly.chosen import Chosen, Clash, one_for_all
 from experiments.assembly.feature_clashes import OF_FEATURES
 from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
+from experiments.assembly.merge_clashes import OF_MERGES
 from experiments.assembly.prior_clashes import OF_PRIORS
 from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
 from experiments.assembly.public_sample_clashes import OF_PUBLIC_SAMPLES
@@ -238,6 +239,7 @@ CLASHES: tuple[Clash, ...] = (
         "Set evaluation.shadow_models=0.",
     ),
     *OF_RULES,
+    *OF_MERGES,
     Clash(
         "The codec sends what has changed since the last round, and the public samples differ from "
         "round to round",

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from clients.exchange import FeaturePredictions
 from experiments.assembly.attack import attackers
+from experiments.assembly.merging import with_merge
 from experiments.assembly.parts import (
     Parts,
     build_device,
@@ -110,7 +111,7 @@ def build_combine(
     parts: Parts, public: PublicRounds, device: torch.device, cache: TargetCache | None
 ) -> Combine | None:
     """Return what the server makes of the clients' knowledge; None if they learn alone."""
-    own = parts.exchange.combine(parts.models, parts.data)
+    own = with_merge(parts, parts.exchange.combine(parts.models, parts.data))
     fuse: Combine | None = own
     if own is None and parts.pipeline is not None:
         fuse = FusePredictions(parts.pipeline, public, device, cache)

@@ -32,6 +32,9 @@ from fedfuse.fusion.neighbours import All
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.rules import MeanProbabilities
 from fedfuse.fusion.scorers import KnFu
+from fedfuse.layout import Layout
+from fedfuse.merge import Vectors, merged
+from fedfuse.models.plan import one_of_each
 from fedfuse.participation import Participants
 from fedfuse.prior import log_prior
 from fedfuse.privacy import Calibrated, PrivacyStage
@@ -274,6 +277,19 @@ def _uptake(part: Any, toy: Toy) -> None:
     take_up(part, Teachers(bank.client_ids, logits, space, weight), at)
 
 
+def _merge(part: Any, toy: Toy) -> None:
+    parts, draw = toy.parts, torch.Generator().manual_seed(0)
+    name, model = next(iter(one_of_each(parts.models, parts.data).items()))
+    layout = Layout.of(model).part(buffers=False)
+    base, ids = layout.flatten(model), torch.arange(min(parts.cfg.num_clients, 3))
+    vectors = base + 0.1 * torch.randn(len(ids), len(base), generator=draw)
+    weights = (ids + 1).double() / (ids + 1).sum()
+    told = layout, name, 1, Streams(parts.cfg.seed)
+    merged(
+        part, [Vectors(ids[:2], vectors[:2], weights[:2] / weights[:2].sum(), base, *told)], [ids]
+    )
+
+
 def _familiarity(part: Any, toy: Toy) -> None:
     data, draw = toy.parts.data, torch.Generator().manual_seed(0)
     width = 16
@@ -330,6 +346,7 @@ TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "privacy": _privacy,
     "codec": _codec,
     "uptake": _uptake,
+    "merge": _merge,
     **{slot: _fusing(slot) for slot in _FUSING[:5]},
     "distill": _distill,
 }

@@ -19,6 +19,8 @@ FUSION_ONLY = frozenset(
         "sharpen",
         "distill",
         "exchange",
+        "merge",
+        "merge_base",
         "attack",
         "extract",
         "student",

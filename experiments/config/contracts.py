@@ -67,6 +67,7 @@ CONTRACTS = {
         {CALL: ("student_logits", "targets")},
         facts=frozenset({"labels", "own", "prior", "clock"}),
     ),
+    "merge": Contract("fedfuse.merge.Merge", {CALL: ("models", "receivers")}, ("needs_base",)),
     "uptake": _function("fedfuse.protocols.Uptake", "teachers", "at"),
     "privacy": _function("fedfuse.privacy.Privacy", "logits", "generator"),
     "familiarity": _function(

@@ -27,6 +27,8 @@ NEWER: dict[str, Any] = {
     "local_loss": {"_target_": PLAIN_LOSS},
     "uptake": {"_target_": None},
     "client": {"left_out": "visit"},
+    "merge": {"_target_": "fedfuse.merge.Mean"},
+    "merge_base": "last",
     "server": {"persuasion": False},
     "evaluation": {
         "prior": "none",

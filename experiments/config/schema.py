@@ -138,6 +138,7 @@ class ExperimentConfig:
     trainer: str = _one_of("auto", "loop", "batched")
     models: str = _one_of("auto", "save", "none")
     continue_from: str | None = field(default=MISSING)
+    merge_base: str = _one_of("last", "first", "sent")
     prior: PriorConfig = field(default_factory=PriorConfig)
     client: ClientConfig = field(default_factory=ClientConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
@@ -160,6 +161,7 @@ class ExperimentConfig:
     sharpen: Any = MISSING
     distill: Any = MISSING
     exchange: Any = MISSING
+    merge: Any = MISSING
     attack: Any = MISSING
     extract: Any = MISSING
     student: Any = MISSING

@@ -69,7 +69,7 @@ DECLARED: Mapping[str, May] = {
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
-            "filter", "cache", "guard", "codec", "uptake", "method",
+            "filter", "cache", "guard", "codec", "uptake", "method", "merge", "merge_base",
         ),
         May.STAY,
     ),
@@ -164,6 +164,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
         "local_loss",
         "prior",
         "uptake",
+        "merge",
     )
     kept = {
         name: value

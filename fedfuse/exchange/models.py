@@ -1,21 +1,23 @@
-"""Models go up, their average comes back: FedAvg and its kin.
+"""Models go up, what is merged of them comes back: FedAvg and its kin.
 
-What a vector holds is a :class:`fedfuse.exchange.layout.Layout`'s to say.
+What a vector holds is a :class:`fedfuse.layout.Layout`'s to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from fedfuse.declarations import declared
 from fedfuse.errors import KnowledgeError
-from fedfuse.exchange.layout import Layout
-from fedfuse.exchange.weights import weighted_average
+from fedfuse.layout import Layout
+from fedfuse.merge import Base, Mean, Merge, Vectors, merged
 from fedfuse.payload import COUNTS, NOT_NEGATIVE, ArrayField, Payload
+from fedfuse.rng import Streams
 from fedfuse.types import Fusion
 
 
@@ -58,45 +60,96 @@ class ModelBank(Payload):
 
 @dataclass(frozen=True, slots=True)
 class AverageModels:
-    """FedAvg: the mean of the models that came, within each architecture.
+    """FedAvg: the mean of the models that came, within each architecture; or another merge of them.
 
-    Every client of an architecture gets its mean, also one that did not take part in the round:
-    nobody goes on from a model that is out of date.
+    Every client of an architecture gets what was made, also one that did not take part in the
+    round: nobody goes on from a model that is out of date. Buffers are averaged whatever the merge.
 
     Args:
         architectures: Each client's architecture, by client id.
         layouts: Architecture to how its models are laid out.
         by_samples: Weigh models by their clients' private samples (FedAvg) instead of equally.
+        merge: What becomes of parameters.
+        base: What the models began from, for a merge that needs it. Where there is none yet, the
+            models are averaged.
+        streams: The run's random streams, for a merge that draws.
     """
 
     architectures: tuple[str, ...]
     layouts: Mapping[str, Layout]
     by_samples: bool = True
+    merge: Merge = Mean()  # noqa: RUF009 - frozen
+    base: Base | None = None
+    streams: Streams = Streams(0)  # noqa: RUF009 - frozen
 
     def __call__(self, bank: ModelBank, round_: int) -> Fusion:
-        """Return each client's average and the shares in it, row = receiver."""
-        senders, vectors = bank.client_ids.tolist(), bank.vectors()
-        sizes = bank.num_examples if self.by_samples else torch.ones(len(senders))
-        averages, shares = {}, torch.zeros(len(self.architectures), len(self.architectures))
-        for name, layout in self.layouts.items():
-            rows = [row for row, i in enumerate(senders) if self.architectures[i] == name]
-            if not rows or float(sizes[rows].sum()) == 0:
-                continue
-            mean = weighted_average([layout.unflatten(vectors[row]) for row in rows], sizes[rows])
-            averages[name] = torch.cat([value.reshape(-1).float() for value in mean.values()])
-            receivers = [i for i, own in enumerate(self.architectures) if own == name]
-            share = torch.zeros(len(self.architectures))
-            share[bank.client_ids[rows]] = (sizes[rows] / sizes[rows].sum()).float()
-            shares[receivers] = share
-        receivers = [i for i, name in enumerate(self.architectures) if name in averages]
-        if not receivers:
+        """Return each client's merged model and the shares in it, row = receiver."""
+        groups = self._groups(bank, round_)
+        if not groups:
             raise KnowledgeError(
                 f"No model arrived in round {round_} that could be averaged",
-                got=f"models of {len(senders)} clients, all without weight",
+                got=f"models of {bank.num_clients} clients, all without weight",
             )
-        down = ModelBank.of(
-            receivers,
-            [0] * len(receivers),
-            [averages[self.architectures[i]] for i in receivers],
-        )
+        who = [torch.tensor(self._clients(group.architecture)) for group in groups]
+        parameters = self._merged([self._parameters(group) for group in groups], who)
+        size = len(self.architectures)
+        models: dict[int, Tensor] = {}
+        shares = torch.zeros(size, size)
+        for group, ids, rows in zip(groups, who, parameters, strict=True):
+            made = self._with_buffers(group, rows)
+            each = made if len(made) == len(ids) else [made[0]] * len(ids)
+            models |= zip(ids.tolist(), each, strict=True)
+            share = group.weights.float()
+            if not declared(self.merge, "by_weights", True):
+                share = torch.full_like(share, 1 / len(share))
+            shares[ids.unsqueeze(1), group.client_ids] = share
+        receivers = sorted(models)
+        down = ModelBank.of(receivers, [0] * len(receivers), [models[i] for i in receivers])
         return Fusion(down, shares[receivers][:, receivers])
+
+    def _clients(self, architecture: str) -> list[int]:
+        return [i for i, own in enumerate(self.architectures) if own == architecture]
+
+    def _groups(self, bank: ModelBank, round_: int) -> list[Vectors]:
+        """Return the models of each architecture of which any has weight, buffers and all."""
+        senders, vectors = bank.client_ids.tolist(), bank.vectors()
+        sizes = bank.num_examples if self.by_samples else torch.ones(len(senders))
+        groups = []
+        for name, layout in self.layouts.items():
+            rows = [row for row, i in enumerate(senders) if self.architectures[i] == name]
+            own = sizes[rows].double()
+            if float(own.sum()) == 0:
+                continue
+            base = None if self.base is None else self.base.of(name)
+            models, ids = torch.stack([vectors[row] for row in rows]), bank.client_ids[rows]
+            told = layout, name, round_, self.streams
+            groups.append(Vectors(ids, models, own / own.sum(), base, *told))
+        return groups
+
+    def _parameters(self, group: Vectors) -> Vectors:
+        if not group.layout.buffers:
+            return group
+        vectors = group.vectors[:, ~group.layout.in_buffers()]
+        return replace(group, vectors=vectors, layout=group.layout.part(buffers=False))
+
+    def _merged(self, groups: Sequence[Vectors], who: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return what the merge makes of the parameters; the base remembers it."""
+        begun = all(group.base is not None for group in groups)
+        made = merged(self.merge if begun or not self.merge.needs_base else Mean(), groups, who)
+        if self.base is not None:
+            for group, rows in zip(groups, made, strict=True):
+                self.base.note(group.architecture, rows)
+        return made
+
+    def _with_buffers(self, group: Vectors, rows: Tensor) -> Tensor:
+        """Return merged models with the mean of the buffers in their places."""
+        if not group.layout.buffers:
+            return rows
+        inside = group.layout.in_buffers()
+        buffers = replace(
+            group, vectors=group.vectors[:, inside], layout=group.layout.part(buffers=True)
+        )
+        whole = rows.new_empty(len(rows), len(inside))
+        whole[:, ~inside] = rows
+        whole[:, inside] = Mean()(buffers, group.client_ids)
+        return whole

@@ -8,6 +8,7 @@ name (:mod:`fedfuse.models.factory`) meet here in one contract,
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -57,16 +58,22 @@ def describe(plan: ModelPlan, num_clients: int) -> str:
     return ", ".join(f"{name} x {count}" for name, count in counts.items())
 
 
-def one_of_each(plan: ModelPlan, data: FederatedData) -> dict[str, nn.Module]:
+def one_of_each(
+    plan: ModelPlan, data: FederatedData, entropy: Callable[[str], int] = lambda _: 0
+) -> dict[str, nn.Module]:
     """Return one checked model of each architecture, by name, in the order of their first client.
 
-    Their weights are not those that a client starts with.
+    Args:
+        plan: Which architecture each client runs.
+        data: The federation's data.
+        entropy: Architecture to the entropy that draws its weights; otherwise they are not those
+            that a client starts with.
     """
     first: dict[str, int] = {}
     for client_id in range(data.num_clients):
         first.setdefault(plan.name(client_id), client_id)
     return {
-        name: build_checked(plan, client_id, data.input_shape, data.num_classes, 0)
+        name: build_checked(plan, client_id, data.input_shape, data.num_classes, entropy(name))
         for name, client_id in first.items()
     }
 

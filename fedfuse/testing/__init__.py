@@ -15,6 +15,7 @@ from fedfuse.testing.fusion import (
     example_bank,
 )
 from fedfuse.testing.local_loss import check_local_loss
+from fedfuse.testing.merge import check_merge, example_vectors
 from fedfuse.testing.partitioner import check_partitioner
 from fedfuse.testing.slots import (
     check_extract,
@@ -34,6 +35,7 @@ __all__ = [
     "check_familiarity",
     "check_filter",
     "check_local_loss",
+    "check_merge",
     "check_neighbours",
     "check_partitioner",
     "check_rule",
@@ -43,4 +45,5 @@ __all__ = [
     "check_sharpen",
     "check_uptake",
     "example_bank",
+    "example_vectors",
 ]

@@ -50,6 +50,8 @@ BUNDLES = {
     "probe": [],
     "gradient_agreement": [],
     "swing_rarity": ["privacy.seed=simulated"],
+    # merges of models
+    **(MERGES := {"task_arithmetic": []}),
 }
 """By name, with what is set besides."""
 LOOP_ONLY = {
@@ -57,6 +59,7 @@ LOOP_ONLY = {
     "dist": "DIST",
     "similarity": "Similarity",
     "tgeo_kd": "TGeo",
+    **dict.fromkeys(MERGES, "Averaged"),
 }
 """Whose clients cannot be trained all at once, and the part that says so."""
 
@@ -123,7 +126,7 @@ def test_broken_off_and_resumed_on_two_nodes_it_is_the_same_run(
             run(cfg, folder, engine__num_nodes=2, checkpoint__every=1)
     perform(reopen_run(folder, [f"resume={folder}"], hydra))
     assert left(folder) == left(unbroken)
-    plain = models(whole("mean")[1])
+    plain = models(whole("fedavg" if name in MERGES else "mean")[1])
     assert not torch.allclose(models(unbroken), plain, atol=1e-3), "it does something"
 
 

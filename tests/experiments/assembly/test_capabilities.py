@@ -44,7 +44,7 @@ TINY = [
     "checkpoint.every=0",
 ]
 SLOTS = ("extract", "codec", "privacy", "attack", "student", "cache", "familiarity", "filter")
-SLOTS += ("select", "pretrain", "rule", "guard", "local_loss", "uptake")
+SLOTS += ("select", "pretrain", "rule", "guard", "local_loss", "uptake", "merge")
 KEYS: dict[str, dict[str, Any]] = {
     "budget=samples": {"budget": "samples"},
     "budget=rounds": {"budget": "rounds"},
@@ -192,6 +192,22 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("fedavg familiarity=kulsif", "Familiarity says which predictions"),
         ("fedavg filter=ambiguity", "A filter leaves fused predictions out"),
         ("fedavg guard=validation", "A guard weighs what was distilled"),
+        (
+            "mean merge=task_arithmetic",
+            "A merge makes .*merge=taskarithmetic, exchange=predictions",
+        ),
+        ("local merge=task_arithmetic", "merge=taskarithmetic, exchange=predictions"),
+        ("fedproto merge=task_arithmetic", "exchange=prototypes.*Set merge=mean, or"),
+        ("centralised merge=task_arithmetic", "merge=taskarithmetic, exchange=pooled"),
+        ("ditto merge=task_arithmetic", None),
+        ("feddf merge=task_arithmetic", None),
+        ("task_arithmetic client.init=per_client", "from one start.*client.init=per_client"),
+        ("task_arithmetic client.init=per_client merge_base=first", "or merge_base=sent"),
+        ("task_arithmetic client.init=per_client merge_base=sent", None),
+        ("fml merge=task_arithmetic client.init=per_client", None),
+        ("fedavg client.init=per_client", None),
+        ("task_arithmetic continue_from=somewhere", "one start.*continue_from=somewhere"),
+        ("fedavg continue_from=somewhere", None),
         ("fedavg guard=sequential", "guard=sequential, exchange=averaged"),
         (
             "knfu guard=sequential val_fraction=0",

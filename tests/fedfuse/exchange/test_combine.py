@@ -7,9 +7,9 @@ from torch import nn
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.class_logits import LeaveOneOut
 from fedfuse.exchange.class_vectors import ClassKnowledge
-from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.exchange.prototypes import MeanPrototypes
+from fedfuse.layout import Layout
 
 
 def test_leave_one_out_by_hand():

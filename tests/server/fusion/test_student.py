@@ -22,8 +22,8 @@ from fedfuse.distill import KL, MAELogits, SoftCrossEntropy, as_targets
 from fedfuse.distill.losses import kl_forward
 from fedfuse.errors import ConfigError
 from fedfuse.exchange.distilled import DistilledAverage
-from fedfuse.exchange.layout import Layout
 from fedfuse.exchange.models import AverageModels, ModelBank
+from fedfuse.layout import Layout
 from fedfuse.models.assign import Same
 from fedfuse.models.mlp import mlp
 from fedfuse.rng import Streams
