@@ -204,6 +204,8 @@ class KnowledgeBank(Payload):
             on D numbers; None unless the exchange asks for it.
         prototypes: float32 [K, C, D], a vector for each class, zero where there is none; likewise.
         present: bool [K, C], which of them there are; likewise.
+        estimate: float32 [K, C], the client's mean prediction, where it shows another model than
+            its own; likewise.
     """
 
     logits: Annotated[Tensor, ArrayField("K P C", bounds=LOGITS)]
@@ -214,6 +216,7 @@ class KnowledgeBank(Payload):
     features: Annotated[Tensor | None, ArrayField("K P D", asked=True)] = None
     prototypes: Annotated[Tensor | None, ArrayField("K C D", asked=True)] = None
     present: Annotated[Tensor | None, ArrayField("K C", torch.bool, asked=True)] = None
+    estimate: Annotated[Tensor | None, ArrayField("K C", bounds=SIMPLEX, asked=True)] = None
 
     @property
     def num_classes(self) -> int:

@@ -56,7 +56,9 @@ class FeaturePredictions(Predictions):
         """
         sizes = [feature_size(m, data.num_classes) for m in one_of_each(models, data).values()]
         width = min(sizes) if self.width is None else self.width
-        return Kind(KnowledgeBank, Teachers, {"D": width}, up=self.up, down=self.down)
+        self.check_shown(models, data)
+        up = self.up | self.also_up
+        return Kind(KnowledgeBank, Teachers, {"D": width}, up=up, down=self.down)
 
     def beside(self) -> Beside:
         """Return the server's half of what goes with predictions: the mean over the clients."""

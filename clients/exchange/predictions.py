@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.exchange.kept_teacher import KeptTeacher
 from clients.exchange.lesson_facts import gather
 from clients.exchange.own_loss import with_own_losses
 from clients.exchange.protocol import Exchange, Task, Tools
 from clients.uptake import UptakeStage
+from fedfuse.declarations import declared
 from fedfuse.errors import require
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.predictions import PREDICTIONS
+from fedfuse.models.features import feature_size
+from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan
 from fedfuse.sharing_context import SharingContext
 from fedfuse.train.trainer import Student
@@ -29,23 +32,52 @@ class Predictions(Exchange):
 
     Args:
         kept_teacher: How local training goes on learning from it; None for not at all.
+        shown: Model to the model that others are shown the predictions of, as
+            :class:`fedfuse.exchange.aligned_rows.AlignedRows`; nothing else is asked of it. None
+            shows the model itself. A part with ``estimate = True`` also has ``told(logits, mask)``,
+            what goes with it as :attr:`~fedfuse.types.KnowledgeBank.estimate`.
     """
 
     kept_teacher: KeptTeacher | None = None
+    shown: Callable[[nn.Module], nn.Module] | None = None
 
     def __post_init__(self) -> None:
         kept, allowed = self.kept_teacher, "a KeptTeacher, or null"
         ok = kept is None or isinstance(kept, KeptTeacher)
         require(ok, "Predictions", "kept_teacher", kept, allowed)
+        ok = self.shown is None or callable(self.shown)
+        require(ok, "Predictions", "shown", self.shown, "a function of a model, or null")
 
     @property
     def extra(self) -> str:
         """What a step costs beyond a step of local training, in words."""
         return "" if self.kept_teacher is None else "a step of the local epochs also distils"
 
-    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:  # noqa: ARG002
-        """Return predictions and teachers; any models can exchange them."""
-        return PREDICTIONS
+    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
+        """Return predictions and teachers; any models can exchange them.
+
+        Raises:
+            ModelError: If what is to be shown cannot be made of one of the models.
+        """
+        if self.shown is None:
+            return PREDICTIONS
+        self.check_shown(models, data)
+        return Kind(KnowledgeBank, Teachers, up=self.also_up)
+
+    @property
+    def also_up(self) -> frozenset[str]:
+        """Fields of the upload that go with what is shown."""
+        tells = declared(self.shown, "estimate", False)
+        return frozenset({"estimate"} if tells else ())
+
+    def check_shown(self, models: ModelPlan, data: FederatedData) -> None:
+        """Show one model of each architecture."""
+        if self.shown is None:
+            return
+        for model in one_of_each(models, data).values():
+            if declared(self.shown, "needs_linear_head", False):
+                feature_size(model, data.num_classes)
+            self.shown(model)
 
     def combine(self, models: ModelPlan, data: FederatedData) -> None:
         """Leave it to the slots: predictions are fused by a pipeline of parts."""
@@ -68,7 +100,10 @@ class Predictions(Exchange):
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> KnowledgeBank:
         """Return the predictions on the round's public samples, after the stages of sharing."""
         client_ids = [student.client_id for student in held]
-        logits, beside = self.answers(held, tools, round_)
+        asked, shown = held, self.shown
+        if shown is not None:
+            asked = [_in_place_of(student, shown(student.model)) for student in held]
+        logits, beside = self.answers(asked, tools, round_)
         counts = tools.inputs.class_counts(client_ids)
         sizes = counts.sum(dim=1)
         distribution = None
@@ -77,6 +112,9 @@ class Predictions(Exchange):
         bank = KnowledgeBank(torch.tensor(client_ids), logits, sizes, distribution, **beside)
         if tools.familiarity_stage is not None:
             bank = tools.familiarity_stage(bank, held, round_)
+        if self.also_up:
+            own, _ = Predictions.answers(self, held, tools, round_)
+            bank = replace(bank, estimate=shown.told(own, bank.mask))  # type: ignore[union-attr]
         return tools.sharing(bank, _context(client_ids, tools, round_))
 
     def answers(
@@ -109,6 +147,12 @@ class Predictions(Exchange):
         facts = gather(tools, client_ids, round_, received, own)
         works = tools.work_plan.distillation(client_ids, round_, received, facts)
         return with_own_losses(tools, list(zip(held, works, strict=True)), round_)
+
+
+def _in_place_of(student: Student, model: nn.Module) -> Student:
+    """Return a student that is asked and never trained; its optimiser says what its model is."""
+    nothing = torch.optim.SGD(model.parameters(), lr=0.0)
+    return replace(student, model=model, optimizer=nothing)
 
 
 def _context(client_ids: Sequence[int], tools: Tools, round_: int) -> SharingContext:

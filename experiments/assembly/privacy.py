@@ -135,6 +135,8 @@ def disclosure(cfg: DictConfig, rounds: PublicRounds, *, shares: bool) -> Disclo
     uncovered = ["numbers of samples"]
     uncovered += ["label histograms"] * histograms
     uncovered += ["confidences"] * (cfg.get("familiarity", {}).get("_target_") is not None)
+    shown = cfg.get("exchange", {}).get("shown") or {}
+    uncovered += ["mean predictions"] * bool(shown.get("estimate") and asked)
     return Disclosure(name.lower(), guarantee, histograms, len(asked), tuple(uncovered), simulated)
 
 

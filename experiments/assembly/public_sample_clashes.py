@@ -32,6 +32,12 @@ def _keeps_beyond(chosen: Chosen) -> str | None:
     return "exchange.kept_teacher with budget=samples" if beyond else None
 
 
+def _shows_nobody(chosen: Chosen) -> str | None:
+    exchange = chosen.part("exchange")
+    shows = isinstance(exchange, Predictions) and exchange.shown is not None
+    return f"method={chosen.cfg.method.name}" if shows and not chosen.fuses else None
+
+
 OF_PUBLIC_SAMPLES = (
     Clash(
         "The scorer NearestNeighbourProbe parts the public samples in two",
@@ -43,6 +49,12 @@ OF_PUBLIC_SAMPLES = (
     Clash(
         "A kept teacher is one that was fused of predictions, and this method has none",
         _keeps_nothing,
+        "Set exchange=predictions, or choose a method that fuses predictions.",
+    ),
+    Clash(
+        "What a model shows of itself is for a server that fuses predictions, and this method has "
+        "none",
+        _shows_nobody,
         "Set exchange=predictions, or choose a method that fuses predictions.",
     ),
     Clash(

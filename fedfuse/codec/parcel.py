@@ -33,6 +33,7 @@ EXTRA_FIELDS = {
     "num_examples": ArrayField("K", torch.int64),
     "class_distribution": ArrayField("K C"),
     "confidence": ArrayField("K P"),
+    "estimate": ArrayField("K C", asked=True),
     "sample_weight": ArrayField("K P"),
     "signals": ArrayField("K P", torch.uint8),
     "prototypes": ArrayField("K C D", asked=True),
@@ -149,7 +150,7 @@ class Parcel:
                 extras[name] = torch.from_numpy(np.array(array))
             elif name != "client_ids":
                 raise _damaged(f"an unknown array {name!r}")
-        beside = {*extras, *flat} & {FEATURES, "prototypes", "present"}
+        beside = {*extras, *flat} & {FEATURES, "estimate", "prototypes", "present"}
         if space is None or flat.keys() != lengths.keys() or beside != expect.asked:
             raise _damaged(f"the arrays {sorted(arrays)}")
         for name, count in lengths.items():
@@ -196,7 +197,7 @@ def open_knowledge(
     features, encoded = features_of(parcel.encoded, parcel.width)
     shared, after = codec.decode(encoded, state)
     logits = extract.read(shared)
-    named = ("class_distribution", "confidence", "prototypes", "present")
+    named = ("class_distribution", "confidence", "estimate", "prototypes", "present")
     extras = {name: parcel.extras.get(name) for name in named}
     if "num_examples" not in parcel.extras:
         raise _damaged("no 'num_examples'")

@@ -35,7 +35,8 @@ class KnFu:
     is an option.
 
     Args:
-        epd: ``mean_soft`` (from the predictions alone), ``prior_corrected`` or
+        epd: ``mean_soft`` (from the predictions alone, or clients' own estimates of it where they
+            show other models than theirs), ``prior_corrected`` or
             ``class_conditional`` (also need public labels), ``label_histogram`` or ``oracle``
             (need the clients' class shares).
         divergence: ``kl``, ``js``, ``symmetric_kl``, ``l1``, ``cosine`` or ``hellinger``.
@@ -78,6 +79,8 @@ class KnFu:
                 there.
         """
         match self.epd:
+            case "mean_soft" if bank.estimate is not None:
+                return bank.estimate.to(bank.logits.dtype)
             case "mean_soft":
                 return estimators.mean_soft(bank.logits, bank.mask, self.temperature)
             case "prior_corrected":

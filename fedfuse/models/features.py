@@ -67,14 +67,25 @@ def feature_size(model: nn.Module, num_classes: int) -> int:
     return _head(model, num_classes).in_features
 
 
-def _head(model: nn.Module, num_classes: int) -> nn.Linear:
-    """Return the last linear layer with C outputs, in the order in which layers were defined."""
+def last_linear(model: nn.Module) -> nn.Linear:
+    """Return the last linear layer, in the order in which layers were defined.
+
+    Raises:
+        ModelError: If the model has none.
+    """
     linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    if not linear or linear[-1].out_features != num_classes:
-        got = f"a last linear layer with {linear[-1].out_features} outputs" if linear else None
-        allowed = f"an nn.Linear with {num_classes} outputs, defined last"
-        raise _none(model, got or "no linear layer", allowed)
+    if not linear:
+        raise _none(model, "no linear layer", "an nn.Linear, defined last")
     return linear[-1]
+
+
+def _head(model: nn.Module, num_classes: int) -> nn.Linear:
+    """Return the last linear layer, which has C outputs."""
+    head = last_linear(model)
+    if head.out_features != num_classes:
+        got = f"a last linear layer with {head.out_features} outputs"
+        raise _none(model, got, f"an nn.Linear with {num_classes} outputs, defined last")
+    return head
 
 
 def _none(model: nn.Module, got: str, allowed: str) -> ModelError:

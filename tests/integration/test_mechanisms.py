@@ -45,6 +45,8 @@ BUNDLES = {
     "vida_gate": ["rule.per=batch"],
     "creamfl_logits": ["rule.tau=0.1"],
     "prior_free": [],
+    # what clients show
+    "aligned_rows": ["scorer=knfu"],
     # scorers, privacy
     "mrr": [],
     "probe": [],

@@ -32,6 +32,7 @@ OTHERWISE = {
     ("distill=ap_at_k", "base"): "plain KL at the run's temperature, as the class makes it",
     ("distill=dkd", "temperature"): "the class has the authors' 4, an option follows the run's",
     ("distill=tvd", "scale_by_t2"): "its gradients shrink with the temperature, not its square",
+    ("exchange=aligned_rows", "shown"): "it is what the option is for",
     ("exchange=kept_teacher", "kept_teacher"): "it is what the option is for",
     ("rule=mix_by_round", "warmup_rounds"): "a rule in a program of one's own fuses at once",
     **{
@@ -63,7 +64,10 @@ UNTOLD = {
     ("distill=ap_at_k.base", "direction"): "another loss in its place would not take it",
     ("distill=ap_at_k.base", "scale_by_t2"): "the same",
     ("distill=tvd", "weight"): "this kind has none",
+    ("exchange=aligned_rows", "kept_teacher"): "exchange=kept_teacher has it",
+    ("exchange=kept_teacher", "shown"): "exchange=aligned_rows has it",
     ("exchange=predictions", "kept_teacher"): "exchange=kept_teacher has it",
+    ("exchange=predictions", "shown"): "exchange=aligned_rows has it",
     ("rule=mix_by_round", "round"): "the pipeline sets it",
 }
 """Parameters that an option leaves out, and why."""
