@@ -29,6 +29,7 @@ from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.twins import LocalTwins
 from clients.training.work_plan import WorkPlan, honest, rows_of
+from fedfuse.augment import Augment
 from fedfuse.codec import Parcel
 from fedfuse.exchange.kind import Kind
 from fedfuse.failure import Failure
@@ -63,6 +64,7 @@ class Node:
         familiarity: Which public samples a client answers for, or how surely; None for all alike.
         sharing: What happens to predictions before they leave.
         channel: How predictions are written and teachers read.
+        augment: What public samples are changed by before everybody answers; None for nothing.
         uptake: What clients make of their teachers before they learn; None for what they are.
         pretraining: What comes before the first round; None for nothing.
         initial: Client id to the weights that its model begins with; None draws them.
@@ -89,6 +91,7 @@ class Node:
     familiarity: Familiarity | None = None
     sharing: Sharing = field(default_factory=Sharing)
     channel: ClientChannel = field(default_factory=ClientChannel)
+    augment: Augment | None = None
     uptake: Uptake | None = None
     pretraining: Pretraining | None = None
     initial: Initial | None = None
@@ -112,7 +115,7 @@ class Node:
     familiarity_stage: FamiliarityStage | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        rounds = PublicRounds(self.select, self.data.public, self.streams)
+        rounds = PublicRounds(self.select, self.data.public, self.streams, self.augment)
         self.inputs = ModelInputs(self.data, rounds, self.device)
         self.work_plan = WorkPlan(
             self.inputs,

@@ -74,10 +74,17 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "tests_logits": Declaration(
         "whether the models that are tested answer with logits", ("exchange",), default=True
     ),
+    "remembers_samples": Declaration(
+        "what it remembers of single public samples", ("uptake", "request")
+    ),
     "sets_clock": Declaration("whether it says how far each client is", ("uptake",)),
     "needs_base": Declaration("a common start of all models", ("merge",)),
     "personal": Declaration("whether each client gets a model of its own", ("merge",)),
     "by_weights": Declaration("whether models count by their weights", ("merge",), default=True),
+    "labels_kept": Declaration(
+        "whether labels hold of what it makes of samples", ("augment",), default=True
+    ),
+    "lesson_only": Declaration("whether answers are of samples as they were", ("augment",)),
     "by_class": Declaration("whether weights may differ by class", ("scorer", "rule")),
     "learned": Declaration("whether scores are learned from the round's knowledge", ("scorer",)),
     "deals_rows": Declaration("whether it deals rows of the training file", ("partitioner",)),

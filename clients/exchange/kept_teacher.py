@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clients.exchange.protocol import Tools
+from fedfuse.augment.partial_mixup import mixed
 from fedfuse.distill import KL, as_targets
 from fedfuse.rng import Streams
 from fedfuse.shapes import Float, Int
@@ -155,14 +156,3 @@ def pairs(
     draw = streams.numpy("client", client_id, "kept teacher", round_, "mixing")
     part = torch.from_numpy(draw.beta(a, a, num_samples)).float()
     return part, torch.from_numpy(draw.integers(num_samples, size=num_samples))
-
-
-def mixed(rows: Tensor, part: Float[Tensor, " n"], partner: Int[Tensor, " n"]) -> Tensor:
-    """Return ``part`` of each row and the rest of its partner's.
-
-    >>> rows = torch.tensor([[4.0], [0.0]])
-    >>> mixed(rows, torch.tensor([0.75, 0.5]), torch.tensor([1, 1])).tolist()
-    [[3.0], [0.0]]
-    """
-    own = part.to(rows.device).view(-1, *[1] * (rows.ndim - 1))
-    return own * rows + (1 - own) * rows[partner.to(rows.device)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.data.tensors import gather, normalise, to_inputs
-from fedfuse.select.rounds import PublicRounds
+from fedfuse.select import PublicRounds, PublicSamples
 from fedfuse.types import ClientData, FederatedData, IntArray, Samples
 
 
@@ -31,9 +31,12 @@ class ModelInputs:
     rounds: PublicRounds
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _public: Tensor | None = None
-    _chosen: tuple[int, Tensor] | None = None
+    _samples: PublicSamples = field(init=False)
     _test: Tensor | None = None
     _pools: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._samples = PublicSamples(self.rounds, self.whole_public)
 
     def private(self, clients: Sequence[ClientData]) -> list[tuple[Tensor, Tensor]]:
         """Return the training inputs and labels of each client.
@@ -75,12 +78,12 @@ class ModelInputs:
         return self._public
 
     def public(self, round_: int) -> Tensor:
-        """Return the round's public inputs [m, ...], prepared once per process and round."""
-        if self._chosen is None or self._chosen[0] != round_:
-            public, index = self.whole_public(), self.rounds.index(round_).to(self.device)
-            everything = len(index) == len(public)
-            self._chosen = (round_, public if everything else public[index])
-        return self._chosen[1]
+        """Return the public inputs [m, ...] that the round's answers are about."""
+        return self._samples.asked(round_)
+
+    def lesson(self, round_: int) -> Tensor:
+        """Return the public inputs [m, ...] that the round's distillation is about."""
+        return self._samples.learned(round_)
 
     def test(self) -> Tensor:
         """Return the test pool's inputs, prepared once per process and shared by its clients."""

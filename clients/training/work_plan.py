@@ -108,7 +108,7 @@ class WorkPlan:
         anchors: Sequence[Work | None] = [None] * len(client_ids)
         if private_weight > 0:
             anchors = self._steps(client_ids, "distill", round_, [steps] * len(client_ids))
-        public = self.inputs.public(round_)
+        public = self.inputs.lesson(round_)
         counts = torch.ones(len(targets), len(public))
         if weights is not None and self.plan.left_out == "skip":
             counts = weights.cpu()
@@ -228,7 +228,7 @@ class WorkPlan:
 
     def distill_steps(self, round_: int) -> int:
         """Return the steps of distillation in the round."""
-        num_public = len(self.inputs.public(round_))
+        num_public = self.inputs.rounds.size(round_)
         per_epoch = steps_per_epoch(num_public, self.plan.distill_batch_size)
         return self.plan.distill_epochs * per_epoch
 
@@ -237,7 +237,7 @@ class WorkPlan:
 
         The public ones, and with a ``private_weight`` the private batch of every step.
         """
-        public = self.plan.distill_epochs * len(self.inputs.public(round_))
+        public = self.plan.distill_epochs * self.inputs.rounds.size(round_)
         if self.plan.private_weight == 0:
             return [public] * len(client_ids)
         steps, batch_size = self.distill_steps(round_), self.plan.batch_size

@@ -13,6 +13,7 @@ from functools import partial
 
 from omegaconf import DictConfig
 
+from experiments.assembly.augment_clashes import OF_AUGMENTS
 from experiments.assembly.chosen import Chosen, Clash, one_for_all
 from experiments.assembly.feature_clashes import OF_FEATURES
 from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
@@ -199,6 +200,12 @@ CLASHES: tuple[Clash, ...] = (
         "Set uptake=none, or choose a method that fuses predictions.",
     ),
     Clash(
+        "An augmentation changes the samples that clients predict, and this method fuses no "
+        "predictions",
+        partial(_not_fused, slot="augment"),
+        "Set augment=none, or choose a method that fuses predictions.",
+    ),
+    Clash(
         "A cache keeps fused predictions, and this method has none",
         partial(_not_fused, slot="cache"),
         "Set cache=none, or choose a method that fuses predictions.",
@@ -218,6 +225,7 @@ CLASHES: tuple[Clash, ...] = (
     *OF_FEATURES,
     *OF_PUBLIC_LABELS,
     *OF_PUBLIC_SAMPLES,
+    *OF_AUGMENTS,
     Clash(
         "Nobody would pre-train: the method is the baseline itself",
         _nobody_pretrains,

@@ -108,6 +108,7 @@ def build_node(
         attacked=cfg.num_rounds if cfg.evaluation.membership else 0,
         shadows=cfg.evaluation.shadow_models,
         channel=ClientChannel(parts.channel),
+        augment=instantiate(cfg.augment, "augment"),
         uptake=instantiate(cfg.uptake, "uptake"),
         arms=build_arms(cfg),
         guard=instantiate(cfg.guard, "guard"),

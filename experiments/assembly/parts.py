@@ -19,6 +19,7 @@ from clients.training.pretrain import Pretraining
 from experiments.assembly.saved_models import SavedModels, continued
 from experiments.config.instantiate import instantiate
 from experiments.config.targets import target_name
+from fedfuse.augment import Augment
 from fedfuse.codec import Channel, channel_of
 from fedfuse.data.known import check_known
 from fedfuse.data.public import External
@@ -186,8 +187,9 @@ def build_select(cfg: DictConfig) -> Select:
 
 
 def build_rounds(cfg: DictConfig, data: FederatedData) -> PublicRounds:
-    """Return the public samples of each round."""
-    return PublicRounds(build_select(cfg), data.public, Streams(cfg.seed))
+    """Return the public samples of each round, and what becomes of them."""
+    augment: Augment | None = instantiate(cfg.augment, "augment")
+    return PublicRounds(build_select(cfg), data.public, Streams(cfg.seed), augment)
 
 
 def build_trainer(cfg: DictConfig, exchange: Exchange, loss: DistillLoss | None) -> Trainer:

@@ -45,12 +45,13 @@ def _who_needs_labels(chosen: Chosen, slot: str, who: str) -> str:
 def _lacks_labels(chosen: Chosen, slot: str) -> str | None:
     public = chosen.data.public  # type: ignore[union-attr]
     used = slot not in _FUSING or chosen.fuses
-    if public.labels is None and used and _needs_labels(chosen, slot):
+    if public.labels is None and used and needs_labels(chosen, slot):
         return f"public set: {public.source}"
     return None
 
 
-def _needs_labels(chosen: Chosen, slot: str) -> bool:
+def needs_labels(chosen: Chosen, slot: str) -> bool:
+    """Tell whether the part of a slot cannot do without the public labels."""
     if slot != "distill":
         return chosen.needs(slot, NEEDS)
     loss = chosen.part(slot)

@@ -24,6 +24,7 @@ from experiments.config.instantiate import instantiate, locate
 from experiments.config.untrusted import targets
 from fedfuse.arrival import Arrival
 from fedfuse.attack import AttackStage
+from fedfuse.augment import augmented
 from fedfuse.codec import Channel
 from fedfuse.declarations import declared
 from fedfuse.extract import ExtractStage
@@ -290,6 +291,12 @@ def _merge(part: Any, toy: Toy) -> None:
     )
 
 
+def _augment(part: Any, toy: Toy) -> None:
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn((min(toy.num_public, 20), *toy.parts.data.input_shape), generator=draw)
+    augmented(part, inputs, draw)
+
+
 def _familiarity(part: Any, toy: Toy) -> None:
     data, draw = toy.parts.data, torch.Generator().manual_seed(0)
     width = 16
@@ -334,7 +341,7 @@ def _fusing(slot: str) -> Callable[[Any, Toy], None]:
     return attempt
 
 
-_FUSING = ("scorer", "neighbours", "rule", "sharpen", "filter", "distill", "uptake")
+_FUSING = ("scorer", "neighbours", "rule", "sharpen", "filter", "distill", "uptake", "augment")
 TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "select": _select,
     "participation": _participation,
@@ -347,6 +354,7 @@ TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "codec": _codec,
     "uptake": _uptake,
     "merge": _merge,
+    "augment": _augment,
     **{slot: _fusing(slot) for slot in _FUSING[:5]},
     "distill": _distill,
 }

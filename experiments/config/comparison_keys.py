@@ -29,6 +29,7 @@ FUSION_ONLY = frozenset(
         "guard",
         "codec",
         "uptake",
+        "augment",
         "familiarity",
         "filter",
         "temperature",

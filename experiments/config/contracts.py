@@ -53,6 +53,7 @@ CONTRACTS = {
     "partitioner": _function("fedfuse.protocols.Partitioner", "labels", "num_clients", "rng"),
     "participation": _function("fedfuse.protocols.Participation", "round", "sizes", "generator"),
     "select": _function("fedfuse.select.Select", "round", "num_public", "labels", "generator"),
+    "augment": _function("fedfuse.augment.Augment", "inputs", "generator"),
     "optimizer": _function("torch.optim.Optimizer", "parameters"),
     "local_loss": Contract(
         "fedfuse.protocols.LocalLoss", {CALL: ("logits", "labels")}, facts=frozenset({"prior"})

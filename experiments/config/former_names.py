@@ -29,6 +29,7 @@ NEWER: dict[str, Any] = {
     "client": {"left_out": "visit"},
     "merge": {"_target_": "fedfuse.merge.Mean"},
     "merge_base": "last",
+    "augment": {"_target_": None},
     "server": {"persuasion": False},
     "evaluation": {
         "prior": "none",

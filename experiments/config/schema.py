@@ -148,6 +148,7 @@ class ExperimentConfig:
     sites: Any = MISSING
     public: Any = MISSING
     select: Any = MISSING
+    augment: Any = MISSING
     partitioner: Any = MISSING
     participation: Any = MISSING
     faults: Any = MISSING

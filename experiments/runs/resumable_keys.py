@@ -69,7 +69,8 @@ DECLARED: Mapping[str, May] = {
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
-            "filter", "cache", "guard", "codec", "uptake", "method", "merge", "merge_base",
+            "filter", "cache", "guard", "codec", "uptake", "augment", "method", "merge",
+            "merge_base",
         ),
         May.STAY,
     ),
@@ -165,6 +166,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
         "prior",
         "uptake",
         "merge",
+        "augment",
     )
     kept = {
         name: value

@@ -3,12 +3,14 @@
 from fedfuse.select.cache import Signal, SignalCache
 from fedfuse.select.protocol import Select
 from fedfuse.select.rounds import PublicRounds
+from fedfuse.select.samples import PublicSamples
 from fedfuse.select.selections import All, ClassBalanced, RandomSubset, Stratified
 
 __all__ = [
     "All",
     "ClassBalanced",
     "PublicRounds",
+    "PublicSamples",
     "RandomSubset",
     "Select",
     "Signal",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedfuse.augment import Augment, augmented
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.rng import Streams
@@ -19,12 +20,14 @@ from fedfuse.user_code import kind_of
 class PublicRounds:
     """The public samples of each round.
 
-    Both sides draw the choice from the run's streams, so no index travels.
+    Both sides draw the choice, and what becomes of the samples, from the run's streams, so that
+    neither indices nor samples travel.
 
     Args:
         select: How they are chosen.
         public: The public set.
         streams: The run's random streams.
+        augment: What they are changed by; None leaves them as they are.
 
     Raises:
         ConfigError: If the choice needs labels and the public set has none.
@@ -33,6 +36,7 @@ class PublicRounds:
     select: Select
     public: PublicSet
     streams: Streams
+    augment: Augment | None = None
 
     def __post_init__(self) -> None:
         if declared(self.select, "needs_labels", False) and self.public.labels is None:
@@ -64,9 +68,23 @@ class PublicRounds:
         return len(self.index(round_))
 
     def labels(self, round_: int) -> Tensor | None:
-        """Return the public labels [m] of the round's samples, or None where nobody knows them."""
-        labels = self._labels()
-        return None if labels is None else labels[self.index(round_)]
+        """Return the public labels [m] of the round's samples, or None where nobody knows them.
+
+        Nobody does where the round's samples are changed and the labels do not hold of them.
+        """
+        labels, kept = self._labels(), declared(self.augment, "labels_kept", True)
+        return None if labels is None or not kept else labels[self.index(round_)]
+
+    @property
+    def changes_answers(self) -> bool:
+        """Whether everybody answers for changed samples, not only learns from them."""
+        return self.augment is not None and not declared(self.augment, "lesson_only", False)
+
+    def augmented(self, inputs: Tensor, round_: int) -> Tensor:
+        """Return what becomes of the round's samples [m, ...]."""
+        if self.augment is None:
+            return inputs
+        return augmented(self.augment, inputs, self.streams.torch("public", "augment", round_))
 
     def _labels(self) -> Tensor | None:
         labels = self.public.labels

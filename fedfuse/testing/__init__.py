@@ -18,6 +18,7 @@ from fedfuse.testing.local_loss import check_local_loss
 from fedfuse.testing.merge import check_merge, example_vectors
 from fedfuse.testing.partitioner import check_partitioner
 from fedfuse.testing.slots import (
+    check_augment,
     check_extract,
     check_familiarity,
     check_filter,
@@ -28,6 +29,7 @@ from fedfuse.testing.slots import (
 
 __all__ = [
     "CheckFailed",
+    "check_augment",
     "check_codec",
     "check_distill_loss",
     "check_exchange",

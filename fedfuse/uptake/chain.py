@@ -167,6 +167,11 @@ class Chain:
         return any(declared(stage, "needs_labels", False) for stage in self._all)
 
     @property
+    def remembers_samples(self) -> bool:
+        """Whether any stage does."""
+        return any(declared(stage, "remembers_samples", False) for stage in self._all)
+
+    @property
     def sets_clock(self) -> bool:
         """Whether any stage does."""
         return any(declared(stage, "sets_clock", False) for stage in self._all)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -62,6 +63,7 @@ class TwoTeachers:
 
     tau: float = 1.0
     temperature: float = 1.0
+    remembers_samples: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_number("TwoTeachers", "tau", self.tau, above=0)

@@ -20,7 +20,7 @@ from fedfuse.exchange.kind import Combine
 from fedfuse.metrics import accuracy, cross_entropy
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
-from fedfuse.select import PublicRounds
+from fedfuse.select import PublicRounds, PublicSamples
 from fedfuse.train.divergence import diverged
 from fedfuse.train.facts import Facts, as_trained, told, wants, widen
 from fedfuse.train.loop import fit, predict
@@ -57,10 +57,12 @@ class ServerModel:
     left_out: str = "skip"
     optimizer: torch.optim.Optimizer = field(init=False)
     _public: Tensor | None = None
+    _samples: PublicSamples = field(init=False)
     _test: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.optimizer = self.make_optimizer(self.model.parameters())
+        self._samples = PublicSamples(self.rounds, self._whole)
 
     def learn(self, teachers: Teachers, round_: int) -> int:
         """Take the steps of one round towards what all clients are told on average.
@@ -75,13 +77,14 @@ class ServerModel:
             FedfuseError: If its loss is no finite number any more, or wants to know more.
         """
         common = in_common(teachers).to(self.device)
-        inputs = self._inputs(round_)
+        inputs = self._samples.learned(round_)
         steps = self.epochs * steps_per_epoch(len(inputs), self.batch_size)
         generator = self.streams.torch("server", "student", round_)
         targets = as_targets(common, self.loss)[0]
         if wanted := wants(self.loss):
             labels = labels_for(self.loss, self.rounds.labels(round_), targets)
-            own = predict(self.model, inputs, self.batch_size) if "own" in wanted else None
+            asked = self._samples.asked(round_)
+            own = predict(self.model, asked, self.batch_size) if "own" in wanted else None
             facts = told(self.loss, Facts(labels=labels, own=own))
             targets = widen(targets, facts.to(self.device))
         weight, counts = common.sample_weight, torch.ones(len(inputs))
@@ -119,7 +122,7 @@ class ServerModel:
 
         They are in the space of the clients' loss and at its temperature.
         """
-        logits = predict(self.model, self._inputs(round_), self.batch_size).cpu()
+        logits = predict(self.model, self._samples.asked(round_), self.batch_size).cpu()
         said = Teachers(client_ids[:1], logits.unsqueeze(0), Space.LOGITS)
         targets = as_targets(said, self.loss).repeat(len(client_ids), 1, 1)
         space = Space(declared(self.loss, "space", Space.PROBABILITIES))
@@ -162,11 +165,11 @@ class ServerModel:
                     kept[part] = laid.detach().copy_(value)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
 
-    def _inputs(self, round_: int) -> Tensor:
+    def _whole(self) -> Tensor:
         if self._public is None:
             inputs = to_inputs(self.data.public.inputs, self.data.mean, self.data.std)
             self._public = inputs.to(self.device)
-        return self._public[self.rounds.index(round_).to(self.device)]
+        return self._public
 
 
 def in_common(teachers: Teachers) -> Teachers:

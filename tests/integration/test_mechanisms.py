@@ -37,6 +37,9 @@ BUNDLES = {
     "kafal": [],
     "mulki": [],
     "fantastic_gains": ["uptake.by=label"],
+    # public samples
+    "partial_mixup": ["augment.keep=0.5"],
+    "mix_distribution": ["augment.share=1"],
     # rules
     "evidence": [],
     "logit_arithmetic": ["rule.reference=previous", "rule.experts=2"],

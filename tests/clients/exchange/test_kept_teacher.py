@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from clients.exchange import Predictions
-from clients.exchange.kept_teacher import KeptTeacher, WeighedKL, mixed, pairs
+from clients.exchange.kept_teacher import KeptTeacher, WeighedKL, pairs
+from fedfuse.augment.partial_mixup import mixed
 from fedfuse.distill import KL
 from fedfuse.errors import ParameterError
 from fedfuse.rng import Streams

@@ -45,6 +45,7 @@ TINY = [
 ]
 SLOTS = ("extract", "codec", "privacy", "attack", "student", "cache", "familiarity", "filter")
 SLOTS += ("select", "pretrain", "rule", "guard", "local_loss", "uptake", "merge")
+SLOTS += ("augment",)
 KEYS: dict[str, dict[str, Any]] = {
     "budget=samples": {"budget": "samples"},
     "budget=rounds": {"budget": "rounds"},
@@ -161,7 +162,7 @@ def test_a_method_with_an_option_runs_or_is_refused_before_training(
 
 def test_every_pair_is_decided_by_the_table() -> None:
     """What concerns predictions is refused with every exchange of something else, and only then."""
-    fusing = ("student", "cache", "uptake")
+    fusing = ("student", "cache", "uptake", "augment")
     slots = ("extract", "privacy", "attack", "codec", "familiarity", "filter", *fusing)
     exchanges = ("fd", "fedproto", "fedavg", "feddf", "ditto", "fml", "centralised")
     for method, slot in itertools.product(("mean", "local", *exchanges), slots):
@@ -215,6 +216,33 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ),
         ("local student=mlp", "student=mlp, method=local"),
         ("fedavg uptake=gap", "An uptake changes .*uptake=gap, method=fedavg"),
+        ("fedavg augment=partial_mixup", "An augmentation changes .*augment=none"),
+        ("local augment=mix_distribution", "augment=mixdistribution, method=local"),
+        ("feddf augment=partial_mixup", "augment=partialmixup, method=feddf"),
+        ("scarlet augment=partial_mixup", "A cache keeps .*cache=signalcache.*augment=none"),
+        ("cfd augment=partial_mixup", "what has changed in the answers of public.*codec=cfd"),
+        ("kafal augment=partial_mixup", "A kept teacher keeps .*exchange=predictions"),
+        ("mulki augment=partial_mixup", "uptake remembers .*uptake=twoteachers"),
+        (
+            "logit_arithmetic rule.reference=previous augment=partial_mixup",
+            "rule remembers .*rule=logitarithmetic",
+        ),
+        ("mean server.persuasion=true augment=partial_mixup", "How far .*augment=none"),
+        (
+            "mean guard=sequential guard.public_fold=0.2 augment=partial_mixup",
+            "mixes them in: got augment=partialmixup, guard.public_fold=0.2",
+        ),
+        ("mrr augment=partial_mixup", "scorer needs labels .*scorer=reciprocalrank"),
+        ("bidirectional rule.by=label augment=partial_mixup", "rule needs labels .*by=max_prob"),
+        ("mean uptake=gap uptake.by=label augment=partial_mixup", "uptake needs labels"),
+        ("ap_at_k augment=partial_mixup", "distill needs labels .*distill=kl"),
+        ("mrr augment=partial_mixup augment.keep=1", None),
+        ("scarlet augment=mix_distribution", None),
+        ("kafal augment=mix_distribution", None),
+        ("mrr augment=mix_distribution augment.consistency=false", None),
+        ("scarlet augment=mix_distribution augment.consistency=false", "A cache keeps"),
+        ("mean select=random augment=partial_mixup", None),
+        ("fedmd_pretrained augment=partial_mixup", None),
         ("local uptake=homeostatic", "uptake=homeostatic, method=local"),
         ("fd uptake=two_teachers", "An uptake changes .*uptake=twoteachers, method=fd"),
         ("fedavg uptake=clock", "An uptake changes .*uptake=clock, method=fedavg"),

@@ -38,6 +38,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fedfuse.augment import Augmented
+
 
 def noargs():
     return 1
@@ -183,6 +185,10 @@ def familiar_few(private, labels, public, generator):
 
 def takes_targets(teachers, at):
     return teachers.targets
+
+
+def cuts(inputs, generator):
+    return Augmented(inputs[1:])
 
 
 def blur_list(logits, generator):
@@ -364,6 +370,7 @@ WRONG = {
     ): "torch.float32 of shape [40], allowed: a tensor of ascending int64",
     ("familiarity", "familiar_few"): "did not return a mask or a confidence",
     ("uptake", "takes_targets"): "did not return teachers: got a Tensor",
+    ("augment", "cuts"): "did not return samples of the public set's kind",
     ("privacy", "blur_list"): "got a list, allowed: finite logits [40, 10]",
     ("codec", "noargs"): "made no codec: got an instance of int",
 }

@@ -403,3 +403,9 @@ def test_the_check_finds_what_is_broken(stage, says):
 def test_what_is_impossible_is_refused(make):
     with pytest.raises(ParameterError, match="parameter of"):
         make()
+
+
+def test_W7_a_chain_remembers_samples_if_any_stage_does():
+    plain, past = OwnOrTeacher(), TwoTeachers()
+    assert Chain([plain, past]).remembers_samples
+    assert not Chain([plain]).remembers_samples

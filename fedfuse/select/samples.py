@@ -1,0 +1,48 @@
+"""A round's public samples as model inputs: what is asked, and what is learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedfuse.select.rounds import PublicRounds
+
+
+@dataclass(slots=True)
+class PublicSamples:
+    """The public samples of a round, prepared once.
+
+    Args:
+        rounds: Which ones they are, and what becomes of them.
+        whole: Returns all public inputs [P, ...].
+    """
+
+    rounds: PublicRounds
+    whole: Callable[[], Tensor]
+    _chosen: tuple[int, Tensor] | None = None
+    _changed: tuple[int, Tensor] | None = None
+
+    def asked(self, round_: int) -> Tensor:
+        """Return what everybody answers for, [m, ...]."""
+        changes = self.rounds.changes_answers
+        return self._augmented(round_) if changes else self._as_they_were(round_)
+
+    def learned(self, round_: int) -> Tensor:
+        """Return what the round's lesson is about, [m, ...]."""
+        return self._augmented(round_)
+
+    def _as_they_were(self, round_: int) -> Tensor:
+        if self._chosen is None or self._chosen[0] != round_:
+            whole = self.whole()
+            index = self.rounds.index(round_).to(whole.device)
+            self._chosen = (round_, whole if len(index) == len(whole) else whole[index])
+        return self._chosen[1]
+
+    def _augmented(self, round_: int) -> Tensor:
+        if self.rounds.augment is None:
+            return self._as_they_were(round_)
+        if self._changed is None or self._changed[0] != round_:
+            self._changed = (round_, self.rounds.augmented(self._as_they_were(round_), round_))
+        return self._changed[1]
