@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,9 +53,10 @@ def clients_per_block(logits: Float[Tensor, "K P C"], device: torch.device) -> i
 
 def client_blocks(bank: KnowledgeBank, device: torch.device) -> Iterator[KnowledgeBank]:
     """Yield the bank some clients at a time, on the device and in float32."""
-    for part in spans(bank.num_clients, clients_per_block(bank.logits, device)):
-        some = bank.rows(part).to(device)
-        yield replace(some, logits=some.logits.float())
+    parts = spans(bank.num_clients, clients_per_block(bank.logits, device))
+    for part, logits in zip(parts, _carried([bank.logits[p] for p in parts], device), strict=True):
+        some = replace(bank.rows(part), logits=logits).to(device)
+        yield replace(some, logits=logits.float())
 
 
 def samples_per_block(logits: Float[Tensor, "K P C"]) -> int:
@@ -71,38 +73,95 @@ def stream(
     logits: Float[Tensor, "K P C"], samples: Sequence[slice], device: torch.device
 ) -> Iterator[Float[Tensor, "K p C"]]:
     """Yield ``logits[:, s]`` on ``device`` for every slice ``s``, copying ahead where it pays."""
-    if device.type != "cuda" or logits.device.type == "cuda":
-        for part in samples:
-            yield logits[:, part].to(device)
+    yield from _carried([logits[:, part] for part in samples], device)
+
+
+def _carried(blocks: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Yield the blocks on ``device``: block n + 1 is packed and copied while n is worked on."""
+    if device.type != "cuda" or blocks[0].device.type == "cuda":
+        for block in blocks:
+            yield block.to(device)
         return
-    yield from _double_buffered(logits, samples, device)
-
-
-def _double_buffered(
-    logits: Float[Tensor, "K P C"], samples: Sequence[slice], device: torch.device
-) -> Iterator[Float[Tensor, "K p C"]]:
-    """Pack block n + 1 into pinned memory and copy it while block n is worked on."""
     copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    size = max(logits[:, part].numel() for part in samples)
-    pinned = [torch.empty(size, dtype=logits.dtype, pin_memory=True) for _ in range(2)]
+    size = max(block.numel() for block in blocks)
+    pinned = [torch.empty(size, dtype=blocks[0].dtype, pin_memory=True) for _ in range(2)]
     copied = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
 
     def start(number: int) -> Tensor:
-        part, slot = logits[:, samples[number]], number % 2
+        part, slot = blocks[number], number % 2
         copied[slot].synchronize()  # the slot's last copy has left it (at first: at once)
         packed = pinned[slot][: part.numel()].view(part.shape).copy_(part)
         with torch.cuda.stream(copies):
-            block = packed.to(device, non_blocking=True)
+            there = packed.to(device, non_blocking=True)
             copied[slot].record(copies)
-        return block
+        return there
 
     block = start(0)
-    for number in range(len(samples)):
+    for number in range(len(blocks)):
         ready, here = copied[number % 2], torch.cuda.current_stream(device)
         here.wait_event(ready)
         block.record_stream(here)
         current = block
         yield current
         # The caller has only queued its work on the block, so packing the next one overlaps it.
-        if number + 1 < len(samples):
+        if number + 1 < len(blocks):
             block = start(number + 1)
+
+
+class Home:
+    """Where a device's blocks are brought to: on CUDA a block is written while the next is made.
+
+    A device writes to ordinary memory a page at a time, and to pinned memory twenty times as fast.
+
+    Args:
+        whole: What the blocks are parts of, on any device.
+    """
+
+    def __init__(self, whole: Tensor) -> None:
+        self._whole = whole
+        self._pinned: list[Tensor | None] = [None, None]
+        self._under_way: list[tuple[Tensor, Tensor, torch.cuda.Event] | None] = [None, None]
+        self._slot = 0
+
+    def write(self, place: tuple[slice, slice], block: Tensor) -> None:
+        """Write a block to its place, by :meth:`close` at the latest."""
+        there = self._whole[place]
+        if block.device.type != "cuda" or there.device.type == "cuda":
+            there.copy_(block)
+            return
+        self._slot = 1 - self._slot
+        self._arrive(self._slot)
+        kept = self._pinned[self._slot]
+        if kept is None or kept.numel() < block.numel() or kept.dtype != block.dtype:
+            kept = torch.empty(block.numel(), dtype=block.dtype, pin_memory=True)
+            self._pinned[self._slot] = kept
+        packed = kept[: block.numel()].view(block.shape).copy_(block, non_blocking=True)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record(torch.cuda.current_stream(block.device))
+        self._under_way[self._slot] = (there, packed, copied)
+
+    def close(self) -> None:
+        """Write what is still under way."""
+        self._arrive(0)
+        self._arrive(1)
+
+    def _arrive(self, slot: int) -> None:
+        if (waiting := self._under_way[slot]) is not None:
+            there, packed, copied = waiting
+            copied.synchronize()
+            there.copy_(packed)
+            self._under_way[slot] = None
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, home: torch.device, by: torch.device) -> Tensor:
+    """Return an uninitialised tensor at ``home`` that ``by`` will write.
+
+    What a GPU writes to host memory is NumPy's, which asks for huge pages: of 40 GB, first touching
+    small ones takes longer than bringing the numbers there. Processors write more slowly.
+    """
+    if home.type == "cpu" and by.type == "cuda":
+        return torch.from_numpy(np.empty(tuple(shape), _NUMPY[dtype]))
+    return torch.empty(*shape, dtype=dtype, device=home)
+
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}

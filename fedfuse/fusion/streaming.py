@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from fedfuse.fusion.blocks import block_bytes, samples_per_block, spans, stream
+from fedfuse.fusion.blocks import Home, block_bytes, empty, samples_per_block, spans, stream
 from fedfuse.fusion.class_weights import ClassWeights, to_simplex_
 from fedfuse.fusion.gather import weighted_sum
 from fedfuse.shapes import Float, Int
@@ -71,7 +71,8 @@ def fuse_streaming(
     num_clients, num_samples, num_classes = bank.logits.shape
     device, home = index.device, bank.logits.device
     precision = at_least_float32(bank.logits.dtype)
-    targets = torch.empty(bank.logits.shape, dtype=precision, device=home)
+    targets = empty(bank.logits.shape, precision, home, device)
+    brought = Home(targets)
     counts = None if bank.mask is None else torch.empty(num_clients, num_samples, device=home)
     parts = spans(num_samples, samples or samples_per_block(bank.logits))
     for part, block in zip(parts, stream(bank.logits, parts, device), strict=True):
@@ -100,7 +101,8 @@ def fuse_streaming(
                 fused, enough = _renormalised(means, mass, rule)
             if enough is not None and counts is not None:
                 counts[rows, part] = enough.to(home, counts.dtype)
-            targets[rows, part] = finish(fused).to(home, targets.dtype)
+            brought.write((rows, part), finish(fused).to(targets.dtype))
+    brought.close()
     return targets, counts
 
 

@@ -146,7 +146,10 @@ def _best_of_rows(
     score: Score
     for first in range(0, len(sources), columns):
         some = sources[first : first + columns]
-        place = memory[: len(block) * len(some)].view(len(block), -1)
+        place = memory[: len(block) * len(some)]
+        # A source per row where many threads read side by side: neighbours are other receivers.
+        on_cpu = place.device.type == "cpu"
+        place = place.view(len(block), -1) if on_cpu else place.view(-1, len(block)).T
         costs, score = form.compare(block, some, place), plain
         if bias is not None:
             biased = plain(costs) + bias[first : first + columns]
@@ -169,27 +172,48 @@ def _merge(
 
     A source outside the ``count`` best groups, ties to the smaller position, is beaten by the best
     of each of them. Nor does a group matter whose best does not beat the last of the best so far,
-    which has a smaller id and wins a tie: after a few blocks hardly any group does.
+    which has a smaller id and wins a tie: after the first block hardly any group does.
     """
     num_rows, num_sources = costs.shape
     ids = torch.arange(first, first + num_sources, device=costs.device)
     if num_sources <= count * _GROUP:
         return _top(torch.cat([best, _pack(costs, ids, score)], dim=1), count)
     whole = num_sources // _GROUP * _GROUP
-    groups = costs[:, :whole].view(num_rows, -1, _GROUP)
-    ranked = _pack(groups.amin(dim=2), torch.arange(groups.shape[1], device=ids.device), score)
-    wanted = min(count, groups.shape[1])
+    groups = costs[:, :whole].unflatten(1, (-1, _GROUP))  # type: ignore[no-untyped-call]
     if best.shape[1] == count:
-        better = (ranked >> _ID_BITS) > (best[:, -1:] >> _ID_BITS)
-        wanted = min(wanted, int(better.sum(dim=1).max()))
-    chosen = _unpack(_top(ranked, wanted))[0]
+        best = _merge_few(best, groups, first, score)
+        if whole < num_sources:
+            rest = _pack(costs[:, whole:], ids[whole:], score)
+            best = _top(torch.cat([best, rest], dim=1), count)
+        return best
+    ranked = _pack(groups.amin(dim=2), torch.arange(groups.shape[1], device=ids.device), score)
+    chosen = _unpack(_top(ranked, count))[0]
     inside = chosen.unsqueeze(2).expand(-1, -1, _GROUP)
     candidates = torch.cat([groups.gather(1, inside).flatten(1), costs[:, whole:]], dim=1)
     chosen_ids = ids[:whole].view(-1, _GROUP)[chosen].flatten(1)
     candidate_ids = torch.cat([chosen_ids, ids[whole:].expand(num_rows, -1)], dim=1)
-    if candidates.shape[1] == 0:
-        return best
     return _top(torch.cat([best, _pack(candidates, candidate_ids, score)], dim=1), count)
+
+
+def _merge_few(
+    best: Int[Tensor, "R count"], groups: Float[Tensor, "R G size"], first: int, score: Score
+) -> Int[Tensor, "R count"]:
+    """Merge what beats the last of the best so far: of later blocks a few sources per receiver."""
+    count, size = best.shape[1], groups.shape[2]
+    least = (best[:, -1] >> _ID_BITS).int()
+    row, group = (_order(score(groups.amin(dim=2))) > least[:, None]).nonzero(as_tuple=True)
+    costs = groups[row, group]
+    which, place = (_order(score(costs)) > least[row, None]).nonzero(as_tuple=True)
+    row, group = row[which], group[which]
+    if len(row) == 0:
+        return best
+    keys = _pack(costs[which, place], first + size * group + place, score)
+    found = row.bincount(minlength=len(best))
+    column = torch.arange(len(row), device=row.device) - (found.cumsum(0) - found)[row]
+    table = best.new_full((len(best), count + int(found.max())), _NOBODY)
+    table[:, :count] = best
+    table[row, count + column] = keys
+    return _top(table, count)
 
 
 def _top(keys: Int[Tensor, "R S"], count: int) -> Int[Tensor, "R found"]:
@@ -203,17 +227,21 @@ def _leave_out_self(costs: Float[Tensor, "R S"], shift: int) -> None:
 
 
 def _pack(
-    costs: Float[Tensor, "R S"], ids: Int[Tensor, "*R S"], score: Score
-) -> Int[Tensor, "R S"]:
+    costs: Float[Tensor, "*shape"], ids: Int[Tensor, "*ids"], score: Score
+) -> Int[Tensor, "*shape"]:
     """Return integers that sort as (score, smaller id), and last of all the receiver itself.
 
     The upper half is the score's float32 bits, turned into an integer that sorts the same.
     """
-    scores = score(costs)
-    bounded = scores.clamp_min(torch.finfo(scores.dtype).min) + 0.0  # no minus zero
-    order = _sortable(bounded.view(torch.int32)).long()
+    order = _order(score(costs)).long()
     keys: Tensor = order * 2**_ID_BITS + (2**_ID_BITS - 1 - ids)
     return keys.masked_fill_(costs == torch.inf, _NOBODY)
+
+
+def _order(scores: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Return integers of 32 bits that sort as the scores do."""
+    bounded = scores.clamp_min(torch.finfo(scores.dtype).min) + 0.0  # no minus zero
+    return _sortable(bounded.view(torch.int32))
 
 
 def _unpack(keys: Int[Tensor, "R S"]) -> tuple[Int[Tensor, "R S"], Float[Tensor, "R S"]]:
@@ -222,7 +250,7 @@ def _unpack(keys: Int[Tensor, "R S"]) -> tuple[Int[Tensor, "R S"], Float[Tensor,
     return 2**_ID_BITS - 1 - (keys & (2**_ID_BITS - 1)), bits.view(torch.float32)
 
 
-def _sortable(bits: Int[Tensor, "R S"]) -> Int[Tensor, "R S"]:
+def _sortable(bits: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Turn the bits of floats into integers that sort alike, or such integers into the bits."""
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 

@@ -48,8 +48,8 @@ class BatchedTrainer:
 
     Args:
         precision: Number format of the passes through the models.
-        patches: Whether convolutions run as matrix products over unfolded patches
-            (:mod:`fedfuse.train.patches`) or as grouped convolutions.
+        patches: Whether convolutions run as matrix products over unfolded inputs
+            (:mod:`fedfuse.train.patches`) or as grouped convolutions; None for the former on CUDA.
         fallback: Who trains what cannot be batched; None refuses it.
         atomic: Whether a :meth:`fit` that fails leaves all students as they were, at the price of
             a copy of their parameters and moments.
@@ -57,7 +57,7 @@ class BatchedTrainer:
     """
 
     precision: Precision = Precision.FP32
-    patches: bool = False
+    patches: bool | None = None
     fallback: LoopTrainer | None = None
     atomic: bool = False
     graphs: bool = True
@@ -245,7 +245,7 @@ class BatchedTrainer:
         """Return the mean loss of each active client's batch, [A]."""
         assert inputs is not None
         assert targets is not None
-        with self.precision.context(inputs.device), self._convolutions():
+        with self.precision.context(inputs.device), self._convolutions(inputs.device):
             logits = models(leaf, inputs)
         losses = loss(logits.float().flatten(0, 1), targets.flatten(0, 1))
         losses = losses.view(len(leaf), -1)
@@ -267,7 +267,7 @@ class BatchedTrainer:
             with (
                 torch.inference_mode(),
                 self.precision.context(like.device),
-                self._convolutions(),
+                self._convolutions(like.device),
             ):
                 parts = []
                 for start in range(0, len(like), step):
@@ -315,11 +315,13 @@ class BatchedTrainer:
 
     def _per_sample(self, student: Student, sample: Tensor) -> int:
         if student.architecture not in self._bytes:
-            self._bytes[student.architecture] = bytes_per_sample(student.model, sample)
+            with self._convolutions(sample.device):  # unfolded inputs are held, too
+                self._bytes[student.architecture] = bytes_per_sample(student.model, sample)
         return self._bytes[student.architecture]
 
-    def _convolutions(self) -> AbstractContextManager[object]:
-        return Patches() if self.patches else nullcontext()
+    def _convolutions(self, device: torch.device) -> AbstractContextManager[object]:
+        unfolded = device.type == "cuda" if self.patches is None else self.patches
+        return Patches() if unfolded else nullcontext()
 
 
 def _key_of(loss: SampleLoss) -> Hashable:

@@ -29,7 +29,7 @@ class Section:
 SECTIONS = (
     Section("correctness", 120, correctness.measure),
     Section("lenet", 100, training.lenet),
-    Section("lenet_patches", 60, training.lenet_patches),
+    Section("lenet_grouped", 60, training.lenet_grouped),
     Section("fusion_100k", 45, partial(fusing.measure, 100_000)),
     Section("fusion_1m", 120, partial(fusing.measure, 1_000_000)),
     Section("mlp", 45, training.mlps),

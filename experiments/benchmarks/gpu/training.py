@@ -168,12 +168,13 @@ def lenet(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
         yield row("gpu", "lenet_over_bare", "  batched / bare loop", rate / alone, "x", higher=True)
 
 
-def lenet_patches(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
-    """Yield the same with convolutions over patches, and in bf16."""
+def lenet_grouped(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
+    """Yield the same in bf16, and with grouped convolutions instead of matrix products."""
     load, many, _ = _sizes(LENET, 1_000, 20, tiny=tiny)
-    yield from _rate("lenet_patches", load, many, BatchedTrainer(patches=True), device, repeats)
-    half = BatchedTrainer(patches=True, precision=Precision.BF16)
-    yield from _rate("lenet_patches_bf16", load, many, half, device, repeats)
+    half = BatchedTrainer(precision=Precision.BF16)
+    yield from _rate("lenet_bf16", load, many, half, device, repeats)
+    grouped = BatchedTrainer(patches=False)
+    yield from _rate("lenet_grouped", load, many, grouped, device, repeats)
 
 
 def mlps(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
@@ -189,6 +190,8 @@ def resnets(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
     for precision in Precision:
         trainer = BatchedTrainer(precision=precision)
         yield from _rate(f"resnet8_{precision}", load, many, trainer, device, repeats)
+    grouped = BatchedTrainer(patches=False)
+    yield from _rate("resnet8_grouped", load, many, grouped, device, repeats)
     half = LoopTrainer(precision=Precision.BF16)
     yield from _rate("resnet8_loop_bf16", load, few, half, device, repeats, channels_last=True)
 

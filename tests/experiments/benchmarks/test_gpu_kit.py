@@ -24,7 +24,7 @@ def run(out: Path, *words: str) -> tuple[subprocess.CompletedProcess[str], list[
 FOUND = {
     "correctness": {"tests_passed"},
     "lenet": {"lenet", "lenet_speedup", "lenet_bare"},
-    "lenet_patches": {"lenet_patches", "lenet_patches_bf16"},
+    "lenet_grouped": {"lenet_bf16", "lenet_grouped"},
     "fusion_100k": set(),
     "fusion_1m": set(),
     "mlp": {"mlp", "mlp_loop"},
