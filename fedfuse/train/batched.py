@@ -287,7 +287,8 @@ class BatchedTrainer:
         """Tell whether the fallback has to do it; say why, once per architecture."""
         name = student.architecture
         if name not in self._obstacles:
-            self._obstacles[name] = obstacle(student.model, student.optimizer, inputs)
+            with self._convolutions(inputs.device):
+                self._obstacles[name] = obstacle(student.model, student.optimizer, inputs)
             if self._obstacles[name] is not None and self.fallback is not None:
                 words = f"{self._refusal(name)}; its clients train one after the other."
                 warnings.warn(words, LoopFallbackWarning, stacklevel=2)

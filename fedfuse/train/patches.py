@@ -54,8 +54,13 @@ class Patches(TorchFunctionMode):
             if named.get("groups", 1) == 1 and not isinstance(named.get("padding", 0), str):
                 named.pop("groups", None)
                 return _convolve(**named)
+        if func in _PLAIN_LAYOUT:
+            args = (args[0].contiguous(), *args[1:])
         return func(*args, **options)
 
+
+_PLAIN_LAYOUT = (F.group_norm, torch.group_norm)
+"""What asks how channels lie, which vmap cannot tell."""
 
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 

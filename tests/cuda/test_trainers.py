@@ -111,11 +111,21 @@ def assert_same(ours, theirs, atol=1e-4):
             )
 
 
+def exactly(works):
+    return [replace(work, inputs=work.inputs.double()) for work in works]
+
+
 def compare(make_model, make_optimizer, phases, device, trainer=None):
     """Train in one batch, one by one, and one by one on the CPU; all three are the same."""
     ours, theirs = (students(make_model, make_optimizer, device) for _ in range(2))
     plain = students(make_model, make_optimizer, torch.device("cpu"))
     trainer = trainer or BatchedTrainer()
+    if make_model is MODELS["resnet20"]:
+        # In twenty layers a sum so near zero that rounding turns its sign, and the ReLU with it,
+        # comes with every tenth draw, on the CPU alone as well.
+        phases = [lambda place, phase=phase: exactly(phase(place)) for phase in phases]
+        for student in (*ours, *theirs, *plain):
+            student.model.double()
     for phase in phases:
         losses = trainer.fit(ours, phase(device))
         assert losses == pytest.approx(LoopTrainer().fit(theirs, phase(device)), rel=1e-3, abs=1e-4)
@@ -153,9 +163,11 @@ def test_A10_relations_of_a_batch_in_the_loop(loss, device):
     assert_same(there, here, atol=1e-3)
 
 
-def test_convolutions_over_patches(device):
+@pytest.mark.parametrize("patches", [False, True])
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {"mlp"}))
+def test_convolutions_grouped_and_over_patches(model, patches, device):
     phases = [private, partial(taught, KL())]
-    compare(lenet5, OPTIMIZERS["sgd"], phases, device, BatchedTrainer(patches=True))
+    compare(MODELS[model], OPTIMIZERS["sgd"], phases, device, BatchedTrainer(patches=patches))
 
 
 @pytest.mark.parametrize("model", ["mlp", "lenet5", "resnet8"])
