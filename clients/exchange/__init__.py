@@ -6,6 +6,7 @@ from clients.exchange.distilled import DistilledOnServer
 from clients.exchange.ditto import Ditto
 from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.mutual import Mutual
+from clients.exchange.nd_prototypes import NDPrototypes
 from clients.exchange.pooled import Pooled
 from clients.exchange.predictions import Predictions
 from clients.exchange.protocol import Exchange, Tools
@@ -19,6 +20,7 @@ __all__ = [
     "Exchange",
     "FeaturePredictions",
     "Mutual",
+    "NDPrototypes",
     "Pooled",
     "Predictions",
     "Prototypes",

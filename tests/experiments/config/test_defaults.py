@@ -68,6 +68,11 @@ UNTOLD = {
     ("exchange=kept_teacher", "shown"): "exchange=aligned_rows has it",
     ("exchange=predictions", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=predictions", "shown"): "exchange=aligned_rows has it",
+    **{
+        (f"exchange={option}", name): "an option of its own has it"
+        for option in ("nd_prototypes",)
+        for name in ("kept_teacher", "shown")
+    },
     ("rule=mix_by_round", "round"): "the pipeline sets it",
 }
 """Parameters that an option leaves out, and why."""
