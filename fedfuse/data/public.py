@@ -201,22 +201,35 @@ class Noise:
         """Draw the noise in the layout of the data."""
         shape = (self.size, *raw.train.inputs.shape[1:])
         source = f"{self.size} samples of {self.kind} noise"
-        if raw.is_image:
-            if self.kind == "uniform":
-                inputs: npt.NDArray[Any] = rng.integers(0, 256, size=shape, dtype=np.uint8)
-            else:
-                per_channel = (1, -1, 1, 1)
-                mean = np.reshape(raw.mean, per_channel) * 255
-                values = rng.normal(mean, np.reshape(raw.std, per_channel) * 255, size=shape)
-                inputs = values.round().clip(0, 255).astype(np.uint8)
+        if self.kind == "gaussian":
+            inputs = as_raw(rng.normal(*moments(raw, available), size=shape), raw)
+        elif raw.is_image:
+            inputs = rng.integers(0, 256, size=shape, dtype=np.uint8)
         else:
             rows = raw.train.inputs[available]
-            if self.kind == "uniform":
-                values = rng.uniform(rows.min(axis=0), rows.max(axis=0), size=shape)
-            else:
-                values = rng.normal(rows.mean(axis=0), rows.std(axis=0), size=shape)
-            inputs = values.astype(np.float32)
+            inputs = as_raw(rng.uniform(rows.min(axis=0), rows.max(axis=0), size=shape), raw)
         return PublicSet(inputs, None, source), NONE_TAKEN
+
+
+def moments(raw: RawDataset, available: IntArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return mean and deviation of the values: per channel of images, else each feature's.
+
+    Args:
+        raw: The data set.
+        available: Rows of ``raw.train`` that features are measured on.
+    """
+    if raw.is_image:
+        shape = (1, -1, 1, 1)
+        return np.reshape(raw.mean, shape) * 255, np.reshape(raw.std, shape) * 255
+    rows = raw.train.inputs[available]
+    return rows.mean(axis=0), rows.std(axis=0)
+
+
+def as_raw(values: npt.NDArray[np.float64], raw: RawDataset) -> npt.NDArray[Any]:
+    """Return values [P, ...] in the layout of the data: images are whole numbers from 0 to 255."""
+    if raw.is_image:
+        return values.round().clip(0, 255).astype(np.uint8)
+    return values.astype(np.float32)
 
 
 def _match(inputs: npt.NDArray[Any], raw: RawDataset, name: str) -> npt.NDArray[Any]:

@@ -42,6 +42,8 @@ BUNDLES = {
     "mix_distribution": ["augment.share=1"],
     # more than predictions
     "nd_prototypes": [],
+    "class_noise": [],
+    "jitter": [],
     # rules
     "evidence": [],
     "logit_arithmetic": ["rule.reference=previous", "rule.experts=2"],
