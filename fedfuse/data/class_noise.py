@@ -106,7 +106,7 @@ class ClassNoise:
         """Return independent standard normal rows [n, d] with a random class's covariance."""
         width, part = values.shape[1], min(self.separation, 1)
         if self.covariance == "diagonal":
-            return values * np.sqrt(1 - part + part * _scaled(rng.standard_normal(width)))
+            return values * np.sqrt(1 - part + part * _scaled(rng.standard_normal((width,))))
         drawn = rng.standard_normal((width, width))
         found, axes = np.linalg.eigh((drawn + drawn.T) / 2)
         rotated = (values @ axes) * np.sqrt(1 - part + part * _scaled(found))

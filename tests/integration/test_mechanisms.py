@@ -40,10 +40,10 @@ BUNDLES = {
     # public samples
     "partial_mixup": ["augment.keep=0.5"],
     "mix_distribution": ["augment.share=1"],
-    # more than predictions
-    "nd_prototypes": [],
     "class_noise": [],
     "jitter": [],
+    # more than predictions
+    "nd_prototypes": [],
     # rules
     "evidence": [],
     "logit_arithmetic": ["rule.reference=previous", "rule.experts=2"],
