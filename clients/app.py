@@ -118,7 +118,8 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
                 node.restart(header.arm, _read_ids(message, node, RESTARTED))
             if (known := _read_acknowledged(message, client_ids)) is not None:
                 node.channel.acknowledged.update(known)
-            node.channel.requested = _read_request(message, node.inputs.rounds.size(header.round))
+            num_public = node.inputs.rounds.size(header.round)
+            node.channel.requested = _read_request(message, num_public, client_ids)
             knowledge, metrics, failures = node.train(header, client_ids)
         return _reply(message, knowledge, metrics, failures)
 
@@ -243,12 +244,16 @@ def _reply(
     return Message(content, reply_to=message)
 
 
-def _read_request(message: Message, num_public: int) -> torch.Tensor | None:
-    """Return which of the round's samples are asked for, bool [1, m]; None for all."""
+def _read_request(
+    message: Message, num_public: int, client_ids: tuple[int, ...]
+) -> dict[int, torch.Tensor] | None:
+    """Return which of the round's samples each client is asked for, bool [m]; None for all."""
     addressed = message.content.array_records[CLIENTS]
     if REQUEST not in addressed:
         return None
     bits = read_arrays({REQUEST: addressed[REQUEST]}, "The request")[REQUEST]
-    sizes = {"P": (-(-num_public // 8), "one bit a sample")}
-    check_header(REQUEST, bits, ArrayField("P", torch.uint8), sizes)
-    return unpack(torch.from_numpy(bits.copy()).unsqueeze(0), 2, num_public).bool()
+    octets, clients = (-(-num_public // 8), "one bit a sample"), (len(client_ids), "who is asked")
+    dims = "K P" if bits.ndim == 2 else "P"
+    check_header(REQUEST, bits, ArrayField(dims, torch.uint8), {"K": clients, "P": octets})
+    rows = unpack(torch.from_numpy(bits.copy()).view(-1, octets[0]), 2, num_public).bool()
+    return dict(zip(client_ids, rows.expand(len(client_ids), -1), strict=True))

@@ -19,6 +19,7 @@ from clients.membership import Membership
 from clients.sharing.chain import Sharing
 from clients.sharing.channel import ClientChannel, Remember
 from clients.sharing.familiarity import FamiliarityStage
+from clients.sharing.own_choice import OwnChoice
 from clients.state.state import ClientState, ClientStates, OptimizerFactory
 from clients.training.arm import ArmSettings
 from clients.training.deployment import Deployment, fold_of, speaking
@@ -66,6 +67,7 @@ class Node:
         channel: How predictions are written and teachers read.
         augment: What public samples are changed by before everybody answers; None for nothing.
         uptake: What clients make of their teachers before they learn; None for what they are.
+        own_choice: What clients answer for and wish for by their own predictions; None for all.
         pretraining: What comes before the first round; None for nothing.
         initial: Client id to the weights that its model begins with; None draws them.
         attacked: The round in which membership inference is tried on what clients share; 0 never.
@@ -93,6 +95,7 @@ class Node:
     channel: ClientChannel = field(default_factory=ClientChannel)
     augment: Augment | None = None
     uptake: Uptake | None = None
+    own_choice: OwnChoice | None = None
     pretraining: Pretraining | None = None
     initial: Initial | None = None
     attacked: int = 0
@@ -309,6 +312,7 @@ class Node:
             present=header.present,
             uptake=self.uptake,
             width=size if isinstance(size := self.kind.sizes.get("D", 0), int) else 0,
+            own_choice=self.own_choice,
         )
 
     def evaluation(self, header: Header) -> Evaluation:

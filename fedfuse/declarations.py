@@ -40,7 +40,7 @@ _SPACES = ("logits", "probabilities")
 DECLARATIONS: Mapping[str, Declaration] = {
     "needs_labels": Declaration(
         "labels of the public set",
-        ("scorer", "rule", "select", "exchange", "pretrain", "uptake"),
+        ("scorer", "rule", "select", "exchange", "pretrain", "uptake", "request"),
     ),
     "needs_class_distribution": Declaration("label histograms of the clients", ("scorer", "rule")),
     "needs_confidence": Declaration("a confidence with every answer", ("rule",)),
@@ -63,7 +63,8 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "batchable": Declaration("whether many clients may train at once", ("exchange", "distill")),
     "relational": Declaration("whether it relates the samples of a batch", ("distill",)),
     "pseudo_labels": Declaration(
-        "whether the target's likeliest class serves where nobody knows the label", ("distill",)
+        "whether the target's likeliest class serves where nobody knows the label",
+        ("distill", "request"),
     ),
     "least_where_agreeing": Declaration(
         "whether a student that agrees with its teacher loses least", ("distill",), default=True
@@ -75,7 +76,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
         "whether the models that are tested answer with logits", ("exchange",), default=True
     ),
     "remembers_samples": Declaration(
-        "what it remembers of single public samples", ("uptake", "request")
+        "what it remembers of single public samples", ("uptake", "request", "answer", "wish")
     ),
     "sets_clock": Declaration("whether it says how far each client is", ("uptake",)),
     "needs_base": Declaration("a common start of all models", ("merge",)),

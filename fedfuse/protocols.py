@@ -160,6 +160,79 @@ class Uptake(Protocol):
     def __call__(self, teachers: Teachers, at: Arrival) -> Teachers: ...
 
 
+class Requester(Protocol):
+    """Say on the server which of a round's public samples clients are asked for.
+
+    Returns bool [m], alike for all clients, or [k, m], a row for each, with a True in every row.
+    The same question gets the same answer, and a client's row does not depend on who else is
+    asked. As long as nothing has been noted, it asks for all. What is random is drawn from a
+    stream of a seed of its own (``seed: ${seed}`` in its option), named by round and client.
+
+    :meth:`note` is told of every fusion: what clients sent (its ``mask`` says what of it is an
+    answer), the teachers that were made of it (a weight of 0 says that no answer stands there),
+    and which round and samples it was about. ``labels`` are the public ones [m]. They are None
+    where nobody knows them, and for a part that declares neither ``needs_labels = True`` (it is
+    refused where there are none) nor ``pseudo_labels = True`` (it takes what the target calls
+    likeliest then). What it remembers makes it :class:`Stateful`; one that remembers samples by
+    their number declares ``remembers_samples = True``.
+    """
+
+    def __call__(
+        self,
+        round: int,  # noqa: A002
+        index: Tensor,
+        client_ids: Sequence[int],
+    ) -> Tensor:
+        """Return what is asked for of the round's samples ``index`` [m]."""
+        ...
+
+    def note(
+        self,
+        bank: KnowledgeBank,
+        teachers: Teachers,
+        labels: Tensor | None,
+        round: int,  # noqa: A002
+        index: Tensor,
+    ) -> None:
+        """Learn from a fusion what to ask for next."""
+        ...
+
+
+class Answering(Protocol):
+    """Say on a client which of the round's samples it answers for, or how surely.
+
+    Gets its own logits [m, C], those of the last teacher that it got for each of the samples (the
+    logarithm of probabilities; NaN where it never got one; None before the first), both at the
+    run's temperature and in the space of what is shared, its private samples of each class [C] and
+    a generator of its own. Returns bool [m], a mask with at least one True, or float32 [m], a
+    finite confidence.
+    """
+
+    def __call__(
+        self,
+        own: Tensor,
+        last: Tensor | None,
+        class_counts: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor: ...
+
+
+class Wishing(Protocol):
+    """Say on a client which of the round's targets it wants: bool [m], at least one True.
+
+    It is asked as :class:`Answering` is. What nobody wishes for does not travel, and a client
+    learns nothing of what it did not wish for.
+    """
+
+    def __call__(
+        self,
+        own: Tensor,
+        last: Tensor | None,
+        class_counts: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor: ...
+
+
 @runtime_checkable
 class Relabels(Protocol):
     """An attack that also changes the labels which its clients learn from."""

@@ -206,6 +206,7 @@ class KnowledgeBank(Payload):
         present: bool [K, C], which of them there are; likewise.
         estimate: float32 [K, C], the client's mean prediction, where it shows another model than
             its own; likewise.
+        wishes: bool [K, P], True where the client wants to be taught; None for all samples.
     """
 
     logits: Annotated[Tensor, ArrayField("K P C", bounds=LOGITS)]
@@ -217,6 +218,7 @@ class KnowledgeBank(Payload):
     prototypes: Annotated[Tensor | None, ArrayField("K C D", asked=True)] = None
     present: Annotated[Tensor | None, ArrayField("K C", torch.bool, asked=True)] = None
     estimate: Annotated[Tensor | None, ArrayField("K C", bounds=SIMPLEX, asked=True)] = None
+    wishes: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
 
     @property
     def num_classes(self) -> int:

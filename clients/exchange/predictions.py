@@ -115,7 +115,10 @@ class Predictions(Exchange):
         if self.also_up:
             own, _ = Predictions.answers(self, held, tools, round_)
             bank = replace(bank, estimate=shown.told(own, bank.mask))  # type: ignore[union-attr]
-        return tools.sharing(bank, _context(client_ids, tools, round_))
+        context = _context(client_ids, tools, round_)
+        if tools.own_choice is not None:
+            bank = tools.own_choice(bank, context)
+        return tools.sharing(bank, context)
 
     def answers(
         self, held: Sequence[Student], tools: Tools, round_: int
@@ -129,7 +132,10 @@ class Predictions(Exchange):
     ) -> list[Task]:
         """Return the steps of distillation, towards what the clients make of what arrived."""
         client_ids = [student.client_id for student in held]
-        tools.sharing.note(received, {i: tools.memory(i) for i in client_ids})
+        context = _context(client_ids, tools, round_)
+        tools.sharing.note(received, context.memory)
+        if tools.own_choice is not None:
+            tools.own_choice.note(received, context)
         public, batch_size = tools.inputs.public(round_), tools.plan.eval_batch_size
         came = received
 
@@ -140,7 +146,7 @@ class Predictions(Exchange):
         if tools.uptake is not None:
             asks = tools.inputs, tools.trainer, batch_size, tools.sharing.plain
             stage = UptakeStage(tools.uptake, *asks)
-            received, found = stage(received, held, _context(client_ids, tools, round_), own)
+            received, found = stage(received, held, context, own)
             tools.found.update(found)
         if self.kept_teacher is not None:
             self.kept_teacher.keep(client_ids, tools, round_, came)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from clients.sharing.chain import Sharing
 from clients.sharing.familiarity import FamiliarityStage
+from clients.sharing.own_choice import OwnChoice
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.work_plan import WorkPlan
@@ -55,6 +56,7 @@ class Tools:
             writes down.
         present: The clients that train in this round; None for all.
         uptake: What clients make of teachers that arrive; None for what they are.
+        own_choice: What clients answer for and wish for by their own predictions; None for all.
         found: Client id to metrics that go with its tests after the phase; may be added to.
         width: D, the numbers per class or sample that the exchange's kind has beside predictions;
             0 for none.
@@ -74,6 +76,7 @@ class Tools:
     taught: Callable[[int], bool] = lambda _: True
     present: tuple[int, ...] | None = None
     uptake: Uptake | None = None
+    own_choice: OwnChoice | None = None
     found: dict[int, dict[str, float]] = field(default_factory=dict)
     width: int = 0
 

@@ -39,12 +39,12 @@ class ClientChannel:
     Args:
         channel: The codecs.
         acknowledged: How many messages of each client the server has said it remembers.
-        requested: Which samples the server has asked for, bool [1, m]; None for all.
+        requested: Client id to which samples the server has asked it for, bool [m]; None for all.
     """
 
     channel: Channel = field(default_factory=Channel)
     acknowledged: dict[int, int] = field(default_factory=dict)
-    requested: torch.Tensor | None = None
+    requested: dict[int, torch.Tensor] | None = None
 
     def write(self, bank: Payload, memory: Memory) -> tuple[Payload | Parcel, Remember]:
         """Return what is sent, and what the clients must remember if it is.
@@ -55,7 +55,7 @@ class ClientChannel:
             return bank, {}
         if self.requested is not None:
             bank = _only(bank, self.requested)
-        if self.channel.up is None and bank.mask is None:
+        if self.channel.up is None and bank.mask is None and bank.wishes is None:
             return bank, {}
         ids = bank.client_ids.tolist()
         states = [_recall(memory[i], "codec/up/") for i in ids]
@@ -87,9 +87,9 @@ class ClientChannel:
         return _recalled(teachers, parcel.extras["signals"], memory, index, num_public, news)
 
 
-def _only(bank: KnowledgeBank, rows: torch.Tensor) -> KnowledgeBank:
-    """Return the bank with answers for these samples alone, bool [1, m]."""
-    wanted = rows.expand(bank.logits.shape[:2])
+def _only(bank: KnowledgeBank, requested: Mapping[int, torch.Tensor]) -> KnowledgeBank:
+    """Return the bank with answers for these samples alone, bool [m] for each client."""
+    wanted = torch.stack([requested[client_id] for client_id in bank.client_ids.tolist()])
     return replace(bank, mask=wanted if bank.mask is None else wanted & bank.mask)
 
 

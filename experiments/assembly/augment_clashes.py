@@ -48,6 +48,7 @@ def _same_samples() -> Iterator[Clash]:
         ("uptake", "The uptake remembers what was said", "uptake=none"),
         ("rule", "The rule remembers what was said a round ago", "rule=mean_probs"),
         ("request", "The request remembers what was learned", "request=none"),
+        ("answer", "The answer remembers what a client was told", "answer=none"),
     ):
         yield Clash(
             f"{who} of public samples, and the augmentation makes new ones of them in every round",
@@ -88,6 +89,7 @@ OF_AUGMENTS = (
             ("scorer", "choose another scorer.epd, scorer.evidence or scorer"),
             ("rule", "set rule.by=max_prob, or choose another rule"),
             ("uptake", "set uptake.by=max_prob"),
+            ("request", "set request=none"),
             ("distill", "choose distill=kl"),
         )
     ),

@@ -14,13 +14,14 @@ from functools import partial
 from omegaconf import DictConfig
 
 from experiments.assembly.augment_clashes import OF_AUGMENTS
-from experiments.assembly.chosen import Chosen, Clash, one_for_all
+from experiments.assembly.chosen import Chosen, Clash, not_fused, one_for_all
 from experiments.assembly.feature_clashes import OF_FEATURES
 from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
 from experiments.assembly.merge_clashes import OF_MERGES
 from experiments.assembly.prior_clashes import OF_PRIORS
 from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
 from experiments.assembly.public_sample_clashes import OF_PUBLIC_SAMPLES
+from experiments.assembly.request_clashes import OF_REQUESTS
 from experiments.assembly.rule_clashes import OF_RULES
 from fedfuse.codec import channel_of
 from fedfuse.declarations import part_name
@@ -112,12 +113,6 @@ def _other_samples(chosen: Chosen) -> str | None:
     return chosen.named("exchange", "rule", "select", "cache") if asked else None
 
 
-def _not_fused(chosen: Chosen, slot: str) -> str | None:
-    if chosen.cfg[slot]._target_ is None or (chosen.fuses and chosen.predicts):
-        return None
-    return f"{chosen.named(slot)}, method={chosen.cfg.method.name}"
-
-
 def _personal(chosen: Chosen) -> str | None:
     if chosen.part("cache") is None or chosen.pipeline is None or chosen.data is None:
         return None
@@ -191,25 +186,26 @@ CLASHES: tuple[Clash, ...] = (
     ),
     Clash(
         "A model on the server learns from fused predictions, and this method has none",
-        partial(_not_fused, slot="student"),
+        partial(not_fused, slot="student"),
         "Set student=none, or choose a method that fuses predictions.",
     ),
     Clash(
         "An uptake changes what clients distil of fused predictions, and this method has none",
-        partial(_not_fused, slot="uptake"),
+        partial(not_fused, slot="uptake"),
         "Set uptake=none, or choose a method that fuses predictions.",
     ),
     Clash(
         "An augmentation changes the samples that clients predict, and this method fuses no "
         "predictions",
-        partial(_not_fused, slot="augment"),
+        partial(not_fused, slot="augment"),
         "Set augment=none, or choose a method that fuses predictions.",
     ),
     Clash(
         "A cache keeps fused predictions, and this method has none",
-        partial(_not_fused, slot="cache"),
+        partial(not_fused, slot="cache"),
         "Set cache=none, or choose a method that fuses predictions.",
     ),
+    *OF_REQUESTS,
     Clash(
         "The cache keeps one target for all clients, and the method makes one for each",
         _personal,

@@ -110,6 +110,13 @@ class Clash:
         )
 
 
+def not_fused(chosen: Chosen, slot: str) -> str | None:
+    """Return in words that a slot has a part and the method fuses no predictions."""
+    if chosen.cfg[slot]._target_ is None or (chosen.fuses and chosen.predicts):
+        return None
+    return f"{chosen.named(slot)}, method={chosen.cfg.method.name}"
+
+
 def one_for_all(pipeline: Pipeline, num_classes: int) -> bool:
     """Return whether clients that differ get the same targets, by trying."""
     draw = torch.Generator().manual_seed(0)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from clients.node import Node
 from clients.sharing.chain import Sharing
 from clients.sharing.channel import ClientChannel
+from clients.sharing.own_choice import OwnChoice
 from clients.training.arm import ArmSettings, TestPrior
 from clients.training.settings import ClientPlan
 from experiments.assembly.attack import build_attack
@@ -56,6 +57,15 @@ def build_arms(cfg: DictConfig) -> dict[str, ArmSettings]:
         BASELINE: ArmSettings(test_prior=TestPrior("none", tau, floor, post_hoc=True)),
         ADJUSTED: ArmSettings(BalancedSoftmax(tau, floor), TestPrior("add", tau, floor)),
     }
+
+
+def build_own_choice(parts: Parts) -> OwnChoice | None:
+    """Return what clients choose by their own predictions; None for nothing."""
+    answer, wish = (instantiate(parts.cfg[slot], slot) for slot in ("answer", "wish"))
+    if answer is None and wish is None:
+        return None
+    plain, num_public = build_sharing(parts).plain, len(parts.data.public)
+    return OwnChoice(answer, wish, parts.cfg.temperature, plain, num_public)
 
 
 def build_node(
@@ -110,6 +120,7 @@ def build_node(
         channel=ClientChannel(parts.channel),
         augment=instantiate(cfg.augment, "augment"),
         uptake=instantiate(cfg.uptake, "uptake"),
+        own_choice=build_own_choice(parts),
         arms=build_arms(cfg),
         guard=instantiate(cfg.guard, "guard"),
         trainer=trainer if wrap is None else wrap(trainer),

@@ -137,6 +137,9 @@ def disclosure(cfg: DictConfig, rounds: PublicRounds, *, shares: bool) -> Disclo
     uncovered += ["confidences"] * (cfg.get("familiarity", {}).get("_target_") is not None)
     shown = cfg.get("exchange", {}).get("shown") or {}
     uncovered += ["mean predictions"] * bool(shown.get("estimate") and asked)
+    uncovered += ["choice of samples"] * any(
+        cfg.get(slot, {}).get("_target_") is not None for slot in ("answer", "wish")
+    )
     return Disclosure(name.lower(), guarantee, histograms, len(asked), tuple(uncovered), simulated)
 
 

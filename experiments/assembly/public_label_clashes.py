@@ -24,6 +24,7 @@ def _labels() -> Iterator[Clash]:
         ("select", "The selection {}", "Choose select=random"),
         ("exchange", "The exchange {}", "Set exchange.public=pseudo_labels"),
         ("uptake", "The uptake {}", "Set uptake.by=max_prob, or uptake=none"),
+        ("request", "The requester {}", "Set request=none"),
         ("distill", "The distillation loss {}", "Choose distill=kl"),
     ):
         yield Clash(
@@ -79,6 +80,7 @@ _WITHOUT = (
     ("rule", "rule=mean_probs"),
     ("exchange", "exchange.public=pseudo_labels"),
     ("uptake", "uptake=none"),
+    ("request", "request=none"),
     ("distill", "distill=kl"),
 )
 OF_PUBLIC_LABELS = (

@@ -35,8 +35,10 @@ from server.app import ServerSetup
 from server.fusion.byte_budget import ByteBudget
 from server.fusion.combine import FusePredictions
 from server.fusion.persuasion import AlsoMeasurePersuasion
+from server.fusion.requests import Requests
 from server.fusion.student import AlsoTeach, ServerModel
 from server.fusion.target_cache import TargetCache
+from server.fusion.wishes import HeedWishes
 from server.loop import ServerPlan
 from server.reporters.protocol import Reporter, RunInfo
 from server.transport.channel import ServerChannel
@@ -49,7 +51,9 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
     device = build_device(cfg.server.device, "server.device")
     signals = instantiate(cfg.cache, "cache")
     cache = None if signals is None else TargetCache(signals, public, cfg.num_clients)
-    combine = build_combine(parts, public, device, cache)
+    asks = instantiate(cfg.request, "request")
+    requests = None if asks is None else Requests(asks, public)
+    combine = build_combine(parts, public, device, cache, requests)
     arms, combines = arms_of(cfg, combine)
     accepts = (lambda _: None) if parts.pipeline is None else parts.pipeline.check_bank
     return ServerSetup(
@@ -78,7 +82,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             resting=build_resting(cfg),
             adversaries=attackers(cfg),
             device=device,
-            channel=ServerChannel(parts.channel, cache, accepts),
+            channel=ServerChannel(parts.channel, cache, accepts, requests),
             byte_budget=ByteBudget(cfg.budget_bytes or None),
         ),
         data=data,
@@ -108,22 +112,27 @@ def build_resting(cfg: DictConfig) -> Resting:
 
 
 def build_combine(
-    parts: Parts, public: PublicRounds, device: torch.device, cache: TargetCache | None
+    parts: Parts,
+    public: PublicRounds,
+    device: torch.device,
+    cache: TargetCache | None,
+    requests: Requests | None = None,
 ) -> Combine | None:
     """Return what the server makes of the clients' knowledge; None if they learn alone."""
     own = with_merge(parts, parts.exchange.combine(parts.models, parts.data))
     fuse: Combine | None = own
     if own is None and parts.pipeline is not None:
-        fuse = FusePredictions(parts.pipeline, public, device, cache)
+        fuse = FusePredictions(parts.pipeline, public, device, cache, requests)
         if isinstance(parts.exchange, FeaturePredictions):
             fuse = AlsoFuseBeside(fuse, parts.exchange.beside())
         if parts.cfg.server.persuasion:
             fuse = AlsoMeasurePersuasion(fuse)
     factory = instantiate(parts.cfg.student, "student")
-    if factory is None or fuse is None:
-        return fuse
-    student = build_student(parts, as_plan(factory), public, device)
-    return AlsoTeach(fuse, student, relays=parts.cfg.server.student_teaches)
+    if factory is not None and fuse is not None:
+        student = build_student(parts, as_plan(factory), public, device)
+        fuse = AlsoTeach(fuse, student, relays=parts.cfg.server.student_teaches)
+    wishes = fuse is not None and parts.cfg.wish._target_ is not None
+    return HeedWishes(fuse) if wishes and fuse is not None else fuse
 
 
 def build_student(

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from clients.exchange import Predictions
+from clients.sharing.own_choice import choice
 from experiments.assembly.attack import build_attack
 from experiments.assembly.parts import Parts
 from experiments.assembly.privacy import build_mechanism
@@ -39,6 +40,7 @@ from fedfuse.models.plan import one_of_each
 from fedfuse.participation import Participants
 from fedfuse.prior import log_prior
 from fedfuse.privacy import Calibrated, PrivacyStage
+from fedfuse.request import asked
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
 from fedfuse.sharing_context import SharingContext
@@ -297,6 +299,22 @@ def _augment(part: Any, toy: Toy) -> None:
     augmented(part, inputs, draw)
 
 
+def _request(part: Any, toy: Toy) -> None:
+    bank, ids = toy.bank(), list(range(toy.parts.cfg.num_clients))
+    index, probs = torch.arange(toy.num_public), bank.logits.softmax(dim=-1)
+    asked(part, 1, index, ids)
+    teachers = Teachers(bank.client_ids, probs, Space.PROBABILITIES)
+    part.note(bank, teachers, toy.labels(), 1, index)
+    asked(part, 2, index, ids)
+
+
+def _chosen(part: Any, toy: Toy, slot: str) -> None:
+    own, counts = toy.bank().logits[0], torch.arange(toy.parts.data.num_classes)
+    for last in (None, own.flip(0)):
+        made = part(own.clone(), last, counts, torch.Generator().manual_seed(1))
+        choice(slot, part, made, len(own))
+
+
 def _familiarity(part: Any, toy: Toy) -> None:
     data, draw = toy.parts.data, torch.Generator().manual_seed(0)
     width = 16
@@ -341,7 +359,10 @@ def _fusing(slot: str) -> Callable[[Any, Toy], None]:
     return attempt
 
 
-_FUSING = ("scorer", "neighbours", "rule", "sharpen", "filter", "distill", "uptake", "augment")
+_FUSING = (
+    *("scorer", "neighbours", "rule", "sharpen", "filter", "distill", "uptake", "augment"),
+    *("request", "answer", "wish"),
+)
 TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "select": _select,
     "participation": _participation,
@@ -355,6 +376,9 @@ TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "uptake": _uptake,
     "merge": _merge,
     "augment": _augment,
+    "request": _request,
+    "answer": partial(_chosen, slot="answer"),
+    "wish": partial(_chosen, slot="wish"),
     **{slot: _fusing(slot) for slot in _FUSING[:5]},
     "distill": _distill,
 }

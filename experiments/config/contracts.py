@@ -74,6 +74,15 @@ CONTRACTS = {
     "familiarity": _function(
         "fedfuse.familiarity.Familiarity", "private", "labels", "public", "generator"
     ),
+    "request": Contract(
+        "fedfuse.protocols.Requester",
+        {
+            CALL: ("round", "index", "client_ids"),
+            "note": ("bank", "teachers", "labels", "round", "index"),
+        },
+    ),
+    "answer": _function("fedfuse.protocols.Answering", "own", "last", "class_counts", "generator"),
+    "wish": _function("fedfuse.protocols.Wishing", "own", "last", "class_counts", "generator"),
     "extract": Contract(
         "fedfuse.protocols.Extract", {"shared": ("logits",), "read": ("shared",)}, ("space",)
     ),

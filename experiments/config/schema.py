@@ -168,6 +168,9 @@ class ExperimentConfig:
     student: Any = MISSING
     privacy: Any = MISSING
     familiarity: Any = MISSING
+    request: Any = MISSING
+    answer: Any = MISSING
+    wish: Any = MISSING
     filter: Any = MISSING
     cache: Any = MISSING
     guard: Any = MISSING

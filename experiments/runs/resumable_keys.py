@@ -70,7 +70,7 @@ DECLARED: Mapping[str, May] = {
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
             "filter", "cache", "guard", "codec", "uptake", "augment", "method", "merge",
-            "merge_base",
+            "merge_base", "request", "answer", "wish",
         ),
         May.STAY,
     ),
@@ -167,6 +167,9 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
         "uptake",
         "merge",
         "augment",
+        "request",
+        "answer",
+        "wish",
     )
     kept = {
         name: value

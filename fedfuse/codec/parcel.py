@@ -40,6 +40,8 @@ EXTRA_FIELDS = {
     "present": ArrayField("K C", torch.bool, asked=True),
 }
 """What may go with the predictions, as it is."""
+BIT_FIELDS = {"wishes": "wish_bits"}
+"""What may go with them as one bit a sample, bool [K, P], and what it is called then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Parcel:
     Args:
         client_ids: int64 [k].
         encoded: Their predictions, and which samples they are for.
-        extras: Whatever goes with them, one row per client (:data:`EXTRA_FIELDS`).
+        extras: Whatever goes with them, one row per client (:data:`EXTRA_FIELDS`,
+            :data:`BIT_FIELDS`).
         width: Numbers per sample of features that go with them; 0 for none.
     """
 
@@ -91,11 +94,9 @@ class Parcel:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return what travels by name."""
         encoded = self.encoded
-        arrays = {"client_ids": self.client_ids, **self.extras}
+        arrays = {"client_ids": self.client_ids, **self._shown()}
         arrays |= {ENCODED + name: array for name, array in encoded.arrays.items()}
         arrays |= {LENGTHS + name: count for name, count in encoded.lengths.items()}
-        if encoded.mask is not None:
-            arrays[MASK] = pack(encoded.mask.to(torch.uint8), 2)
         named = {name: array.contiguous().numpy() for name, array in arrays.items()}
         return named | {SPACE: np.frombuffer(encoded.space.encode(), dtype=np.uint8)}
 
@@ -139,10 +140,10 @@ class Parcel:
                 check_header(name, array, ArrayField("K", torch.int64), sizes)
                 lengths[name.removeprefix(LENGTHS)] = torch.from_numpy(np.array(array))
             elif name == MASK:
-                octets = {**sizes, "P": (-(-expect.num_public // 8), "one bit a sample")}
-                check_header(name, array, ArrayField("K P", torch.uint8), octets)
-                bits = unpack(torch.from_numpy(np.array(array)), 2, expect.num_public)
-                mask = bits.bool()
+                mask = _bits(name, array, sizes)
+            elif name in BIT_FIELDS.values():
+                field_name = next(key for key, word in BIT_FIELDS.items() if word == name)
+                extras[field_name] = _bits(name, array, sizes)
             elif name == SPACE:
                 space = _space(array)
             elif name in EXTRA_FIELDS and (name in expect.asked or not EXTRA_FIELDS[name].asked):
@@ -161,11 +162,17 @@ class Parcel:
         width = sizes["D"][0] if FEATURES in flat else 0
         return cls(ids, Encoded(flat, lengths, shape, space, mask), extras, width)
 
+    def _shown(self) -> dict[str, Tensor]:
+        """Return what travels beside the encoded predictions, by the name that it has there."""
+        shown = {name: value for name, value in self.extras.items() if name not in BIT_FIELDS}
+        bits = {word: self.extras[name] for name, word in BIT_FIELDS.items() if name in self.extras}
+        if self.encoded.mask is not None:
+            bits[MASK] = self.encoded.mask
+        return shown | {name: pack(value.to(torch.uint8), 2) for name, value in bits.items()}
+
     def _parts(self) -> list[bytes]:
         """Return the bytes that count, client by client."""
-        shown = dict(self.extras)
-        if self.encoded.mask is not None:
-            shown[MASK] = pack(self.encoded.mask.to(torch.uint8), 2)
+        shown = self._shown()
         return [
             b"".join(piece.contiguous().numpy().tobytes() for piece in part.values())
             + b"".join(value[row].contiguous().numpy().tobytes() for value in shown.values())
@@ -197,7 +204,7 @@ def open_knowledge(
     features, encoded = features_of(parcel.encoded, parcel.width)
     shared, after = codec.decode(encoded, state)
     logits = extract.read(shared)
-    named = ("class_distribution", "confidence", "estimate", "prototypes", "present")
+    named = ("class_distribution", "confidence", "estimate", "prototypes", "present", "wishes")
     extras = {name: parcel.extras.get(name) for name in named}
     if "num_examples" not in parcel.extras:
         raise _damaged("no 'num_examples'")
@@ -255,8 +262,19 @@ def _parcel(sent: KnowledgeBank | Teachers, encoded: Encoded, extras: dict[str, 
 
 def _extras(bank: KnowledgeBank | Teachers) -> dict[str, Tensor]:
     """Return what goes with the predictions, mask and features aside."""
-    named = {f.name: getattr(bank, f.name) for f in fields(bank) if f.name in EXTRA_FIELDS}
+    known = (*EXTRA_FIELDS, *BIT_FIELDS)
+    named = {f.name: getattr(bank, f.name) for f in fields(bank) if f.name in known}
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _bits(
+    name: str, array: npt.NDArray[Any], sizes: Mapping[str, tuple[int, str]]
+) -> Bool[Tensor, "K P"]:
+    """Return what one bit a sample says of each client's samples, after a look at its header."""
+    num_public = sizes["P"][0]
+    octets = {**sizes, "P": (-(-num_public // 8), "one bit a sample")}
+    check_header(name, array, ArrayField("K P", torch.uint8), octets)
+    return unpack(torch.from_numpy(np.array(array)), 2, num_public).bool()
 
 
 def _flat(name: str, array: object) -> Tensor:

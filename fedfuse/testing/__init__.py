@@ -17,6 +17,7 @@ from fedfuse.testing.fusion import (
 from fedfuse.testing.local_loss import check_local_loss
 from fedfuse.testing.merge import check_merge, example_vectors
 from fedfuse.testing.partitioner import check_partitioner
+from fedfuse.testing.request import check_answering, check_requester, check_wishing
 from fedfuse.testing.slots import (
     check_augment,
     check_extract,
@@ -29,6 +30,7 @@ from fedfuse.testing.slots import (
 
 __all__ = [
     "CheckFailed",
+    "check_answering",
     "check_augment",
     "check_codec",
     "check_distill_loss",
@@ -40,12 +42,14 @@ __all__ = [
     "check_merge",
     "check_neighbours",
     "check_partitioner",
+    "check_requester",
     "check_rule",
     "check_scorer",
     "check_select",
     "check_sharing_stage",
     "check_sharpen",
     "check_uptake",
+    "check_wishing",
     "example_bank",
     "example_vectors",
 ]

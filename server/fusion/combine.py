@@ -11,8 +11,10 @@ from fedfuse.fusion.blocks import fits
 from fedfuse.fusion.filters import share_left_out
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.weights import distances
+from fedfuse.request import rows_of
 from fedfuse.select import PublicRounds
 from fedfuse.types import Fusion, KnowledgeBank, Teachers
+from server.fusion.requests import Requests
 from server.fusion.target_cache import TargetCache
 
 
@@ -25,12 +27,14 @@ class FusePredictions:
         public: The public samples of each round.
         device: Where the pipeline computes.
         cache: Targets that still serve; None fuses every sample anew.
+        requests: Asks for some of the samples, and learns from what is fused; None asks for all.
     """
 
     pipeline: Pipeline
     public: PublicRounds
     device: torch.device
     cache: TargetCache | None = None
+    requests: Requests | None = None
 
     def __call__(self, knowledge: KnowledgeBank, round_: int) -> Fusion:
         """Return one teacher per client, on the CPU."""
@@ -43,13 +47,18 @@ class FusePredictions:
         teachers = fusion.teachers.to("cpu")
         metrics = dict(fusion.metrics)
         if knowledge.mask is not None:
-            asked = ... if self.cache is None else self.cache.request(round_)
-            missing = ~knowledge.mask[:, asked]
-            metrics["left_out_by_masks"] = int(missing.sum()) / max(missing.numel(), 1)
+            asks = self.cache or self.requests
+            ids = knowledge.client_ids.tolist()
+            wanted = None if asks is None else asks.request(round_, ids)
+            asked = torch.ones_like(knowledge.mask) if wanted is None else rows_of(wanted, len(ids))
+            missing = asked & ~knowledge.mask
+            metrics["left_out_by_masks"] = int(missing.sum()) / max(int(asked.sum()), 1)
         if self.cache is not None and isinstance(teachers, Teachers):
             teachers = self.cache.complete(teachers, round_)
             assert teachers.sample_weight is not None
             metrics["left_out"] = share_left_out(teachers.sample_weight)
+        if self.requests is not None and isinstance(teachers, Teachers):
+            metrics |= self.requests.note(knowledge, teachers, round_)
         if weights is not None and not weights.is_sparse and self._learns():
             metrics |= distances(weights)
         return Fusion(teachers, weights, metrics, by_class=fusion.by_class)

@@ -35,7 +35,11 @@ class TargetCache:
         self._held = torch.full((num_clients, num_public), NEVER)
         self._targets: Tensor | None = None
 
-    def request(self, round_: int) -> Bool[Tensor, " m"]:
+    def request(
+        self,
+        round_: int,
+        client_ids: Sequence[int] = (),  # noqa: ARG002 - all are asked alike
+    ) -> Bool[Tensor, " m"]:
         """Return which of the round's samples clients must predict."""
         return self.signals.request(self._stored, round_, self.rounds.index(round_))
 

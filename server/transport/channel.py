@@ -22,6 +22,7 @@ from fedfuse.payload import Payload
 from fedfuse.protocols import Stateful
 from fedfuse.types import KnowledgeBank, Teachers
 from fedfuse.wire.encode import Expectation, decode, encode
+from server.fusion.requests import Requests
 from server.fusion.target_cache import TargetCache
 
 
@@ -34,6 +35,7 @@ class ServerChannel:
     Args:
         channel: The codecs.
         cache: Which targets clients hold already; None sends all of them in every round.
+        requests: Which samples clients are asked for; None asks for all, or what the cache lacks.
         accepts: Raises a :class:`KnowledgeError` that names the clients whose knowledge the server
             has no use for, before anything is remembered of it.
     """
@@ -43,10 +45,12 @@ class ServerChannel:
         channel: Channel = Channel(),  # noqa: B008 - frozen
         cache: TargetCache | None = None,
         accepts: Callable[[KnowledgeBank], None] = lambda _: None,
+        requests: Requests | None = None,
     ) -> None:
         self.channel = channel
         self.accepts = accepts
         self.cache = cache
+        self.requests = requests
         self._up = CodecMemory()
         self._down = CodecMemory()
 
@@ -54,11 +58,17 @@ class ServerChannel:
         """Return how many messages the server remembers of each client; None if it need not."""
         return self._up.messages(client_ids) if self.channel.needs_fixed_public_set else None
 
-    def request(self, round_: int) -> Tensor | None:
-        """Return which of the round's samples are asked for, one bit each; None for all."""
-        if self.cache is None:
+    def request(self, round_: int, client_ids: Sequence[int]) -> Tensor | None:
+        """Return which of the round's samples are asked for, one bit each; None for all.
+
+        uint8 [m / 8], alike for all clients, or [k, m / 8], a row for each of them.
+        """
+        asks = self.cache or self.requests
+        wanted = None if asks is None else asks.request(round_, client_ids)
+        if wanted is None:
             return None
-        return pack(self.cache.request(round_).unsqueeze(0).to(torch.uint8), 2)[0]
+        bits = pack(wanted.view(-1, wanted.shape[-1]).to(torch.uint8), 2)
+        return bits[0] if wanted.ndim == 1 else bits
 
     def read(self, cls: type[Payload], arrays: Mapping[str, Any], expect: Expectation) -> Payload:
         """Return the knowledge that a node sent, checked; a codec writes nothing but predictions.

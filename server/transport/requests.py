@@ -64,10 +64,11 @@ def compose(
         restarted: Who must forget beforehand all that it has learnt.
         channel: Knows what clients are told of the server's memory.
     """
-    wanted = set(client_ids)
+    wanted, place = set(client_ids), {client_id: row for row, client_id in enumerate(client_ids)}
     messages: list[Message] = []
     asked: dict[int, tuple[int, ...]] = {}
     num_bytes = asked_bytes = 0
+    requested = channel.request(header.round, list(client_ids)) if header.share else None
     for node_id, hosted in hosts.items():
         ids = tuple(i for i in hosted if i in wanted)
         if not ids:
@@ -76,12 +77,13 @@ def compose(
         known = channel.acknowledged(ids) if header.share else None
         if known is not None:
             addressed[ACKNOWLEDGED] = np.array(known, dtype=np.int32)
-        rows = channel.request(header.round) if header.share else None
-        if rows is not None:
-            addressed[REQUEST] = rows.numpy()
+        if (bits := requested) is not None:
+            if bits.ndim == 2:
+                bits = bits[[place[client_id] for client_id in ids]]
+            else:  # every client is told, also where a node hosts many
+                asked_bytes += bits.nbytes * (len(ids) - 1)
+            addressed[REQUEST] = bits.numpy()
         asked_bytes += sum(a.nbytes for name, a in addressed.items() if name != "client_ids")
-        if rows is not None:  # every client is told, also where a node hosts many
-            asked_bytes += rows.nbytes * (len(ids) - 1)
         content = opening(header, addressed)
         if gone := [i for i in ids if i in restarted]:
             content[RESTARTED] = array_record({"client_ids": np.array(gone, dtype=np.int64)})

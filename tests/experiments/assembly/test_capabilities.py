@@ -45,7 +45,7 @@ TINY = [
 ]
 SLOTS = ("extract", "codec", "privacy", "attack", "student", "cache", "familiarity", "filter")
 SLOTS += ("select", "pretrain", "rule", "guard", "local_loss", "uptake", "merge")
-SLOTS += ("augment",)
+SLOTS += ("augment", "request", "answer", "wish")
 KEYS: dict[str, dict[str, Any]] = {
     "budget=samples": {"budget": "samples"},
     "budget=rounds": {"budget": "rounds"},
@@ -162,7 +162,7 @@ def test_a_method_with_an_option_runs_or_is_refused_before_training(
 
 def test_every_pair_is_decided_by_the_table() -> None:
     """What concerns predictions is refused with every exchange of something else, and only then."""
-    fusing = ("student", "cache", "uptake", "augment")
+    fusing = ("student", "cache", "uptake", "augment", "request", "wish")
     slots = ("extract", "privacy", "attack", "codec", "familiarity", "filter", *fusing)
     exchanges = ("fd", "fedproto", "fedavg", "feddf", "ditto", "fml", "centralised")
     for method, slot in itertools.product(("mean", "local", *exchanges), slots):
@@ -248,6 +248,12 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("fedavg uptake=clock", "An uptake changes .*uptake=clock, method=fedavg"),
         ("mean uptake=clock", "KL does not ask for the clock.*uptake=clock, distill=kl"),
         ("taid uptake=gap", "TAID wants to know each client's clock, .*got uptake=gap"),
+        ("fedavg request=curriculum", "A request asks .*request=curriculum, method=fedavg"),
+        ("local request=curriculum", "A request asks .*Set request=none"),
+        ("fedavg wish=on_demand", "A wish is for .*wish=ondemand, method=fedavg"),
+        ("mean request=curriculum cache=rounds", "A cache decides .*got request=.*cache="),
+        ("mean wish=on_demand cache=rounds", "A cache sends .*Set cache=none, or wish=none"),
+        ("mean request=curriculum wish=on_demand", None),
         ("taid student=mlp", "TAID wants .* the server's own model does not have"),
         ("taid trainer=batched", None),
         (
@@ -380,6 +386,7 @@ def test_a_client_without_samples_has_no_prior() -> None:
         ("public=noise pretrain=public", "Pre-training needs labels"),
         ("public=noise select=class_balanced", "ClassBalanced needs labels"),
         ("public=noise uptake=gap uptake.by=label", "The uptake Gap needs labels"),
+        ("public=noise request=curriculum request.by=label", "requester Curriculum needs labels"),
         ("public=noise method=bidirectional rule.by=label", "The rule BetterSources needs labels"),
         ("method=vida_gate cache=rounds", "makes one for each: got method=vida_gate"),
         ("method=std_kd dataset.num_classes=2", "StandardisedKL makes no sense for so few"),

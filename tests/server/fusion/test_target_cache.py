@@ -50,7 +50,7 @@ def learn(client, server, cache, teachers, round_, memory):
 def test_a_round_by_hand():
     cache, server = make(duration=2)
     client, memory = ClientChannel(), {i: {} for i in range(K)}
-    assert server.request(1).tolist() == [0b1111]
+    assert server.request(1, range(K)).tolist() == [0b1111]
     # the last sample is answered by nobody
     got, parcel = learn(client, server, cache, fused(1, weight=[1, 1, 1, 0]), 1, memory)
     assert parcel.extras["signals"][0].tolist() == [1, 1, 1, Signal.LEFT_OUT]
@@ -58,12 +58,12 @@ def test_a_round_by_hand():
     assert parcel.num_bytes == K * (3 * C * 4 + P + 1)
     assert parcel.distinct_bytes == 3 * C * 4 + P + 1
     # In the next round three targets still serve; only the last sample is asked for.
-    assert server.request(2).tolist() == [0b1000]
+    assert server.request(2, range(K)).tolist() == [0b1000]
     got, parcel = learn(client, server, cache, fused(2, weight=[0, 0, 0, 1]), 2, memory)
     assert got.targets[0, :, 0].tolist() == [1, 1, 1, 2]
     assert parcel.extras["signals"][0].tolist() == [0, 0, 0, Signal.NEWLY_CACHED]
     # In the third the three have expired.
-    assert server.request(3).tolist() == [0b0111]
+    assert server.request(3, range(K)).tolist() == [0b0111]
     got, parcel = learn(client, server, cache, fused(3, weight=[1, 1, 1, 0]), 3, memory)
     assert got.targets[0, :, 0].tolist() == [3, 3, 3, 2]
     assert parcel.extras["signals"][0].tolist() == [2, 2, 2, 0]

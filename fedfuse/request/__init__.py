@@ -1,0 +1,12 @@
+"""Which public samples clients are asked for, answer for and want to be taught on.
+
+A requester (:class:`fedfuse.protocols.Requester`) is the server's: it learns from every fusion what
+to ask for next. Answers and wishes (:class:`fedfuse.protocols.Answering`, ``Wishing``) are each
+client's own. All are a file each.
+"""
+
+from fedfuse.request.asked import asked, rows_of
+from fedfuse.request.curriculum import Curriculum
+from fedfuse.request.on_demand import OnDemand
+
+__all__ = ["Curriculum", "OnDemand", "asked", "rows_of"]
