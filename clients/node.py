@@ -26,6 +26,7 @@ from clients.training.deployment import Deployment, fold_of, speaking
 from clients.training.evaluation import Evaluation, Tested, stacked, with_spending, with_twins
 from clients.training.guard import Undo
 from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
+from clients.training.probing import Probing
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.twins import LocalTwins
@@ -37,6 +38,7 @@ from fedfuse.failure import Failure
 from fedfuse.familiarity import Familiarity
 from fedfuse.guard import Guard, Validation
 from fedfuse.payload import Payload
+from fedfuse.probes import Probe, Probes
 from fedfuse.protocols import DistillLoss, ModelPlan, Relabels, Uptake
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
@@ -73,6 +75,8 @@ class Node:
         attacked: The round in which membership inference is tried on what clients share; 0 never.
         shadows: Shadow models per client that it trains.
         arms: What an arm does about its clients' label priors, by name; nothing in those left out.
+        probes: What models are asked beside the tests.
+        probe_samples: The most samples that they are asked with.
         guard: Who undoes distillations or decides what is deployed; None for nobody.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
@@ -101,6 +105,8 @@ class Node:
     attacked: int = 0
     shadows: int = 0
     arms: Mapping[str, ArmSettings] = field(default_factory=dict)
+    probes: Sequence[Probe] = ()
+    probe_samples: int = 500
     guard: Guard | Validation | None = None
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -264,8 +270,9 @@ class Node:
     def test(
         self, header: Header, client_ids: Sequence[int]
     ) -> tuple[ClientMetrics | None, list[Failure]]:
-        """Evaluate clients that rest in this round, as they are."""
-        way, tools, judge = self.way(header), self.tools(header), self._judge(header)
+        """Evaluate clients as they are: those that rest in this round, or whom probes ask."""
+        way, tools = self.way(header), self.tools(header)
+        judge = self._probing(header) if header.probe else self._judge(header)
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
@@ -338,6 +345,11 @@ class Node:
         if self.pretraining is None:
             labelled = speaking(self.data, self.work_plan.held_out)
         return Deployment(self.guard, evaluate, twins, labelled)
+
+    def _probing(self, header: Header) -> Probing:
+        """Return what asks models the probes."""
+        probes = Probes(self.probes, self.streams)
+        return Probing(probes, self.probe_samples, self.evaluation(header), header.round)
 
     def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
         return {client_id: self.states.memory(client_id) for client_id in cohort}

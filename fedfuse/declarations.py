@@ -50,6 +50,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "needs_few_clients": Declaration(f"at most {FEW_CLIENTS} clients", ("rule",)),
     "needs_class_counts": Declaration("its client's samples of each class", ("privacy",)),
     "needs_all_private_data": Declaration("all private data in one place", ("exchange",)),
+    "needs_images": Declaration("images, not features", ("probe",)),
     "gives": Declaration(
         "what is said of a sample",
         ("familiarity",),

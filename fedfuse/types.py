@@ -49,6 +49,8 @@ class Phase(StrEnum):
     """After the client has distilled its teacher (for a method without one: at the same moment)."""
     ASIDE = "aside"
     """As ``fused``, of clients or in rounds that means leave out (``evaluation.resting``)."""
+    PROBED = "probed"
+    """At the end of a round, in answer to ``evaluation.probes``."""
     SPENT = "spent"
     """In the whole round: what the client's training has cost."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -41,6 +41,8 @@ class ServerPlan:
         device: Where knowledge is fused.
         channel: How predictions are read and teachers written; remembers what its codec needs.
         byte_budget: Whether the budget of bytes, if there is one, pays for another exchange.
+        probe_every: Of the rounds that are tested, in every n-th models are asked the probes, and
+            in the last; 0 for the last alone, None for never.
     """
 
     num_clients: int
@@ -56,12 +58,20 @@ class ServerPlan:
     adversaries: tuple[int, ...] = ()
     channel: ServerChannel = field(default_factory=ServerChannel)
     byte_budget: ByteBudget = field(default_factory=ByteBudget)
+    probe_every: int | None = None
 
     def tests(self, round_: int) -> tuple[bool, bool]:
         """Return whether clients are tested in a round, and whether those that rest are too."""
         number, left = divmod(round_, self.evaluate_every)
         last = round_ == self.num_rounds
         return left == 0 or last, (left == 0 and number % self.resting.every == 0) or last
+
+    def probes_in(self, round_: int) -> bool:
+        """Tell whether models are asked the probes in a round."""
+        if self.probe_every is None or round_ == self.num_rounds:
+            return self.probe_every is not None
+        number, left = divmod(round_, self.evaluate_every)
+        return left == 0 and self.probe_every > 0 and number % self.probe_every == 0
 
 
 def run_arm(
@@ -127,6 +137,14 @@ def run_arm(
             rest = federation.test(replace(header, share=False), wanted)
             stop_on_failure(rest, len(wanted), plan)
             clock.lap("rest")
+        judged, probed = plan.resting.judged(due=due, rested=bool(idle)), None
+        if plan.probes_in(round_) and (wanted := those_tested(fused, rest, judged)):
+            reporter.phase(arm, round_, "probe")
+            probed = federation.test(
+                replace(header, share=False, answers=False, probe=True), wanted
+            )
+            stop_on_failure(probed, len(wanted), plan)
+            clock.lap("probes")
         made = record(
             round_,
             local,
@@ -137,7 +155,8 @@ def run_arm(
             clock.seconds,
             num_clients=plan.num_clients,
             adversaries=plan.adversaries,
-            judged=plan.resting.judged(due=due, rested=bool(idle)),
+            judged=judged,
+            probed=probed,
         )
         reporter.round_done(arm, made)
         after(arm, made)
@@ -150,6 +169,13 @@ def resting(header: Header, local: Answer, fused: Answer, plan: ServerPlan) -> s
     done = set() if fused.metrics is None else set(fused.metrics.client_ids.tolist())
     failed = {failure.client_id for failure in (*local.failures, *fused.failures)}
     return set(range(plan.num_clients)) - done - failed
+
+
+def those_tested(fused: Answer, rest: Answer | None, judged: Collection[int] | None) -> list[int]:
+    """Return the clients that the figures of the round's end are about, ascending."""
+    answers = [answer.metrics for answer in (fused, rest) if answer is not None]
+    told = {i for metrics in answers if metrics is not None for i in metrics.client_ids.tolist()}
+    return sorted(told if judged is None else told & set(judged))
 
 
 def stop_on_failure(answer: Answer, num_asked: int, plan: ServerPlan) -> None:

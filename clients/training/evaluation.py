@@ -120,7 +120,7 @@ class Evaluation:
         data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
         pool = self.trainer.predict(students, self.inputs.test(), self.batch_size).cpu()
         labels = torch.from_numpy(np.array(data.test.labels))
-        priors = self._priors(clients)
+        priors = self.priors(clients)
         shared = [in_test(data, client) for client in clients]
         others = [client.test[at < 0] for client, at in zip(clients, shared, strict=True)]
         asked = [row for row, rows in enumerate(others) if len(rows)]
@@ -159,7 +159,7 @@ class Evaluation:
         logits = self.trainer.predict(students, asked, self.batch_size).cpu()
         return [
             (self.prior.balanced(own, prior), labels)
-            for own, prior in zip(logits, self._priors(clients), strict=True)
+            for own, prior in zip(logits, self.priors(clients), strict=True)
         ]
 
     def _read(
@@ -194,12 +194,12 @@ class Evaluation:
             [students[row] for row in rows], [inputs for inputs, _ in held_back], self.batch_size
         )
         found: list[float | None] = [None] * len(students)
-        priors = self._priors(clients)
+        priors = self.priors(clients)
         for row, logits, (_, labels) in zip(rows, answers, held_back, strict=True):
             found[row] = accuracy(self.prior.own(logits.cpu(), priors[row]), labels.cpu())
         return found
 
-    def _priors(self, clients: Sequence[ClientData]) -> Sequence[torch.Tensor | None]:
+    def priors(self, clients: Sequence[ClientData]) -> Sequence[torch.Tensor | None]:
         """Return the logarithm of each client's class shares [C]; None where no test asks."""
         if not (clients and self.prior.asked):
             return [None] * len(clients)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedfuse.data.tensors import gather, normalise, to_inputs
+from fedfuse.data.tensors import gather, normalise, to_inputs, to_raw
 from fedfuse.select import PublicRounds, PublicSamples
 from fedfuse.types import ClientData, FederatedData, IntArray, Samples
 
@@ -33,6 +35,7 @@ class ModelInputs:
     _public: Tensor | None = None
     _samples: PublicSamples = field(init=False)
     _test: Tensor | None = None
+    _unit_public: Tensor | None = None
     _pools: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,6 +94,22 @@ class ModelInputs:
             inputs = to_inputs(self.data.test.inputs, self.data.mean, self.data.std)
             self._test = inputs.to(self.device)
         return self._test
+
+    def unit_public(self) -> Tensor:
+        """Return all public inputs [P, ...] before normalising, prepared once per process."""
+        if self._unit_public is None:
+            self._unit_public = self._unit(self.data.public.inputs)
+        return self._unit_public
+
+    def unit_test(self, index: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return inputs and labels of rows of the balanced test set, before normalising."""
+        labels = torch.from_numpy(np.array(self.data.test.labels[index])).to(self.device)
+        return self._unit(self.data.test.inputs[index]), labels
+
+    def _unit(self, inputs: npt.NDArray[Any]) -> Tensor:
+        """Return images on the scale 0 to 1, features as they are, on the device."""
+        raw = to_raw(inputs).to(self.device)
+        return raw / 255 if self.data.mean else raw
 
     def _on_device(self, pool: Samples) -> tuple[Tensor, Tensor]:
         if id(pool) not in self._pools:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from experiments.assembly import capabilities
+from experiments.assembly.parts import build_probes
 from experiments.assembly.privacy import build_mechanism
 from experiments.config.contracts import look
 from experiments.config.instantiate import instantiate
+from experiments.config.probe_options import GROUP, configured
 
 
 def check_parts(cfg: DictConfig) -> None:
@@ -17,4 +19,6 @@ def check_parts(cfg: DictConfig) -> None:
             private = key == "privacy"
             part = build_mechanism(cfg[key]) if private else instantiate(cfg[key], str(key))
             look(str(key), part, cfg[key]._target_)
+    for probe, node in zip(build_probes(cfg), configured(cfg), strict=True):
+        look(GROUP, probe, node["_target_"])
     capabilities.check(cfg)

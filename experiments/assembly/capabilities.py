@@ -19,6 +19,7 @@ from experiments.assembly.feature_clashes import OF_FEATURES
 from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
 from experiments.assembly.merge_clashes import OF_MERGES
 from experiments.assembly.prior_clashes import OF_PRIORS
+from experiments.assembly.probe_clashes import OF_PROBES
 from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
 from experiments.assembly.public_sample_clashes import OF_PUBLIC_SAMPLES
 from experiments.assembly.request_clashes import OF_REQUESTS
@@ -277,6 +278,7 @@ CLASHES: tuple[Clash, ...] = (
     ),
     *OF_LOSSES,
     *OF_PRIORS,
+    *OF_PROBES,
 )
 """Every combination that cannot work. One that needs another part of the same run to be refused
 comes after that part's own row, so that the first message is the nearest to the mistake."""

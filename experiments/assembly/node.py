@@ -16,6 +16,7 @@ from experiments.assembly.attack import build_attack
 from experiments.assembly.parts import (
     Parts,
     build_device,
+    build_probes,
     build_rounds,
     build_select,
     build_trainer,
@@ -122,6 +123,8 @@ def build_node(
         uptake=instantiate(cfg.uptake, "uptake"),
         own_choice=build_own_choice(parts),
         arms=build_arms(cfg),
+        probes=build_probes(cfg),
+        probe_samples=cfg.evaluation.probe_samples,
         guard=instantiate(cfg.guard, "guard"),
         trainer=trainer if wrap is None else wrap(trainer),
         device=build_device(client.device, "client.device"),

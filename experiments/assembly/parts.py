@@ -18,6 +18,7 @@ from clients.exchange import Exchange
 from clients.training.pretrain import Pretraining
 from experiments.assembly.saved_models import SavedModels, continued
 from experiments.config.instantiate import instantiate
+from experiments.config.probe_options import KEY, configured
 from experiments.config.targets import target_name
 from fedfuse.augment import Augment
 from fedfuse.codec import Channel, channel_of
@@ -31,6 +32,7 @@ from fedfuse.errors import ConfigError, DataError, DataWarning
 from fedfuse.files.paths import expand
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.models.plan import as_plan
+from fedfuse.probes import Probe
 from fedfuse.protocols import DistillLoss, Extract, ModelPlan, PlansAtShape
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, Select
@@ -190,6 +192,12 @@ def build_rounds(cfg: DictConfig, data: FederatedData) -> PublicRounds:
     """Return the public samples of each round, and what becomes of them."""
     augment: Augment | None = instantiate(cfg.augment, "augment")
     return PublicRounds(build_select(cfg), data.public, Streams(cfg.seed), augment)
+
+
+def build_probes(cfg: DictConfig) -> list[Probe]:
+    """Return what models are asked at evaluation."""
+    probes: list[Probe] = instantiate(configured(cfg), KEY)
+    return probes
 
 
 def build_trainer(cfg: DictConfig, exchange: Exchange, loss: DistillLoss | None) -> Trainer:

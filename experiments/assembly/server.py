@@ -20,6 +20,7 @@ from experiments.assembly.privacy import draws_from_secrets
 from experiments.assembly.saved_models import about_models
 from experiments.config.instantiate import instantiate
 from experiments.config.prior_use import controls, uses_prior
+from experiments.config.probe_options import configured
 from experiments.config.targets import brief
 from fedfuse.exchange.beside import AlsoFuseBeside
 from fedfuse.exchange.kind import Combine
@@ -84,6 +85,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             device=device,
             channel=ServerChannel(parts.channel, cache, accepts, requests),
             byte_budget=ByteBudget(cfg.budget_bytes or None),
+            probe_every=cfg.evaluation.probe_every if configured(cfg) else None,
         ),
         data=data,
         reporter=reporter,

@@ -18,10 +18,11 @@ from torch import Tensor
 from clients.exchange import Predictions
 from clients.sharing.own_choice import choice
 from experiments.assembly.attack import build_attack
-from experiments.assembly.parts import Parts
+from experiments.assembly.parts import Parts, build_probes
 from experiments.assembly.privacy import build_mechanism
 from experiments.config.contracts import CONTRACTS, named
 from experiments.config.instantiate import instantiate, locate
+from experiments.config.probe_options import GROUP, configured
 from experiments.config.untrusted import targets
 from fedfuse.arrival import Arrival
 from fedfuse.attack import AttackStage
@@ -40,6 +41,7 @@ from fedfuse.models.plan import one_of_each
 from fedfuse.participation import Participants
 from fedfuse.prior import log_prior
 from fedfuse.privacy import Calibrated, PrivacyStage
+from fedfuse.probes import AskedModel, Probes
 from fedfuse.request import asked
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
@@ -149,6 +151,12 @@ def try_parts(parts: Parts) -> None:
         what = named(slot, node["_target_"])
         with torch.random.fork_rng(devices=[]), blamed(what, alone=True):
             attempt(_built(parts.cfg[slot], slot), Toy(parts, what))
+
+    for node, probe in zip(configured(parts.cfg), build_probes(parts.cfg), strict=True):
+        if is_foreign(probe):
+            what = named(GROUP, node["_target_"])
+            with torch.random.fork_rng(devices=[]), blamed(what, alone=True):
+                _probe(probe, Toy(parts, what))
 
 
 def _built(node: DictConfig, slot: str) -> Any:
@@ -325,6 +333,16 @@ def _familiarity(part: Any, toy: Toy) -> None:
     answer = part(private, labels, public, torch.Generator().manual_seed(1))
     if not (isinstance(answer, Tensor) and answer.dtype == torch.bool and answer.shape == (20,)):
         toy.expect(answer, (20,), "a mask or a confidence")
+
+
+def _probe(part: Any, toy: Toy) -> None:
+    data, draw = toy.parts.data, torch.Generator().manual_seed(0)
+    width = int(torch.tensor(data.input_shape).prod())
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(width, data.num_classes))
+    inputs = torch.rand((12, *data.input_shape), generator=draw)
+    labels = torch.arange(12) % data.num_classes
+    asked = AskedModel(model, lambda: inputs, data.mean, data.std)
+    Probes([part], Streams(toy.parts.cfg.seed))(asked, inputs, labels, 1)
 
 
 def _codec(part: Any, toy: Toy) -> None:

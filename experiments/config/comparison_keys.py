@@ -55,6 +55,9 @@ FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "l
 OF_THE_PRIOR = ("prior", "local_loss", "evaluation.prior")
 """Keys and groups that cannot change plain local training, but its prior-corrected control."""
 
+PROBES = ("probes", "probe_every", "probe_samples")
+"""Keys of ``evaluation`` that say what models are asked beside the tests."""
+
 
 def is_fusion_only(key: str) -> bool:
     """Tell whether a dotted key cannot change what a client learns alone, without a prior.
@@ -82,7 +85,10 @@ def baseline_identity(cfg: DictConfig, data_fingerprint: str, arm: str = BASELIN
     # With equal samples, local training learns from as many as the mixed batches have.
     free = FUSION_ONLY_CLIENT - ({"private_weight"} if kept["budget"] == "samples" else set())
     kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}
-    kept["evaluation"] = {k: v for k, v in kept["evaluation"].items() if k != "prior"}
+    tests = kept["evaluation"]
+    # What nobody asks for is as it was before there were such keys.
+    unasked = {"prior", *(() if tests["probes"] else PROBES)}
+    kept["evaluation"] = {k: v for k, v in tests.items() if k not in unasked}
     if uses_prior(cfg):  # the controls correct for it, or tell what correcting them would give
         kept["prior"] = {"arm": arm, **values["prior"]}
     text = json.dumps([data_fingerprint, kept], sort_keys=True, default=str)

@@ -28,6 +28,7 @@ from experiments.config import overrides as typed
 from experiments.config.choices import composed
 from experiments.config.folder import check_own
 from experiments.config.hints import unknown_key, unknown_parameter
+from experiments.config.probe_options import spell_out
 from experiments.config.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
 from experiments.config.texts import check_texts, keep_texts
 from experiments.config.unread_keys import check_keys_are_read, known_keys
@@ -187,6 +188,7 @@ def _check_one(
         new = _check_keys(hydra, parsed, bases)
         new_keys |= new
         cfg = _compose(hydra, [_line(item, new) for item in parsed])
+    spell_out(cfg, hydra.config_loader)
     tree = own_keys(cfg)
     try:
         for key in sorted(OmegaConf.missing_keys(tree)):

@@ -70,6 +70,7 @@ CONTRACTS = {
     ),
     "merge": Contract("fedfuse.merge.Merge", {CALL: ("models", "receivers")}, ("needs_base",)),
     "uptake": _function("fedfuse.protocols.Uptake", "teachers", "at"),
+    "probe": _function("fedfuse.probes.Probe", "model", "inputs", "labels", "generator"),
     "privacy": _function("fedfuse.privacy.Privacy", "logits", "generator"),
     "familiarity": _function(
         "fedfuse.familiarity.Familiarity", "private", "labels", "public", "generator"

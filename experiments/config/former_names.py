@@ -40,6 +40,9 @@ NEWER: dict[str, Any] = {
         "resting": "all",
         "resting_every": 1,
         "resting_sample": 100,
+        "probes": [],
+        "probe_every": 0,
+        "probe_samples": 500,
     },
 }
 """Keys that older runs do not have, and what those did."""

@@ -21,9 +21,9 @@ from fedfuse.safe_text import visible
 CUSTOM = "custom"
 """The option of a group that takes any ``_target_``."""
 
-ALIASES = {"name": "method.name", "client.guard": "guard"}
-"""Other words for keys: what tables call a run that has parts of the user's own, and what a key
-was called before."""
+ALIASES = {"name": "method.name", "client.guard": "guard", "probe": "evaluation.probes"}
+"""Other words for keys: what tables call a run that has parts of the user's own, what a key was
+called before, and the group whose options a list holds."""
 
 
 def parse(lines: Iterable[str], loader: ConfigLoader, *, multirun: bool) -> list[Override]:

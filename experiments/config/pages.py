@@ -25,6 +25,12 @@ FACTS = ("up", "server", "down", "personal", "measured", "source", "verified")
 What goes up, what the server computes, what comes down; whether every client gets a teacher of its
 own; kilobytes up and down as measured; where it comes from, and what of that was verified.
 """
+LISTED = {
+    "probe": ("none", "what models are asked beside the tests: one, or several as [blur,fgsm]")
+}
+"""Groups of which a run may choose several options, beside those of a run's slots: their default
+and what they are about. Such a group stands for a key that holds a list (``probe`` for
+``evaluation.probes``)."""
 _FACT = re.compile(rf"^# ({'|'.join(FACTS)}): (.*)$")
 
 
@@ -104,7 +110,7 @@ def groups() -> dict[str, tuple[str, str]]:
     """Return every group in the order of a round: its default option and what it is about."""
     lines = (CONF / "config.yaml").read_text(encoding="utf-8").splitlines()
     found = [m for line in lines if (m := CHOICE.match(line)) and "/" not in m[1]]
-    return {m[1]: (m[2], m[3] or "") for m in found}
+    return {**{m[1]: (m[2], m[3] or "") for m in found}, **LISTED}
 
 
 def option_files(group: str, config_dir: Path | None = None) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -37,6 +37,18 @@ def _one_of(*words: str) -> Any:
 def _fraction(*, zero: bool) -> Any:
     words = f"a number from 0 {'(included)' if zero else '(excluded)'} to 1 (excluded)"
     return _rule(words, lambda value: (value >= 0 if zero else value > 0) and value < 1)
+
+
+def is_list_of_probes(value: Any) -> bool:
+    """Tell whether a value is a name, or lists names and mappings that name a part.
+
+    >>> is_list_of_probes(["fgsm", {"_target_": "mine.probe"}]), is_list_of_probes({"epsilon": 1})
+    (True, False)
+    """
+    return isinstance(value, str | Sequence) and all(
+        isinstance(item, str) or (isinstance(item, Mapping) and bool(item.get("_target_")))
+        for item in ([value] if isinstance(value, str) else value)
+    )
 
 
 @dataclass
@@ -108,6 +120,15 @@ class EvaluationConfig:
     prior: str = _one_of("none", "add", "subtract")
     membership: bool = field(default=MISSING)  # type: ignore[assignment]
     shadow_models: int = _at_least(0)
+    probes: Any = field(
+        default=MISSING,
+        metadata={
+            "allowed": "options of the group probe, as [blur,fgsm], or mappings with a _target_",
+            "ok": is_list_of_probes,
+        },
+    )
+    probe_every: int = _at_least(0)
+    probe_samples: int = _at_least(1)
 
 
 @dataclass

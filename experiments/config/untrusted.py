@@ -43,6 +43,7 @@ def _shipped() -> tuple[dict[str, set[str]], set[str]]:
         if node.get("_target_") == HUB and node["name"]:
             named.add(node["name"])
     found["student"] |= found["model"]
+    found["probes"] = found["probe"]
     return found, named
 
 

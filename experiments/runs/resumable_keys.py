@@ -66,6 +66,7 @@ DECLARED: Mapping[str, May] = {
             "evaluation.own_test_samples", "evaluation.membership", "evaluation.shadow_models",
             "evaluation.own_test_shift", "evaluation.prior", "local_loss", "prior",
             "evaluation.resting", "evaluation.resting_every", "evaluation.resting_sample",
+            "evaluation.probes", "evaluation.probe_every", "evaluation.probe_samples",
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
@@ -94,7 +95,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 _AS_BEFORE = frozenset(
     {
         ("privacy.seed", "simulated"),
-        *(leaf for leaf in leaves(NEWER) if not leaf[0].startswith("prior.")),
+        *(leaf for leaf in leaves(NEWER) if not leaf[0].startswith("prior.") and leaf[1] != []),
     }
 )
 """What older runs did, whose configurations say nothing of it; the prior's keys count where it is
@@ -135,6 +136,8 @@ def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
 
 
 def _is_as_before(key: str, value: Any) -> bool:
+    if value == []:
+        return key == "evaluation.probes"
     plain = value is None or isinstance(value, str | int | float)
     return plain and (key, value) in _AS_BEFORE
 

@@ -49,9 +49,13 @@ class ArmRows:
         }
         return other
 
-    def rounds(self, metric: str) -> set[int]:
+    def names(self, phase: str) -> list[str]:
+        """Return the metrics that clients have in a phase, in alphabetical order."""
+        return sorted(metric for at, metric in self._clients if at == phase)
+
+    def rounds(self, metric: str, phase: str = Phase.FUSED) -> set[int]:
         """Return the rounds after which clients have the metric."""
-        return set(self._clients.get((Phase.FUSED, metric), {}))
+        return set(self._clients.get((phase, metric), {}))
 
     def last_round(self) -> int | None:
         """Return the last round with a test accuracy."""

@@ -31,6 +31,7 @@ from experiments.summary.guarded import Guarded, guarded
 from experiments.summary.left_out import LeftOut, left_out
 from experiments.summary.membership import Leak, leak
 from experiments.summary.moments import Figures, Moment, Rates, Sizes, moment_of
+from experiments.summary.probed import Probed, probed
 from experiments.summary.rested import Rested, rested
 from experiments.summary.spending import Spending, spending
 from fedfuse.compare import ENOUGH
@@ -80,6 +81,7 @@ class Summary:
         rested: How clients that rested in a round were tested; None if nobody did.
         quantiles: Of more clients than have lines, per test the quantiles of what lines hold.
         extremes: Of these the lines of those who lost and gained most.
+        probed: What models answered to the probes; None where nobody asked.
     """
 
     method: str
@@ -114,6 +116,7 @@ class Summary:
     rested: Rested | None = None
     quantiles: Mapping[str, Quantiles] = field(default_factory=dict)
     extremes: tuple[ClientLine, ...] = ()
+    probed: Probed | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -215,6 +218,7 @@ def summarise(
         if twin and further
         else (),
         post_hoc=post_hoc_of(twin, sizes) if twin else None,
+        probed=probed(arm, twin, seconds or {}),
         rested=rested(cfg, len(arm.at("accuracy_global", last)), seconds or {}),
     )
 

@@ -182,6 +182,8 @@ def _costs(summary: Summary) -> Text:
             and found.newly_wrong is not None
         ]
     lines += _quantiles(summary)
+    if summary.probed is not None:
+        lines += summary.probed.lines()
     if summary.faults is not None:
         lines.append(summary.faults.line())
     if summary.rested is not None:

@@ -17,6 +17,7 @@ from fedfuse.testing.fusion import (
 from fedfuse.testing.local_loss import check_local_loss
 from fedfuse.testing.merge import check_merge, example_vectors
 from fedfuse.testing.partitioner import check_partitioner
+from fedfuse.testing.probe import check_probe
 from fedfuse.testing.request import check_answering, check_requester, check_wishing
 from fedfuse.testing.slots import (
     check_augment,
@@ -42,6 +43,7 @@ __all__ = [
     "check_merge",
     "check_neighbours",
     "check_partitioner",
+    "check_probe",
     "check_requester",
     "check_rule",
     "check_scorer",

@@ -115,6 +115,8 @@ class Header:
             all that are asked.
         present: The clients that train in this round, where one of them takes all their steps
             (``centralised``); None for all.
+        probe: Whether, of those that are tested as they are, the probes' answers are wanted in
+            the tests' place.
     """
 
     arm: str
@@ -125,6 +127,7 @@ class Header:
     answers: bool = False
     taught: tuple[int, ...] | None = None
     present: tuple[int, ...] | None = None
+    probe: bool = False
 
     def teaches(self, client_id: int) -> bool:
         """Tell whether a client that is asked is taught in this round."""
@@ -145,7 +148,7 @@ class Header:
         Raises:
             KnowledgeError: If a field is missing, unknown or of another type.
         """
-        flags = dict.fromkeys(("share", "evaluate", "exchange", "answers"), bool)
+        flags = dict.fromkeys(("share", "evaluate", "exchange", "answers", "probe"), bool)
         expected: dict[str, type] = {"arm": str, "round": int, **flags}
         lists = {name: list for name in ("taught", "present") if name in values}
         expected |= lists

@@ -38,6 +38,7 @@ def record(
     num_clients: int,
     adversaries: Sequence[int] = (),
     judged: Collection[int] | None = None,
+    probed: Answer | None = None,
 ) -> RoundRecord:
     """Return the round's tidy metrics and its weights [k, k], of those who were fused.
 
@@ -52,11 +53,14 @@ def record(
         num_clients: K.
         adversaries: Who attacks, as the simulation knows and the server does not.
         judged: Whom the means of the round's end are about; None for all that were tested.
+        probed: What clients answered to the probes; None if nobody was asked.
     """
     rows = list(_rows(round_, Phase.LOCAL, local.metrics))
     rows += _rows(round_, Phase.FUSED, fused.metrics, judged)
     if rest is not None:
         rows += _rows(round_, Phase.FUSED, rest.metrics)
+    if probed is not None:
+        rows += _rows(round_, Phase.PROBED, probed.metrics)
     weights = weight_clients = shares = None
     if fusion is not None and fusion.weights is not None:
         ids, by_class = fusion.teachers.client_ids, fusion.by_class
@@ -100,7 +104,7 @@ def record(
         counts.setdefault("participants", float(num_asked))
     for name, value in counts.items():
         rows.append(MetricRow(round_, -1, Phase.FUSE, name, value))
-    answers_of = [local, fused, *([] if rest is None else [rest])]
+    answers_of = [local, fused, *(answer for answer in (rest, probed) if answer is not None)]
     failures = {f.client_id: f for answer in answers_of for f in answer.failures}
     own = {} if fusion is None else fusion.metrics
     rows += [MetricRow(round_, -1, Phase.FUSE, name, value) for name, value in own.items()]

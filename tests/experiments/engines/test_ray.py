@@ -29,6 +29,7 @@ QUICK = [
     "public.size=60",
     "evaluation.test_samples=100",
     "baseline=none",
+    "evaluation.probes=[pgd,consistency]",
 ]
 
 MECHANISMS = [  # a loss that wants facts, a chain with the clock, a rule with labels and rounds
@@ -210,7 +211,13 @@ def test_pre_training_confidences_codecs_priors_mechanisms_and_who_rests_are_the
     more += ("+uptake@uptake.stages.clock=clock", "distill=taid")
     more += ("+uptake@uptake.stages.past=two_teachers", "exchange=kept_teacher")
     more += ("participation=uniform", "evaluation.resting=sample", "evaluation.resting_sample=2")
-    more = (*more, "guard=sequential", *MECHANISMS, "+rule@rule.inner.inner=uploaded_confidence")
+    more = (
+        *more,
+        "evaluation.probes=[]",
+        "guard=sequential",
+        *MECHANISMS,
+        "+rule@rule.inner.inner=uploaded_confidence",
+    )
     there = [*machines, "client.state=disk"]  # as a Ray of its own keeps them
     assert run(tmp_path / "ray", *there, *more) == run(tmp_path / "serial", *more)
 
