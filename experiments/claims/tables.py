@@ -17,6 +17,7 @@ from experiments.claims.harm import harm
 from experiments.claims.leaked import leaked
 from experiments.claims.lessons import lessons
 from experiments.claims.planted import mass_inside, precision_at, self_mass
+from experiments.claims.robustness import robustness
 from experiments.claims.shared import Row, difference, federation, read
 from experiments.claims.tiers import tiers
 from experiments.claims.utility import scorers
@@ -98,6 +99,7 @@ CLAIMS: dict[str, Callable[..., Iterator[Row]]] = {
     "lessons_scorers": lessons,
     "lessons_attack": _both(lessons, adverse),
     "lessons_tiers": _both(lessons, tiers),
+    "robustness": robustness,
     "flips": changes,
 }
 """Claim to its table; the numbers are those of KnFu's claims in docs/findings.md."""

@@ -17,6 +17,7 @@ from experiments.report.gained import forest_figure
 from experiments.report.layout import MOMENTS, Layout
 from experiments.report.lines import Looks
 from experiments.report.overview import map_figure
+from experiments.report.probed import probed_table, transfer_table
 from experiments.report.sections import figures, looks
 from experiments.report.table import Cell, Column, Table
 from experiments.report.verdicts import comparison_table, overall, sentences
@@ -109,7 +110,10 @@ def tell(results: Results, layout: Layout | None = None) -> Report:
         notes=tuple(notes),
         verdicts=sentences(last[0]) if len(found) == 1 else overall(everything),
         main=_main(found, everything, style, layout),
-        tables=(*_tables(everything, [*chain(*best)]), *filter(None, [deployed_table(found)])),
+        tables=(
+            *_tables(everything, [*chain(*best)]),
+            *filter(None, [one(found) for one in (deployed_table, probed_table, transfer_table)]),
+        ),
         overview=(
             *_some(map_figure(found, shown, width=layout.panel)),
             *_some(frontier_figure(shown, style, layout.panel)),

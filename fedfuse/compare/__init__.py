@@ -13,6 +13,7 @@ from fedfuse.compare.outcomes import ENOUGH, HARMED, HELPED, UNDECIDED, outcomes
 from fedfuse.compare.pareto import pareto_front
 from fedfuse.compare.points import rounded, signed, unsigned
 from fedfuse.compare.ranking import ranking, ranking_over
+from fedfuse.compare.transfer import area, backward_loss, backward_transfer
 from fedfuse.compare.verdict import verdict
 
 __all__ = [
@@ -32,8 +33,11 @@ __all__ = [
     "Decision",
     "Flips",
     "Interval",
+    "area",
     "at_most",
     "averaged",
+    "backward_loss",
+    "backward_transfer",
     "bootstrap",
     "certain_together",
     "change",

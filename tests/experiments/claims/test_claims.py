@@ -146,7 +146,10 @@ def write(
     summary: dict[str, object] | None = None,
     **config: object,
 ) -> None:
-    """Write the folder of a finished run of one round, as a run does, with known numbers."""
+    """Write the folder of a finished run of one round, as a run does, with known numbers.
+
+    A metric ``name@phase`` is one of that phase.
+    """
     folder, num_clients = RunFolder(path), len(values["accuracy_own"])
     folder.open(seed=seed, overrides=[])
     known = {"method": {"name": "mean"}, "seed": seed, "num_clients": num_clients, **config}
@@ -156,7 +159,7 @@ def write(
     files.start(RunInfo("mean", ("local", "mean"), num_clients, 1, "digits", "iid", "mlp"))
     for arm, found in (("local", baseline), ("mean", values)):
         rows = [
-            MetricRow(1, client, "fused", name, value)
+            MetricRow(1, client, name.partition("@")[2] or "fused", name.partition("@")[0], value)
             for name, row in found.items()
             for client, value in enumerate(row)
         ]
@@ -369,3 +372,36 @@ def test_claims_show_the_gain_over_the_further_control(tmp_path):
     cells = {row[1]: row for row in rows if len(row) == len(head)}
     assert "+13.0 [" in cells["knfu_adjusted"][column]
     assert len(list(CLAIMS["flips"](tmp_path))) > 1
+
+
+def test_M2_robustness_is_over_local_training_and_beyond_what_clean_inputs_gain(tmp_path, capsys):
+    for seed, off in enumerate((0.0, 0.002, -0.002)):
+        local = {**both([0.5] * 3), "accuracy_clean@probed": [0.5] * 3}
+        ours = {**both([0.6] * 3), "accuracy_clean@probed": [0.6 + off] * 3}
+        for metric, before, after in (("blur", 0.4, 0.5), ("fgsm", 0.3, 0.25), ("pgd", 0.2, 0.2)):
+            local[f"accuracy_{metric}@probed"] = [before] * 3
+            ours[f"accuracy_{metric}@probed"] = [after + off] * 3
+        write(tmp_path / f"mean{seed}", ours, local, seed=seed)
+    assert main(["robustness", str(tmp_path)]) == 0
+    first, said = capsys.readouterr().out.split("\n\n", 1)
+    (row,) = [line.strip("| ").split(" | ") for line in first.splitlines()[2:]]
+    assert row[:3] == ["-", "mean", "50.0, **+10.0 [+9.5, +10.5]**"]
+    assert row[3:5] == ["40.0, **+10.0 [+9.5, +10.5]**", "30.0, **-5.0 [-5.5, -4.5]**"]
+    assert row[5] == "20.0, 0.0 [-0.5, +0.5]"
+    assert row[6:] == ["0.0 [0.0, 0.0]", "-15.0 [-15.0, -15.0]", "-10.0 [-10.0, -10.0]"]
+    assert "Corrected for the 4 comparisons" in said
+
+
+def test_M2_the_experiment_ends_in_its_table(tmp_path, capsys):
+    from experiments.run import main as fedfuse
+
+    words = ["dataset=synthetic", "model=mlp", "num_clients=3", "num_rounds=2", "seed=0"]
+    words += ["evaluation.every=2", "evaluation.probe_samples=60"]
+    words += ["partitioner.sizes=40", "partitioner.alpha=1"]
+    sweep = ["-m", "experiment=robustness", *words, f"hydra.sweep.dir={tmp_path / 's'}"]
+    assert fedfuse(sweep) == 0
+    capsys.readouterr()
+    head, *rows = [line for line in table("robustness", tmp_path / "s", capsys) if len(line) > 1]
+    assert head[2:6] == [f"{name}: local, Δ [95%]" for name in ("clean", "blur", "FGSM", "PGD")]
+    assert [row[1] for row in rows] == ["mean", "knfu"]
+    assert all("(1 seed)" in cell for row in rows for cell in row[2:])
