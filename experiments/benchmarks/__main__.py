@@ -23,6 +23,7 @@ NAMES = (
     "fusion",
     "methods",
     "mechanisms",
+    "merges",
     "checkpoint",
     "engines",
     "revisions",

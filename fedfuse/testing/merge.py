@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from fedfuse.declarations import declared, part_name
 from fedfuse.layout import Layout
 from fedfuse.merge import Merge, Vectors, merged
-from fedfuse.protocols import Stateful
 from fedfuse.rng import Streams
+from fedfuse.stateful import collect, give_back
 from fedfuse.testing.expect import expect, expect_close, expect_declared
 from fedfuse.testing.failed import CheckFailed
 from fedfuse.testing.randomness import global_randomness_untouched
@@ -58,11 +58,10 @@ def check_merge(merge: Merge) -> None:
     name = f"The merge {part_name(merge)}"
     expect(hasattr(merge, "needs_base"), name, "does not say whether it needs_base")
     expect_declared(name, merge, "merge")
-    memory = merge.state() if isinstance(merge, Stateful) else {}
+    memory = collect({"merge": merge})
 
     def ask(models: Vectors, receivers: Tensor, kept: dict[str, Tensor] | None = None) -> Tensor:
-        if isinstance(merge, Stateful):
-            merge.restore(memory if kept is None else kept)
+        give_back({"merge": merge}, memory if kept is None else kept)
         before = models.vectors.clone()
         with global_randomness_untouched(name, f"{len(before)} models"):
             try:
@@ -81,12 +80,11 @@ def check_merge(merge: Merge) -> None:
         for one in ([0], [1], [0, 1, 8]):
             some = torch.tensor(one)
             expect_close(name, ask(models, some), rows[some], "depends on who else receives")
-    if isinstance(merge, Stateful):
-        ask(example_vectors(3, round_=1), receivers)
-        kept, second = merge.state(), example_vectors(3, round_=2)
-        rows = ask(second, receivers, kept)
-        ask(example_vectors(2, round_=7), receivers, kept)
-        same = torch.equal(rows, ask(second, receivers, kept))
-        expect(same, name, "remembers what its state does not hold")
+    ask(example_vectors(3, round_=1), receivers)
+    kept, second = collect({"merge": merge}), example_vectors(3, round_=2)
+    rows = ask(second, receivers, kept)
+    ask(example_vectors(2, round_=7), receivers, kept)
+    same = torch.equal(rows, ask(second, receivers, kept))
+    expect(same, name, "remembers what its state does not hold")
     if not declared(merge, "needs_base", False):
         ask(replace(example_vectors(), base=None), receivers)

@@ -60,7 +60,14 @@ BUNDLES = {
     "gradient_agreement": [],
     "swing_rarity": ["privacy.seed=simulated"],
     # merges of models
-    **(MERGES := {"task_arithmetic": []}),
+    **(
+        MERGES := {
+            "task_arithmetic": [],
+            "ties": [],
+            "dare": [],
+            "opcm": ["merge.continual=true"],
+        }
+    ),
 }
 """By name, with what is set besides."""
 LOOP_ONLY = {

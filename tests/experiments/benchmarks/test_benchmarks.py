@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import batched, fusion, mechanisms, pack, scaling, startup, workload
+from experiments.benchmarks import (
+    batched,
+    fusion,
+    mechanisms,
+    merges,
+    pack,
+    scaling,
+    startup,
+    workload,
+)
 from experiments.benchmarks.idle import idle_serial
 from experiments.benchmarks.rows import peak_bytes, row
 from experiments.config import compose
@@ -66,6 +75,11 @@ def test_mechanisms_are_timed_as_the_command_line_has_them():
     losses = [mechanisms.lesson(hydra, name)() for name in ("kl", "taid")]
     assert all(0 < loss < 10 for loss in losses)
     assert losses[0] != losses[1]
+
+
+def test_merges_are_timed_as_the_command_line_has_them():
+    made = merges.round_of(compose.open_hydra(), "opcm")()
+    assert made.teachers.sizes.tolist() == [61_706] * 20
 
 
 def test_packed_runs_launch_little_more_than_one():

@@ -1,0 +1,60 @@
+"""DARE: drop most of how far each model came, at random, and rescale what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedfuse.declarations import declared
+from fedfuse.errors import require
+from fedfuse.merge.protocol import Merge, Vectors
+from fedfuse.merge.task_arithmetic import TaskArithmetic
+from fedfuse.shapes import Float
+from fedfuse.validation import require_number
+
+
+@dataclass(frozen=True, slots=True)
+class Dare:
+    """Another merge of models thinned at random (Yu et al. 2023, arXiv 2311.03099).
+
+    Each number of a task vector is dropped with probability ``drop``, and what is left is divided
+    by ``1 - drop``: in the mean over the draws nothing changes. Each client draws by itself, anew
+    in every round.
+
+    Args:
+        drop: Probability, from 0 to below 1.
+        then: The merge of what is left.
+    """
+
+    drop: float = 0.5
+    then: Merge = field(default_factory=TaskArithmetic)
+    needs_base: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_number("Dare", "drop", self.drop, at_least=0, below=1)
+        ok = callable(self.then) and hasattr(self.then, "needs_base")
+        require(ok, "Dare", "then", self.then, "a merge, such as TaskArithmetic")
+
+    @property
+    def personal(self) -> bool:
+        """Whether each receiver gets a model of its own."""
+        return declared(self.then, "personal", False)
+
+    @property
+    def by_weights(self) -> bool:
+        """Whether models count by their weights."""
+        return declared(self.then, "by_weights", True)
+
+    def __call__(self, models: Vectors, receivers: Tensor) -> Float[Tensor, "r N"]:
+        """Return what the inner merge makes of the thinned models."""
+        size = models.vectors.shape[1]
+        draws = [
+            torch.rand(size, generator=models.generator("drop", client_id))
+            for client_id in models.client_ids.tolist()
+        ]
+        kept = (torch.stack(draws) >= self.drop).to(models.vectors.device)
+        thinned = torch.where(kept, models.task_vectors() / (1 - self.drop), 0)
+        return self.then(replace(models, vectors=models.moved(thinned)), receivers)
