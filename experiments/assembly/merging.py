@@ -7,6 +7,7 @@ from dataclasses import replace
 from clients.exchange.models import SharesModels
 from experiments.assembly.parts import Parts
 from experiments.config.instantiate import instantiate
+from fedfuse.declarations import declared
 from fedfuse.exchange.distilled import DistilledAverage
 from fedfuse.exchange.kind import Combine
 from fedfuse.exchange.models import AverageModels
@@ -30,7 +31,7 @@ def with_merge(parts: Parts, combine: Combine | None) -> Combine | None:
 def _merging(parts: Parts, average: AverageModels) -> AverageModels:
     merge, streams = instantiate(parts.cfg.merge, "merge"), Streams(parts.cfg.seed)
     base, exchange = None, parts.exchange
-    if merge.needs_base:
+    if declared(merge, "needs_base", False):
         assert isinstance(exchange, SharesModels)
         begun = exchange.begin(parts.models, parts.data, streams)
         initial = {

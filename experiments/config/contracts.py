@@ -68,7 +68,7 @@ CONTRACTS = {
         {CALL: ("student_logits", "targets")},
         facts=frozenset({"labels", "own", "prior", "clock"}),
     ),
-    "merge": Contract("fedfuse.merge.Merge", {CALL: ("models", "receivers")}, ("needs_base",)),
+    "merge": _function("fedfuse.merge.Merge", "models", "receivers"),
     "uptake": _function("fedfuse.protocols.Uptake", "teachers", "at"),
     "probe": _function("fedfuse.probes.Probe", "model", "inputs", "labels", "generator"),
     "privacy": _function("fedfuse.privacy.Privacy", "logits", "generator"),

@@ -134,8 +134,8 @@ class AverageModels:
 
     def _merged(self, groups: Sequence[Vectors], who: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return what the merge makes of the parameters; the base remembers it."""
-        begun = all(group.base is not None for group in groups)
-        made = merged(self.merge if begun or not self.merge.needs_base else Mean(), groups, who)
+        begins = declared(self.merge, "needs_base", False) and any(g.base is None for g in groups)
+        made = merged(Mean() if begins else self.merge, groups, who)
         if self.base is not None:
             for group, rows in zip(groups, made, strict=True):
                 self.base.note(group.architecture, rows)

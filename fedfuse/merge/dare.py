@@ -35,8 +35,7 @@ class Dare:
 
     def __post_init__(self) -> None:
         require_number("Dare", "drop", self.drop, at_least=0, below=1)
-        ok = callable(self.then) and hasattr(self.then, "needs_base")
-        require(ok, "Dare", "then", self.then, "a merge, such as TaskArithmetic")
+        require(callable(self.then), "Dare", "then", self.then, "a merge, such as TaskArithmetic")
 
     @property
     def personal(self) -> bool:

@@ -22,13 +22,13 @@ class Merged(NamedTuple):
         delta: How far the merged model is from the base, float64 [N].
         rescaled: By what ``delta`` was divided last (lambda).
         norm: Mean norm of the task vectors so far, which is that of ``delta``.
-        count: How many those were.
+        models: How many those were.
     """
 
     delta: Float[Tensor, " N"]
     rescaled: float
     norm: float
-    count: int
+    models: int
 
 
 def cleaned(merged: Float[Tensor, "a b"], task: Float[Tensor, "a b"], alpha: float) -> Tensor:
@@ -49,7 +49,8 @@ def cleaned(merged: Float[Tensor, "a b"], task: Float[Tensor, "a b"], alpha: flo
     cut = torch.eye(len(s), dtype=torch.bool, device=s.device)
     cut[:leading, :leading] = True
     # What is cut lies within the first len(s) directions, so the rest of both bases is not needed.
-    return task - u @ torch.where(cut, u.T @ task @ vh.T, 0) @ vh
+    inside: Tensor = u @ torch.where(cut, u.T @ task @ vh.T, 0) @ vh
+    return task - inside
 
 
 def add(
@@ -66,10 +67,11 @@ def add(
     norm = float(task.norm())
     if so_far is None:
         return Merged(task, 1.0, norm, 1)
-    mean = (so_far.norm * so_far.count + norm) / (so_far.count + 1)
+    mean = (so_far.norm * so_far.models + norm) / (so_far.models + 1)
     sizes = [int(torch.Size(shape).numel()) for shape in shapes]
     parts = []
-    for shape, old, new in zip(shapes, so_far.delta.split(sizes), task.split(sizes), strict=True):
+    both = torch.split(so_far.delta, sizes), torch.split(task, sizes)
+    for shape, old, new in zip(shapes, *both, strict=True):
         if len(shape) > 1 and new.numel():
             rows = shape[0]
             new = cleaned(old.reshape(rows, -1), new.reshape(rows, -1), alpha).reshape(-1)
@@ -77,8 +79,8 @@ def add(
     delta = torch.cat(parts)
     length = float(delta.norm())
     if length == 0 or mean == 0:
-        return Merged(delta, 1.0, mean, so_far.count + 1)
-    return Merged(delta * (mean / length), length / mean, mean, so_far.count + 1)
+        return Merged(delta, 1.0, mean, so_far.models + 1)
+    return Merged(delta * (mean / length), length / mean, mean, so_far.models + 1)
 
 
 @dataclass(slots=True)

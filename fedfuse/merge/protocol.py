@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -67,8 +67,6 @@ class Merge(Protocol):
     model alike, whatever the weights, ``by_weights = False``. What is random is drawn from
     ``models.generator(...)``; a merge with a memory is :class:`fedfuse.protocols.Stateful`.
     """
-
-    needs_base: ClassVar[bool]
 
     def __call__(self, models: Vectors, receivers: Tensor) -> Tensor:
         """Return merged parameters."""

@@ -56,7 +56,6 @@ def check_merge(merge: Merge) -> None:
         CheckFailed: Naming the broken promise.
     """
     name = f"The merge {part_name(merge)}"
-    expect(hasattr(merge, "needs_base"), name, "does not say whether it needs_base")
     expect_declared(name, merge, "merge")
     memory = collect({"merge": merge})
 

@@ -194,6 +194,8 @@ def test_W9_the_check_for_authors() -> None:
             return models.vectors.mul_(2)[:1].clone()
 
     class Undeclared:
+        needs_base = "yes"
+
         def __call__(self, models, receivers):
             return models.vectors[:1]
 
