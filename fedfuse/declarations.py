@@ -62,7 +62,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
     ),
     "of": Declaration("what it looks at", ("familiarity",), ("inputs", "features"), "inputs"),
     "batchable": Declaration("whether many clients may train at once", ("exchange", "distill")),
-    "relational": Declaration("whether it relates the samples of a batch", ("distill",)),
+    "relational": Declaration("whether it relates the samples of a batch", ("exchange", "distill")),
     "pseudo_labels": Declaration(
         "whether the target's likeliest class serves where nobody knows the label",
         ("distill", "request"),

@@ -2,6 +2,7 @@
 
 from clients.exchange.averaged import Averaged
 from clients.exchange.class_logits import ClassLogits
+from clients.exchange.creamfl import CreamFL
 from clients.exchange.distilled import DistilledOnServer
 from clients.exchange.ditto import Ditto
 from clients.exchange.feature_predictions import FeaturePredictions
@@ -15,6 +16,7 @@ from clients.exchange.prototypes import Prototypes
 __all__ = [
     "Averaged",
     "ClassLogits",
+    "CreamFL",
     "DistilledOnServer",
     "Ditto",
     "Exchange",

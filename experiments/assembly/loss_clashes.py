@@ -91,12 +91,19 @@ def _least(chosen: Chosen) -> int:
     return int(declared(chosen.part("distill"), "min_classes", 2))
 
 
+def _why_one_model_each(chosen: Chosen) -> str:
+    relates = chosen.needs("exchange", "relational")
+    does = "relates the samples of a client's batch" if relates else _MORE_MODELS
+    name = part_name(chosen.part("exchange"))
+    return f"{name} {does}, which cannot be done for many clients at once"
+
+
+_MORE_MODELS = "trains more than the clients' own models"
+
+
 OF_TRAINERS = (
     Clash(
-        lambda chosen: (
-            f"{part_name(chosen.part('exchange'))} trains more than the clients' own "
-            "models, which cannot be done for many clients at once"
-        ),
+        _why_one_model_each,
         _one_model_each,
         "Set trainer=auto or trainer=loop.",
     ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from clients.exchange import FeaturePredictions
+from clients.exchange import CreamFL, FeaturePredictions
 from experiments.assembly.attack import attackers
 from experiments.assembly.merging import with_merge
 from experiments.assembly.parts import (
@@ -23,7 +24,9 @@ from experiments.config.prior_use import controls, uses_prior
 from experiments.config.probe_options import configured
 from experiments.config.targets import brief
 from fedfuse.exchange.beside import AlsoFuseBeside
+from fedfuse.exchange.creamfl import ContrastiveBeside
 from fedfuse.exchange.kind import Combine
+from fedfuse.models.features import feature_size
 from fedfuse.models.plan import as_plan, build_checked, describe
 from fedfuse.models.pooling import settled
 from fedfuse.participation import Participants, Resting
@@ -123,15 +126,20 @@ def build_combine(
     """Return what the server makes of the clients' knowledge; None if they learn alone."""
     own = with_merge(parts, parts.exchange.combine(parts.models, parts.data))
     fuse: Combine | None = own
+    student, factory = None, instantiate(parts.cfg.student, "student")
+    if factory is not None and (own is not None or parts.pipeline is not None):
+        student = build_student(parts, as_plan(factory), public, device)
     if own is None and parts.pipeline is not None:
         fuse = FusePredictions(parts.pipeline, public, device, cache, requests)
         if isinstance(parts.exchange, FeaturePredictions):
-            fuse = AlsoFuseBeside(fuse, parts.exchange.beside())
+            beside = parts.exchange.beside()
+            if student is not None and student.of_features is not None:
+                assert isinstance(beside, ContrastiveBeside)
+                beside = replace(beside, ask=student.features)
+            fuse = AlsoFuseBeside(fuse, beside)
         if parts.cfg.server.persuasion:
             fuse = AlsoMeasurePersuasion(fuse)
-    factory = instantiate(parts.cfg.student, "student")
-    if factory is not None and fuse is not None:
-        student = build_student(parts, as_plan(factory), public, device)
+    if student is not None and fuse is not None:
         fuse = AlsoTeach(fuse, student, relays=parts.cfg.server.student_teaches)
     wishes = fuse is not None and parts.cfg.wish._target_ is not None
     return HeedWishes(fuse) if wishes and fuse is not None else fuse
@@ -144,6 +152,11 @@ def build_student(
     cfg, data, streams = parts.cfg, parts.data, Streams(parts.cfg.seed)
     entropy = streams.entropy("init", "server")
     model = build_checked(plan, 0, data.input_shape, data.num_classes, entropy)
+    of_features, width = None, 0
+    if isinstance(parts.exchange, CreamFL):
+        of_features = parts.exchange.of_server
+        width = cast("int", parts.exchange.kind(parts.models, data).sizes["D"])
+        feature_size(model, data.num_classes)  # refused before training if it has none
     return ServerModel(
         model=settled(model, device),
         make_optimizer=fastest(instantiate(cfg.optimizer, "optimizer")),
@@ -155,6 +168,8 @@ def build_student(
         batch_size=cfg.client.distill_batch_size,
         device=device,
         left_out=cfg.client.left_out,
+        of_features=of_features,
+        width=width,
     )
 
 

@@ -18,12 +18,15 @@ from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets, labels_for
 from fedfuse.exchange.kind import Combine
 from fedfuse.metrics import accuracy, cross_entropy
+from fedfuse.models.features import WithFeatures, feature_size
+from fedfuse.models.projection import projection
 from fedfuse.protocols import DistillLoss
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, PublicSamples
 from fedfuse.train.divergence import diverged
 from fedfuse.train.facts import Facts, as_trained, told, wants, widen
 from fedfuse.train.loop import fit, predict
+from fedfuse.train.sides import FeatureTerm, on_sides
 from fedfuse.train.work import Work, schedule_over, steps_per_epoch
 from fedfuse.types import FederatedData, Fusion, Space, Teachers
 
@@ -43,6 +46,8 @@ class ServerModel:
         batch_size: Public samples per step.
         device: Where it learns.
         left_out: What samples that do not count cost, as on the clients: ``skip`` or ``visit``.
+        of_features: What it also learns, of features that come with the teachers; None for nothing.
+        width: D of those features; its own are projected on as many.
     """
 
     model: nn.Module
@@ -55,6 +60,8 @@ class ServerModel:
     batch_size: int
     device: torch.device
     left_out: str = "skip"
+    of_features: FeatureTerm | None = None
+    width: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
     _public: Tensor | None = None
     _samples: PublicSamples = field(init=False)
@@ -98,8 +105,12 @@ class ServerModel:
             sample_weight=None if weight is None else weight[0],
             entropy=self.streams.entropy("server", "student", round_, "layers"),
         )
+        model = self.model
+        if self.of_features is not None and common.features is not None:
+            model, classes = self._showing(), self.data.num_classes
+            work = on_sides(work, classes, self.of_features, common.features[0])
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            loss = fit(self.model, self.optimizer, work)
+            loss = fit(model, self.optimizer, work)
         if work.schedule.num_steps and not np.isfinite(loss):
             what = f"Training of the server's model diverged in round {round_}"
             raise diverged(what, loss, work, self.optimizer)
@@ -127,6 +138,19 @@ class ServerModel:
         targets = as_targets(said, self.loss).repeat(len(client_ids), 1, 1)
         space = Space(declared(self.loss, "space", Space.PROBABILITIES))
         return Teachers(client_ids, targets, space)
+
+    def features(self, round_: int) -> Tensor:
+        """Return the model's features of the round's public samples, [m, D]."""
+        sides = predict(self._showing(), self._inputs(round_), self.batch_size)
+        return sides[:, self.data.num_classes :].cpu().clone()
+
+    def _showing(self) -> WithFeatures:
+        """Return the model with its features, D wide, beside its logits."""
+        size, fixed = feature_size(self.model, self.data.num_classes), None
+        if size != self.width:
+            entropy = self.streams.entropy("exchange", "projection", "server")
+            fixed = projection(size, self.width, entropy, self.device)
+        return WithFeatures(self.model, self.data.num_classes, fixed)
 
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of the model's state, on the CPU."""
@@ -184,10 +208,9 @@ def in_common(teachers: Teachers) -> Teachers:
     mass = weight.sum(dim=0, keepdim=True)
     # A sample that counts for nobody keeps the mean of what stands there, and weighs nothing.
     shares = torch.where(mass > 0, weight / mass, 1 / len(weight))
-    return Teachers(
-        client_ids=teachers.client_ids[:1],
+    return replace(
+        teachers.rows(slice(1)),
         targets=(shares.unsqueeze(-1) * targets).sum(dim=0, keepdim=True),
-        space=teachers.space,
         sample_weight=weight.mean(dim=0, keepdim=True),
     )
 
@@ -208,10 +231,17 @@ class AlsoTeach:
     relays: bool = False
 
     def __call__(self, knowledge: object, round_: int) -> Fusion:
-        """Return the fusion with the server's model and how good it is."""
+        """Return the fusion with the server's model and how good it is.
+
+        If it learns of features, clients get its own in the fused ones' place.
+        """
         fusion = self.combine(knowledge, round_)
         assert isinstance(fusion.teachers, Teachers)
         steps = self.student.learn(fusion.teachers, round_)
+        if self.student.of_features is not None:
+            shown = self.student.features(round_)
+            same = shown.expand(fusion.teachers.num_clients, *shown.shape).contiguous()
+            fusion = replace(fusion, teachers=replace(fusion.teachers, features=same))
         if self.relays:
             came = fusion.teachers
             said = self.student.teach(came.client_ids, round_)

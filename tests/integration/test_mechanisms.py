@@ -54,6 +54,8 @@ BUNDLES = {
     "prior_free": [],
     # what clients show
     "aligned_rows": ["scorer=knfu"],
+    # what travels beside predictions
+    "creamfl": ["exchange.width=16", "exchange.mu=2"],
     # scorers, privacy
     "mrr": [],
     "probe": [],
@@ -71,6 +73,7 @@ BUNDLES = {
 }
 """By name, with what is set besides."""
 LOOP_ONLY = {
+    "creamfl": "CreamFL",
     "relation_graph": "RelationGraph",
     "dist": "DIST",
     "similarity": "Similarity",

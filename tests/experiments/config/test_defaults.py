@@ -66,6 +66,8 @@ UNTOLD = {
     ("distill=ap_at_k.base", "scale_by_t2"): "the same",
     ("distill=tvd", "weight"): "this kind has none",
     ("exchange=aligned_rows", "kept_teacher"): "exchange=kept_teacher has it",
+    ("exchange=creamfl", "kept_teacher"): "exchange=kept_teacher has it",
+    ("exchange=creamfl", "shown"): "exchange=aligned_rows has it",
     ("exchange=kept_teacher", "shown"): "exchange=aligned_rows has it",
     ("exchange=predictions", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=predictions", "shown"): "exchange=aligned_rows has it",
