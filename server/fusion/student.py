@@ -141,7 +141,7 @@ class ServerModel:
 
     def features(self, round_: int) -> Tensor:
         """Return the model's features of the round's public samples, [m, D]."""
-        sides = predict(self._showing(), self._inputs(round_), self.batch_size)
+        sides = predict(self._showing(), self._samples.asked(round_), self.batch_size)
         return sides[:, self.data.num_classes :].cpu().clone()
 
     def _showing(self) -> WithFeatures:
