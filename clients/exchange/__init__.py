@@ -12,6 +12,7 @@ from clients.exchange.pooled import Pooled
 from clients.exchange.predictions import Predictions
 from clients.exchange.protocol import Exchange, Tools
 from clients.exchange.prototypes import Prototypes
+from clients.exchange.two_teachers_proto import TwoTeachersProto
 
 __all__ = [
     "Averaged",
@@ -27,4 +28,5 @@ __all__ = [
     "Predictions",
     "Prototypes",
     "Tools",
+    "TwoTeachersProto",
 ]

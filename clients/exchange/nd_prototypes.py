@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
-from clients.exchange.feature_predictions import CAME, PRESENT, FeaturePredictions, showing
-from clients.exchange.predictions import Predictions
-from clients.exchange.protocol import Task, Tools
+from clients.exchange.private_term import PrivateTerm, came
+from clients.exchange.protocol import Tools
 from fedfuse.distill.norm_and_direction import NormAndDirection, told_of
-from fedfuse.train.facts import labels_of
-from fedfuse.train.sides import on_sides
-from fedfuse.train.trainer import Student
-from fedfuse.train.work import Work
-from fedfuse.types import Teachers
+from fedfuse.train.sides import FeatureTerm
 
 
 @dataclass(frozen=True, slots=True)
-class NDPrototypes(FeaturePredictions):
+class NDPrototypes(PrivateTerm):
     """Regularise feature norm and direction on private data (KD++, arXiv 2305.17007).
 
     Mean features per class go up with the predictions, their mean over the owners comes back, and
@@ -35,46 +29,14 @@ class NDPrototypes(FeaturePredictions):
     lam: float = 2.0
 
     def __post_init__(self) -> None:
-        FeaturePredictions.__post_init__(self)
+        PrivateTerm.__post_init__(self)
         NormAndDirection(self.lam)
 
-    def train(
-        self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
-    ) -> list[Task]:
-        """Return the local epochs, held near the prototypes that came back last."""
-        tasks = Predictions.train(self, held, tools, round_, exchanging=exchanging)
-        known = any(CAME in tools.memory(student.client_id) for student in held)
-        if self.lam == 0 or not known:
-            return tasks
-        return [(showing(s, tools), self._near(work, s.client_id, tools)) for s, work in tasks]
+    @property
+    def adds(self) -> bool:
+        """Whether the term weighs anything."""
+        return self.lam > 0
 
-    def lesson(
-        self,
-        tasks: list[Task],
-        tools: Tools,
-        round_: int,  # noqa: ARG002
-        received: Teachers,  # noqa: ARG002
-    ) -> list[Task]:
-        """Return the steps of distillation, whose private samples are held near the prototypes."""
-        if self.lam == 0 or all(work.anchor is None for _, work in tasks):
-            return tasks
-        return [
-            (
-                showing(student, tools),
-                on_sides(
-                    work,
-                    tools.inputs.data.num_classes,
-                    anchor=lambda own, i=student.client_id: self._near(own, i, tools),  # type: ignore[misc]
-                ),
-            )
-            for student, work in tasks
-        ]
-
-    def _near(self, work: Work, client_id: int, tools: Tools) -> Work:
-        """Return steps on private data with the term beside their loss."""
-        memory, num_classes = tools.memory(client_id), tools.inputs.data.num_classes
-        values = memory.get(CAME, torch.zeros(num_classes, tools.width))
-        present = memory.get(PRESENT, torch.zeros(num_classes, dtype=torch.bool))
-        labels = labels_of(work.targets)
-        told = told_of(values.to(labels.device), present.to(labels.device), labels)
-        return on_sides(work, num_classes, NormAndDirection(self.lam), told)
+    def told(self, client_id: int, labels: Tensor, tools: Tools) -> tuple[FeatureTerm, Tensor]:
+        """Return the term, and direction, norm and presence of each label's prototype."""
+        return NormAndDirection(self.lam), told_of(*came(client_id, tools, labels.device), labels)

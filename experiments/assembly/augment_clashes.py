@@ -25,7 +25,8 @@ def _remember(chosen: Chosen, slot: str) -> bool:
     if slot == "codec":
         return channel_of(part).needs_fixed_public_set
     if slot == "exchange":
-        return getattr(part, "kept_teacher", None) is not None
+        kept = getattr(part, "kept_teacher", None) is not None
+        return kept or bool(declared(part, "remembers_samples", False))
     keeps = "needs_fixed_public_set" if slot == "rule" else "remembers_samples"
     return bool(declared(part, keeps, False))
 
@@ -44,7 +45,7 @@ def _same_samples() -> Iterator[Clash]:
             "The codec sends what has changed in the answers",
             "codec=none",
         ),
-        ("exchange", "A kept teacher keeps the targets", "exchange=predictions"),
+        ("exchange", "The exchange keeps what was said", "exchange=predictions"),
         ("uptake", "The uptake remembers what was said", "uptake=none"),
         ("rule", "The rule remembers what was said a round ago", "rule=mean_probs"),
         ("request", "The request remembers what was learned", "request=none"),

@@ -56,7 +56,7 @@ def on_sides(
     num_classes: int,
     term: FeatureTerm | None = None,
     told: Float[Tensor, "N E"] | None = None,
-    anchor: Callable[[Work], Work] | None = None,
+    anchor: Work | None = None,
 ) -> Work:
     """Return the work of a model that returns features beside its logits.
 
@@ -65,18 +65,17 @@ def on_sides(
         num_classes: C.
         term: What the features add; None for nothing.
         told: What the term is to know of each of the work's samples, float32 and on its device.
-        anchor: What becomes of the work's anchor; None lets its features add nothing.
+        anchor: What takes the place of the work's anchor; None lets its features add nothing.
     """
     targets = work.targets
     if told is not None:
         own = targets if targets.is_floating_point() else targets.float().unsqueeze(1)
         targets = torch.cat([own, told], dim=1)
-    beside = work.anchor
-    if beside is not None:
-        beside = on_sides(beside, num_classes) if anchor is None else anchor(beside)
+    if anchor is None and work.anchor is not None:
+        anchor = on_sides(work.anchor, num_classes)
     return replace(
         work,
         targets=targets,
         loss=OnSides(work.loss, num_classes, term, 0 if told is None else told.shape[1]),
-        anchor=beside,
+        anchor=anchor,
     )

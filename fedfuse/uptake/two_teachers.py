@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,33 +71,67 @@ class TwoTeachers:
 
     def __call__(self, teachers: Teachers, at: Arrival) -> Teachers:
         """Return the teachers with mixed targets; remember what the clients say now."""
-        own = at.own()
-        targets = teachers.targets.float().cpu()
-        probs = as_probabilities(targets, teachers.space, self.temperature)
-        counts = torch.ones(targets.shape[:2], dtype=torch.bool)
-        if teachers.sample_weight is not None:
-            counts = teachers.sample_weight.cpu() > 0
-        share, past = torch.ones(targets.shape[:2]), own.clone()
-        for row, client_id in enumerate(teachers.client_ids.tolist()):
-            memory = at.memory[client_id]
-            known, past[row] = _remembered(memory, at.index, own[row])
-            said = as_probabilities(past[row], Space.LOGITS, self.temperature)
-            weight = teachers_weight(
-                likeness(probs[row], counts[row]), likeness(said, counts[row] & known), self.tau
-            )
-            share[row] = torch.where(known, weight, 1)
-            memory["two_teachers/index"] = at.index.clone()
-            memory["two_teachers/said"] = own[row].clone()
-        return mixed(teachers, at, share, self.temperature, past)
+
+        def alike(
+            _: int, theirs: Tensor, said: Tensor, counts: Tensor, known: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            return likeness(theirs, counts), likeness(said, counts & known)
+
+        return with_the_past(teachers, at, alike, self.tau, self.temperature)
+
+
+Alike = Callable[[int, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""A client's row, its teacher's probabilities [m, C] and those that it gave itself a lesson ago,
+which samples count [m] and of which it has said something [m], to how alike each sample is to what
+either of the two says, [m] both."""
+
+
+def with_the_past(
+    teachers: Teachers,
+    at: Arrival,
+    alike: Alike,
+    tau: float,
+    temperature: float,
+    key: str = "two_teachers",
+) -> Teachers:
+    """Return the teachers mixed with what the clients said before their last lesson.
+
+    A sample's shares are a softmax over how alike it is to either of the two. What the clients say
+    now takes the place of what they said, in their memories.
+
+    Args:
+        teachers: What came.
+        at: What the clients know beside it.
+        alike: How alike samples are to either.
+        tau: Temperature of the softmax over the two.
+        temperature: Of the softmaxes over classes.
+        key: Under which a client remembers what it said.
+    """
+    own = at.own()
+    targets = teachers.targets.float().cpu()
+    probs = as_probabilities(targets, teachers.space, temperature)
+    counts = torch.ones(targets.shape[:2], dtype=torch.bool)
+    if teachers.sample_weight is not None:
+        counts = teachers.sample_weight.cpu() > 0
+    share, past = torch.ones(targets.shape[:2]), own.clone()
+    for row, client_id in enumerate(teachers.client_ids.tolist()):
+        memory = at.memory[client_id]
+        known, past[row] = _remembered(memory, key, at.index, own[row])
+        said = as_probabilities(past[row], Space.LOGITS, temperature)
+        weight = teachers_weight(*alike(row, probs[row], said, counts[row], known), tau)
+        share[row] = torch.where(known, weight, 1)
+        memory[f"{key}/index"] = at.index.clone()
+        memory[f"{key}/said"] = own[row].clone()
+    return mixed(teachers, at, share, temperature, past)
 
 
 def _remembered(
-    memory: Mapping[str, Tensor], index: Int[Tensor, " m"], own: Float[Tensor, "m C"]
+    memory: Mapping[str, Tensor], key: str, index: Int[Tensor, " m"], own: Float[Tensor, "m C"]
 ) -> tuple[Bool[Tensor, " m"], Float[Tensor, "m C"]]:
     """Return of which samples a client has said something, and what; elsewhere what it says now."""
-    if "two_teachers/index" not in memory:
+    if f"{key}/index" not in memory:
         return torch.zeros(len(index), dtype=torch.bool), own
-    before, said = memory["two_teachers/index"], memory["two_teachers/said"]
+    before, said = memory[f"{key}/index"], memory[f"{key}/said"]
     at = torch.searchsorted(before, index).clamp_max(len(before) - 1)
     known = before[at] == index
     return known, torch.where(known.unsqueeze(1), said[at], own)

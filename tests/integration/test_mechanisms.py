@@ -44,6 +44,7 @@ BUNDLES = {
     "jitter": [],
     # more than predictions
     "nd_prototypes": [],
+    "two_teachers_proto": [],
     # rules
     "evidence": [],
     "logit_arithmetic": ["rule.reference=previous", "rule.experts=2"],

@@ -73,7 +73,7 @@ UNTOLD = {
     ("exchange=predictions", "shown"): "exchange=aligned_rows has it",
     **{
         (f"exchange={option}", name): "an option of its own has it"
-        for option in ("nd_prototypes",)
+        for option in ("nd_prototypes", "two_teachers_proto")
         for name in ("kept_teacher", "shown")
     },
     ("rule=mix_by_round", "round"): "the pipeline sets it",
