@@ -49,7 +49,8 @@ class BatchedTrainer:
     Args:
         precision: Number format of the passes through the models.
         patches: Whether convolutions run as matrix products over unfolded inputs
-            (:mod:`fedfuse.train.patches`) or as grouped convolutions; None for the former on CUDA.
+            (:mod:`fedfuse.train.patches`) or as grouped convolutions; None for the former on CUDA
+            in layers where that is known to cost less.
         fallback: Who trains what cannot be batched; None refuses it.
         atomic: Whether a :meth:`fit` that fails leaves all students as they were, at the price of
             a copy of their parameters and moments.
@@ -321,8 +322,9 @@ class BatchedTrainer:
         return self._bytes[student.architecture]
 
     def _convolutions(self, device: torch.device) -> AbstractContextManager[object]:
-        unfolded = device.type == "cuda" if self.patches is None else self.patches
-        return Patches() if unfolded else nullcontext()
+        if self.patches is None:
+            return Patches(always=False) if device.type == "cuda" else nullcontext()
+        return Patches(always=True) if self.patches else nullcontext()
 
 
 def _key_of(loss: SampleLoss) -> Hashable:

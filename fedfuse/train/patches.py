@@ -1,4 +1,4 @@
-"""Convolutions of many clients as one batched matrix product.
+"""Convolutions of many clients as one batched matrix product, where that costs less.
 
 Under ``vmap`` a convolution with a kernel per client becomes a grouped convolution, which few
 libraries are fast at when groups are many and channels few: cuDNN takes them one by one. Two
@@ -9,7 +9,9 @@ products do the same work:
   the kernel as a banded matrix from a row strip to all of an output row. It multiplies by zeros,
   but small networks on small images have so few channels that a product of patches is mostly idle.
 
-Which costs less is counted, layer by layer. Both agree with ``conv2d`` to rounding.
+Which costs less is counted, layer by layer. Both agree with ``conv2d`` to rounding. On an H200 a
+round of LeNet-5 took 1.46 s over bands and 1.96 s with grouped convolutions; one of ResNet-8, where
+patches cost less than bands, took 2.3 s with grouped ones and more than 4 s over patches.
 """
 
 from __future__ import annotations
@@ -33,12 +35,19 @@ _TILE = 64
 class Patches(TorchFunctionMode):
     """While active, ``conv2d`` without groups unfolds its input and multiplies.
 
+    Args:
+        always: Also where patches would cost less than bands; else such a layer is left to torch.
+
     >>> x, weight = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 5, 5)
-    >>> with Patches():
+    >>> with Patches(always=True):
     ...     out = F.conv2d(x, weight, stride=2, padding=1)
     >>> torch.allclose(out, F.conv2d(x, weight, stride=2, padding=1), atol=1e-4)
     True
     """
+
+    def __init__(self, *, always: bool) -> None:
+        super().__init__()
+        self._always = always
 
     def __torch_function__(
         self,
@@ -53,7 +62,8 @@ class Patches(TorchFunctionMode):
             named = dict(zip(_NAMES, args, strict=False)) | options
             if named.get("groups", 1) == 1 and not isinstance(named.get("padding", 0), str):
                 named.pop("groups", None)
-                return _convolve(**named)
+                found = _convolve(**named, always=self._always)
+                return func(*args, **options) if found is None else found
         if func in _PLAIN_LAYOUT:
             args = (args[0].contiguous(), *args[1:])
         return func(*args, **options)
@@ -93,20 +103,26 @@ def _convolve(
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     dilation: int | tuple[int, int] = 1,
-) -> Tensor:
+    *,
+    always: bool,
+) -> Tensor | None:
     """Return the convolution [B, O, h, w] of images [B, I, H, W] with kernels [O, I, kh, kw].
 
-    Like its inputs, its output lies channel by channel in memory: the copies read whole runs.
+    None where patches would cost less than bands, unless ``always``. A pixel's channels lie side
+    by side in the output: the next layer's copy reads whole runs.
     """
-    device = input.device.type
-    if torch.is_autocast_enabled(device):  # before the copies: they move half the bytes then
-        input, weight = (part.to(torch.get_autocast_dtype(device)) for part in (input, weight))  # noqa: A001
     pairs = [(v, v) if isinstance(v, int) else v for v in (stride, padding, dilation)]
     high, wide = (
         _Axis(input.shape[2 + i], weight.shape[2 + i], *(int(pair[i]) for pair in pairs))
         for i in (0, 1)
     )
-    product = _over_bands if _bands_cost_less(len(input), weight, high, wide) else _over_patches
+    bands = _bands_cost_less(len(input), weight, high, wide)
+    if not (bands or always):
+        return None
+    device = input.device.type
+    if torch.is_autocast_enabled(device):  # before the copies: they move half the bytes then
+        input, weight = (part.to(torch.get_autocast_dtype(device)) for part in (input, weight))  # noqa: A001
+    product = _over_bands if bands else _over_patches
     out = product(input, weight, bias, high, wide)
     return out.view(len(input), high.out, wide.out, len(weight)).permute(0, 3, 1, 2)
 

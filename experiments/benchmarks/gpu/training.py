@@ -190,8 +190,6 @@ def resnets(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
     for precision in Precision:
         trainer = BatchedTrainer(precision=precision)
         yield from _rate(f"resnet8_{precision}", load, many, trainer, device, repeats)
-    grouped = BatchedTrainer(patches=False)
-    yield from _rate("resnet8_grouped", load, many, grouped, device, repeats)
     half = LoopTrainer(precision=Precision.BF16)
     yield from _rate("resnet8_loop_bf16", load, few, half, device, repeats, channels_last=True)
 

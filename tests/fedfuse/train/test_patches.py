@@ -31,7 +31,7 @@ def test_the_same_convolution(
     given += [bias] if biased else []
     options = {"stride": stride, "padding": padding, "dilation": dilation}
     expected = F.conv2d(given[0], given[1], bias, **options)
-    with patches.Patches():
+    with patches.Patches(always=True):
         found = F.conv2d(given[0], given[1], bias, **options)
     torch.testing.assert_close(found, expected)
     direction = torch.randn_like(expected)
@@ -51,11 +51,18 @@ def test_small_layers_on_small_images_take_bands(inputs, outputs, size, kernel, 
     assert patches._bands_cost_less(32, weight, axis, axis) is bands
 
 
+def test_what_bands_do_not_make_cheaper_is_left_to_torch(monkeypatch):
+    monkeypatch.setattr(patches, "_over_patches", None)
+    x, weight = torch.ones(2, 16, 32, 32), torch.ones(16, 16, 3, 3)
+    with patches.Patches(always=False):
+        assert torch.equal(F.conv2d(x, weight, padding=1), torch.conv2d(x, weight, padding=1))
+
+
 def test_gradients_after_a_first_use_without_any():
     """What both share is made once; made in inference mode it could not be saved for a gradient."""
     x, weight = torch.ones(1, 1, 7, 7), torch.ones(2, 1, 2, 2, requires_grad=True)
-    with torch.inference_mode(), patches.Patches():
+    with torch.inference_mode(), patches.Patches(always=True):
         F.conv2d(x, weight)
-    with patches.Patches():
+    with patches.Patches(always=True):
         F.conv2d(x, weight).sum().backward()
     assert weight.grad is not None
