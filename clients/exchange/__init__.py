@@ -12,6 +12,7 @@ from clients.exchange.pooled import Pooled
 from clients.exchange.predictions import Predictions
 from clients.exchange.protocol import Exchange, Tools
 from clients.exchange.prototypes import Prototypes
+from clients.exchange.shared_classifier import SharedClassifier
 from clients.exchange.two_teachers_proto import TwoTeachersProto
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Pooled",
     "Predictions",
     "Prototypes",
+    "SharedClassifier",
     "Tools",
     "TwoTeachersProto",
 ]

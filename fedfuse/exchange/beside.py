@@ -68,6 +68,20 @@ class MeanBeside:
 
 
 @dataclass(frozen=True, slots=True)
+class MeanHeads:
+    """Everybody gets the mean of the last layers that the clients sent as prototypes."""
+
+    def __call__(self, knowledge: KnowledgeBank, fusion: Fusion, round_: int) -> Fusion:  # noqa: ARG002
+        """Return the fusion with the same layer for each client."""
+        teachers, heads = fusion.teachers, knowledge.prototypes
+        assert isinstance(teachers, Teachers)
+        assert heads is not None
+        mean = heads.double().mean(dim=0).to(heads.dtype)
+        mean = mean.expand(teachers.num_clients, *mean.shape).contiguous()
+        return replace(fusion, teachers=replace(teachers, prototypes=mean))
+
+
+@dataclass(frozen=True, slots=True)
 class AlsoFuseBeside:
     """Fuse predictions as ever, then the features and prototypes that came with them.
 

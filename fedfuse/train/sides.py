@@ -51,6 +51,26 @@ class OnSides:
         return self.loss(logits, own) + self.term(features, told)
 
 
+@dataclass(frozen=True, slots=True)
+class OnReadings:
+    """``loss(logits, targets) + weight * loss(readings, targets)`` of two sides as wide.
+
+    Args:
+        loss: What both sides minimise.
+        num_classes: C, the width of either.
+        weight: Of the second.
+    """
+
+    loss: SampleLoss
+    num_classes: int
+    weight: float
+
+    def __call__(self, sides: Float[Tensor, "B W"], targets: Tensor) -> Float[Tensor, " B"]:
+        """Return one loss per sample, [B]."""
+        own, other = torch.split(sides, self.num_classes, dim=1)
+        return self.loss(own, targets) + self.weight * self.loss(other, targets)
+
+
 def on_sides(
     work: Work,
     num_classes: int,

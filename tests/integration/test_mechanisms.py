@@ -45,6 +45,7 @@ BUNDLES = {
     # more than predictions
     "nd_prototypes": [],
     "two_teachers_proto": [],
+    "shared_classifier": [],
     # rules
     "evidence": [],
     "logit_arithmetic": ["rule.reference=previous", "rule.experts=2"],

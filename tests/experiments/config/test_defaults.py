@@ -71,9 +71,10 @@ UNTOLD = {
     ("exchange=kept_teacher", "shown"): "exchange=aligned_rows has it",
     ("exchange=predictions", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=predictions", "shown"): "exchange=aligned_rows has it",
+    ("exchange=shared_classifier", "width"): "a last layer reads features as they are",
     **{
         (f"exchange={option}", name): "an option of its own has it"
-        for option in ("nd_prototypes", "two_teachers_proto")
+        for option in ("nd_prototypes", "shared_classifier", "two_teachers_proto")
         for name in ("kept_teacher", "shown")
     },
     ("rule=mix_by_round", "round"): "the pipeline sets it",
