@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from flwr.supercore.task_identity import TaskIdentity
 
 from clients.sharing.channel import ClientChannel
 from fedfuse.codec import Channel
@@ -55,6 +56,13 @@ def requests(wanted, labels=None, **changed) -> Requests:
     return Requests(Fixed(wanted, **changed), rounds_of(labels))
 
 
+@pytest.fixture
+def speaking(monkeypatch):
+    """A server that may make up messages."""
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
 def sent(hosts, wanted, share=True):
     channel = ServerChannel(Channel(), None, lambda _: None, requests(wanted))
     header = Header("method", 1, share=share, evaluate=False)
@@ -64,7 +72,7 @@ def sent(hosts, wanted, share=True):
 @pytest.mark.parametrize(
     "hosts", [{7: (0, 1, 2)}, {7: (0, 2), 8: (1,)}, {1: (0,), 2: (1,), 3: (2,)}]
 )
-def test_every_client_is_told_its_row_in_an_eighth_of_a_byte_a_sample(hosts):
+def test_every_client_is_told_its_row_in_an_eighth_of_a_byte_a_sample(speaking, hosts):
     made = sent(hosts, ROWS)
     assert made.asked_bytes == K * 2, "whoever hosts whom"
     octets = {i: ROWS[i].numpy() for i in range(K)}
