@@ -34,7 +34,7 @@ from tests.tiny import TINY
 if TYPE_CHECKING:
     from experiments.api.run import Run
 
-CHECKED = ("fedfuse.fusion", "fedfuse.distill", "fedfuse.uptake", "fedfuse.request")
+CHECKED = ("fedfuse.fusion", "fedfuse.distill", "fedfuse.uptake")
 
 # A protocol cannot be checked by isinstance, and a plain function may stand in for each of them:
 # what has to hold is that the part can be called. An int is a float, as in every type checker.
@@ -46,7 +46,6 @@ _PARTS = (
     protocols.PlainDistillLoss,
     protocols.DistillLossWantsFacts,
     protocols.Uptake,
-    protocols.Requester,
 )
 _CONF = BeartypeConf(
     is_pep484_tower=True,

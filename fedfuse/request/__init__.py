@@ -7,6 +7,9 @@ client's own. All are a file each.
 
 from fedfuse.request.asked import asked, rows_of
 from fedfuse.request.curriculum import Curriculum
+from fedfuse.request.difference import Difference
+from fedfuse.request.gap_by_domain import GapByDomain
+from fedfuse.request.ksas import KSAS
 from fedfuse.request.on_demand import OnDemand
 
-__all__ = ["Curriculum", "OnDemand", "asked", "rows_of"]
+__all__ = ["KSAS", "Curriculum", "Difference", "GapByDomain", "OnDemand", "asked", "rows_of"]

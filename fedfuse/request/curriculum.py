@@ -102,5 +102,5 @@ class Curriculum(Remembering):
         hardness = (
             cross_entropy(lesson.teacher, lesson.labels) if by_label else entropy(lesson.teacher)
         )
-        self.keep("hardness", index[lesson.rows], hardness)
+        self.remember("hardness", index[lesson.rows], hardness)
         self.memory["exchanges"] = self.memory.get("exchanges", torch.tensor(0)) + 1

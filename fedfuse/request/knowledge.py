@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +80,16 @@ def entropy(probs: Float[Tensor, "*n C"]) -> Float[Tensor, "*n"]:
     """
     each: Tensor = torch.special.entr(probs)
     return each.sum(dim=-1)
+
+
+def budget(size: int | None, share: float, num_samples: int) -> int:
+    """Return how many of a round's samples are chosen: ``size``, or a share of them, at least one.
+
+    >>> budget(None, 0.5, 5), budget(3, 0.5, 5), budget(9, 0.5, 5)
+    (3, 3, 5)
+    """
+    wanted = math.ceil(share * num_samples) if size is None else size
+    return min(max(wanted, 1), num_samples)
 
 
 def best(scores: Float[Tensor, " m"], count: int, *, unknown: str = "first") -> Bool[Tensor, " m"]:

@@ -35,7 +35,9 @@ class Remembering:
         self.memory.clear()
         self.memory.update({name: value.clone() for name, value in state.items()})
 
-    def keep(self, name: str, index: Int[Tensor, " m"], values: Float[Tensor, " m *C"]) -> Tensor:
+    def remember(
+        self, name: str, index: Int[Tensor, " m"], values: Float[Tensor, " m *C"]
+    ) -> Tensor:
         """Keep numbers of some public samples beside those of others, NaN where there are none.
 
         Returns:
