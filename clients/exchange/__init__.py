@@ -6,6 +6,7 @@ from clients.exchange.creamfl import CreamFL
 from clients.exchange.distilled import DistilledOnServer
 from clients.exchange.ditto import Ditto
 from clients.exchange.feature_predictions import FeaturePredictions
+from clients.exchange.interactive import Interactive
 from clients.exchange.mutual import Mutual
 from clients.exchange.nd_prototypes import NDPrototypes
 from clients.exchange.pooled import Pooled
@@ -23,6 +24,7 @@ __all__ = [
     "Ditto",
     "Exchange",
     "FeaturePredictions",
+    "Interactive",
     "Mutual",
     "NDPrototypes",
     "Pooled",

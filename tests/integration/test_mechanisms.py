@@ -58,6 +58,7 @@ BUNDLES = {
     "aligned_rows": ["scorer=knfu"],
     # what travels beside predictions
     "creamfl": ["exchange.width=16", "exchange.mu=2"],
+    "interactive": ["exchange.width=16", "exchange.weight=0.1"],
     # scorers, privacy
     "mrr": [],
     "probe": [],
@@ -76,6 +77,7 @@ BUNDLES = {
 """By name, with what is set besides."""
 LOOP_ONLY = {
     "creamfl": "CreamFL",
+    "interactive": "Interactive",
     "relation_graph": "RelationGraph",
     "dist": "DIST",
     "similarity": "Similarity",

@@ -68,6 +68,8 @@ UNTOLD = {
     ("exchange=aligned_rows", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=creamfl", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=creamfl", "shown"): "exchange=aligned_rows has it",
+    ("exchange=interactive", "kept_teacher"): "exchange=kept_teacher has it",
+    ("exchange=interactive", "shown"): "exchange=aligned_rows has it",
     ("exchange=kept_teacher", "shown"): "exchange=aligned_rows has it",
     ("exchange=predictions", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=predictions", "shown"): "exchange=aligned_rows has it",
