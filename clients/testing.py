@@ -24,6 +24,7 @@ from fedfuse.distill.losses import KL
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.beside import AlsoFuseBeside
 from fedfuse.exchange.kind import Combine, Kind
+from fedfuse.exchange.peers import PEERS, AlsoPeers
 from fedfuse.failure import Failure
 from fedfuse.models.mlp import mlp
 from fedfuse.models.plan import as_plan
@@ -155,6 +156,8 @@ class Trial:
             combine = exchange.combine(self.models, self.data)
             if combine is None and isinstance(exchange, FeaturePredictions):
                 combine = AlsoFuseBeside(_mean_probabilities, exchange.beside())
+            if combine is None and kind.down >= PEERS:
+                combine = AlsoFuseBeside(_mean_probabilities, AlsoPeers(self.data.num_clients))
             nodes = [self._node(exchange, client_ids) for client_ids in hosts]
         except FedfuseError as error:
             raise CheckFailed(f"{self.name}: {error}") from error

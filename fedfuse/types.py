@@ -209,6 +209,9 @@ class KnowledgeBank(Payload):
         estimate: float32 [K, C], the client's mean prediction, where it shows another model than
             its own; likewise.
         wishes: bool [K, P], True where the client wants to be taught; None for all samples.
+        scores: float32 [K, S], what the client makes of each client of the federation as a source,
+            as only it can tell; NaN of those that it does not know; None unless the exchange asks
+            for it.
     """
 
     logits: Annotated[Tensor, ArrayField("K P C", bounds=LOGITS)]
@@ -221,6 +224,7 @@ class KnowledgeBank(Payload):
     present: Annotated[Tensor | None, ArrayField("K C", torch.bool, asked=True)] = None
     estimate: Annotated[Tensor | None, ArrayField("K C", bounds=SIMPLEX, asked=True)] = None
     wishes: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
+    scores: Annotated[Tensor | None, ArrayField("K S", bounds=OR_NAN, asked=True)] = None
 
     @property
     def num_classes(self) -> int:
@@ -243,6 +247,9 @@ class Teachers(Payload):
         prototypes: float32 [K, C, D], what was fused of their prototypes, zero where there are
             none; likewise.
         present: bool [K, C], of which classes there is one; likewise.
+        peers: float32 [K, S, P, C], what each client of the federation said, as logits, zero where
+            it said nothing; likewise.
+        heard: bool [K, S], which of them said something; likewise.
     """
 
     targets: Annotated[
@@ -254,6 +261,8 @@ class Teachers(Payload):
     features: Annotated[Tensor | None, ArrayField("K P D", asked=True)] = None
     prototypes: Annotated[Tensor | None, ArrayField("K C D", asked=True)] = None
     present: Annotated[Tensor | None, ArrayField("K C", torch.bool, asked=True)] = None
+    peers: Annotated[Tensor | None, ArrayField("K S P C", bounds=LOGITS, asked=True)] = None
+    heard: Annotated[Tensor | None, ArrayField("K S", torch.bool, asked=True)] = None
 
 
 @dataclass(frozen=True, slots=True)

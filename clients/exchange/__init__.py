@@ -13,6 +13,7 @@ from clients.exchange.pooled import Pooled
 from clients.exchange.predictions import Predictions
 from clients.exchange.protocol import Exchange, Tools
 from clients.exchange.prototypes import Prototypes
+from clients.exchange.scored_sources import ScoredSources
 from clients.exchange.shared_classifier import SharedClassifier
 from clients.exchange.two_teachers_proto import TwoTeachersProto
 
@@ -30,6 +31,7 @@ __all__ = [
     "Pooled",
     "Predictions",
     "Prototypes",
+    "ScoredSources",
     "SharedClassifier",
     "Tools",
     "TwoTeachersProto",

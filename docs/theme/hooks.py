@@ -51,6 +51,7 @@ API = {
             "fedfuse.fusion.reciprocal_rank",
             "fedfuse.fusion.nearest_neighbour_probe",
             "fedfuse.fusion.gradient_agreement",
+            "fedfuse.fusion.uploaded_scores",
             "fedfuse.fusion.by_class",
             "fedfuse.fusion.evidence",
             "fedfuse.fusion.class_scores",

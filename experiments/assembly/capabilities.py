@@ -24,6 +24,7 @@ from experiments.assembly.public_label_clashes import OF_PUBLIC_LABELS
 from experiments.assembly.public_sample_clashes import OF_PUBLIC_SAMPLES
 from experiments.assembly.request_clashes import OF_REQUESTS
 from experiments.assembly.rule_clashes import OF_RULES
+from experiments.assembly.scored_clashes import OF_SCORES
 from fedfuse.codec import channel_of
 from fedfuse.declarations import part_name
 from fedfuse.fusion.pipeline import Pipeline
@@ -279,6 +280,7 @@ CLASHES: tuple[Clash, ...] = (
     *OF_LOSSES,
     *OF_PRIORS,
     *OF_PROBES,
+    *OF_SCORES,
 )
 """Every combination that cannot work. One that needs another part of the same run to be refused
 comes after that part's own row, so that the first message is the nearest to the mistake."""

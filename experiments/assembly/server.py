@@ -26,6 +26,7 @@ from experiments.config.targets import brief
 from fedfuse.exchange.beside import AlsoFuseBeside
 from fedfuse.exchange.creamfl import ContrastiveBeside
 from fedfuse.exchange.kind import Combine
+from fedfuse.exchange.peers import PEERS, AlsoPeers
 from fedfuse.models.features import feature_size
 from fedfuse.models.plan import as_plan, build_checked, describe
 from fedfuse.models.pooling import settled
@@ -137,6 +138,8 @@ def build_combine(
                 assert isinstance(beside, ContrastiveBeside)
                 beside = replace(beside, ask=student.features)
             fuse = AlsoFuseBeside(fuse, beside)
+        if parts.exchange.kind(parts.models, parts.data).down >= PEERS:
+            fuse = AlsoFuseBeside(fuse, AlsoPeers(parts.data.num_clients))
         if parts.cfg.server.persuasion:
             fuse = AlsoMeasurePersuasion(fuse)
     if student is not None and fuse is not None:

@@ -128,7 +128,8 @@ def distinct_bytes(sent: Payload | Parcel) -> int:
     """Return the bytes of all that is sent if what several clients get is sent to them once."""
     if isinstance(sent, Parcel):
         return sent.distinct_bytes
-    plain = isinstance(sent, Teachers) and sent.features is None and sent.prototypes is None
+    beside = ("features", "prototypes", "peers")
+    plain = all(getattr(sent, name, None) is None for name in beside)
     if not isinstance(sent, Teachers) or not plain:
         return sum(map(len, set(sent.messages())))
     targets = sent.targets

@@ -63,6 +63,7 @@ BUNDLES = {
     "mrr": [],
     "probe": [],
     "gradient_agreement": [],
+    "cuber": ["scorer.unknown=left_out"],
     "swing_rarity": ["privacy.seed=simulated"],
     # merges of models
     **(

@@ -76,7 +76,12 @@ UNTOLD = {
     ("exchange=shared_classifier", "width"): "a last layer reads features as they are",
     **{
         (f"exchange={option}", name): "an option of its own has it"
-        for option in ("nd_prototypes", "shared_classifier", "two_teachers_proto")
+        for option in (
+            "nd_prototypes",
+            "scored_sources",
+            "shared_classifier",
+            "two_teachers_proto",
+        )
         for name in ("kept_teacher", "shown")
     },
     ("rule=mix_by_round", "round"): "the pipeline sets it",

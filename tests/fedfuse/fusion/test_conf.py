@@ -62,6 +62,7 @@ ELSEWHERE = {
         "reciprocal_rank",
         "reference_accuracy",
         "shuffled",
+        "uploaded",
     },
     "rule": {
         "confidence",
