@@ -81,6 +81,9 @@ DECLARATIONS: Mapping[str, Declaration] = {
         "what it remembers of single public samples", ("uptake", "request", "answer", "wish")
     ),
     "sets_clock": Declaration("whether it says how far each client is", ("uptake",)),
+    "all_train_alone": Declaration(
+        "whether everybody trains where clients learn alone", ("participation",)
+    ),
     "needs_base": Declaration("a common start of all models", ("merge",)),
     "personal": Declaration("whether each client gets a model of its own", ("merge",)),
     "by_weights": Declaration("whether models count by their weights", ("merge",), default=True),

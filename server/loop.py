@@ -103,7 +103,7 @@ def run_arm(
         last = round_ == plan.num_rounds
         header = Header(arm, round_, shares, evaluates, exchanges, answers=last)
 
-        asked = plan.participants.ids(round_)
+        asked = plan.participants.ids(round_, alone=not exchanges)
         reporter.phase(arm, round_, "train")
         local = federation.train(header, asked)
         stop_on_failure(local, len(asked), plan)

@@ -28,6 +28,7 @@ from experiments.assembly.scored_clashes import OF_SCORES
 from fedfuse.codec import channel_of
 from fedfuse.declarations import part_name
 from fedfuse.fusion.pipeline import Pipeline
+from fedfuse.participation import HeldIn
 from fedfuse.protocols import ModelPlan
 from fedfuse.select import All
 from fedfuse.types import FederatedData, Space
@@ -150,6 +151,12 @@ def _attacks_nobody(chosen: Chosen) -> str | None:
     return f"num_clients={chosen.cfg.num_clients}" if alone else None
 
 
+def _holds_in_nobody(chosen: Chosen) -> str | None:
+    sampler, there = chosen.part("participation"), chosen.cfg.num_clients
+    many = isinstance(sampler, HeldIn) and sampler.clients > there
+    return f"participation.clients={sampler.clients} with num_clients={there}" if many else None
+
+
 def _sites_shift(chosen: Chosen) -> str | None:
     shift = chosen.cfg.evaluation.own_test_shift
     owned = chosen.cfg.sites._target_ is not None
@@ -221,6 +228,11 @@ CLASHES: tuple[Clash, ...] = (
         lambda _: "2 clients or more",
     ),
     *OF_FEATURES,
+    Clash(
+        "More clients are to take part than there are",
+        _holds_in_nobody,
+        "Set participation.clients to no more than num_clients.",
+    ),
     *OF_PUBLIC_LABELS,
     *OF_PUBLIC_SAMPLES,
     *OF_AUGMENTS,

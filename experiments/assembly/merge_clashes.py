@@ -6,6 +6,7 @@ from clients.exchange.distilled import DistilledOnServer
 from clients.exchange.models import SharesModels
 from clients.exchange.pooled import Pooled
 from experiments.assembly.chosen import Chosen, Clash
+from experiments.assembly.merging import begins_alike
 from fedfuse.merge import Mean
 
 
@@ -25,20 +26,13 @@ def _one_for_each(chosen: Chosen) -> str | None:
     return chosen.named("merge", "exchange") if personal and distilled else None
 
 
-def _no_base(chosen: Chosen) -> bool:
-    alike = getattr(chosen.part("exchange"), "begins_alike", False)
-    asked = chosen.needs("merge", "needs_base") and chosen.cfg.merge_base != "sent"
-    return asked and not alike
-
-
 def _begins_apart(chosen: Chosen) -> str | None:
-    apart = _no_base(chosen) and chosen.cfg.client.init == "per_client"
-    return f"{chosen.named('merge')}, client.init=per_client" if apart else None
-
-
-def _continues(chosen: Chosen) -> str | None:
+    asked = chosen.needs("merge", "needs_base") and chosen.cfg.merge_base != "last_or_mean"
+    if not asked or begins_alike(chosen.cfg, chosen.part("exchange")):
+        return None
     run = chosen.cfg.continue_from
-    return f"{chosen.named('merge')}, continue_from={run}" if run and _no_base(chosen) else None
+    why = "client.init=per_client" if run is None else f"continue_from={run}"
+    return f"{chosen.named('merge')}, {why}"
 
 
 OF_MERGES = (
@@ -55,12 +49,7 @@ OF_MERGES = (
     Clash(
         "The merge adds up how far clients came from one start, and each begins somewhere else",
         _begins_apart,
-        "Set client.init=shared, or merge_base=sent, with which the first exchange averages.",
-    ),
-    Clash(
-        "The merge adds up how far clients came from one start, and they go on from models of "
-        "their own",
-        _continues,
-        "Set merge_base=sent, with which the first exchange averages.",
+        "Set client.init=shared and leave continue_from out; or set merge_base=last_or_mean, with "
+        "which the first exchange averages.",
     ),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from omegaconf import DictConfig
+
 from clients.exchange.models import SharesModels
 from experiments.assembly.parts import Parts
 from experiments.config.instantiate import instantiate
@@ -28,6 +30,12 @@ def with_merge(parts: Parts, combine: Combine | None) -> Combine | None:
     return _merging(parts, combine)
 
 
+def begins_alike(cfg: DictConfig, exchange: object) -> bool:
+    """Tell whether all models of an architecture that travel begin with the same weights."""
+    alone = cfg.client.init == "per_client" or cfg.continue_from is not None
+    return getattr(exchange, "begins_alike", False) or not alone
+
+
 def _merging(parts: Parts, average: AverageModels) -> AverageModels:
     merge, streams = instantiate(parts.cfg.merge, "merge"), Streams(parts.cfg.seed)
     base, exchange = None, parts.exchange
@@ -38,5 +46,6 @@ def _merging(parts: Parts, average: AverageModels) -> AverageModels:
             name: layout.part(buffers=False).flatten(begun[name])
             for name, layout in average.layouts.items()
         }
-        base = Base(parts.cfg.merge_base, initial)
+        alike = begins_alike(parts.cfg, exchange)
+        base = Base(parts.cfg.merge_base, initial, alike)
     return replace(average, merge=merge, base=base, streams=streams)

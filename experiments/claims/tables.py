@@ -16,6 +16,7 @@ from experiments.claims.guarded import guard
 from experiments.claims.harm import harm
 from experiments.claims.leaked import leaked
 from experiments.claims.lessons import lessons
+from experiments.claims.merging import merging
 from experiments.claims.planted import mass_inside, precision_at, self_mass
 from experiments.claims.robustness import robustness
 from experiments.claims.shared import Row, difference, federation, read
@@ -101,6 +102,7 @@ CLAIMS: dict[str, Callable[..., Iterator[Row]]] = {
     "lessons_tiers": _both(lessons, tiers),
     "robustness": robustness,
     "flips": changes,
+    "merge": merging,
 }
 """Claim to its table; the numbers are those of KnFu's claims in docs/findings.md."""
 

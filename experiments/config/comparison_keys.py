@@ -52,6 +52,8 @@ FUSION_ONLY = frozenset(
 FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "left_out"})
 """Keys of ``client`` of which the same is true."""
 
+HELD_IN = "fedfuse.participation.HeldIn"
+
 OF_THE_PRIOR = ("prior", "local_loss", "evaluation.prior")
 """Keys and groups that cannot change plain local training, but its prior-corrected control."""
 
@@ -82,6 +84,8 @@ def baseline_identity(cfg: DictConfig, data_fingerprint: str, arm: str = BASELIN
     kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
     if kept["continue_from"] is None:  # as it was before there was such a key
         del kept["continue_from"]
+    if kept["participation"]["_target_"] == HELD_IN:  # whom it holds out trains alone, too
+        kept["participation"] = {"_target_": "fedfuse.participation.Everybody"}
     # With equal samples, local training learns from as many as the mixed batches have.
     free = FUSION_ONLY_CLIENT - ({"private_weight"} if kept["budget"] == "samples" else set())
     kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}

@@ -159,7 +159,7 @@ class ExperimentConfig:
     trainer: str = _one_of("auto", "loop", "batched")
     models: str = _one_of("auto", "save", "none")
     continue_from: str | None = field(default=MISSING)
-    merge_base: str = _one_of("last", "first", "sent")
+    merge_base: str = _one_of("last", "first", "last_or_mean")
     prior: PriorConfig = field(default_factory=PriorConfig)
     client: ClientConfig = field(default_factory=ClientConfig)
     server: ServerConfig = field(default_factory=ServerConfig)

@@ -62,11 +62,12 @@ class Spending:
 def by_design(cfg: DictConfig) -> tuple[str, ...]:
     """Return what a configuration spends beyond what its budget makes equal, in words.
 
-    This is the one place where it is declared; an exchange says of itself what its steps cost
-    with the attribute ``extra``.
+    This is the one place where it is declared; an exchange, and who chooses the clients that take
+    part, say of themselves what differs with the attribute ``extra``.
     """
     exchange = instantiate(cfg.exchange, "exchange")
-    reasons = [declared(exchange, "extra", "")]
+    parts = exchange, instantiate(cfg.participation, "participation")
+    reasons = [declared(part, "extra", "") for part in parts]
     if cfg.budget == "rounds":
         reasons.append("with budget=rounds local training does nothing in distillation's place")
     own = declared(exchange, "budget", cfg.budget)

@@ -12,9 +12,10 @@ from fedfuse.errors import FedfuseError
 from fedfuse.shapes import Float
 from fedfuse.validation import require_one_of
 
-BASES = ("last", "first", "sent")
+BASES = ("last", "first", "last_or_mean")
 """``last``: what the architecture was sent last, before the first exchange its initial weights;
-``first``: always those; ``sent``: what it was sent last, and there is none before the first."""
+``first``: always those; ``last_or_mean``: as ``last``, but models that did not begin alike have no
+base before the first exchange, which then averages."""
 
 
 @dataclass(slots=True)
@@ -24,20 +25,21 @@ class Base:
     Args:
         which: One of :data:`BASES`.
         initial: Architecture to its initial weights, parameters alone, float32 [N].
+        alike: Whether its models all began with them.
     """
 
     which: str
     initial: Mapping[str, Float[Tensor, " N"]]
-    _sent: dict[str, Tensor] = field(default_factory=dict)
+    alike: bool = True
+    _sent: dict[str, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         require_one_of("Base", "which", self.which, BASES)
 
     def of(self, architecture: str) -> Float[Tensor, " N"] | None:
         """Return the base of an architecture; None if there is none yet."""
-        if self.which == "sent":
-            return self._sent.get(architecture)
-        return self._sent.get(architecture, self.initial[architecture])
+        initial = self.initial[architecture] if self.alike else None
+        return self._sent.get(architecture, initial)
 
     def note(self, architecture: str, rows: Float[Tensor, "_ N"]) -> None:
         """Remember what is sent to the clients of an architecture: of several rows their mean."""

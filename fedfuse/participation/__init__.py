@@ -2,6 +2,6 @@
 
 from fedfuse.participation.resting import Resting
 from fedfuse.participation.rounds import Participants
-from fedfuse.participation.samplers import BySize, Everybody, RoundRobin, Uniform
+from fedfuse.participation.samplers import BySize, Everybody, HeldIn, RoundRobin, Uniform
 
-__all__ = ["BySize", "Everybody", "Participants", "Resting", "RoundRobin", "Uniform"]
+__all__ = ["BySize", "Everybody", "HeldIn", "Participants", "Resting", "RoundRobin", "Uniform"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedfuse.declarations import part_name
+from fedfuse.declarations import declared, part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.protocols import Participation
 from fedfuse.rng import Streams
@@ -27,13 +27,15 @@ class Participants:
     sizes: tuple[int, ...]
     streams: Streams
 
-    def ids(self, round_: int) -> list[int]:
-        """Return the round's clients, ascending.
+    def ids(self, round_: int, *, alone: bool = False) -> list[int]:
+        """Return the round's clients, ascending; ``alone`` in an arm that exchanges nothing.
 
         Raises:
             FedfuseError: If the sampler returns something else.
         """
         num_clients = len(self.sizes)
+        if alone and declared(self.sampler, "all_train_alone", False):
+            return list(range(num_clients))
         generator = self.streams.torch("participation", round_)
         chosen = self.sampler(round_, torch.tensor(self.sizes), generator)
         right = isinstance(chosen, torch.Tensor) and chosen.ndim == 1

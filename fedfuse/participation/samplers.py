@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError
 from fedfuse.shapes import Int
-from fedfuse.validation import require_number
+from fedfuse.validation import require_count, require_number
 
 
 def share_of(fraction: float, num_clients: int) -> int:
@@ -33,6 +34,34 @@ class Everybody:
     ) -> Int[Tensor, " K"]:
         """Return all ids."""
         return torch.arange(len(sizes))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldIn:
+    """The first clients take part in every round, the others are held out: they never do.
+
+    Where clients learn alone (the controls), everybody trains, so that what those held out get for
+    nothing can be compared with what they could learn.
+
+    Args:
+        clients: How many take part; all, if there are no more.
+    """
+
+    clients: int = 8
+    all_train_alone: ClassVar[bool] = True
+    extra: ClassVar[str] = "who is held out trains where clients learn alone, and not in the method"
+
+    def __post_init__(self) -> None:
+        require_count("HeldIn", "clients", self.clients)
+
+    def __call__(
+        self,
+        round: int,  # noqa: A002, ARG002
+        sizes: Int[Tensor, " K"],
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Int[Tensor, " k"]:
+        """Return the first ids."""
+        return torch.arange(min(self.clients, len(sizes)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,14 @@ def test_local_training_processes_exactly_the_samples_of_distillation(private_we
         assert max(here.schedule.sizes) <= cfg.client.batch_size
 
 
+def test_those_held_out_train_alone_as_if_nobody_were() -> None:
+    """One baseline serves any number of clients held in, and a run with all of them."""
+    held = [configured("participation=held_in", f"participation.clients={n}") for n in (1, 2)]
+    found = {baseline_identity(cfg, "x") for cfg in (*held, configured())}
+    assert len(found) == 1
+    assert baseline_identity(configured("participation=uniform"), "x") not in found
+
+
 def test_equal_steps_stay_what_they_were():
     node = build_node(build_parts(configured()), (0,))
     assert node.work_plan.budget_matched([0], 2)[0].schedule.num_steps == 2  # 100 in batches of 64

@@ -94,22 +94,25 @@ def test_W9_buffers_are_averaged_whatever_the_merge() -> None:
     assert torch.equal(PARAMETERS.pack(state), wanted)
 
 
-@pytest.mark.parametrize("which", ["last", "first", "sent"])
-def test_W9_the_base_is_what_was_sent_last_or_first(which: str) -> None:
+@pytest.mark.parametrize(
+    ("which", "alike"),
+    [("last", True), ("first", True), ("last_or_mean", True), ("last_or_mean", False)],
+)
+def test_W9_the_base_is_what_was_sent_last_or_first(which: str, alike: bool) -> None:
     begun = PARAMETERS.flatten(net(0))
-    average = server(Sum(), Base(which, {"a": begun}))
+    average = server(Sum(), Base(which, {"a": begun}, alike))
     parameters = [PARAMETERS.flatten(net(seed)) for seed in (1, 2)]
 
     def moved(base: Tensor) -> Tensor:
         return (sum(one.double() - base.double() for one in parameters) + base.double()).float()
 
     mean = PARAMETERS.pack(LAYOUT.unflatten(rows(server(), sent(1, 2))[0]))
-    first = moved(begun) if which != "sent" else mean
+    first = moved(begun) if alike else mean
     for wanted in (first, moved(begun if which == "first" else first)):
         saved = collect({"combine": average})
         got = PARAMETERS.pack(LAYOUT.unflatten(rows(average, sent(1, 2))[0]))
         torch.testing.assert_close(got, wanted)
-        resumed = server(Sum(), Base(which, {"a": begun}))
+        resumed = server(Sum(), Base(which, {"a": begun}, alike))
         give_back({"combine": resumed}, saved)
         again = PARAMETERS.pack(LAYOUT.unflatten(rows(resumed, sent(1, 2))[0]))
         assert torch.equal(again, got), "a resumed server goes on from what was sent"
@@ -129,7 +132,7 @@ def test_W9_receivers_may_get_rows_of_their_own() -> None:
 
 def test_W9_shares_say_whose_models_count() -> None:
     weighed = server()(sent(1, 2), 1).weights
-    alike = server(Sum(), Base("sent", {}))(sent(1, 2), 1).weights
+    alike = server(Sum(), Base("first", {"a": PARAMETERS.flatten(net(0))}))(sent(1, 2), 1).weights
     assert weighed is not None
     assert alike is not None
     torch.testing.assert_close(weighed[0], torch.tensor([1 / 3, 2 / 3, 0]))

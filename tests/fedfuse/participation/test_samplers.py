@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedfuse.errors import FedfuseError, ParameterError
-from fedfuse.participation import BySize, Everybody, Participants, RoundRobin, Uniform
+from fedfuse.participation import BySize, Everybody, HeldIn, Participants, RoundRobin, Uniform
 from fedfuse.rng import Streams
 
 SIZES = (10, 20, 30, 40, 50, 60, 70, 720)
@@ -24,6 +24,17 @@ def test_a_sampler_takes_its_fraction_and_repeats_itself(sampler):
 
 def test_everybody_is_everybody():
     assert Participants(Everybody(), SIZES, Streams(0)).ids(1) == list(range(8))
+
+
+def test_who_is_held_out_never_takes_part_and_trains_alone() -> None:
+    participants = Participants(HeldIn(3), SIZES, Streams(0))
+    assert {tuple(participants.ids(round_)) for round_ in range(1, 9)} == {(0, 1, 2)}
+    assert participants.ids(1, alone=True) == list(range(8))
+    others = Participants(Uniform(0.5), SIZES, Streams(0))
+    assert others.ids(1, alone=True) == others.ids(1), "the baseline of others rests with them"
+    for wrong in (0, True, 1.5):
+        with pytest.raises(ParameterError, match="clients"):
+            HeldIn(wrong)  # type: ignore[arg-type]
 
 
 def test_by_size_draws_in_proportion_to_size():
