@@ -44,12 +44,7 @@ class Worth(NamedTuple):
 
 
 def merging(*folders: Path) -> Iterator[Row]:
-    """Yield each method's shares of local accuracy, held in and held out, and over FedAvg's."""
-    yield (
-        *("federation", "method"),
-        *(f"{side}, {SHORT[test]}: % of local [95%]" for side, test in PLACES),
-        *(f"{side}, {SHORT[test]}: over {BASE}" for side, test in PLACES),
-    )
+    """Yield shares of local accuracy by method, held in and held out; then those over FedAvg's."""
     found = {
         (federation(run_group), name): [
             _worth(runs, _bases(run_group), side, test) for side, test in PLACES
@@ -68,13 +63,21 @@ def merging(*folders: Path) -> Iterator[Row]:
     def over(one: Comparison | None) -> str:
         return f"**{difference(one)}**" if id(one) in certain else difference(one)
 
-    seen = ""
+    yield ("federation", "method", *(f"{side}, {SHORT[test]}" for side, test in PLACES))
+    seen = None
     for (place, method), worths in found.items():
         if place != seen:
-            yield (place, "local, accuracy", *(one.local for one in worths), *("-" for _ in PLACES))
+            yield (place, "alone", *(one.local for one in worths))
         seen = place
-        yield (place, method, *(one.share for one in worths), *(over(one.over) for one in worths))
-    yield (f"Bold: certain. {corrected(page)}",)
+        yield (place, method, *(one.share for one in worths))
+    yield (
+        "alone: accuracy of local training in %; below it: in % of what the same client has alone",
+    )
+    yield ("federation", f"over {BASE}", *(f"{side}, {SHORT[test]}" for side, test in PLACES))
+    for (place, method), worths in found.items():
+        if any(one.over for one in worths):
+            yield (place, method, *(over(one.over) for one in worths))
+    yield (f"Differences of these shares, in points. Bold: certain. {corrected(page)}",)
 
 
 def _bases(run_group: RunGroup) -> Sequence[Run]:

@@ -24,8 +24,11 @@ def trimmed(task_vectors: Float[Tensor, "k N"], keep: float) -> Float[Tensor, "k
     """
     # Less a little, because 0.7 * 10 is above 7.
     count = max(1, math.ceil(keep * task_vectors.shape[1] - 1e-9))
-    order = task_vectors.abs().sort(dim=1, descending=True, stable=True).indices[:, :count]
-    return torch.zeros_like(task_vectors).scatter(1, order, task_vectors.gather(1, order))
+    size = task_vectors.abs()
+    least = size.kthvalue(size.shape[1] - count + 1, dim=1, keepdim=True).values
+    larger, equal = size > least, size == least
+    room = count - larger.sum(dim=1, keepdim=True)
+    return torch.where(larger | (equal & (equal.cumsum(dim=1) <= room)), task_vectors, 0)
 
 
 def elected(task_vectors: Float[Tensor, "k N"]) -> Float[Tensor, " N"]:

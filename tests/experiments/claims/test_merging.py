@@ -63,6 +63,7 @@ def test_J_the_table_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert main(["merge", str(tmp_path / "s")]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert [line.split(" | ")[1] for line in lines[2:]] == ["local, accuracy", "fedavg", "ties"]
-    assert {line.count(" | ") for line in lines if "---" not in line} == {9}
+    names = [line.split(" | ")[1] for line in lines if "---" not in line]
+    assert names == ["method", "alone", "fedavg", "ties", "over fedavg", "ties"]
+    assert {line.count(" | ") for line in lines if "---" not in line} == {5}
     assert "nan" not in "".join(lines)
