@@ -7,7 +7,8 @@ from clients.exchange.models import SharesModels
 from clients.exchange.pooled import Pooled
 from experiments.assembly.chosen import Chosen, Clash
 from experiments.assembly.merging import begins_alike
-from fedfuse.merge import Mean
+from experiments.config.targets import brief
+from fedfuse.merge import ChecksLayouts, Mean
 
 
 def _merges(chosen: Chosen) -> bool:
@@ -35,6 +36,16 @@ def _begins_apart(chosen: Chosen) -> str | None:
     return f"{chosen.named('merge')}, {why}"
 
 
+def _misfit(chosen: Chosen) -> str | None:
+    merge, exchange = chosen.part("merge"), chosen.part("exchange")
+    if not isinstance(merge, ChecksLayouts) or not isinstance(exchange, SharesModels):
+        return None
+    assert chosen.models is not None
+    assert chosen.data is not None
+    layouts = exchange.average(chosen.models, chosen.data).layouts
+    return merge.misfit({name: one.part(buffers=False) for name, one in layouts.items()})
+
+
 OF_MERGES = (
     Clash(
         "A merge makes a model of several, and this method exchanges something else",
@@ -51,5 +62,11 @@ OF_MERGES = (
         _begins_apart,
         "Set client.init=shared and leave continue_from out; or set merge_base=last_or_mean, with "
         "which the first exchange averages.",
+    ),
+    Clash(
+        lambda chosen: f"merge={brief(chosen.cfg.merge)} cannot merge the models of this run",
+        _misfit,
+        "Choose other models, or see what it takes: fedfuse --help merge.",
+        from_data=True,
     ),
 )

@@ -123,7 +123,7 @@ class AverageModels:
             base = None if self.base is None else self.base.of(name)
             models, ids = torch.stack([vectors[row] for row in rows]), bank.client_ids[rows]
             told = layout, name, round_, self.streams
-            groups.append(Vectors(ids, models, own / own.sum(), base, *told))
+            groups.append(Vectors(ids, models, own / own.sum(), base, *told, float(own.sum())))
         return groups
 
     def _parameters(self, group: Vectors) -> Vectors:

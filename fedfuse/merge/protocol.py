@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -30,6 +30,8 @@ class Vectors:
         architecture: Its name; whatever a merge remembers, it remembers by it.
         round: The round, from 1.
         streams: The run's random streams.
+        total: What the weights are shares of, samples or models: of several architectures one
+            that sums to more counts more.
     """
 
     client_ids: Int[Tensor, " k"]
@@ -40,6 +42,7 @@ class Vectors:
     architecture: str
     round: int
     streams: Streams
+    total: float = 1.0
 
     def task_vectors(self) -> Float[Tensor, "k N"]:
         """Return how far each model is from the base, float64."""
@@ -79,6 +82,19 @@ class MergesAcross(Protocol):
 
     def across(self, groups: Sequence[Vectors], receivers: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return for each architecture what :class:`Merge` does, in their order."""
+        ...
+
+
+@runtime_checkable
+class ChecksLayouts(Protocol):
+    """A merge that does not take all models, and says so before anything is trained."""
+
+    def misfit(self, layouts: Mapping[str, Layout]) -> str | None:
+        """Return in words what of the architectures' parameters it cannot merge; None if nothing.
+
+        Args:
+            layouts: By architecture, parameters alone.
+        """
         ...
 
 
