@@ -85,6 +85,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
         "whether everybody trains where clients learn alone", ("participation",)
     ),
     "needs_base": Declaration("a common start of all models", ("merge",)),
+    "needs_predictions": Declaration("the models' predictions of public samples", ("merge",)),
     "personal": Declaration("whether each client gets a model of its own", ("merge",)),
     "by_weights": Declaration("whether models count by their weights", ("merge",), default=True),
     "labels_kept": Declaration(

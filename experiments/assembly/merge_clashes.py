@@ -7,7 +7,6 @@ from clients.exchange.models import SharesModels
 from clients.exchange.pooled import Pooled
 from experiments.assembly.chosen import Chosen, Clash
 from experiments.assembly.merging import begins_alike
-from experiments.config.targets import brief
 from fedfuse.merge import ChecksLayouts, Mean
 
 
@@ -64,9 +63,9 @@ OF_MERGES = (
         "which the first exchange averages.",
     ),
     Clash(
-        lambda chosen: f"merge={brief(chosen.cfg.merge)} cannot merge the models of this run",
+        lambda chosen: f"{chosen.named('merge')} cannot merge the models of this run",
         _misfit,
-        "Choose other models, or see what it takes: fedfuse --help merge.",
+        "Choose other models or patterns: docs/methods.md says what each merge takes.",
         from_data=True,
     ),
 )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from clients.exchange.models import SharesModels
 from experiments.assembly.parts import Parts
 from experiments.config.instantiate import instantiate
+from fedfuse.data.tensors import to_inputs
 from fedfuse.declarations import declared
 from fedfuse.exchange.distilled import DistilledAverage
 from fedfuse.exchange.kind import Combine
 from fedfuse.exchange.models import AverageModels
+from fedfuse.layout import Layout
 from fedfuse.merge import Base, Mean
+from fedfuse.merge.answers import answers
 from fedfuse.rng import Streams
+from fedfuse.types import FederatedData
 
 
 def with_merge(parts: Parts, combine: Combine | None) -> Combine | None:
@@ -38,14 +44,31 @@ def begins_alike(cfg: DictConfig, exchange: object) -> bool:
 
 def _merging(parts: Parts, average: AverageModels) -> AverageModels:
     merge, streams = instantiate(parts.cfg.merge, "merge"), Streams(parts.cfg.seed)
-    base, exchange = None, parts.exchange
-    if declared(merge, "needs_base", False):
-        assert isinstance(exchange, SharesModels)
-        begun = exchange.begin(parts.models, parts.data, streams)
+    assert isinstance(parts.exchange, SharesModels)
+    base, predict = None, None
+    asks = declared(merge, "needs_predictions", False)
+    based = declared(merge, "needs_base", False)
+    begun = {}
+    if based or asks:
+        begun = parts.exchange.begin(parts.models, parts.data, streams)
+    if based:
         initial = {
             name: layout.part(buffers=False).flatten(begun[name])
             for name, layout in average.layouts.items()
         }
-        alike = begins_alike(parts.cfg, exchange)
-        base = Base(parts.cfg.merge_base, initial, alike)
-    return replace(average, merge=merge, base=base, streams=streams)
+        base = Base(parts.cfg.merge_base, initial, begins_alike(parts.cfg, parts.exchange))
+    if asks:
+        predict = _predictor(parts.data, begun, average.layouts)
+    return replace(average, merge=merge, base=base, streams=streams, predict=predict)
+
+
+def _predictor(
+    data: FederatedData, models: Mapping[str, nn.Module], layouts: Mapping[str, Layout]
+) -> Callable[[str, Tensor, int], Tensor]:
+    """Return what predicts public samples with models of which there are the weights."""
+
+    def predict(name: str, vectors: Tensor, samples: int) -> Tensor:
+        inputs = to_inputs(data.public.inputs[:samples], data.mean, data.std)
+        return answers(models[name], layouts[name], vectors, inputs)
+
+    return predict

@@ -37,6 +37,7 @@ from fedfuse.fusion.rules import MeanProbabilities
 from fedfuse.fusion.scorers import KnFu
 from fedfuse.layout import Layout
 from fedfuse.merge import Vectors, merged
+from fedfuse.merge.answers import answers
 from fedfuse.models.plan import one_of_each
 from fedfuse.participation import Participants
 from fedfuse.prior import log_prior
@@ -295,7 +296,12 @@ def _merge(part: Any, toy: Toy) -> None:
     base, ids = layout.flatten(model), torch.arange(min(parts.cfg.num_clients, 3))
     vectors = base + 0.1 * torch.randn(len(ids), len(base), generator=draw)
     weights = (ids + 1).double() / (ids + 1).sum()
-    told = layout, name, 1, Streams(parts.cfg.seed)
+    public = torch.randn((min(toy.num_public, 20), *parts.data.input_shape), generator=draw)
+
+    def predict(samples: int) -> torch.Tensor:
+        return answers(model, layout, vectors[:2], public[:samples])
+
+    told = layout, name, 1, Streams(parts.cfg.seed), 1.0, predict
     merged(
         part, [Vectors(ids[:2], vectors[:2], weights[:2] / weights[:2].sum(), base, *told)], [ids]
     )

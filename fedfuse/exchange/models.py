@@ -5,8 +5,9 @@ What a vector holds is a :class:`fedfuse.layout.Layout`'s to say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -73,6 +74,8 @@ class AverageModels:
         base: What the models began from, for a merge that needs it. Where there is none yet, the
             models are averaged.
         streams: The run's random streams, for a merge that draws.
+        predict: What models of an architecture (its name, vectors with their buffers, how many
+            samples) predict of public samples, for a merge that asks.
     """
 
     architectures: tuple[str, ...]
@@ -81,6 +84,7 @@ class AverageModels:
     merge: Merge = Mean()  # noqa: RUF009 - frozen
     base: Base | None = None
     streams: Streams = Streams(0)  # noqa: RUF009 - frozen
+    predict: Callable[[str, Tensor, int], Tensor] | None = None
 
     def __call__(self, bank: ModelBank, round_: int) -> Fusion:
         """Return each client's merged model and the shares in it, row = receiver."""
@@ -122,8 +126,9 @@ class AverageModels:
                 continue
             base = None if self.base is None else self.base.of(name)
             models, ids = torch.stack([vectors[row] for row in rows]), bank.client_ids[rows]
-            told = layout, name, round_, self.streams
-            groups.append(Vectors(ids, models, own / own.sum(), base, *told, float(own.sum())))
+            ask = None if self.predict is None else partial(self.predict, name, models)
+            told = layout, name, round_, self.streams, float(own.sum()), ask
+            groups.append(Vectors(ids, models, own / own.sum(), base, *told))
         return groups
 
     def _parameters(self, group: Vectors) -> Vectors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -32,6 +32,9 @@ class Vectors:
         streams: The run's random streams.
         total: What the weights are shares of, samples or models: of several architectures one
             that sums to more counts more.
+        predict: Returns the models' logits float32 [k, m, C] for the first m public samples, at
+            most as many as there are; None for a merge that does not declare
+            ``needs_predictions``.
     """
 
     client_ids: Int[Tensor, " k"]
@@ -43,6 +46,7 @@ class Vectors:
     round: int
     streams: Streams
     total: float = 1.0
+    predict: Callable[[int], Float[Tensor, "k m C"]] | None = None
 
     def task_vectors(self) -> Float[Tensor, "k N"]:
         """Return how far each model is from the base, float64."""
@@ -66,8 +70,9 @@ class Merge(Protocol):
     those that sent nothing. Returns float32 [R, N], a row for each, or [1, N], one for all;
     finite. Buffers (the statistics of batch norm layers) are no part of the vectors: they are
     averaged whatever the merge. A merge that takes differences to a common start declares
-    ``needs_base = True``; one whose rows may differ, ``personal = True``; one that takes every
-    model alike, whatever the weights, ``by_weights = False``. What is random is drawn from
+    ``needs_base = True``; one that asks models for predictions, ``needs_predictions = True``; one
+    whose rows may differ, ``personal = True``; one that takes every model alike, whatever the
+    weights, ``by_weights = False``. What is random is drawn from
     ``models.generator(...)``; a merge with a memory is :class:`fedfuse.protocols.Stateful`.
     """
 

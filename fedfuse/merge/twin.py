@@ -9,15 +9,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fedfuse.merge.answers import likeness
 from fedfuse.merge.mean import Mean
 from fedfuse.merge.protocol import Vectors
 from fedfuse.merge.task_arithmetic import TaskArithmetic
 from fedfuse.shapes import Float
-from fedfuse.validation import require_number, require_one_of
+from fedfuse.validation import require_count, require_number, require_one_of
 
 SPARSE = ("magnitude", "bernoulli", "svd")
 SHARED = ("task_arithmetic", "mean")
-WEIGHTS = ("own", "uniform")
+WEIGHTS = ("own", "uniform", "predictions")
 _EXACT = 1e-9
 """A share of a count that is a whole number but for rounding is that number."""
 
@@ -27,8 +28,8 @@ class Twin:
     """``shared + sum_k w_ik sparse(model_k - shared)`` (Lu et al. 2024, arXiv 2406.15479).
 
     The paper weighs the clients' parts by a router, for every input; here a receiver has its
-    weights for good. With ``weights=own`` it gets the shared model and its own part; one that sent
-    nothing gets the shared model.
+    weights for a round. With ``weights=own`` it gets the shared model and its own part; one that
+    sent nothing gets the shared model, with ``predictions``, too.
 
     Args:
         density: The share of a client's own part that is kept, above 0 up to 1.
@@ -38,7 +39,10 @@ class Twin:
             ``bernoulli`` drawn ones, divided by ``density``, ``svd`` the largest singular values
             of each matrix (a convolution as outputs x the rest), at least one; what is no matrix
             stays whole.
-        weights: ``own``, or ``uniform``: all parts alike, one model for all.
+        weights: ``own``; ``uniform``, all parts alike, one model for all; or ``predictions``, the
+            softmax of ``-mean KL(p_i || p_k) / temperature`` over public samples.
+        temperature: Of those weights, above 0: near 0 is ``own``, large is ``uniform``.
+        samples: Of the public set, from the first, that they are told from.
     """
 
     density: float = 0.2
@@ -46,11 +50,15 @@ class Twin:
     shared_scale: float = 0.29
     sparse: str = "magnitude"
     weights: str = "own"
+    temperature: float = 1.0
+    samples: int = 100
     personal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_number("Twin", "density", self.density, above=0, at_most=1)
         require_number("Twin", "shared_scale", self.shared_scale, at_least=0)
+        require_number("Twin", "temperature", self.temperature, above=0)
+        require_count("Twin", "samples", self.samples)
         for name, options in (("shared", SHARED), ("sparse", SPARSE), ("weights", WEIGHTS)):
             require_one_of("Twin", name, getattr(self, name), options)
 
@@ -64,6 +72,11 @@ class Twin:
         """Whether the shared model depends on the clients' weights."""
         return not self.needs_base
 
+    @property
+    def needs_predictions(self) -> bool:
+        """Whether models are asked for their predictions on public samples."""
+        return self.weights == "predictions"
+
     def __call__(self, models: Vectors, receivers: Tensor) -> Float[Tensor, "r N"]:
         """Return a row for each receiver; one for all with ``weights=uniform``."""
         make = TaskArithmetic(self.shared_scale) if self.needs_base else Mean()
@@ -71,8 +84,12 @@ class Twin:
         own = self._sparse(models.vectors.double() - shared, models)
         if self.weights == "uniform":
             return (shared + own.mean(dim=0)).float()
-        mine = receivers.unsqueeze(1) == models.client_ids  # [R, k]
-        return (shared + mine.to(own) @ own).float()
+        weights = (receivers.unsqueeze(1) == models.client_ids).to(own)  # [R, k]
+        if self.needs_predictions:
+            assert models.predict is not None
+            scores = likeness(models.predict(self.samples)) / self.temperature
+            weights = weights @ scores.softmax(dim=1).to(own)
+        return (shared + weights @ own).float()
 
     def _sparse(self, own: Float[Tensor, "k N"], models: Vectors) -> Float[Tensor, "k N"]:
         if self.density == 1:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fedfuse.declarations import declared, part_name
 from fedfuse.layout import Layout
 from fedfuse.merge import Merge, Vectors, merged
+from fedfuse.merge.answers import answers
 from fedfuse.rng import Streams
 from fedfuse.stateful import collect, give_back
 from fedfuse.testing.expect import expect, expect_close, expect_declared
@@ -32,15 +33,18 @@ def example_vectors(count: int = 4, *, round_: int = 2, architecture: str = "sma
     layout = Layout.of(net).part(buffers=False)
     base = layout.flatten(net)
     weights = torch.arange(1, count + 1).double()
+    vectors = base + 0.1 * torch.randn(count, len(base), generator=draw)
+    public = torch.randn(20, 1, 3, 3, generator=draw)
     return Vectors(
         client_ids=2 * torch.arange(count) + 1,
-        vectors=base + 0.1 * torch.randn(count, len(base), generator=draw),
+        vectors=vectors,
         weights=weights / weights.sum(),
         base=base,
         layout=layout,
         architecture=architecture,
         round=round_,
         streams=Streams(0),
+        predict=lambda samples: answers(net, layout, vectors, public[:samples]),
     )
 
 

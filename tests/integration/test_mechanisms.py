@@ -72,6 +72,9 @@ BUNDLES = {
             "ties": [],
             "dare": [],
             "opcm": ["merge.continual=true"],
+            "twin": ["merge.weights=predictions"],
+            "layer_swap": [],
+            "coalesce": [],
         }
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -40,15 +41,27 @@ def test_J5_by_hand() -> None:
     torch.testing.assert_close(rows, torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.29, 0.58]]))
 
 
-def test_J5_weights_that_are_shared_out_by_hand() -> None:
-    """The sheet's (.75, .25) at density 1, as what uniform weights are with three of one kind."""
-    four = two(
-        client_ids=torch.arange(4),
-        vectors=torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 2.0]]),
-        weights=torch.full((4,), 0.25, dtype=torch.float64),
+def test_J5_weights_by_predictions_by_hand() -> None:
+    """Of the first sample p_0 = (.5, .5), p_1 = (.25, .75); KL(p_0 || p_1) = .143841."""
+    said = torch.tensor([[[0.0, 0.0], [9.0, 0.0]], [[0.0, math.log(3)], [0.0, 9.0]]])
+    models = two(predict=lambda samples: said[:, :samples])
+    # exp(-KL / temperature) = 1/3: weights (.75, .25), and the sheet's (.75, .5)
+    first = Twin(1, "mean", weights="predictions", samples=1, temperature=0.143841 / math.log(3))
+    rows = first(models, torch.tensor([0, 2]))
+    torch.testing.assert_close(rows, torch.tensor([[0.75, 0.5], [0.5, 1.0]]), atol=1e-5, rtol=0)
+
+
+def test_J5_weights_by_predictions_lie_between_own_and_uniform() -> None:
+    models, ids = example_vectors(), torch.arange(9)
+    cold, warm, hot = (
+        Twin(weights="predictions", temperature=temperature)(models, ids)
+        for temperature in (1e-9, 0.1, 1e9)
     )
-    rows = Twin(density=1, shared="mean", weights="uniform")(four, torch.arange(4))
-    torch.testing.assert_close(rows, torch.tensor([[0.75, 0.5]]))
+    torch.testing.assert_close(cold, Twin()(models, ids))
+    uniform = Twin(weights="uniform")(models, ids)
+    torch.testing.assert_close(hot[models.client_ids], uniform.expand(4, -1))
+    assert not torch.allclose(warm, cold, atol=1e-3)
+    assert not torch.allclose(warm, hot, atol=1e-3)
 
 
 def test_J5_with_everything_kept_a_client_has_its_own_model() -> None:
@@ -126,6 +139,7 @@ def test_J5_bernoulli_is_right_on_average_and_another_draw_in_each_round() -> No
         Twin(shared="mean"),
         Twin(weights="uniform"),
         Twin(sparse="bernoulli"),
+        Twin(weights="predictions"),
         Twin(sparse="svd", density=0.01),
     ],
 )
@@ -144,6 +158,8 @@ def test_J5_keeps_the_contract(twin: Twin) -> None:
         {"shared": "median"},
         {"sparse": "topk"},
         {"weights": "mine"},
+        {"temperature": 0},
+        {"samples": 0},
     ],
 )
 def test_J5_refuses(wrong: dict[str, object]) -> None:
