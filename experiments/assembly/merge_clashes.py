@@ -65,7 +65,8 @@ OF_MERGES = (
     Clash(
         lambda chosen: f"{chosen.named('merge')} cannot merge the models of this run",
         _misfit,
-        "Choose other models or patterns: docs/methods.md says what each merge takes.",
+        "Choose other models or patterns (docs/methods.md says what each merge takes), or a method "
+        "that shares predictions.",
         from_data=True,
     ),
 )

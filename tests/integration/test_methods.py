@@ -23,6 +23,10 @@ ONE_ARCHITECTURE = {
     "fedavg_pseudo": "averaged",
     "fedprox": "averaged",
     "ditto": "averaged",
+    "task_arithmetic": "averaged",
+    "twin": "averaged",
+    "layer_swap": "averaged",
+    "coalesce": "differ in more than the width",
     "fedproto": "features have one size",
 }
 """Methods that refuse mixed architectures, and a word of how they say so."""

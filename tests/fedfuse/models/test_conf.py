@@ -39,7 +39,7 @@ SAME = ("mlp", "lenet5", "cnn2", "cnn4", "resnet8", "resnet20")
 
 def test_no_option_is_untested():
     options = {path.stem for path in (CONF / "model").glob("*.yaml")}
-    assert options == {*SAME, "tiers", "cycle", "table", "zero_cost", "custom"}
+    assert options == {*SAME, "tiers", "widths", "cycle", "table", "zero_cost", "custom"}
 
 
 @pytest.mark.parametrize("option", SAME)
@@ -55,6 +55,7 @@ def test_one_architecture(config, option):
         (["model=tiers"], "mlp x 2, cnn2 x 2, resnet8 x 2"),
         (["model=tiers", "model.shares=[0.5,0.5,0]"], "mlp x 3, cnn2 x 3"),
         (["model=tiers", "num_clients=3"], "mlp x 1, cnn2 x 1, resnet8 x 1"),
+        (["model=widths"], "wide x 2, middle x 2, narrow x 2"),
         (["model=cycle"], "mlp x 2, lenet5 x 2, cnn2 x 2"),
         (["model=table", "model.table=[mlp,mlp,cnn2,mlp,mlp,resnet8]"],
          "mlp x 4, cnn2 x 1, resnet8 x 1"),
