@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from fedfuse.declarations import declared
 from fedfuse.errors import require
-from fedfuse.merge.protocol import Merge, Vectors
+from fedfuse.layout import Layout
+from fedfuse.merge.protocol import ChecksLayouts, Merge, Vectors
 from fedfuse.merge.task_arithmetic import TaskArithmetic
 from fedfuse.shapes import Float
 from fedfuse.validation import require_number
@@ -46,6 +48,15 @@ class Dare:
     def by_weights(self) -> bool:
         """Whether models count by their weights."""
         return declared(self.then, "by_weights", True)
+
+    @property
+    def needs_predictions(self) -> bool:
+        """Whether the inner merge asks models for predictions."""
+        return declared(self.then, "needs_predictions", False)
+
+    def misfit(self, layouts: Mapping[str, Layout]) -> str | None:
+        """Return in words what the inner merge cannot merge."""
+        return self.then.misfit(layouts) if isinstance(self.then, ChecksLayouts) else None
 
     def __call__(self, models: Vectors, receivers: Tensor) -> Float[Tensor, "r N"]:
         """Return what the inner merge makes of the thinned models."""

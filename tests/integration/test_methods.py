@@ -23,7 +23,7 @@ ONE_ARCHITECTURE = {
     "fedavg_pseudo": "averaged",
     "fedprox": "averaged",
     "ditto": "averaged",
-    "task_arithmetic": "averaged",
+    **dict.fromkeys(("task_arithmetic", "ties", "dare", "opcm"), "averaged"),
     "twin": "averaged",
     "layer_swap": "averaged",
     "coalesce": "differ in more than the width",

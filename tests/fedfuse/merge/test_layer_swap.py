@@ -11,7 +11,7 @@ from torch import nn
 from fedfuse.errors import FedfuseError, ParameterError
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.layout import Layout
-from fedfuse.merge import LayerSwap, Mean, Vectors
+from fedfuse.merge import Dare, LayerSwap, Mean, Twin, Vectors
 from fedfuse.merge.layer_swap import matched
 from fedfuse.models.cnn import cnn2
 from fedfuse.models.lenet import lenet5
@@ -92,6 +92,14 @@ def test_J6_a_module_of_that_name_comes_first() -> None:
 def test_J6_patterns_that_do_not_fit(own: list[str], transition: list[str], said: str) -> None:
     layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 2)))
     assert said in str(LayerSwap(own, transition).misfit({"net": layout}))
+
+
+def test_J6_within_dare_patterns_are_asked_too() -> None:
+    layouts = {"net": Layout.of(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))}
+    assert "no layer of net" in str(Dare(then=LayerSwap(["heads"])).misfit(layouts))
+    assert Dare().misfit(layouts) is None
+    assert Dare(then=Twin(weights="predictions")).needs_predictions
+    check_merge(Dare(then=Twin(weights="predictions")))
 
 
 def test_J6_patterns_that_fit() -> None:
