@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.claims.adverse import adverse
+from experiments.claims.asked import ask, ask_figure
 from experiments.claims.drift import drift
 from experiments.claims.frontier import frontier
 from experiments.claims.gains import changes, gains
@@ -22,6 +23,7 @@ from experiments.claims.robustness import robustness
 from experiments.claims.shared import Row, difference, federation, read
 from experiments.claims.tiers import tiers
 from experiments.claims.utility import scorers
+from experiments.report.figure import Figure
 from experiments.results import TESTS, Run, comparisons
 from fedfuse.errors import ConfigError
 
@@ -103,8 +105,12 @@ CLAIMS: dict[str, Callable[..., Iterator[Row]]] = {
     "robustness": robustness,
     "flips": changes,
     "merge": merging,
+    "ask": ask,
 }
 """Claim to its table; the numbers are those of KnFu's claims in docs/findings.md."""
+
+FIGURES: dict[str, Callable[..., Figure]] = {"ask": ask_figure}
+"""Claim to its figure, of those that have one beside what a report draws."""
 
 
 def _groups(run: Run) -> np.ndarray:

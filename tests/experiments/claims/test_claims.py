@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from experiments.claims.__main__ import main
+from experiments.claims.asked import ask_figure
 from experiments.claims.drift import sawtooth
 from experiments.claims.planted import mass_inside, precision_at, self_mass
 from experiments.claims.tables import CLAIMS
@@ -144,6 +145,7 @@ def write(
     *,
     seed: int = 0,
     summary: dict[str, object] | None = None,
+    sent: float = 0.0,
     **config: object,
 ) -> None:
     """Write the folder of a finished run of one round, as a run does, with known numbers.
@@ -163,6 +165,8 @@ def write(
             for name, row in found.items()
             for client, value in enumerate(row)
         ]
+        if arm == "mean" and sent:
+            rows.append(MetricRow(1, -1, "fuse", "bytes_up", sent))
         shared = torch.tensor(weights) if weights is not None and arm == "mean" else None
         files.round_done(arm, RoundRecord(1, tuple(rows), shared))
     files.close()
@@ -347,6 +351,57 @@ def test_lessons_are_over_the_mean_with_the_same_weights(tmp_path, capsys):
     taid = next(line for line in second.splitlines() if line.startswith("| knfu | taid |"))
     assert taid.strip("| ").split(" | ")[2:] == ["**+2.0 [+2.0, +2.0]**"] * 2
     assert "| knfu | mean |" not in second  # what all others are compared with
+
+
+SUBSET = {"_target_": "fedfuse.select.RandomSubset", "size": 250}
+ALL = {"_target_": "fedfuse.select.All"}
+
+
+def write_asked(folder: Path) -> None:
+    """Write all samples, random ones of two sizes, and one method that asks, on three seeds."""
+    arms = {
+        "mean": (0.05, 6000.0, {"select": ALL}),
+        "mean_subset": (0.03, 3000.0, {"select": SUBSET}),
+        "ddk": (0.045, 3300.0, {"select": ALL, "request": {"_target_": "x.DDK"}}),
+    }
+    for seed, off in enumerate((0.0, 0.002, -0.002)):
+        local = both([0.7] * 3)
+        for name, (lead, sent, told) in arms.items():
+            values = both([0.7 + lead + off] * 3)
+            given = {"summary": {"method": name}, "method": {"name": name}, "sent": sent, **told}
+            write(folder / f"{name}{seed}", values, local, seed=seed, **given)
+        few = {"method": "mean_subset"}
+        small = {**SUBSET, "size": 50}
+        values = both([0.71 + off] * 3)
+        given = {"summary": few, "method": {"name": "mean_subset"}, "sent": 600.0, "select": small}
+        write(folder / f"few{seed}", values, local, seed=seed, **given)
+
+
+def test_what_asks_is_held_against_random_samples_of_the_nearest_cost(tmp_path, capsys):
+    write_asked(tmp_path)
+    rows = table("ask", tmp_path, capsys)
+    assert [row[1] for row in rows[1:5]] == [
+        *("mean_subset (size 50)", "mean_subset (size 250)"),
+        *("ddk", "mean"),
+    ]
+    assert [row[2] for row in rows[1:5]] == ["0.2", "1.0", "1.1", "2.0"]
+    assert [row[3] for row in rows[1:5]] == ["10%", "50%", "55%", "100%"]
+    assert rows[3][5].startswith("70.0, +4.5 [")
+    # Over 250 samples, whose bytes are nearer than those of 50; others choose nothing.
+    assert [row[7] for row in rows[1:5]] == ["-", "-", "**+1.5 [+1.5, +1.5]**", "-"]
+    assert "Corrected for the 2 comparisons" in rows[-2][0]
+
+
+def test_the_figure_of_bytes_is_written_and_shows_the_table(tmp_path, capsys):
+    write_asked(tmp_path)
+    file = tmp_path / "ask.svg"
+    assert main(["ask", "--figure", str(file), str(tmp_path)]) == 0
+    assert "mean_subset (size 250): 1 kB, +3.0 [" in file.read_text()
+    rows = {row[:3]: row for row in ask_figure(tmp_path).numbers.rows}
+    assert rows["-", "ddk", "accuracy_own"][3:5] == pytest.approx((1100.0, 0.045))
+    assert main(["ask", "--figure", "ask.txt", str(tmp_path)]) == 2
+    assert ".png, .svg, .pdf" in capsys.readouterr().err
+    assert main(["k3", "--figure"]) == 2
 
 
 def test_several_folders_are_one_page(tmp_path, capsys):

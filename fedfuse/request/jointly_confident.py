@@ -1,0 +1,143 @@
+"""Samples of which teacher and clients are sure together (KD3, arXiv 2307.11469)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fedfuse.interpolation import linear
+from fedfuse.request.known import Known, budget, mean_of_answers, own_and_taught, unknown_first
+from fedfuse.shapes import Bool, Float, Int
+from fedfuse.types import KnowledgeBank, Teachers
+from fedfuse.validation import require_count, require_number
+
+
+def joint_confidence(
+    teacher: Float[Tensor, "*batch C"], student: Float[Tensor, "*batch C"], eta: float
+) -> Float[Tensor, "*batch"]:
+    """Return the largest probability of ``eta * teacher + (1 - eta) * student``.
+
+    >>> teacher = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
+    >>> joint_confidence(teacher, torch.tensor([[0.2, 0.8], [0.7, 0.3]]), 0.5)
+    tensor([0.5500, 0.6500])
+    """
+    return torch.lerp(student, teacher, eta).amax(dim=-1)
+
+
+def most_confident(
+    confidence: Float[Tensor, " m"],
+    classes: Int[Tensor, " m"],
+    number: int,
+    quota: int | None = None,
+) -> Bool[Tensor, " m"]:
+    """Return the ``number`` surest samples, of equals the first, at most ``quota`` of a class.
+
+    >>> most_confident(torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 0, 1]), 2, quota=1)
+    tensor([ True, False,  True])
+    """
+    order = confidence.argsort(descending=True, stable=True)
+    if quota is not None:
+        grouped = classes[order].argsort(stable=True)
+        counts = classes.bincount()
+        first = (counts.cumsum(0) - counts)[classes[order][grouped]]
+        place = torch.empty_like(order)
+        place[grouped] = torch.arange(len(order), device=order.device) - first
+        order = order[place < quota]
+    chosen = torch.zeros(len(confidence), dtype=torch.bool, device=confidence.device)
+    chosen[order[:number]] = True
+    return chosen
+
+
+@dataclass(slots=True, eq=False)
+class JointlyConfident:
+    """Ask for the samples of which clients and their teachers were the surest together.
+
+    The confidence of a sample is the mean over the clients of the largest probability of
+    ``eta * teacher + (1 - eta) * own``, as they last answered it; ``eta`` falls from 1 at the first
+    exchange that anything is known for to ``eta_end``, ``ramp_rounds`` exchanges later.
+
+    Args:
+        share: Of the round's samples, how many are asked for.
+        size: How many instead; None for the share.
+        theta: Ask for those surer than this instead, and for the surest one at least; None for a
+            number of them.
+        eta_end: How much the teacher counts in the end, from 0 to 1.
+        ramp_rounds: Exchanges until then.
+        quota: Most samples of one class, the one that both together call likeliest; None for any.
+    """
+
+    share: float = 0.5
+    size: int | None = None
+    theta: float | None = None
+    eta_end: float = 0.5
+    ramp_rounds: int = 10
+    quota: int | None = None
+    _known: Known = field(init=False, repr=False, default_factory=Known)
+    _exchanges: int = field(init=False, repr=False, default=0)
+
+    def __post_init__(self) -> None:
+        owner = "JointlyConfident"
+        require_number(owner, "share", self.share, above=0, at_most=1)
+        require_number(owner, "eta_end", self.eta_end, at_least=0, at_most=1)
+        require_count(owner, "ramp_rounds", self.ramp_rounds)
+        for name in ("size", "quota"):
+            if getattr(self, name) is not None:
+                require_count(owner, name, getattr(self, name))
+        if self.theta is not None:
+            require_number(owner, "theta", self.theta, at_least=0, below=1)
+
+    def __call__(
+        self,
+        round: int,  # noqa: A002, ARG002
+        index: Int[Tensor, " m"],
+        client_ids: Sequence[int],  # noqa: ARG002
+    ) -> Bool[Tensor, " m"]:
+        """Return which samples everybody is asked for."""
+        confidence = self._known.get("confidence", index)
+        if confidence is None:
+            return torch.ones(len(index), dtype=torch.bool)
+        classes = self._known.get("classes", index)
+        assert classes is not None
+
+        def surest(at: Tensor, number: int) -> Tensor:
+            sure = confidence[at]
+            if self.theta is not None:
+                number = max(1, int((sure > self.theta).sum()))
+            return most_confident(sure, classes[at].long(), number, self.quota)
+
+        number = budget(len(index), self.share, self.size)
+        return unknown_first(~confidence.isnan(), number, surest)
+
+    @torch.no_grad()
+    def note(
+        self,
+        bank: KnowledgeBank,
+        teachers: Teachers,
+        labels: Int[Tensor, " m"] | None,  # noqa: ARG002
+        round: int,  # noqa: A002, ARG002
+        index: Int[Tensor, " m"],
+    ) -> None:
+        """Remember how sure both were."""
+        own, taught, answered = own_and_taught(bank, teachers)
+        eta = linear(1.0, self.eta_end, self._exchanges / self.ramp_rounds)
+        self._exchanges += 1
+        mixed = torch.lerp(own, taught, eta)
+        self._known.put(
+            index,
+            answered.any(dim=0),
+            confidence=mean_of_answers(mixed.amax(dim=-1), answered),
+            classes=mean_of_answers(mixed, answered).argmax(dim=-1),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a copy of what is remembered."""
+        return {**self._known.state(), "exchanges": torch.tensor(self._exchanges)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` returned."""
+        kept = dict(state)
+        self._exchanges = int(kept.pop("exchanges"))
+        self._known.restore(kept)

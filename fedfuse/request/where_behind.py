@@ -1,0 +1,125 @@
+"""Samples on which clients are behind their teacher, and some of the others (CoMD, 2311.08213)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fedfuse.request.known import Known, mean_of_answers, own_and_taught
+from fedfuse.rng import Streams
+from fedfuse.select.selections import round_half_up
+from fedfuse.shapes import Bool, Float, Int
+from fedfuse.types import KnowledgeBank, Teachers
+from fedfuse.validation import require_count, require_number, require_one_of
+
+MEASURES = ("cross_entropy", "confidence")
+"""What a client may be behind in."""
+
+
+def gap(
+    teacher: Float[Tensor, "*batch m C"],
+    student: Float[Tensor, "*batch m C"],
+    measure: str,
+    labels: Int[Tensor, " m"] | None = None,
+) -> Float[Tensor, "*batch m"]:
+    """Return by how much the teacher's score is above the student's.
+
+    >>> teacher, student = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])
+    >>> gap(teacher, student, "confidence"), gap(teacher, student, "cross_entropy")
+    (tensor([0.4000]), tensor([0.5878]))
+    """
+    if measure == "confidence":
+        return teacher.amax(dim=-1) - student.amax(dim=-1)
+    at = teacher.argmax(dim=-1) if labels is None else labels.to(teacher.device)
+    at = at.expand(teacher.shape[:-1]).unsqueeze(-1)
+    tiny = torch.finfo(teacher.dtype).tiny
+    scores = [side.gather(-1, at).squeeze(-1).clamp_min(tiny).log() for side in (teacher, student)]
+    return scores[0] - scores[1]
+
+
+def hard_and_some_easy(
+    gap: Float[Tensor, " m"], delta: float, easy: float, noise: Float[Tensor, " m"]
+) -> Bool[Tensor, " m"]:
+    """Return the samples with a gap above ``delta``, and a share ``easy`` of the others by noise.
+
+    Never empty: where nothing is hard, at least one easy sample stays.
+
+    >>> gap = torch.tensor([0.4, -0.2, 0.05])
+    >>> hard_and_some_easy(gap, 0.1, 0.5, torch.tensor([0.3, 0.2, 0.1]))
+    tensor([ True, False,  True])
+    """
+    hard = gap > delta
+    others = (~hard).nonzero().flatten()
+    number = round_half_up(easy * len(others))
+    number = max(number, 0 if bool(hard.any()) else 1)
+    chosen = hard.clone()
+    chosen[others[noise[others].argsort(stable=True)[:number]]] = True
+    return chosen
+
+
+@dataclass(slots=True, eq=False)
+class WhereBehind:
+    """Ask for the samples on which clients were behind their teachers, and for some others.
+
+    Args:
+        delta: A sample is hard where the mean gap over the clients is above this.
+        easy: Share of all others that is drawn beside the hard ones.
+        measure: What a client may be behind in: ``cross_entropy``, minus that of the public label,
+            or of what the teacher calls likeliest where there are no labels; or ``confidence``, the
+            largest probability. A teacher that is the plain mean of its sources is never surer than
+            they are in the mean.
+        seed: Of what is drawn.
+    """
+
+    delta: float = 0.1
+    easy: float = 0.5
+    measure: str = "cross_entropy"
+    seed: int = 0
+    _known: Known = field(init=False, repr=False, default_factory=Known)
+
+    def __post_init__(self) -> None:
+        require_number("WhereBehind", "delta", self.delta)
+        require_number("WhereBehind", "easy", self.easy, at_least=0, at_most=1)
+        require_one_of("WhereBehind", "measure", self.measure, MEASURES)
+        require_count("WhereBehind", "seed", self.seed, at_least=0)
+
+    def __call__(
+        self,
+        round: int,  # noqa: A002
+        index: Int[Tensor, " m"],
+        client_ids: Sequence[int],  # noqa: ARG002
+    ) -> Bool[Tensor, " m"]:
+        """Return which samples everybody is asked for."""
+        gap = self._known.get("gap", index)
+        if gap is None:
+            return torch.ones(len(index), dtype=torch.bool)
+        draw = Streams(self.seed).torch("request", "where_behind", round)
+        # A sample of which nothing is known is asked for.
+        return hard_and_some_easy(
+            gap.nan_to_num(torch.inf), self.delta, self.easy, torch.rand(len(index), generator=draw)
+        )
+
+    @torch.no_grad()
+    def note(
+        self,
+        bank: KnowledgeBank,
+        teachers: Teachers,
+        labels: Int[Tensor, " m"] | None,
+        round: int,  # noqa: A002, ARG002
+        index: Int[Tensor, " m"],
+    ) -> None:
+        """Remember how far behind they were."""
+        own, taught, answered = own_and_taught(bank, teachers)
+        behind = gap(taught, own, self.measure, labels)
+        self._known.put(index, answered.any(dim=0), gap=mean_of_answers(behind, answered))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a copy of what is remembered."""
+        return self._known.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self._known.restore(state)
