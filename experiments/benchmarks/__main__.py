@@ -24,6 +24,7 @@ NAMES = (
     "methods",
     "mechanisms",
     "merges",
+    "requests",
     "checkpoint",
     "engines",
     "revisions",

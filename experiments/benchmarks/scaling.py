@@ -18,7 +18,7 @@ def measure(args: Arguments) -> list[Row]:
     """Return seconds per client and round, peak memory, and what further rounds add to it."""
     rows = []
     for num_clients in (10, 100) if args.quick else (10, 100, 1000):
-        found = _in_process(num_clients, 3, args.mnist)
+        found = in_process(num_clients, 3, args.mnist)
         note = f"LeNet-5, {SAMPLES} samples each, {PUBLIC} public, {TEST} test"
         rows += [
             row("scaling", f"ms_client_round_{num_clients}",
@@ -27,7 +27,7 @@ def measure(args: Arguments) -> list[Row]:
             row("scaling", f"peak_mib_{num_clients}", f"peak memory, K={num_clients:,}",
                 max(found["peak"]), "MiB"),
         ]  # fmt: skip
-    peaks = _in_process(GROWTH_CLIENTS, GROWTH_ROUNDS, args.mnist)["peak"]
+    peaks = in_process(GROWTH_CLIENTS, GROWTH_ROUNDS, args.mnist)["peak"]
     half = GROWTH_ROUNDS // 2
     note = f"peak after round {GROWTH_ROUNDS} less that after round {half}"
     rows.append(
@@ -37,7 +37,8 @@ def measure(args: Arguments) -> list[Row]:
     return rows
 
 
-def _in_process(num_clients: int, num_rounds: int, mnist: Path | None) -> dict[str, list[float]]:
+def in_process(num_clients: int, num_rounds: int, mnist: Path | None) -> dict[str, list[float]]:
+    """Return the wall seconds and the peak MiB of each round, in a process of its own."""
     given = [] if mnist is None else [str(mnist)]
     command = [sys.executable, "-m", __name__, str(num_clients), str(num_rounds), *given]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from fedfuse.interpolation import linear
-from fedfuse.request.known import Known, budget, mean_of_answers, own_and_taught, unknown_first
+from fedfuse.request.pairs import budget, mean_there, own_and_taught
+from fedfuse.request.remembering import Remembering
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Teachers
 from fedfuse.validation import require_count, require_number
@@ -51,13 +53,14 @@ def most_confident(
     return chosen
 
 
-@dataclass(slots=True, eq=False)
-class JointlyConfident:
+@dataclass(frozen=True, slots=True)
+class JointlyConfident(Remembering):
     """Ask for the samples of which clients and their teachers were the surest together.
 
     The confidence of a sample is the mean over the clients of the largest probability of
     ``eta * teacher + (1 - eta) * own``, as they last answered it; ``eta`` falls from 1 at the first
-    exchange that anything is known for to ``eta_end``, ``ramp_rounds`` exchanges later.
+    exchange that anything is known for to ``eta_end``, ``ramp_rounds`` exchanges later. Samples of
+    which nothing is known come first.
 
     Args:
         share: Of the round's samples, how many are asked for.
@@ -67,6 +70,7 @@ class JointlyConfident:
         eta_end: How much the teacher counts in the end, from 0 to 1.
         ramp_rounds: Exchanges until then.
         quota: Most samples of one class, the one that both together call likeliest; None for any.
+        memory: What is remembered.
     """
 
     share: float = 0.5
@@ -75,8 +79,8 @@ class JointlyConfident:
     eta_end: float = 0.5
     ramp_rounds: int = 10
     quota: int | None = None
-    _known: Known = field(init=False, repr=False, default_factory=Known)
-    _exchanges: int = field(init=False, repr=False, default=0)
+    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    remembers_samples: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         owner = "JointlyConfident"
@@ -96,20 +100,17 @@ class JointlyConfident:
         client_ids: Sequence[int],  # noqa: ARG002
     ) -> Bool[Tensor, " m"]:
         """Return which samples everybody is asked for."""
-        confidence = self._known.get("confidence", index)
-        if confidence is None:
+        sure, classes = self.known("confidence", index), self.known("classes", index)
+        if sure is None or classes is None:
             return torch.ones(len(index), dtype=torch.bool)
-        classes = self._known.get("classes", index)
-        assert classes is not None
-
-        def surest(at: Tensor, number: int) -> Tensor:
-            sure = confidence[at]
-            if self.theta is not None:
-                number = max(1, int((sure > self.theta).sum()))
-            return most_confident(sure, classes[at].long(), number, self.quota)
-
+        unknown = sure.isnan()
         number = budget(len(index), self.share, self.size)
-        return unknown_first(~confidence.isnan(), number, surest)
+        if self.theta is not None:
+            number = max(1, int((unknown | (sure > self.theta)).sum()))
+        # Of which nothing is known is of a class of its own each, which no quota fills.
+        filler = int(classes.nan_to_num(-1).max()) + 1 + torch.arange(len(index))
+        named = torch.where(unknown, filler, classes.nan_to_num(0).long())
+        return most_confident(sure.nan_to_num(torch.inf), named, number, self.quota)
 
     @torch.no_grad()
     def note(
@@ -121,23 +122,12 @@ class JointlyConfident:
         index: Int[Tensor, " m"],
     ) -> None:
         """Remember how sure both were."""
-        own, taught, answered = own_and_taught(bank, teachers)
-        eta = linear(1.0, self.eta_end, self._exchanges / self.ramp_rounds)
-        self._exchanges += 1
-        mixed = torch.lerp(own, taught, eta)
-        self._known.put(
-            index,
-            answered.any(dim=0),
-            confidence=mean_of_answers(mixed.amax(dim=-1), answered),
-            classes=mean_of_answers(mixed, answered).argmax(dim=-1),
+        own, taught, there = own_and_taught(bank, teachers)
+        exchanges = self.memory.get("exchanges", torch.tensor(0))
+        mixed = torch.lerp(
+            own, taught, linear(1.0, self.eta_end, float(exchanges) / self.ramp_rounds)
         )
-
-    def state(self) -> dict[str, Tensor]:
-        """Return a copy of what is remembered."""
-        return {**self._known.state(), "exchanges": torch.tensor(self._exchanges)}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` returned."""
-        kept = dict(state)
-        self._exchanges = int(kept.pop("exchanges"))
-        self._known.restore(kept)
+        self.memory["exchanges"] = exchanges + 1
+        told = there.any(dim=0)
+        self.keep("confidence", index[told], mean_there(mixed.amax(dim=-1), there)[told])
+        self.keep("classes", index[told], mean_there(mixed, there).argmax(dim=-1)[told].float())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedfuse.data.draw import apportion
-from fedfuse.request.known import Known, budget, mean_of_answers, own_and_taught, unknown_first
+from fedfuse.request.knowledge import best
+from fedfuse.request.pairs import budget, mean_there, own_and_taught
+from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Teachers
@@ -59,34 +61,43 @@ def contradicted(
     return (named != fused.argmax(dim=-1)) & (sure >= theta)
 
 
-def in_class_order(
-    first: Float[Tensor, " m"], classes: Int[Tensor, " m"], quota: Int[Tensor, " C"], noise: Tensor
+def in_proportion(
+    shares: Float[Tensor, " C"],
+    classes: Int[Tensor, " m"],
+    first: Float[Tensor, " m"],
+    noise: Float[Tensor, " m"],
+    number: int,
 ) -> Bool[Tensor, " m"]:
-    """Return ``quota`` samples of each class, those with the largest ``first``, of equals by noise.
+    """Return ``number`` samples, those of a class in proportion to its share (Sainte-Laguë).
+
+    Of a class those with the largest ``first`` come first, of equals by the noise. A class that
+    runs out leaves its share to the others, in proportion to theirs.
 
     >>> classes, noise = torch.tensor([0, 0, 1]), torch.tensor([0.1, 0.2, 0.3])
-    >>> in_class_order(torch.tensor([0.0, 0.0, 1.0]), classes, torch.tensor([1, 1]), noise)
-    tensor([ True, False,  True])
+    >>> first = torch.tensor([0.0, 1.0, 0.0])
+    >>> in_proportion(torch.tensor([0.5, 0.5]), classes, first, noise, 2)
+    tensor([False,  True,  True])
     """
     order = noise.argsort(stable=True)
     order = order[first[order].argsort(descending=True, stable=True)]
     order = order[classes[order].argsort(stable=True)]
-    counts = classes.bincount(minlength=len(quota))
-    place = torch.arange(len(order), device=order.device)
-    place = place - (counts.cumsum(0) - counts)[classes[order]]
-    chosen = torch.zeros(len(first), dtype=torch.bool, device=first.device)
-    chosen[order[place < quota[classes[order]]]] = True
+    named, counts = classes[order], classes.bincount(minlength=len(shares))
+    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[named]
+    # A class gives its next sample where that takes it least beyond its share.
+    turn = (place + 0.5) / shares[named].clamp_min(torch.finfo(shares.dtype).tiny)
+    chosen = torch.zeros(len(order), dtype=torch.bool)
+    chosen[order[turn.argsort(stable=True)[:number]]] = True
     return chosen
 
 
-@dataclass(slots=True, eq=False)
-class WeakClasses:
+@dataclass(frozen=True, slots=True)
+class WeakClasses(Remembering):
     """Ask for more samples of the classes that clients get wrong, confident mistakes first.
 
     A class's share is in proportion to 1 - F1 of all clients' last answers together, against the
     public labels, or against what the teachers call likeliest where there are none. Of a class,
     samples come first on which most clients were sure of another class than their teacher; equals
-    are drawn.
+    are drawn. Samples of which nothing is known come before all.
 
     Args:
         share: Of the round's samples, how many are asked for.
@@ -95,6 +106,7 @@ class WeakClasses:
         patience: Exchanges in a row without a better mean F1 after which only one sample is asked
             for; None goes on for ever.
         seed: Of what is drawn.
+        memory: What is remembered.
     """
 
     share: float = 0.5
@@ -102,9 +114,9 @@ class WeakClasses:
     theta: float = 0.8
     patience: int | None = None
     seed: int = 0
-    _known: Known = field(init=False, repr=False, default_factory=Known)
-    _best: float = field(init=False, repr=False, default=-1.0)
-    _waited: int = field(init=False, repr=False, default=0)
+    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    remembers_samples: ClassVar[bool] = True
+    pseudo_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_number("WeakClasses", "share", self.share, above=0, at_most=1)
@@ -121,26 +133,25 @@ class WeakClasses:
         client_ids: Sequence[int],  # noqa: ARG002
     ) -> Bool[Tensor, " m"]:
         """Return which samples everybody is asked for."""
-        votes, classes = (self._known.get(name, index) for name in ("votes", "classes"))
-        mistaken = self._known.get("mistaken", index)
+        votes, classes, mistaken = (
+            self.known(name, index) for name in ("votes", "classes", "mistaken")
+        )
         if votes is None or classes is None or mistaken is None:
             return torch.ones(len(index), dtype=torch.bool)
-        streams = Streams(self.seed)
-
-        def weakest(at: Tensor, number: int) -> Tensor:
-            named = classes[at].long()
-            supply = named.bincount(minlength=votes.shape[1])
-            shares = deficit_shares(f1_by_class(votes[at], named))
-            draw = streams.numpy("request", "weak_classes", round)
-            total = min(number, len(at))
-            quota = apportion(shares.numpy(), total, supply.numpy(), draw)
-            noise = torch.rand(len(at), generator=streams.torch("request", "within", round))
-            return in_class_order(mistaken[at], named, torch.from_numpy(quota), noise)
-
         number = budget(len(index), self.share, self.size)
-        if self.patience is not None and self._waited >= self.patience:
+        if self.patience is not None and int(self.memory["progress"][1]) >= self.patience:
             number = 1
-        return unknown_first(~classes.isnan(), number, weakest)
+        unknown = classes.isnan()
+        if (missing := int(unknown.sum())) >= number:
+            return best(classes, number)
+        named = classes[~unknown].long()
+        noise = torch.rand(
+            len(named), generator=Streams(self.seed).torch("request", "weak_classes", round)
+        )
+        shares = deficit_shares(f1_by_class(votes[~unknown], named))
+        chosen = unknown.clone()
+        chosen[~unknown] = in_proportion(shares, named, mistaken[~unknown], noise, number - missing)
+        return chosen
 
     @torch.no_grad()
     def note(
@@ -152,25 +163,16 @@ class WeakClasses:
         index: Int[Tensor, " m"],
     ) -> None:
         """Remember what clients named, and where they were confidently wrong."""
-        own, taught, answered = own_and_taught(bank, teachers)
-        named = functional.one_hot(own.argmax(dim=-1), own.shape[-1]) * answered.unsqueeze(-1)
-        wrong = contradicted(own, taught, self.theta) & answered
-        classes = mean_of_answers(taught, answered).argmax(dim=-1) if labels is None else labels
-        told = answered.any(dim=0)
-        votes = named.sum(dim=0).float()
-        self._known.put(index, told, votes=votes, classes=classes, mistaken=wrong.sum(dim=0))
-        f1 = float(f1_by_class(votes[told], classes.to(votes.device)[told]).mean())
-        self._waited = 0 if f1 > self._best else self._waited + 1
-        self._best = max(self._best, f1)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return a copy of what is remembered."""
-        progress = torch.tensor([self._best, self._waited], dtype=torch.float64)
-        return {**self._known.state(), "progress": progress}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` returned."""
-        kept = dict(state)
-        self._best, waited = kept.pop("progress").tolist()
-        self._waited = int(waited)
-        self._known.restore(kept)
+        own, taught, there = own_and_taught(bank, teachers)
+        told = there.any(dim=0)
+        named = functional.one_hot(own.argmax(dim=-1), own.shape[-1]) * there.unsqueeze(-1)
+        wrong = contradicted(own, taught, self.theta) & there
+        classes = mean_there(taught, there).argmax(dim=-1) if labels is None else labels
+        votes, index, classes = named.sum(dim=0).float()[told], index[told], classes[told]
+        self.keep("votes", index, votes)
+        self.keep("classes", index, classes.float())
+        self.keep("mistaken", index, wrong.sum(dim=0).float()[told])
+        f1 = float(f1_by_class(votes, classes).mean())
+        most, waited = self.memory.get("progress", torch.tensor([-1.0, 0.0])).tolist()
+        waited = 0.0 if f1 > most else waited + 1
+        self.memory["progress"] = torch.tensor([max(most, f1), waited], dtype=torch.float64)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fedfuse.request.known import Known, mean_of_answers, own_and_taught
+from fedfuse.request.pairs import mean_there, own_and_taught
+from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
 from fedfuse.select.selections import round_half_up
 from fedfuse.shapes import Bool, Float, Int
@@ -60,8 +62,8 @@ def hard_and_some_easy(
     return chosen
 
 
-@dataclass(slots=True, eq=False)
-class WhereBehind:
+@dataclass(frozen=True, slots=True)
+class WhereBehind(Remembering):
     """Ask for the samples on which clients were behind their teachers, and for some others.
 
     Args:
@@ -72,13 +74,16 @@ class WhereBehind:
             largest probability. A teacher that is the plain mean of its sources is never surer than
             they are in the mean.
         seed: Of what is drawn.
+        memory: What is remembered.
     """
 
     delta: float = 0.1
     easy: float = 0.5
     measure: str = "cross_entropy"
     seed: int = 0
-    _known: Known = field(init=False, repr=False, default_factory=Known)
+    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    remembers_samples: ClassVar[bool] = True
+    pseudo_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_number("WhereBehind", "delta", self.delta)
@@ -93,13 +98,16 @@ class WhereBehind:
         client_ids: Sequence[int],  # noqa: ARG002
     ) -> Bool[Tensor, " m"]:
         """Return which samples everybody is asked for."""
-        gap = self._known.get("gap", index)
-        if gap is None:
+        behind = self.known("gap", index)
+        if behind is None:
             return torch.ones(len(index), dtype=torch.bool)
         draw = Streams(self.seed).torch("request", "where_behind", round)
         # A sample of which nothing is known is asked for.
         return hard_and_some_easy(
-            gap.nan_to_num(torch.inf), self.delta, self.easy, torch.rand(len(index), generator=draw)
+            behind.nan_to_num(torch.inf),
+            self.delta,
+            self.easy,
+            torch.rand(len(index), generator=draw),
         )
 
     @torch.no_grad()
@@ -112,14 +120,7 @@ class WhereBehind:
         index: Int[Tensor, " m"],
     ) -> None:
         """Remember how far behind they were."""
-        own, taught, answered = own_and_taught(bank, teachers)
-        behind = gap(taught, own, self.measure, labels)
-        self._known.put(index, answered.any(dim=0), gap=mean_of_answers(behind, answered))
-
-    def state(self) -> dict[str, Tensor]:
-        """Return a copy of what is remembered."""
-        return self._known.state()
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` returned."""
-        self._known.restore(state)
+        own, taught, there = own_and_taught(bank, teachers)
+        told = there.any(dim=0)
+        behind = mean_there(gap(taught, own, self.measure, labels), there)
+        self.keep("gap", index[told], behind[told])

@@ -70,7 +70,7 @@ def test_E4_what_nobody_answered_is_not_known_and_comes_first():
     part.note(bank_of(OWN, torch.tensor([[True, False]])), teachers_of(TAUGHT), None, 1, index)
     assert part(2, index, [0]).tolist() == [False, True]
     assert part(2, torch.tensor([3, 20]), [0]).tolist() == [False, True]
-    assert part(2, torch.tensor([5, 6]), [0]).tolist() == [True, True]
+    assert part(2, torch.tensor([5, 6]), [0]).tolist() == [True, False]
 
 
 def test_E4_of_clients_only_those_count_that_answered():

@@ -10,7 +10,7 @@ from fedfuse.request.weak_classes import (
     WeakClasses,
     deficit_shares,
     f1_by_class,
-    in_class_order,
+    in_proportion,
 )
 from tests.fedfuse.request.test_jointly_confident import bank_of, teachers_of
 
@@ -103,9 +103,10 @@ def test_E5_after_its_patience_it_asks_for_one_sample_until_something_improves()
 
 def test_E5_within_a_class_the_most_mistaken_come_first_of_equals_by_noise():
     first, classes = torch.tensor([0.0, 2.0, 0.0, 1.0]), torch.tensor([0, 0, 0, 1])
-    noise = torch.tensor([0.9, 0.5, 0.1, 0.2])
-    chosen = in_class_order(first, classes, torch.tensor([2, 0]), noise)
+    noise, all_of_one = torch.tensor([0.9, 0.5, 0.1, 0.2]), torch.tensor([1.0, 0.0])
+    chosen = in_proportion(all_of_one, classes, first, noise, 2)
     assert chosen.tolist() == [False, True, True, False]
+    assert in_proportion(all_of_one, classes, first, noise, 4).all()  # what it lacks, others give
 
 
 @pytest.mark.parametrize(
