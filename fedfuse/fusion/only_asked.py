@@ -134,9 +134,7 @@ class OnlyAsked(AroundRule):
         counts = kept.float() if counted is None else counted * kept
         return Fused(targets, counts, {**told, "taught_share": float(kept.float().mean())})
 
-    def _by_client(
-        self, part: Answering | Wishing, name: str, bank: KnowledgeBank
-    ) -> Bool[Tensor, "K P"]:
+    def _by_client(self, part: Any, name: str, bank: KnowledgeBank) -> Bool[Tensor, "K P"]:
         """Return what every client says of the samples, told what a client would be told."""
         if bank.class_distribution is None:
             raise KnowledgeError(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.pairs import mean_there, own_and_taught
+from fedfuse.request.pairs import budget, mean_there, own_and_taught
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
 from fedfuse.select.selections import round_half_up
@@ -43,22 +43,36 @@ def gap(
 
 
 def hard_and_some_easy(
-    gap: Float[Tensor, " m"], delta: float, easy: float, noise: Float[Tensor, " m"]
+    gap: Float[Tensor, " m"],
+    delta: float,
+    easy: float,
+    number: int,
+    noise: Float[Tensor, " m"],
 ) -> Bool[Tensor, " m"]:
-    """Return the samples with a gap above ``delta``, and a share ``easy`` of the others by noise.
+    """Return ``number`` samples: those of the largest gaps, and some that have none above delta.
 
-    Never empty: where nothing is hard, at least one easy sample stays.
+    Of the latter as many as ``easy`` says, drawn by the noise; where either kind runs short, more
+    of the other.
+
+    Args:
+        gap: By how much the teacher is ahead.
+        delta: Above which a sample is hard.
+        easy: Share of the number.
+        number: At most m.
+        noise: Uniform.
 
     >>> gap = torch.tensor([0.4, -0.2, 0.05])
-    >>> hard_and_some_easy(gap, 0.1, 0.5, torch.tensor([0.3, 0.2, 0.1]))
+    >>> hard_and_some_easy(gap, 0.1, 0.5, 2, torch.tensor([0.3, 0.2, 0.1]))
     tensor([ True, False,  True])
     """
     hard = gap > delta
-    others = (~hard).nonzero().flatten()
-    number = round_half_up(easy * len(others))
-    number = max(number, 0 if bool(hard.any()) else 1)
-    chosen = hard.clone()
-    chosen[others[noise[others].argsort(stable=True)[:number]]] = True
+    num_hard = int(hard.sum())
+    some = min(round_half_up(easy * number), len(gap) - num_hard)
+    some = max(some, number - num_hard)
+    # Ascending: the hard ones, the largest gap first, or the easy ones by their noise.
+    chosen = torch.zeros_like(hard)
+    chosen[torch.where(hard, -gap, torch.inf).argsort(stable=True)[: number - some]] = True
+    chosen[torch.where(hard, torch.inf, noise).argsort(stable=True)[:some]] = True
     return chosen
 
 
@@ -67,8 +81,10 @@ class WhereBehind(Remembering):
     """Ask for the samples on which clients were behind their teachers, and for some others.
 
     Args:
+        share: Of the round's samples, how many are asked for.
+        size: How many instead; None for the share.
         delta: A sample is hard where the mean gap over the clients is above this.
-        easy: Share of all others that is drawn beside the hard ones.
+        easy: Share of what is asked for that is drawn from the others.
         measure: What a client may be behind in: ``cross_entropy``, minus that of the public label,
             or of what the teacher calls likeliest where there are no labels; or ``confidence``, the
             largest probability. A teacher that is the plain mean of its sources is never surer than
@@ -77,6 +93,8 @@ class WhereBehind(Remembering):
         memory: What is remembered.
     """
 
+    share: float = 0.5
+    size: int | None = None
     delta: float = 0.1
     easy: float = 0.5
     measure: str = "cross_entropy"
@@ -86,6 +104,9 @@ class WhereBehind(Remembering):
     pseudo_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        require_number("WhereBehind", "share", self.share, above=0, at_most=1)
+        if self.size is not None:
+            require_count("WhereBehind", "size", self.size)
         require_number("WhereBehind", "delta", self.delta)
         require_number("WhereBehind", "easy", self.easy, at_least=0, at_most=1)
         require_one_of("WhereBehind", "measure", self.measure, MEASURES)
@@ -101,13 +122,12 @@ class WhereBehind(Remembering):
         behind = self.known("gap", index)
         if behind is None:
             return torch.ones(len(index), dtype=torch.bool)
+        number = budget(len(index), self.share, self.size)
         draw = Streams(self.seed).torch("request", "where_behind", round)
-        # A sample of which nothing is known is asked for.
+        noise = torch.rand(len(index), generator=draw)
+        # Of what nothing is known is taken to be hard.
         return hard_and_some_easy(
-            behind.nan_to_num(torch.inf),
-            self.delta,
-            self.easy,
-            torch.rand(len(index), generator=draw),
+            behind.nan_to_num(torch.inf), self.delta, self.easy, number, noise
         )
 
     @torch.no_grad()

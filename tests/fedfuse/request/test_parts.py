@@ -13,9 +13,13 @@ from fedfuse.request import KSAS, Curriculum, Difference, GapByDomain, OnDemand
 from fedfuse.request.curriculum import pace
 from fedfuse.request.difference import difference
 from fedfuse.request.gap_by_domain import draw, perplexities, shares
+from fedfuse.request.drawn import Drawn
+from fedfuse.request.jointly_confident import JointlyConfident
 from fedfuse.request.knowledge import best, entropy, lesson_of
 from fedfuse.request.ksas import discrepancy
 from fedfuse.request.on_demand import doubt
+from fedfuse.request.weak_classes import WeakClasses
+from fedfuse.request.where_behind import WhereBehind
 from fedfuse.testing import CheckFailed, check_answering, check_requester, check_wishing
 from fedfuse.types import KnowledgeBank, Space, Teachers
 
@@ -25,6 +29,9 @@ REQUESTERS = [
     *(GapByDomain(), GapByDomain(size=7, per_client=True), GapByDomain(alpha=0.0, labels=False)),
     *(GapByDomain(alpha=1.0, size=1), Difference(), Difference(keep=1.0), Difference(labels=False)),
     *(Difference(keep=0.1, refresh=3), GapByDomain(share=1.0, seed=4)),
+    *(JointlyConfident(), JointlyConfident(theta=0.5, quota=3), JointlyConfident(size=7)),
+    *(WeakClasses(), WeakClasses(size=9, patience=1, seed=2), WhereBehind(), Drawn(size=5)),
+    *(WhereBehind(delta=0.0, easy=0.0), WhereBehind(measure="confidence", easy=1.0)),
 ]
 ANSWERS = [KSAS(), KSAS(size=1), KSAS(direction="rare", share=0.2), KSAS(size=99, floor=3.0)]
 WISHES = [OnDemand(), OnDemand(theta=0.0), OnDemand(theta=1.0), OnDemand(share=0.3)]
