@@ -71,7 +71,7 @@ OF_RULES = (
         "The rule compares with what was said of the same samples a round ago, and the public "
         "samples differ from round to round",
         _moving_reference,
-        "Set rule.reference=mean, or select=all.",
+        "Set select=all; for rule=logit_arithmetic rule.reference=mean will do as well.",
     ),
     Clash(
         "The rule tries several experts on every sample, which takes long with so many clients",

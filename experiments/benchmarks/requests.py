@@ -1,7 +1,8 @@
 """``requests``: what asking for some of the public samples costs beside the round that it is for.
 
 K=100 clients: one request and what it learns from the fusion, on the server; or every client's
-answer or wish. Beside a whole round of the workload of ``scaling``, one thread each.
+answer or wish. Beside a whole round of the workload of ``scaling``, one thread each; seconds of the
+processor, since the machine may be shared.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SLOTS = ("request", "answer", "wish")
 def measure(args: Arguments) -> list[Row]:
     """Return for each option its share of a round."""
     hydra, before = compose.open_hydra(), torch.get_num_threads()
-    whole = min(scaling.in_process(CLIENTS, 3, args.mnist)["seconds"][1:])
+    whole = min(scaling.in_process(CLIENTS, 3, args.mnist)["cpu"][1:])
     note = f"K={CLIENTS}, {scaling.PUBLIC} public samples; a round takes {whole:.2f} s"
     rows = []
     torch.set_num_threads(1)

@@ -38,7 +38,7 @@ def measure(args: Arguments) -> list[Row]:
 
 
 def in_process(num_clients: int, num_rounds: int, mnist: Path | None) -> dict[str, list[float]]:
-    """Return the wall seconds and the peak MiB of each round, in a process of its own."""
+    """Return wall and processor seconds and the peak MiB of each round, in a process of its own."""
     given = [] if mnist is None else [str(mnist)]
     command = [sys.executable, "-m", __name__, str(num_clients), str(num_rounds), *given]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
@@ -67,7 +67,7 @@ def main() -> None:
     peaks: list[float] = []
     watch = Stopwatch(lambda: peaks.append(peak_bytes() / 2**20))
     run(cfg, watch)
-    print(json.dumps({"seconds": watch.wall, "peak": peaks}))
+    print(json.dumps({"seconds": watch.wall, "cpu": watch.cpu, "peak": peaks}))
 
 
 if __name__ == "__main__":
