@@ -42,6 +42,11 @@ BUNDLES = {
     "mix_distribution": ["augment.share=1"],
     "class_noise": [],
     "jitter": [],
+    # what is asked for
+    "kd3": ["request.share=0.2", "request.quota=2"],
+    "pgkd": ["request.patience=1"],
+    "comd": [],
+    "ask_random": [],
     # more than predictions
     "nd_prototypes": [],
     "two_teachers_proto": [],
