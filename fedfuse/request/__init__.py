@@ -8,8 +8,24 @@ client's own. All are a file each.
 from fedfuse.request.asked import asked, rows_of
 from fedfuse.request.curriculum import Curriculum
 from fedfuse.request.difference import Difference
+from fedfuse.request.drawn import Drawn
 from fedfuse.request.gap_by_domain import GapByDomain
+from fedfuse.request.jointly_confident import JointlyConfident
 from fedfuse.request.ksas import KSAS
 from fedfuse.request.on_demand import OnDemand
+from fedfuse.request.weak_classes import WeakClasses
+from fedfuse.request.where_behind import WhereBehind
 
-__all__ = ["KSAS", "Curriculum", "Difference", "GapByDomain", "OnDemand", "asked", "rows_of"]
+__all__ = [
+    "KSAS",
+    "Curriculum",
+    "Difference",
+    "Drawn",
+    "GapByDomain",
+    "JointlyConfident",
+    "OnDemand",
+    "WeakClasses",
+    "WhereBehind",
+    "asked",
+    "rows_of",
+]

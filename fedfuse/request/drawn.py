@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fedfuse.request.pairs import budget
+from fedfuse.request.knowledge import budget
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
 from fedfuse.select.selections import random_subset
@@ -52,7 +52,7 @@ class Drawn(Remembering):
         if not self.memory:
             return torch.ones(len(index), dtype=torch.bool)
         draw = Streams(self.seed).torch("request", "drawn", round)
-        number = budget(len(index), self.share, self.size)
+        number = budget(self.size, self.share, len(index))
         asked = torch.zeros(len(index), dtype=torch.bool)
         asked[random_subset(len(index), number, draw)] = True
         return asked

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fedfuse.interpolation import linear
-from fedfuse.request.pairs import budget, mean_there, own_and_taught
+from fedfuse.request.knowledge import budget
+from fedfuse.request.pairs import mean_there, own_and_taught
 from fedfuse.request.remembering import Remembering
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Teachers
@@ -104,7 +105,7 @@ class JointlyConfident(Remembering):
         if sure is None or classes is None:
             return torch.ones(len(index), dtype=torch.bool)
         unknown = sure.isnan()
-        number = budget(len(index), self.share, self.size)
+        number = budget(self.size, self.share, len(index))
         if self.theta is not None:
             number = max(1, int((unknown | (sure > self.theta)).sum()))
         # Of which nothing is known is of a class of its own each, which no quota fills.
@@ -129,5 +130,5 @@ class JointlyConfident(Remembering):
         )
         self.memory["exchanges"] = exchanges + 1
         told = there.any(dim=0)
-        self.keep("confidence", index[told], mean_there(mixed.amax(dim=-1), there)[told])
-        self.keep("classes", index[told], mean_there(mixed, there).argmax(dim=-1)[told].float())
+        self.remember("confidence", index[told], mean_there(mixed.amax(dim=-1), there)[told])
+        self.remember("classes", index[told], mean_there(mixed, there).argmax(dim=-1)[told].float())

@@ -5,19 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedfuse.select.selections import round_half_up
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import KnowledgeBank, Space, Teachers
-
-
-def budget(num_samples: int, share: float, size: int | None = None) -> int:
-    """Return how many samples to ask for: ``size``, or a share of them, at least one.
-
-    >>> budget(5, 0.5), budget(5, 0.5, 9), budget(3, 0.01)
-    (3, 5, 1)
-    """
-    number = round_half_up(share * num_samples) if size is None else size
-    return max(1, min(number, num_samples))
 
 
 def own_and_taught(

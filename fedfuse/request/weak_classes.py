@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedfuse.request.knowledge import best
-from fedfuse.request.pairs import budget, mean_there, own_and_taught
+from fedfuse.request.knowledge import best, budget
+from fedfuse.request.pairs import mean_there, own_and_taught
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
 from fedfuse.shapes import Bool, Float, Int
@@ -138,7 +138,7 @@ class WeakClasses(Remembering):
         )
         if votes is None or classes is None or mistaken is None:
             return torch.ones(len(index), dtype=torch.bool)
-        number = budget(len(index), self.share, self.size)
+        number = budget(self.size, self.share, len(index))
         if self.patience is not None and int(self.memory["progress"][1]) >= self.patience:
             number = 1
         unknown = classes.isnan()
@@ -169,9 +169,9 @@ class WeakClasses(Remembering):
         wrong = contradicted(own, taught, self.theta) & there
         classes = mean_there(taught, there).argmax(dim=-1) if labels is None else labels
         votes, index, classes = named.sum(dim=0).float()[told], index[told], classes[told]
-        self.keep("votes", index, votes)
-        self.keep("classes", index, classes.float())
-        self.keep("mistaken", index, wrong.sum(dim=0).float()[told])
+        self.remember("votes", index, votes)
+        self.remember("classes", index, classes.float())
+        self.remember("mistaken", index, wrong.sum(dim=0).float()[told])
         f1 = float(f1_by_class(votes, classes).mean())
         most, waited = self.memory.get("progress", torch.tensor([-1.0, 0.0])).tolist()
         waited = 0.0 if f1 > most else waited + 1

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.pairs import budget, mean_there, own_and_taught
+from fedfuse.request.knowledge import budget
+from fedfuse.request.pairs import mean_there, own_and_taught
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
 from fedfuse.select.selections import round_half_up
@@ -122,7 +123,7 @@ class WhereBehind(Remembering):
         behind = self.known("gap", index)
         if behind is None:
             return torch.ones(len(index), dtype=torch.bool)
-        number = budget(len(index), self.share, self.size)
+        number = budget(self.size, self.share, len(index))
         draw = Streams(self.seed).torch("request", "where_behind", round)
         noise = torch.rand(len(index), generator=draw)
         # Of what nothing is known is taken to be hard.
@@ -143,4 +144,4 @@ class WhereBehind(Remembering):
         own, taught, there = own_and_taught(bank, teachers)
         told = there.any(dim=0)
         behind = mean_there(gap(taught, own, self.measure, labels), there)
-        self.keep("gap", index[told], behind[told])
+        self.remember("gap", index[told], behind[told])

@@ -12,8 +12,8 @@ from fedfuse.errors import ParameterError
 from fedfuse.request import KSAS, Curriculum, Difference, GapByDomain, OnDemand
 from fedfuse.request.curriculum import pace
 from fedfuse.request.difference import difference
-from fedfuse.request.gap_by_domain import draw, perplexities, shares
 from fedfuse.request.drawn import Drawn
+from fedfuse.request.gap_by_domain import draw, perplexities, shares
 from fedfuse.request.jointly_confident import JointlyConfident
 from fedfuse.request.knowledge import best, entropy, lesson_of
 from fedfuse.request.ksas import discrepancy
