@@ -83,7 +83,7 @@ opened = cache(compose.open_hydra)
 @cache
 def composed(method: str):
     lines = [*LINES, f"method={method}"]
-    if method == "scarlet":
+    if method in ("scarlet", "mean_subset"):
         lines.append("select.size=20")
     if method == "feddf":
         lines.append("exchange.server_steps=3")
