@@ -40,9 +40,9 @@ class LastTaught:
 class OnlyAsked(AroundRule):
     """Let everybody answer every sample, and teach those that a request would have asked for.
 
-    The weight of every other sample is 0. Nothing less goes up; beside ``request=``, ``answer=`` and
-    ``wish=`` with the same parts it shows what is lost by not knowing the rest: here they are told
-    of all answers. The round's metric ``taught_share`` is the share of targets that are left.
+    The weight of every other sample is 0. Nothing less goes up; beside ``request=``, ``answer=``
+    and ``wish=`` with the same parts it shows what is lost by not knowing the rest: here they are
+    told of all answers. The round's metric ``taught_share`` is the share of targets that are left.
 
     Args:
         inner: The rule that fuses.
