@@ -74,7 +74,7 @@ class Reporter(Protocol):
         """Begin the run."""
 
     def phase(self, arm: str, round_: int, phase: str) -> None:
-        """Begin the phase 'train', 'fuse' or 'distill' of a round (rounds count from 1)."""
+        """Begin the phase 'train', 'fuse', 'distill' or 'probe' of a round (from 1 on)."""
 
     def client_done(self, client_id: int) -> None:
         """Count one client that has finished the current phase."""
