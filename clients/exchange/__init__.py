@@ -15,6 +15,7 @@ from clients.exchange.protocol import Exchange, Tools
 from clients.exchange.prototypes import Prototypes
 from clients.exchange.scored_sources import ScoredSources
 from clients.exchange.shared_classifier import SharedClassifier
+from clients.exchange.token_graph import TokenGraphs
 from clients.exchange.two_teachers_proto import TwoTeachersProto
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Prototypes",
     "ScoredSources",
     "SharedClassifier",
+    "TokenGraphs",
     "Tools",
     "TwoTeachersProto",
 ]

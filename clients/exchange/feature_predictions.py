@@ -71,15 +71,23 @@ class FeaturePredictions(Predictions):
         fields: dict[str, Tensor] = {}
         if self.up & FEATURES:
             public, num_classes = tools.inputs.public(round_), tools.inputs.data.num_classes
-            asked = [showing(student, tools) for student in held]
+            asked = [self.showing(student, tools) for student in held]
             sides = tools.trainer.predict(asked, public, tools.plan.eval_batch_size).cpu()
             logits = sides[..., :num_classes].contiguous()
-            fields["features"] = sides[..., num_classes:].contiguous()
+            end = num_classes + tools.width
+            fields["features"] = sides[..., num_classes:end].contiguous()
         else:
             logits, _ = Predictions.answers(self, held, tools, round_)
         if self.up & PROTOTYPES:
             fields["prototypes"], fields["present"] = self.prototypes(held, tools)
         return logits, fields
+
+    def showing(self, student: Student, tools: Tools) -> Student:
+        """Return a client whose model returns what travels of a sample, D numbers, after C logits.
+
+        More may follow.
+        """
+        return showing(student, tools)
 
     def prototypes(self, held: Sequence[Student], tools: Tools) -> tuple[Tensor, Tensor]:
         """Return the mean features [k, C, D] of the clients' private samples, and who has any."""

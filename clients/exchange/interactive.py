@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.protocol import Task, Tools
@@ -50,21 +49,10 @@ class Interactive(FeaturePredictions):
         entropy = tools.streams.entropy("exchange", "projection", tools.models.name(client_id))
         return Talking(model, projection(size, tools.width, entropy, tools.inputs.device))
 
-    def answers(
-        self, held: Sequence[Student], tools: Tools, round_: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return logits [k, m, C] on the round's public samples, and the messages of them."""
-        num_classes, width = tools.inputs.data.num_classes, tools.width
-        asked = [_aloud(student, tools) for student in held]
-        public, batch_size = tools.inputs.public(round_), tools.plan.eval_batch_size
-        sides = [
-            s.cpu() for s in tools.trainer.predict_each(asked, [public] * len(asked), batch_size)
-        ]
-        logits, messages = (
-            torch.stack([side.narrow(1, start, size) for side in sides])
-            for start, size in ((0, num_classes), (num_classes, width))
-        )
-        return logits, {"features": messages}
+    def showing(self, student: Student, tools: Tools) -> Student:
+        """Return a client whose model says its messages, and what Dec makes of them less h."""
+        talking = cast("Talking", student.model)
+        return replace(student, model=Aloud(talking, tools.inputs.data.num_classes))
 
     def lesson(
         self,
@@ -80,7 +68,7 @@ class Interactive(FeaturePredictions):
         num_classes, term = tools.inputs.data.num_classes, Conversation(self.weight)
         return [
             (
-                _aloud(student, tools),
+                self.showing(student, tools),
                 on_sides(work, num_classes, term, heard.to(work.inputs.device)),
             )
             for (student, work), heard in zip(tasks, received.features, strict=True)
@@ -94,8 +82,3 @@ class Interactive(FeaturePredictions):
     ) -> list[Student]:
         """Return the clients' models alone."""
         return [replace(student, model=cast("Talking", student.model).model) for student in held]
-
-
-def _aloud(student: Student, tools: Tools) -> Student:
-    talking = cast("Talking", student.model)
-    return replace(student, model=Aloud(talking, tools.inputs.data.num_classes))

@@ -36,16 +36,29 @@ def relation_graph(
         neighbours: Other rows that count, those nearest in the teacher's graph (all that tie); None
             for all.
     """
+    return neighbourhoods(_cosines(student) / tau, _cosines(teacher) / tau, neighbours)
+
+
+def neighbourhoods(
+    student: Float[Tensor, "B B"], teacher: Float[Tensor, "B B"], neighbours: int | None = None
+) -> Float[Tensor, " B"]:
+    """Return KL of each row's softmax over the other rows, teacher || student; alone it is 0.
+
+    Args:
+        student: How near its rows are to each other, as logits; the diagonal is not read.
+        teacher: The same of the teacher's.
+        neighbours: As in :func:`relation_graph`.
+    """
     batch = len(student)
     if batch == 1:
         return 0 * student.sum(dim=-1)
     left_out = torch.eye(batch, dtype=torch.bool, device=student.device)
-    near = (_cosines(teacher) / tau).masked_fill(left_out, -torch.inf)
+    near = teacher.masked_fill(left_out, -torch.inf)
     if neighbours is not None and neighbours < batch - 1:
         left_out = near < near.topk(neighbours, dim=-1).values[..., -1:]  # itself is
         near = near.masked_fill(left_out, -torch.inf)
     theirs = near.log_softmax(dim=-1)
-    ours = (_cosines(student) / tau).masked_fill(left_out, -torch.inf).log_softmax(dim=-1)
+    ours = student.masked_fill(left_out, -torch.inf).log_softmax(dim=-1)
     apart = (theirs - ours).masked_fill(left_out, 0)
     return (theirs.exp() * apart).sum(dim=-1)
 

@@ -33,4 +33,5 @@ def projection(
     drawn = torch.randn(shape, generator=torch.Generator().manual_seed(entropy)).double()
     orthogonal, triangle = torch.linalg.qr(drawn)
     basis: Tensor = (orthogonal * triangle.diagonal().sign()).float()  # each as likely
-    return (basis if size >= width else basis.T).contiguous().to(device)
+    with torch.inference_mode(mode=False):  # kept, and used where gradients flow, whoever asks
+        return (basis if size >= width else basis.T).clone().contiguous().to(device)
