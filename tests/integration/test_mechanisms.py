@@ -64,6 +64,7 @@ BUNDLES = {
     # what travels beside predictions
     "creamfl": ["exchange.width=16", "exchange.mu=2"],
     "interactive": ["exchange.width=16", "exchange.weight=0.1"],
+    "token_graph": [],
     # scorers, privacy
     "mrr": [],
     "probe": [],
@@ -91,12 +92,16 @@ LOOP_ONLY = {
     "dist": "DIST",
     "similarity": "Similarity",
     "tgeo_kd": "TGeo",
+    "token_graph": "TokenGraphs",
     **dict.fromkeys(MERGES, "Averaged"),
 }
 """Whose clients cannot be trained all at once, and the part that says so."""
 
+MODELS = {"token_graph": "cnn2"}
+"""Whose clients must run something else than a perceptron."""
+
 WORDS = ["dataset=synthetic", "dataset.image_size=8", "dataset.num_train=150", "public.size=20"]
-WORDS += ["partitioner.min_samples=15", "model=mlp", "client.batch_size=16", "num_clients=3"]
+WORDS += ["partitioner.min_samples=15", "client.batch_size=16", "num_clients=3"]
 WORDS += ["num_rounds=2", "warmup_rounds=0", "baseline=none", "evaluation.test_samples=50"]
 WORDS += ["models=save", "trainer=loop", "checkpoint.every=0"]
 
@@ -126,16 +131,20 @@ def hydra() -> Hydra:
 
 
 @pytest.fixture(scope="module")
-def whole(hydra, tmp_path_factory) -> Callable[[str], tuple[DictConfig, Path]]:
-    """Return a bundle's configuration, and the folder of its run on one node, made once."""
-    made: dict[str, tuple[DictConfig, Path]] = {}
+def whole(hydra, tmp_path_factory) -> Callable[..., tuple[DictConfig, Path]]:
+    """Return a bundle's configuration, and the folder of its run on one node, made once.
 
-    def of(name: str) -> tuple[DictConfig, Path]:
-        if name not in made:
-            words = [*WORDS, f"method={name}", *BUNDLES.get(name, [])]
+    ``like`` names the bundle whose clients' model it takes; its own if there is none.
+    """
+    made: dict[tuple[str, str], tuple[DictConfig, Path]] = {}
+
+    def of(name: str, like: str = "") -> tuple[DictConfig, Path]:
+        model = MODELS.get(like or name, "mlp")
+        if (name, model) not in made:
+            words = [*WORDS, f"method={name}", f"model={model}", *BUNDLES.get(name, [])]
             cfg = compose.configure(words, hydra)
-            made[name] = cfg, run(cfg, tmp_path_factory.mktemp(name) / "run")
-        return made[name]
+            made[name, model] = cfg, run(cfg, tmp_path_factory.mktemp(name) / "run")
+        return made[name, model]
 
     return of
 
@@ -158,7 +167,7 @@ def test_broken_off_and_resumed_on_two_nodes_it_is_the_same_run(
             run(cfg, folder, engine__num_nodes=2, checkpoint__every=1)
     perform(reopen_run(folder, [f"resume={folder}"], hydra))
     assert left(folder) == left(unbroken)
-    plain = models(whole("fedavg" if name in MERGES else "mean")[1])
+    plain = models(whole("fedavg" if name in MERGES else "mean", like=name)[1])
     assert not torch.allclose(models(unbroken), plain, atol=1e-3), "it does something"
 
 

@@ -71,6 +71,8 @@ UNTOLD = {
     ("exchange=interactive", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=interactive", "shown"): "exchange=aligned_rows has it",
     ("exchange=kept_teacher", "shown"): "exchange=aligned_rows has it",
+    ("exchange=token_graph", "kept_teacher"): "exchange=kept_teacher has it",
+    ("exchange=token_graph", "shown"): "exchange=aligned_rows has it",
     ("exchange=predictions", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=predictions", "shown"): "exchange=aligned_rows has it",
     ("exchange=shared_classifier", "width"): "a last layer reads features as they are",
