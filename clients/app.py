@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from flwr.clientapp import ClientApp
 from clients import handover
 from clients.node import Node
 from clients.state.state_store import StatePlan
+from fedfuse.augment import Guided
 from fedfuse.codec import Parcel
 from fedfuse.codec.packing import unpack
+from fedfuse.declarations import declared
 from fedfuse.errors import KnowledgeError
 from fedfuse.failure import Failure
 from fedfuse.payload import ArrayField, Payload
@@ -22,6 +25,7 @@ from fedfuse.types import ClientMetrics
 from fedfuse.wire.encode import decode, encode
 from fedfuse.wire.messages import (
     ACKNOWLEDGED,
+    AUGMENT,
     CLIENTS,
     DISTILL,
     FAILURES,
@@ -120,6 +124,7 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
                 node.channel.acknowledged.update(known)
             num_public = node.inputs.rounds.size(header.round)
             node.channel.requested = _read_request(message, num_public, client_ids)
+            node.inputs.samples.sent = _read_augment(message, node, num_public)
             knowledge, metrics, failures = node.train(header, client_ids)
         return _reply(message, knowledge, metrics, failures)
 
@@ -257,3 +262,20 @@ def _read_request(
     check_header(REQUEST, bits, ArrayField(dims, torch.uint8), {"K": clients, "P": octets})
     rows = unpack(torch.from_numpy(bits.copy()).view(-1, octets[0]), 2, num_public).bool()
     return dict(zip(client_ids, rows.expand(len(client_ids), -1), strict=True))
+
+
+def _read_augment(message: Message, node: Node, num_public: int) -> torch.Tensor | None:
+    """Return what the server says of the round's samples, uint8 [m, a]; None for nothing."""
+    addressed = message.content.array_records[CLIENTS]
+    if AUGMENT not in addressed:
+        return None
+    if not declared(node.augment, "needs_student", False):
+        raise KnowledgeError(
+            "The server says what becomes of the public samples, and here nothing does",
+            next_step="Run server and clients with the same configuration.",
+        )
+    told = read_arrays({AUGMENT: addressed[AUGMENT]}, "The request")[AUGMENT]
+    width = cast("Guided", node.augment).width(node.data.input_shape)
+    sizes = {"P": (num_public, "the round's samples"), "A": (width, "the augmentation")}
+    check_header(AUGMENT, told, ArrayField("P A", torch.uint8), sizes)
+    return torch.from_numpy(told.copy())

@@ -31,7 +31,7 @@ from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.twins import LocalTwins
 from clients.training.work_plan import WorkPlan, honest, rows_of
-from fedfuse.augment import Augment
+from fedfuse.augment import Augment, Guided
 from fedfuse.codec import Parcel
 from fedfuse.exchange.kind import Kind
 from fedfuse.failure import Failure
@@ -97,7 +97,7 @@ class Node:
     familiarity: Familiarity | None = None
     sharing: Sharing = field(default_factory=Sharing)
     channel: ClientChannel = field(default_factory=ClientChannel)
-    augment: Augment | None = None
+    augment: Augment | Guided | None = None
     uptake: Uptake | None = None
     own_choice: OwnChoice | None = None
     pretraining: Pretraining | None = None
@@ -203,6 +203,7 @@ class Node:
             # Nothing may fail from here on: a client is done, or it is not.
             self._remember(remember)
             if header.share:
+                self.inputs.keep_told(self._memory(cohort))
                 shared.append(knowledge)
             table.update(zip(cohort, tested, strict=True))
 
@@ -239,6 +240,7 @@ class Node:
                     if not tools.is_ahead(student.client_id, round_)
                 ]
             else:
+                self.inputs.recall_told(self._memory(cohort))
                 theirs = rows_of(received, cohort, client_ids)
                 if isinstance(theirs, Parcel):
                     theirs, remember = self.channel.read(
@@ -260,6 +262,7 @@ class Node:
                 tested = undo.after(held, evaluation_models, memory, evaluate=header.evaluate)
             else:
                 tested = judge(evaluation_models()) if header.evaluate else []
+            self.inputs.forget_told(self._memory(cohort))
             table.update(
                 zip(cohort, with_spending(tested, cohort, spent, tools.found), strict=True)
             )

@@ -51,7 +51,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "needs_few_clients": Declaration(f"at most {FEW_CLIENTS} clients", ("rule",)),
     "needs_class_counts": Declaration("its client's samples of each class", ("privacy",)),
     "needs_all_private_data": Declaration("all private data in one place", ("exchange",)),
-    "needs_images": Declaration("images, not features", ("probe",)),
+    "needs_images": Declaration("images, not features", ("probe", "augment")),
     "gives": Declaration(
         "what is said of a sample",
         ("familiarity",),
@@ -91,6 +91,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "labels_kept": Declaration(
         "whether labels hold of what it makes of samples", ("augment",), default=True
     ),
+    "needs_student": Declaration("a model of the server's own", ("augment",)),
     "lesson_only": Declaration("whether answers are of samples as they were", ("augment",)),
     "by_class": Declaration("whether weights may differ by class", ("scorer", "rule")),
     "learned": Declaration("whether scores are learned from the round's knowledge", ("scorer",)),

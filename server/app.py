@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from torch import Tensor
@@ -187,9 +186,6 @@ def _faulty(setup: ServerSetup, federation: Federation) -> Clients:
         return federation
     plan = setup.plan
 
-    def same_samples(one: int, other: int) -> bool:
-        return torch.equal(plan.public.index(one), plan.public.index(other))
-
     return Faulty(
         federation,
         setup.faults,
@@ -198,7 +194,7 @@ def _faulty(setup: ServerSetup, federation: Federation) -> Clients:
         warmup_rounds=plan.warmup_rounds,
         streams=plan.participants.streams,
         kind=setup.kind,
-        same_samples=same_samples,
+        same_samples=plan.public.alike,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,12 @@ from torch import Tensor
 from fedfuse.data.tensors import gather, normalise, to_inputs, to_raw
 from fedfuse.select import PublicRounds, PublicSamples
 from fedfuse.types import ClientData, FederatedData, IntArray, Samples
+
+TOLD = "augment/told"
+"""What a client remembers between the two halves of a round: what the server said of its public
+samples, uint8 [m, a]."""
+Memory = Mapping[int, dict[str, Tensor]]
+"""Client id to what it remembers."""
 
 
 @dataclass(slots=True)
@@ -33,13 +39,13 @@ class ModelInputs:
     rounds: PublicRounds
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _public: Tensor | None = None
-    _samples: PublicSamples = field(init=False)
+    samples: PublicSamples = field(init=False)
     _test: Tensor | None = None
     _unit_public: Tensor | None = None
     _pools: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._samples = PublicSamples(self.rounds, self.whole_public)
+        self.samples = PublicSamples(self.rounds, self.whole_public)
 
     def private(self, clients: Sequence[ClientData]) -> list[tuple[Tensor, Tensor]]:
         """Return the training inputs and labels of each client.
@@ -82,11 +88,26 @@ class ModelInputs:
 
     def public(self, round_: int) -> Tensor:
         """Return the public inputs [m, ...] that the round's answers are about."""
-        return self._samples.asked(round_)
+        return self.samples.asked(round_)
 
     def lesson(self, round_: int) -> Tensor:
         """Return the public inputs [m, ...] that the round's distillation is about."""
-        return self._samples.learned(round_)
+        return self.samples.learned(round_)
+
+    def keep_told(self, memory: Memory) -> None:
+        """Let clients remember, until they are taught, what the server said of the samples."""
+        if self.samples.sent is not None:
+            for kept in memory.values():
+                kept[TOLD] = self.samples.sent
+
+    def recall_told(self, memory: Memory) -> None:
+        """Take up what clients of one cohort were told in the round: the same for all of them."""
+        self.samples.sent = next(iter(memory.values())).get(TOLD)
+
+    def forget_told(self, memory: Memory) -> None:
+        """Let clients forget it: the next round's samples are others."""
+        for kept in memory.values():
+            kept.pop(TOLD, None)
 
     def test(self) -> Tensor:
         """Return the test pool's inputs, prepared once per process and shared by its clients."""

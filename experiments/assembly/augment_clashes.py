@@ -32,7 +32,7 @@ def _remember(chosen: Chosen, slot: str) -> bool:
 
 
 def _remembered(chosen: Chosen, slot: str) -> str | None:
-    clash = _changed(chosen) and slot in chosen.cfg and _remember(chosen, slot)
+    clash = _changed(chosen) and _remember(chosen, slot)
     return chosen.named("augment", slot) if clash else None
 
 
@@ -49,6 +49,8 @@ def _same_samples() -> Iterator[Clash]:
         ("uptake", "The uptake remembers what was said", "uptake=none"),
         ("rule", "The rule remembers what was said a round ago", "rule=mean_probs"),
         ("request", "The request remembers what was learned", "request=none"),
+        ("answer", "The answer remembers what was taught", "answer=none"),
+        ("wish", "The wish remembers what was taught", "wish=none"),
         ("answer", "The answer remembers what a client was told", "answer=none"),
     ):
         yield Clash(
@@ -78,7 +80,31 @@ def _labels_lost(chosen: Chosen, slot: str) -> str | None:
     return chosen.named("augment", slot) if lost else None
 
 
+def _nobody_chooses(chosen: Chosen) -> str | None:
+    alone = chosen.needs("augment", "needs_student") and chosen.cfg.student._target_ is None
+    return chosen.named("augment", "student") if alone else None
+
+
+def _no_images(chosen: Chosen) -> str | None:
+    data = chosen.data
+    if data is None or not chosen.needs("augment", "needs_images") or len(data.input_shape) == 3:
+        return None
+    return f"inputs of shape {list(data.input_shape)}"
+
+
 OF_AUGMENTS = (
+    Clash(
+        "The augmentation is chosen with a model of the server's own, and it has none",
+        _nobody_chooses,
+        "Set student=lenet5 or another model, or augment=none.",
+    ),
+    Clash(
+        "The augmentation turns and moves images",
+        _no_images,
+        "Set augment=none or augment=mix_distribution, or choose a data set of images.",
+        lambda _: "images [channels, height, width]",
+        from_data=True,
+    ),
     *_same_samples(),
     *(
         Clash(

@@ -23,6 +23,8 @@ from experiments.config.instantiate import instantiate
 from experiments.config.prior_use import controls, uses_prior
 from experiments.config.probe_options import configured
 from experiments.config.targets import brief
+from fedfuse.augment import Guided
+from fedfuse.declarations import declared
 from fedfuse.exchange.beside import AlsoFuseBeside
 from fedfuse.exchange.creamfl import ContrastiveBeside
 from fedfuse.exchange.kind import Combine
@@ -39,6 +41,7 @@ from fedfuse.types import FederatedData
 from server.app import ServerSetup
 from server.fusion.byte_budget import ByteBudget
 from server.fusion.combine import FusePredictions
+from server.fusion.guided import GuidedSamples
 from server.fusion.persuasion import AlsoMeasurePersuasion
 from server.fusion.requests import Requests
 from server.fusion.student import AlsoTeach, ServerModel
@@ -58,7 +61,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
     cache = None if signals is None else TargetCache(signals, public, cfg.num_clients)
     asks = instantiate(cfg.request, "request")
     requests = None if asks is None else Requests(asks, public)
-    combine = build_combine(parts, public, device, cache, requests)
+    combine, guided = build_combine(parts, public, device, cache, requests)
     arms, combines = arms_of(cfg, combine)
     accepts = (lambda _: None) if parts.pipeline is None else parts.pipeline.check_bank
     return ServerSetup(
@@ -87,7 +90,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             resting=build_resting(cfg),
             adversaries=attackers(cfg),
             device=device,
-            channel=ServerChannel(parts.channel, cache, accepts, requests),
+            channel=ServerChannel(parts.channel, cache, accepts, requests, guided),
             byte_budget=ByteBudget(cfg.budget_bytes or None),
             probe_every=cfg.evaluation.probe_every if configured(cfg) else None,
         ),
@@ -123,11 +126,15 @@ def build_combine(
     device: torch.device,
     cache: TargetCache | None,
     requests: Requests | None = None,
-) -> Combine | None:
-    """Return what the server makes of the clients' knowledge; None if they learn alone."""
+) -> tuple[Combine | None, GuidedSamples | None]:
+    """Return what the server makes of the clients' knowledge; None if they learn alone.
+
+    And what chooses, with the server's own model, what becomes of public samples.
+    """
     own = with_merge(parts, parts.exchange.combine(parts.models, parts.data))
     fuse: Combine | None = own
-    student, factory = None, instantiate(parts.cfg.student, "student")
+    guided = student = None
+    factory = instantiate(parts.cfg.student, "student")
     if factory is not None and (own is not None or parts.pipeline is not None):
         student = build_student(parts, as_plan(factory), public, device)
     if own is None and parts.pipeline is not None:
@@ -143,9 +150,11 @@ def build_combine(
         if parts.cfg.server.persuasion:
             fuse = AlsoMeasurePersuasion(fuse)
     if student is not None and fuse is not None:
-        fuse = AlsoTeach(fuse, student, relays=parts.cfg.server.student_teaches)
+        if declared(public.augment, "needs_student", False):
+            guided = GuidedSamples(cast("Guided", public.augment), student)
+        fuse = AlsoTeach(fuse, student, parts.cfg.server.student_teaches, guided)
     wishes = fuse is not None and parts.cfg.wish._target_ is not None
-    return HeedWishes(fuse) if wishes and fuse is not None else fuse
+    return HeedWishes(fuse) if wishes and fuse is not None else fuse, guided
 
 
 def build_student(

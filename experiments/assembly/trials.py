@@ -26,7 +26,7 @@ from experiments.config.probe_options import GROUP, configured
 from experiments.config.untrusted import targets
 from fedfuse.arrival import Arrival
 from fedfuse.attack import AttackStage
-from fedfuse.augment import augmented
+from fedfuse.augment import augmented, chosen
 from fedfuse.codec import Channel
 from fedfuse.declarations import declared
 from fedfuse.extract import ExtractStage
@@ -47,6 +47,7 @@ from fedfuse.request import asked
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
 from fedfuse.sharing_context import SharingContext
+from fedfuse.testing import example_view
 from fedfuse.train.facts import Facts, ask, told, wants
 from fedfuse.types import KnowledgeBank, Space, Teachers
 from fedfuse.uptake import take_up
@@ -310,7 +311,10 @@ def _merge(part: Any, toy: Toy) -> None:
 def _augment(part: Any, toy: Toy) -> None:
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn((min(toy.num_public, 20), *toy.parts.data.input_shape), generator=draw)
-    augmented(part, inputs, draw)
+    sent = None
+    if declared(part, "needs_student", False):
+        sent = chosen(part, inputs, draw, example_view(inputs, toy.parts.data.num_classes))
+    augmented(part, inputs, draw, sent)
 
 
 def _request(part: Any, toy: Toy) -> None:

@@ -177,6 +177,8 @@ def look(slot: str, part: object, target: object) -> None:
     for name, given in contract.takes.items():
         if wanted and name == CALL:
             given = (*given, "facts")
+        if slot == "augment" and declared(part, "needs_student", False):
+            given = (*given, "sent")
         if slot == "privacy" and declared(part, "needs_class_counts", False):
             given = (*given, "class_counts")
         method: Any = part if name == CALL else getattr(part, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -40,13 +40,22 @@ class Augment(Protocol):
         ...
 
 
-def augmented(part: Augment, inputs: Tensor, generator: torch.Generator) -> Tensor:
+def augmented(
+    part: Any, inputs: Tensor, generator: torch.Generator, sent: Tensor | None = None
+) -> Tensor:
     """Return what an augmentation makes of inputs [m, ...].
+
+    Args:
+        part: An :class:`Augment`, or a :class:`~fedfuse.augment.Guided` one.
+        inputs: The samples.
+        generator: Of the round.
+        sent: What the server says of the samples, for one that declares ``needs_student``.
 
     Raises:
         PartError: If it breaks a promise of :class:`Augment`.
     """
-    made = part(inputs, generator)
+    told = (sent,) if declared(part, "needs_student", False) else ()
+    made = part(inputs, generator, *told)
     what = f"The augmentation {part_name(part)}"
     if not isinstance(made, Augmented):
         raise PartError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedfuse.augment import Augment, augmented
+from fedfuse.augment import Augment, Guided, augmented
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.rng import Streams
@@ -36,7 +36,7 @@ class PublicRounds:
     select: Select
     public: PublicSet
     streams: Streams
-    augment: Augment | None = None
+    augment: Augment | Guided | None = None
 
     def __post_init__(self) -> None:
         if declared(self.select, "needs_labels", False) and self.public.labels is None:
@@ -80,11 +80,27 @@ class PublicRounds:
         """Whether everybody answers for changed samples, not only learns from them."""
         return self.augment is not None and not declared(self.augment, "lesson_only", False)
 
-    def augmented(self, inputs: Tensor, round_: int) -> Tensor:
-        """Return what becomes of the round's samples [m, ...]."""
+    def alike(self, one: int, other: int) -> bool:
+        """Tell whether the answers of two rounds are about the same samples."""
+        if one == other or self.changes_answers:
+            return one == other
+        return torch.equal(self.index(one), self.index(other))
+
+    def augmented(self, inputs: Tensor, round_: int, sent: Tensor | None = None) -> Tensor:
+        """Return what becomes of the round's samples [m, ...].
+
+        Args:
+            inputs: Those.
+            round_: The round.
+            sent: What the server says of them, if it chooses; None for nothing.
+        """
         if self.augment is None:
             return inputs
-        return augmented(self.augment, inputs, self.streams.torch("public", "augment", round_))
+        return augmented(self.augment, inputs, self.generator(round_), sent)
+
+    def generator(self, round_: int) -> torch.Generator:
+        """Return what the round's change is drawn from, the same one on all sides."""
+        return self.streams.torch("public", "augment", round_)
 
     def _labels(self) -> Tensor | None:
         labels = self.public.labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from fedfuse.select.rounds import PublicRounds
@@ -17,23 +18,26 @@ class PublicSamples:
     Args:
         rounds: Which ones they are, and what becomes of them.
         whole: Returns all public inputs [P, ...].
+        sent: What the server says of the round's samples, uint8 [m, a]; None for nothing.
     """
 
     rounds: PublicRounds
     whole: Callable[[], Tensor]
+    sent: Tensor | None = None
     _chosen: tuple[int, Tensor] | None = None
-    _changed: tuple[int, Tensor] | None = None
+    _changed: tuple[int, Tensor | None, Tensor] | None = None
 
     def asked(self, round_: int) -> Tensor:
         """Return what everybody answers for, [m, ...]."""
         changes = self.rounds.changes_answers
-        return self._augmented(round_) if changes else self._as_they_were(round_)
+        return self._augmented(round_) if changes else self.as_they_were(round_)
 
     def learned(self, round_: int) -> Tensor:
         """Return what the round's lesson is about, [m, ...]."""
         return self._augmented(round_)
 
-    def _as_they_were(self, round_: int) -> Tensor:
+    def as_they_were(self, round_: int) -> Tensor:
+        """Return the round's samples before they are changed, [m, ...]."""
         if self._chosen is None or self._chosen[0] != round_:
             whole = self.whole()
             index = self.rounds.index(round_).to(whole.device)
@@ -42,7 +46,14 @@ class PublicSamples:
 
     def _augmented(self, round_: int) -> Tensor:
         if self.rounds.augment is None:
-            return self._as_they_were(round_)
-        if self._changed is None or self._changed[0] != round_:
-            self._changed = (round_, self.rounds.augmented(self._as_they_were(round_), round_))
-        return self._changed[1]
+            return self.as_they_were(round_)
+        if self._changed is None or not self._is_of(self._changed[:2], round_):
+            made = self.rounds.augmented(self.as_they_were(round_), round_, self.sent)
+            self._changed = (round_, self.sent, made)
+        return self._changed[2]
+
+    def _is_of(self, made: tuple[int, Tensor | None], round_: int) -> bool:
+        of, told = made
+        if of != round_ or self.sent is None or told is None:
+            return of == round_ and self.sent is told
+        return torch.equal(self.sent, told)

@@ -3,6 +3,7 @@
 Call one in a test, or in a Python shell; it is silent if all is well.
 """
 
+from fedfuse.testing.augment import check_augment, example_view
 from fedfuse.testing.codec import check_codec
 from fedfuse.testing.distill import check_distill_loss
 from fedfuse.testing.exchange import check_exchange
@@ -20,7 +21,6 @@ from fedfuse.testing.partitioner import check_partitioner
 from fedfuse.testing.probe import check_probe
 from fedfuse.testing.request import check_answering, check_requester, check_wishing
 from fedfuse.testing.slots import (
-    check_augment,
     check_extract,
     check_familiarity,
     check_filter,
@@ -54,4 +54,5 @@ __all__ = [
     "check_wishing",
     "example_bank",
     "example_vectors",
+    "example_view",
 ]

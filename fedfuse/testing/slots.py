@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from fedfuse.arrival import Arrival
-from fedfuse.augment import Augment, augmented
 from fedfuse.declarations import part_name
 from fedfuse.familiarity import Familiarity, Scored
 from fedfuse.protocols import Extract, SharingStage, TargetFilter, Uptake
@@ -61,34 +60,6 @@ def check_select(select: Select, num_public: int = 2000) -> None:
         inside = int(index[0]) >= 0 and int(index[-1]) < num_public
         expect(inside, name, "chose samples that there are not")
         expect(torch.equal(index, again), name, "draws from something else than its generator")
-
-
-def check_augment(augment: Augment) -> None:
-    """Raise unless the augmentation keeps the promises of :class:`fedfuse.augment.Augment`.
-
-    As many samples of the same shape, finite, also for images of one channel, for features, for a
-    constant sample and for a single one; the same for the same generator; no global randomness;
-    the samples that came stay as they are.
-
-    Raises:
-        CheckFailed: Naming the broken promise.
-    """
-    name = f"The augmentation {part_name(augment)}"
-    expect_declared(name, augment, "augment")
-    draw = torch.Generator().manual_seed(0)
-    for shape in ((6, 3, 8, 8), (5, 1, 4, 4), (7, 5), (1, 3)):
-        inputs = torch.randn(shape, generator=draw)
-        inputs[0] = 1.0
-        seeded = torch.Generator()
-
-        def make(inputs: Tensor) -> Tensor:
-            return augmented(augment, inputs, seeded.manual_seed(1))  # noqa: B023 - called at once
-
-        try:
-            with global_randomness_untouched(name, f"{shape[0]} samples"):
-                call_twice(name, make, inputs)
-        except PartError as error:
-            raise CheckFailed(str(error)) from error
 
 
 def check_familiarity(measure: Familiarity) -> None:

@@ -56,6 +56,9 @@ codec builds one message on the one before."""
 REQUEST = "request"
 """Array beside the client ids: which of the round's samples are asked for, one bit each, where some
 targets are cached."""
+AUGMENT = "augment"
+"""Array beside the client ids: what the server says of each of the round's samples, uint8 [m, a],
+where it chooses what becomes of them."""
 
 
 SPENT = ("samples", "steps")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from fedfuse.train.loop import fit, predict
 from fedfuse.train.sides import FeatureTerm, on_sides
 from fedfuse.train.work import Work, schedule_over, steps_per_epoch
 from fedfuse.types import FederatedData, Fusion, Space, Teachers
+
+if TYPE_CHECKING:
+    from server.fusion.guided import GuidedSamples
 
 
 @dataclass(slots=True)
@@ -64,12 +68,12 @@ class ServerModel:
     width: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
     _public: Tensor | None = None
-    _samples: PublicSamples = field(init=False)
+    samples: PublicSamples = field(init=False)
     _test: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.optimizer = self.make_optimizer(self.model.parameters())
-        self._samples = PublicSamples(self.rounds, self._whole)
+        self.samples = PublicSamples(self.rounds, self._whole)
 
     def learn(self, teachers: Teachers, round_: int) -> int:
         """Take the steps of one round towards what all clients are told on average.
@@ -84,13 +88,13 @@ class ServerModel:
             FedfuseError: If its loss is no finite number any more, or wants to know more.
         """
         common = in_common(teachers).to(self.device)
-        inputs = self._samples.learned(round_)
+        inputs = self.samples.learned(round_)
         steps = self.epochs * steps_per_epoch(len(inputs), self.batch_size)
         generator = self.streams.torch("server", "student", round_)
         targets = as_targets(common, self.loss)[0]
         if wanted := wants(self.loss):
             labels = labels_for(self.loss, self.rounds.labels(round_), targets)
-            asked = self._samples.asked(round_)
+            asked = self.samples.asked(round_)
             own = predict(self.model, asked, self.batch_size) if "own" in wanted else None
             facts = told(self.loss, Facts(labels=labels, own=own))
             targets = widen(targets, facts.to(self.device))
@@ -133,7 +137,7 @@ class ServerModel:
 
         They are in the space of the clients' loss and at its temperature.
         """
-        logits = predict(self.model, self._samples.asked(round_), self.batch_size).cpu()
+        logits = predict(self.model, self.samples.asked(round_), self.batch_size).cpu()
         said = Teachers(client_ids[:1], logits.unsqueeze(0), Space.LOGITS)
         targets = as_targets(said, self.loss).repeat(len(client_ids), 1, 1)
         space = Space(declared(self.loss, "space", Space.PROBABILITIES))
@@ -141,7 +145,7 @@ class ServerModel:
 
     def features(self, round_: int) -> Tensor:
         """Return the model's features of the round's public samples, [m, D]."""
-        sides = predict(self._showing(), self._samples.asked(round_), self.batch_size)
+        sides = predict(self._showing(), self.samples.asked(round_), self.batch_size)
         return sides[:, self.data.num_classes :].cpu().clone()
 
     def _showing(self) -> WithFeatures:
@@ -224,11 +228,13 @@ class AlsoTeach:
         student: The server's model.
         relays: Whether clients are taught by the server's model in the fused targets' place (the
             second distillation of CFD).
+        guided: What chooses, with the model, what becomes of public samples; None for nothing.
     """
 
     combine: Combine
     student: ServerModel
     relays: bool = False
+    guided: GuidedSamples | None = None
 
     def __call__(self, knowledge: object, round_: int) -> Fusion:
         """Return the fusion with the server's model and how good it is.
@@ -237,6 +243,8 @@ class AlsoTeach:
         """
         fusion = self.combine(knowledge, round_)
         assert isinstance(fusion.teachers, Teachers)
+        if self.guided is not None:
+            self.guided.before_lesson()
         steps = self.student.learn(fusion.teachers, round_)
         if self.student.of_features is not None:
             shown = self.student.features(round_)

@@ -22,6 +22,7 @@ from fedfuse.payload import Payload
 from fedfuse.protocols import Stateful
 from fedfuse.types import KnowledgeBank, Teachers
 from fedfuse.wire.encode import Expectation, decode, encode
+from server.fusion.guided import GuidedSamples
 from server.fusion.requests import Requests
 from server.fusion.target_cache import TargetCache
 
@@ -35,6 +36,7 @@ class ServerChannel:
     Args:
         channel: The codecs.
         cache: Which targets clients hold already; None sends all of them in every round.
+        guided: What the server says of the public samples that it changes; None for nothing.
         requests: Which samples clients are asked for; None asks for all, or what the cache lacks.
         accepts: Raises a :class:`KnowledgeError` that names the clients whose knowledge the server
             has no use for, before anything is remembered of it.
@@ -46,11 +48,13 @@ class ServerChannel:
         cache: TargetCache | None = None,
         accepts: Callable[[KnowledgeBank], None] = lambda _: None,
         requests: Requests | None = None,
+        guided: GuidedSamples | None = None,
     ) -> None:
         self.channel = channel
         self.accepts = accepts
         self.cache = cache
         self.requests = requests
+        self.guided = guided
         self._up = CodecMemory()
         self._down = CodecMemory()
 

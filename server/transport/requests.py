@@ -14,6 +14,7 @@ from fedfuse.payload import Payload
 from fedfuse.wire.encode import Arrays, encode, exchanged_bytes
 from fedfuse.wire.messages import (
     ACKNOWLEDGED,
+    AUGMENT,
     CLIENTS,
     HEADER,
     REQUEST,
@@ -69,6 +70,7 @@ def compose(
     asked: dict[int, tuple[int, ...]] = {}
     num_bytes = asked_bytes = 0
     requested = channel.request(header.round, list(client_ids)) if header.share else None
+    guided = channel.guided.sent(header.round) if header.share and channel.guided else None
     for node_id, hosted in hosts.items():
         ids = tuple(i for i in hosted if i in wanted)
         if not ids:
@@ -83,6 +85,9 @@ def compose(
             else:  # every client is told, also where a node hosts many
                 asked_bytes += bits.nbytes * (len(ids) - 1)
             addressed[REQUEST] = bits.numpy()
+        if guided is not None:
+            addressed[AUGMENT] = guided.numpy()
+            asked_bytes += guided.nbytes * (len(ids) - 1)
         asked_bytes += sum(a.nbytes for name, a in addressed.items() if name != "client_ids")
         content = opening(header, addressed)
         if gone := [i for i in ids if i in restarted]:

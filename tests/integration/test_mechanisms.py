@@ -40,6 +40,7 @@ BUNDLES = {
     # public samples
     "partial_mixup": ["augment.keep=0.5"],
     "mix_distribution": ["augment.share=1"],
+    "hard_augment": ["augment.lag=1", "augment.lambda_t=0", "augment.brightness=5"],
     "class_noise": [],
     "jitter": [],
     # what is asked for
