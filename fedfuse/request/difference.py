@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.knowledge import best, cross_entropy, entropy, lesson_of
+from fedfuse.request.knowledge import CLOSE, best, cross_entropy, entropy, lesson_of
 from fedfuse.request.remembering import Remembering
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank, Teachers
@@ -47,8 +47,9 @@ class Difference(Remembering):
     """Ask for the share of samples that what is fused likes best, compared with the beginning.
 
     The reference of a sample is the clients' mean prediction when it was first answered; the
-    teacher its last fused target. What nobody has answered yet is asked for first; the first
-    exchange asks for all.
+    teacher its last fused target. What nobody has answered yet is asked for first, and so is what
+    has been answered once under a rule whose target is the clients' mean itself, so that there is
+    nothing to compare. The first exchange asks for all.
 
     Args:
         keep: Of the samples; 1 asks for all.
@@ -108,4 +109,6 @@ class Difference(Remembering):
             return
         known = None if labels is None else lesson.labels[again]
         scores = difference(reference[again], lesson.teacher[again], known)
+        same = (lesson.students - lesson.teacher).abs().amax(dim=1) < CLOSE
+        scores[(fresh & same)[again]] = torch.nan
         self.remember("score", rows[again], scores)

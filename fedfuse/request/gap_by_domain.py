@@ -91,6 +91,9 @@ def draw(
 class GapByDomain(Remembering):
     """Ask for samples of each domain in proportion to the clients' gap to the teacher in it.
 
+    The clients' loss is the mean of theirs, not that of their mean prediction: under the plain mean
+    that one is the fused target itself, and there would be no gap.
+
     A sample's domain is its public label where anybody knows it, and else the class that the fused
     target calls likeliest; one that nobody has answered yet has a domain of its own, which counts
     as the mean of the others. The first exchange asks for all.
@@ -170,8 +173,8 @@ class GapByDomain(Remembering):
         num_domains, domains = bank.num_classes, lesson.labels
         self.remember("domain", index[lesson.rows], domains.float())
         least = perplexities(cross_entropy(lesson.teacher, domains), domains, num_domains)
-        losses = cross_entropy(lesson.students, domains)
-        self._set("shares", "ratios", None, perplexities(losses, domains, num_domains) / least)
+        now = perplexities(lesson.losses, domains, num_domains) / least
+        self._set("shares", "ratios", None, now)
         if not self.per_client:
             return
         logs = bank.logits[:, lesson.rows].float().log_softmax(dim=-1)

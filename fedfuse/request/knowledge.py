@@ -15,6 +15,12 @@ TINY = 1e-12
 """Least probability of which a logarithm is taken."""
 
 
+BLOCK = 64
+"""Clients whose predictions are looked at together."""
+CLOSE = 1e-5
+"""Scores nearer than this are alike: what rounding makes of equal ones must not decide."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What is known of the samples of one fusion on which somebody answered.
@@ -22,12 +28,14 @@ class Lesson:
     Args:
         rows: int64 [n], which of the round's samples these are.
         students: float32 [n, C], the mean of the answering clients' probabilities.
+        losses: float32 [n], the mean of their cross-entropies to ``labels``.
         teacher: float32 [n, C], the fused target's, the mean over the receivers it counts for.
         labels: int64 [n], public labels, or what the target calls likeliest.
     """
 
     rows: Int[Tensor, " n"]
     students: Float[Tensor, "n C"]
+    losses: Float[Tensor, " n"]
     teacher: Float[Tensor, "n C"]
     labels: Int[Tensor, " n"]
 
@@ -40,27 +48,30 @@ def lesson_of(bank: KnowledgeBank, teachers: Teachers, labels: Tensor | None) ->
         teachers: What was made of it.
         labels: Public labels [m]; None takes what the target calls likeliest.
     """
-    said, heard = _mean(bank.logits.float().softmax(dim=-1), bank.mask)
-    targets = teachers.targets.float()
-    if teachers.space is Space.LOGITS:
-        targets = targets.softmax(dim=-1)
-    weight = teachers.sample_weight
-    taught, counts = _mean(targets, None if weight is None else weight > 0)
-    rows = (heard & counts).nonzero().flatten()
-    teacher = taught[rows]
-    known = teacher.argmax(dim=-1) if labels is None else labels[rows]
-    return Lesson(rows, said[rows], teacher, known)
-
-
-def _mean(
-    probs: Float[Tensor, "k m C"], there: Bool[Tensor, "k m"] | None
-) -> tuple[Float[Tensor, "m C"], Bool[Tensor, " m"]]:
-    """Return the mean over the clients for which a sample is there, and for which it is for any."""
-    if there is None:
-        return probs.mean(dim=0), torch.ones(probs.shape[1], dtype=torch.bool)
-    count = there.sum(dim=0)
-    total = torch.einsum("kmc,km->mc", probs, there.to(probs))
-    return total / count.clamp_min(1).unsqueeze(1), count > 0
+    shape = bank.logits.shape
+    targets, counts = torch.zeros(shape[1:]), torch.zeros(shape[1])
+    for row, part in enumerate(teachers.targets):
+        probs = part.float().softmax(dim=-1) if teachers.space is Space.LOGITS else part.float()
+        there = torch.ones(shape[1])
+        if teachers.sample_weight is not None:
+            there = (teachers.sample_weight[row] > 0).float()
+        targets += there.unsqueeze(1) * probs
+        counts += there
+    teacher = targets / counts.clamp_min(1).unsqueeze(1)
+    truth = teacher.argmax(dim=-1) if labels is None else labels
+    said, losses, heard = torch.zeros(shape[1:]), torch.zeros(shape[1]), torch.zeros(shape[1])
+    for begin in range(0, shape[0], BLOCK):
+        logs = bank.logits[begin : begin + BLOCK].float().log_softmax(dim=-1)
+        there = torch.ones(logs.shape[:2])
+        if bank.mask is not None:
+            there = bank.mask[begin : begin + BLOCK].float()
+        said += torch.einsum("kmc,km->mc", logs.exp(), there)
+        wrong = -logs.gather(2, truth.expand(len(logs), -1).unsqueeze(2)).squeeze(2)
+        losses += (wrong * there).sum(dim=0)
+        heard += there.sum(dim=0)
+    rows = ((heard > 0) & (counts > 0)).nonzero().flatten()
+    mean = said[rows] / heard[rows].unsqueeze(1)
+    return Lesson(rows, mean, losses[rows] / heard[rows], teacher[rows], truth[rows])
 
 
 def cross_entropy(probs: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -93,7 +104,7 @@ def budget(size: int | None, share: float, num_samples: int) -> int:
 
 
 def best(scores: Float[Tensor, " m"], count: int, *, unknown: str = "first") -> Bool[Tensor, " m"]:
-    """Return the ``count`` samples with the largest scores; ties by index.
+    """Return the ``count`` samples with the largest scores; ties (:data:`CLOSE`) by index.
 
     Args:
         scores: NaN where nothing is known.
@@ -103,7 +114,11 @@ def best(scores: Float[Tensor, " m"], count: int, *, unknown: str = "first") -> 
     >>> best(torch.tensor([0.1, 0.7, 0.7, 0.2]), 2).tolist()
     [False, True, True, False]
     """
-    filled = scores.nan_to_num(nan=torch.inf if unknown == "first" else -torch.inf)
+    filled = (
+        (scores.double() / CLOSE)
+        .round()
+        .nan_to_num(nan=torch.inf if unknown == "first" else -torch.inf)
+    )
     order = filled.sort(descending=True, stable=True).indices
     chosen = torch.zeros(len(scores), dtype=torch.bool)
     chosen[order[: min(max(count, 1), len(scores))]] = True

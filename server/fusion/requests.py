@@ -12,14 +12,14 @@ from fedfuse.declarations import declared
 from fedfuse.fusion.filters import share_left_out
 from fedfuse.protocols import Requester
 from fedfuse.request import asked, rows_of
-from fedfuse.request.knowledge import cross_entropy, lesson_of
+from fedfuse.request.knowledge import lesson_of
 from fedfuse.select import PublicRounds
 from fedfuse.types import KnowledgeBank, Teachers
 
 ASKED, LOSS = "samples_asked", "asked_loss"
 """Metrics of a fusion: how many samples a client was asked for, the mean over the clients, and the
-mean cross-entropy of the clients' mean prediction on them, against the public labels or else what
-the target calls likeliest."""
+clients' mean cross-entropy on them, against the public labels or else what the target calls
+likeliest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Requests:
         lesson = lesson_of(bank, teachers, labels)
         told = {ASKED: float(rows.sum(dim=1).float().mean())}
         if len(lesson.rows):
-            told[LOSS] = float(cross_entropy(lesson.students, lesson.labels).mean())
+            told[LOSS] = float(lesson.losses.mean())
         if teachers.sample_weight is not None:  # of what anybody was asked for
             told["left_out"] = share_left_out(teachers.sample_weight[:, rows.any(dim=0)])
         reads = any(declared(self.part, name, False) for name in ("needs_labels", "pseudo_labels"))

@@ -22,6 +22,12 @@ from fedfuse.errors import ConfigError
 from server import loop
 
 BUNDLES = {
+    # what is asked for, answered and wished
+    "ddk": ["request.per_client=true"],
+    "miniplm": ["request.keep=0.3", "request.labels=false"],
+    "ksas": ["answer.size=4"],
+    "curriculum": ["request.ramp_rounds=5"],
+    "cook": ["wish.share=0.4"],
     # losses
     "bd_kd": [],
     "std_kd": [],

@@ -119,6 +119,8 @@ def test_a_lesson_is_of_what_was_answered_and_is_taught():
     torch.testing.assert_close(lesson.students, torch.tensor([[0.8, 0.2], [0.2, 0.8]]))
     torch.testing.assert_close(lesson.teacher, targets[0, :2])
     assert lesson.labels.tolist() == [0, 1]
+    both = [-(math.log(0.9) + math.log(0.7)) / 2, -math.log(0.8)]
+    torch.testing.assert_close(lesson.losses, torch.tensor(both))
 
 
 def test_best_takes_ties_by_index_and_never_nothing():
@@ -237,7 +239,7 @@ def test_E2_the_reference_is_the_first_exchange_and_the_teacher_the_last():
     index = torch.arange(4)
     assert part(1, index, [0]).all()
     first = rows_with(0.6, 0.6, 0.6, 0.6)
-    bank, teachers, _ = taught(rows_with(0.9, 0.6, 0.8, 0.5), students=first)
+    bank, teachers, _ = taught(rows_with(0.9, 0.65, 0.8, 0.5), students=first)
     part.note(bank, teachers, torch.zeros(4).long(), 1, index)
     assert part(2, index, [0]).tolist() == [True, False, True, False]
     bank, teachers, _ = taught(rows_with(0.1, 0.9, 0.8, 0.9), students=rows_with(*[0.99] * 4))
@@ -248,9 +250,35 @@ def test_E2_the_reference_is_the_first_exchange_and_the_teacher_the_last():
     assert whole(2, index, [0]).all()
 
 
+def test_E2_where_the_target_is_the_reference_nothing_is_known_yet():
+    """Under the plain mean the first target is the clients' mean: rounding must choose nothing."""
+    part, index = Difference(), torch.arange(4)
+    bank, teachers, _ = taught(rows_with(0.9, 0.6, 0.8, 0.7))
+    part.note(bank, teachers, None, 1, index)
+    assert part(2, index, [0]).tolist() == [True, True, False, False]
+    mask = torch.tensor([[True, True, False, False]])
+    bank, teachers, _ = taught(rows_with(*[0.99] * 4), mask=mask, weight=mask.float())
+    part.note(bank, teachers, None, 2, index)
+    assert part(3, index, [0]).tolist() == [False, False, True, True], "the others have their turn"
+
+
+def test_E1_under_the_plain_mean_the_gap_is_the_clients_disagreement():
+    """Clients agree on class 0 and contradict each other on class 1."""
+    truth = torch.arange(40) % 2
+    sure = torch.full((40, 2), 0.1).scatter(1, truth.unsqueeze(1), 0.9)
+    other = torch.where((truth == 0).unsqueeze(1), sure, sure.flip(1))
+    bank = KnowledgeBank(torch.arange(2), torch.stack([sure, other]).log(), torch.ones(2).long())
+    mean = bank.logits.softmax(-1).mean(dim=0).expand(2, -1, -1)
+    part = GapByDomain()
+    part.note(
+        bank, Teachers(bank.client_ids, mean, Space.PROBABILITIES), truth, 1, torch.arange(40)
+    )
+    assert part.memory["shares"][1] > part.memory["shares"][0] + 0.1
+
+
 def test_E2_scores_wait_for_their_refresh():
     part, index = Difference(refresh=2), torch.arange(2)
-    for round_, probs in enumerate(((0.9, 0.6), (0.6, 0.9), (0.6, 0.9)), start=1):
+    for round_, probs in enumerate(((0.9, 0.65), (0.6, 0.9), (0.6, 0.9)), start=1):
         bank, teachers, _ = taught(rows_with(*probs), students=rows_with(0.6, 0.6))
         part.note(bank, teachers, torch.zeros(2).long(), round_, index)
         assert part(round_ + 1, index, [0]).tolist() == [round_ < 3, round_ == 3]
