@@ -47,9 +47,9 @@ class Study:
     def locate(self, error: FedfuseError) -> None:
         """Make an error say where its cause stands, if that is in the file."""
         for one in sorted(self.kept, key=lambda one: -len(one.key)):
-            tail = one.key.rpartition(".")[2]
+            inner = one.key.split(".")[1:] or [one.key]
             named = rf"(?<![\w.]){re.escape(one.key)}(?![\w.])"
-            if re.search(named, error.what) or f"'{tail}'" in error.what:
+            if re.search(named, error.what) or any(f"'{word}'" in error.what for word in inner):
                 located(error, self.file, one.line)
                 return
 

@@ -254,7 +254,8 @@ def _translate(error: BaseException, parsed: list[Override]) -> ConfigError:
         return ConfigError(
             f"{key} must be {TYPE_WORDS[wanted]}, got {_format_value(given[key].value())}."
         )
-    if key in given and not isinstance(given[key].value(), dict) and "ot a subclass" in str(cause):
+    whole = any(words in str(cause) for words in ("ot a subclass", "is not Optional"))
+    if whole and not isinstance(given[key].value() if key in given else {}, dict):
         return ConfigError(f"{key} holds several keys.", next_step=f"Set one: {key}.KEY=VALUE.")
     if key and str(cause).startswith("Cannot merge"):
         return ConfigError(

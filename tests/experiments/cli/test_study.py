@@ -111,6 +111,9 @@ MISTAKES: dict[str | bytes, list[str]] = {
     "sweep: {seed: [0, 1]}\nseeds: 4\n": ["line 2: there is no key or group 'seeds'"],
     "experiment: k4\n": ["line 1: experiment=k4 is a sweep over", "-m"],
     "resume: outputs/x\n": ["line 1: resume goes on with what was begun"],
+    "seed: 3\nmodel: {table: {0: mlp}}\n": ["line 2: model=lenet5 has no parameter 'table'"],
+    "client:\n": ["line 1: client holds several keys"],
+    "hydra: {job: {name: x}}\n": ["line 1: hydra.job.name would not be read"],
     "dataset: [1, 2]\n": ["line 1: dataset takes one value"],
 }
 
