@@ -5,6 +5,7 @@ from fedfuse.augment.hard_augment import HardAugment
 from fedfuse.augment.mix_distribution import MixDistribution
 from fedfuse.augment.partial_mixup import PartialMixup
 from fedfuse.augment.protocol import Augment, Augmented, augmented
+from fedfuse.augment.sample_generator import SampleGenerator
 
 __all__ = [
     "Augment",
@@ -13,6 +14,7 @@ __all__ = [
     "HardAugment",
     "MixDistribution",
     "PartialMixup",
+    "SampleGenerator",
     "ServerView",
     "augmented",
     "chosen",

@@ -68,6 +68,14 @@ def test_F2_a_byte_a_sample_and_client_once_the_student_has_learned_twice(simula
     assert torch.equal(weights(one), weights(plain))
 
 
+def test_G2_a_byte_a_value_once_the_student_has_learned(simulate):
+    words = ("method=data_free", "augment.steps=2", "num_rounds=3", "warmup_rounds=0")
+    run = simulate(*WORDS[1:], *words)
+    plain = 3 * 40 * 10 * 4
+    assert by_round(run, "bytes_down") == [plain, *2 * [plain + 3 * 40 * 12 * 12]]
+    assert by_round(run, "bytes_up") == [plain + 3 * 8] * 3
+
+
 def test_W7_late_answers_are_about_other_samples(simulate):
     words = (*GUIDED, *HARD, "augment.lag=1", "participation=uniform")
     words += ("participation.fraction=0.7", "faults=stragglers", "faults.rate=0.4")

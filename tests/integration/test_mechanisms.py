@@ -47,6 +47,7 @@ BUNDLES = {
     "partial_mixup": ["augment.keep=0.5"],
     "mix_distribution": ["augment.share=1"],
     "hard_augment": ["augment.lag=1", "augment.lambda_t=0", "augment.brightness=5"],
+    "data_free": ["augment.steps=5"],
     "class_noise": [],
     "jitter": [],
     # what is asked for
