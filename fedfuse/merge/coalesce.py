@@ -29,7 +29,8 @@ class Coalesce:
     own.
 
     Args:
-        interpolate: a, from 0 (nothing is shared) to 1.
+        interpolate: a, from 0 (nothing is shared) to 1, at which neighbouring units of wide
+            models become copies of one another and learn alike from then on.
     """
 
     interpolate: float = 0.25
