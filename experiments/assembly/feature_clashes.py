@@ -6,7 +6,7 @@ from functools import partial
 
 from clients.exchange import FeaturePredictions
 from experiments.assembly.chosen import Chosen, Clash
-from fedfuse.protocols import Relabels
+from fedfuse.attack import LabelFlip, PermutedLabels
 from fedfuse.train.own_loss import learns_by_client
 
 
@@ -32,8 +32,8 @@ def _unfused(chosen: Chosen) -> str | None:
 
 
 def _forged(chosen: Chosen) -> str | None:
-    named = _with(chosen, "attack")
-    return None if isinstance(chosen.part("attack"), Relabels) else named
+    honest = isinstance(chosen.part("attack"), LabelFlip | PermutedLabels)
+    return None if honest else _with(chosen, "attack")
 
 
 def _own_loss(chosen: Chosen) -> str | None:
@@ -66,7 +66,7 @@ OF_FEATURES = (
     Clash(
         "An attack forges predictions, and the features or prototypes beside them would be honest",
         _forged,
-        "Set attack=none, an attack on labels, or exchange=predictions.",
+        "Set attack=none, label_flip or permuted_labels, or exchange=predictions.",
     ),
     Clash(
         "A loss that clients learn for themselves asks their models for logits alone",

@@ -10,7 +10,7 @@ from torch import Tensor
 from fedfuse.shapes import Float
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def projection(
     size: int, width: int, entropy: int, device: torch.device
 ) -> Float[Tensor, "size width"]:

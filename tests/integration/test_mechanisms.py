@@ -56,7 +56,7 @@ BUNDLES = {
     "comd": [],
     "ask_random": [],
     # more than predictions
-    "nd_prototypes": [],
+    "nd_prototypes": ["exchange.width=5"],
     "two_teachers_proto": [],
     "shared_classifier": [],
     # rules

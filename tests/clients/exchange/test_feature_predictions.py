@@ -14,6 +14,8 @@ import torch
 from clients.exchange import FeaturePredictions
 from clients.exchange.feature_predictions import CAME, PRESENT
 from clients.sharing.channel import ClientChannel
+from experiments.assembly.capabilities import check
+from experiments.config import compose
 from fedfuse.codec import PLAIN
 from fedfuse.codec.parcel import Parcel, open_knowledge, open_teachers, seal_knowledge
 from fedfuse.errors import ConfigError, KnowledgeError, ModelError, ParameterError
@@ -305,6 +307,11 @@ def test_W8_models_of_several_widths_share_one(simulate) -> None:
 def test_W8_refuses_before_training(simulate, chosen, said) -> None:
     with pytest.raises((ConfigError, ParameterError), match=said):
         simulate(*words("Both"), *chosen, *RUN)
+
+
+@pytest.mark.parametrize("attack", ["label_flip", "permuted_labels"])
+def test_W8_who_learns_from_wrong_labels_sends_features_as_wrong(attack) -> None:
+    check(compose.configure([*words("Both"), f"attack={attack}"]))
 
 
 def test_W8_models_without_features_are_refused_before_training(simulate) -> None:
