@@ -219,8 +219,8 @@ class KnowledgeBank(Payload):
     class_distribution: Annotated[Tensor | None, ArrayField("K C", bounds=SIMPLEX)] = None
     mask: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
     confidence: Annotated[Tensor | None, ArrayField("K P")] = None
-    features: Annotated[Tensor | None, ArrayField("K P D", asked=True)] = None
-    prototypes: Annotated[Tensor | None, ArrayField("K C D", asked=True)] = None
+    features: Annotated[Tensor | None, ArrayField("K P D", bounds=LOGITS, asked=True)] = None
+    prototypes: Annotated[Tensor | None, ArrayField("K C D", bounds=LOGITS, asked=True)] = None
     present: Annotated[Tensor | None, ArrayField("K C", torch.bool, asked=True)] = None
     estimate: Annotated[Tensor | None, ArrayField("K C", bounds=SIMPLEX, asked=True)] = None
     wishes: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
@@ -258,8 +258,8 @@ class Teachers(Payload):
     ]
     space: Annotated[Space, TextField()]
     sample_weight: Annotated[Tensor | None, ArrayField("K P", bounds=NOT_NEGATIVE)] = None
-    features: Annotated[Tensor | None, ArrayField("K P D", asked=True)] = None
-    prototypes: Annotated[Tensor | None, ArrayField("K C D", asked=True)] = None
+    features: Annotated[Tensor | None, ArrayField("K P D", bounds=LOGITS, asked=True)] = None
+    prototypes: Annotated[Tensor | None, ArrayField("K C D", bounds=LOGITS, asked=True)] = None
     present: Annotated[Tensor | None, ArrayField("K C", torch.bool, asked=True)] = None
     peers: Annotated[Tensor | None, ArrayField("K S P C", bounds=LOGITS, asked=True)] = None
     heard: Annotated[Tensor | None, ArrayField("K S", torch.bool, asked=True)] = None

@@ -19,7 +19,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +35,7 @@ from experiments.benchmarks.mutations import Rng, bend_message
 from fedfuse.codec import Channel, Parcel
 from fedfuse.codec.channel import cfd, delta, float16, top_k
 from fedfuse.errors import FedfuseError
+from fedfuse.exchange.beside import FEATURES, PROTOTYPES
 from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.models import ModelBank
@@ -137,6 +138,11 @@ def payload_cases(bend: Bend = bend_message) -> list[Case]:
     for channel in (float16(), top_k(k=2), cfd(), delta()):
         parcel, _ = ClientChannel(channel).write(bank, {i: {} for i in IDS})
         cases.append(_upload(PREDICTIONS, parcel, channel, bend))
+    beside = _beside(bank)
+    kind = Kind(KnowledgeBank, Teachers, {"D": WIDTH}, up=FEATURES | PROTOTYPES)
+    masked = replace(beside, mask=torch.arange(len(IDS) * NUM_PUBLIC).view(len(IDS), -1) % 4 > 0)
+    parcel, _ = ClientChannel().write(masked, {i: {} for i in IDS})
+    cases += [_upload(kind, value, Channel(), bend) for value in (beside, parcel)]
     for space in Space:
         targets = bank.logits if space is Space.LOGITS else bank.logits.softmax(dim=2)
         cases.append(_teachers(Teachers(torch.tensor(IDS), targets, space), bend))
@@ -265,6 +271,17 @@ def _bank(ids: tuple[int, ...]) -> KnowledgeBank:
     generator = torch.Generator().manual_seed(len(ids))
     logits = torch.randn(len(ids), NUM_PUBLIC, NUM_CLASSES, generator=generator)
     return KnowledgeBank(torch.tensor(ids), logits, torch.full((len(ids),), 50))
+
+
+def _beside(bank: KnowledgeBank) -> KnowledgeBank:
+    """Return the bank with features and prototypes."""
+    num_clients = len(bank.client_ids)
+    return replace(
+        bank,
+        features=torch.ones(num_clients, NUM_PUBLIC, WIDTH),
+        prototypes=torch.ones(num_clients, NUM_CLASSES, WIDTH),
+        present=torch.ones(num_clients, NUM_CLASSES, dtype=torch.bool),
+    )
 
 
 def _metrics(ids: tuple[int, ...]) -> ClientMetrics:

@@ -22,7 +22,7 @@ from fedfuse.codec.protocol import Codec, Encoded, State
 from fedfuse.errors import KnowledgeError
 from fedfuse.extract import Logits
 from fedfuse.payload import ArrayField
-from fedfuse.payload.fields import FINITE
+from fedfuse.payload.fields import LOGITS
 from fedfuse.protocols import Extract
 from fedfuse.shapes import Bool, Int
 from fedfuse.types import KnowledgeBank, Space, Teachers
@@ -246,7 +246,7 @@ def open_teachers(parcel: Parcel, codec: Codec, state: State) -> tuple[Teachers,
     beside = {name: parcel.extras.get(name) for name in ("prototypes", "present")}
     for name, value in {FEATURES: features, **beside}.items():
         if value is not None:
-            check_values(name, value, FINITE, parcel.client_ids)
+            check_values(name, value, LOGITS, parcel.client_ids)
     teachers = Teachers(
         parcel.client_ids, targets, encoded.space, weight, features=features, **beside
     )

@@ -16,7 +16,8 @@ SIMPLEX_TOLERANCE = 1e-3
 """How far a row of probabilities may be from summing to 1; what float16 codecs need."""
 
 LARGEST_LOGIT = 1e9
-"""Beyond it one finite number makes sums of squares, and so everybody's teacher, infinite."""
+"""Beyond it one finite number makes sums of squares, and so everybody's teacher, infinite. It
+bounds features, too."""
 
 MOST_EXAMPLES = 2**40
 """The most samples that a client may claim to have; sums of such claims stay within int64."""

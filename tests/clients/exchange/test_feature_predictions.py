@@ -167,13 +167,14 @@ def test_W8_teachers_with_weights_carry_theirs() -> None:
         (lambda a: a.update(features=a["features"][:, :, :1]), "'features' has the wrong number"),
         (lambda a: a.update(features=a["features"][:, :3]), "'features' has the wrong number"),
         (lambda a: a["features"].__setitem__((1, 0, 0), float("inf")), "'features' of client 1"),
+        (lambda a: a["features"].__setitem__((2, 1, 1), 3e38), "'features' of client 2.*too large"),
         (
             lambda a: a["prototypes"].__setitem__((2, 0, 0), float("nan")),
             "'prototypes' of client 2",
         ),
         (lambda a: a.update(present=a["present"].astype("uint8")), "'present' has the wrong type"),
     ],
-    ids=["missing", "narrow", "few", "infinite", "nan", "type"],
+    ids=["missing", "narrow", "few", "infinite", "large", "nan", "type"],
 )
 def test_W8_what_is_not_what_was_asked_for_is_refused(change, words) -> None:
     arrays = {name: array.copy() for name, array in encode(bank()).items()}
