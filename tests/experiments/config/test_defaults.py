@@ -35,6 +35,7 @@ OTHERWISE = {
     ("distill=tvd", "scale_by_t2"): "its gradients shrink with the temperature, not its square",
     ("exchange=aligned_rows", "shown"): "it is what the option is for",
     ("exchange=kept_teacher", "kept_teacher"): "it is what the option is for",
+    ("exchange=scored_sources", "score"): "the option's judge is at the run's temperature",
     ("rule=mix_by_round", "warmup_rounds"): "a rule in a program of one's own fuses at once",
     **{
         (f"distill={option}", "weight"): "the class's None is the kind's own, which the option says"
