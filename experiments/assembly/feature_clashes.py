@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from clients.exchange import FeaturePredictions
+from clients.exchange import FeaturePredictions, Predictions
 from experiments.assembly.chosen import Chosen, Clash
 from fedfuse.attack import LabelFlip, PermutedLabels
 from fedfuse.train.own_loss import learns_by_client
@@ -31,9 +31,19 @@ def _unfused(chosen: Chosen) -> str | None:
     return chosen.named("exchange", "rule") if alone else None
 
 
+def _lies_in_labels(chosen: Chosen) -> bool:
+    return isinstance(chosen.part("attack"), LabelFlip | PermutedLabels)
+
+
 def _forged(chosen: Chosen) -> str | None:
-    honest = isinstance(chosen.part("attack"), LabelFlip | PermutedLabels)
-    return None if honest else _with(chosen, "attack")
+    return None if _lies_in_labels(chosen) else _with(chosen, "attack")
+
+
+def _honest_estimate(chosen: Chosen) -> str | None:
+    exchange, attacked = chosen.part("exchange"), chosen.cfg.attack._target_ is not None
+    told = isinstance(exchange, Predictions) and exchange.also_up
+    wrong = told and attacked and not _lies_in_labels(chosen)
+    return f"{chosen.named('attack')}, exchange.shown.estimate=true" if wrong else None
 
 
 def _own_loss(chosen: Chosen) -> str | None:
@@ -67,6 +77,12 @@ OF_FEATURES = (
         "An attack forges predictions, and the features or prototypes beside them would be honest",
         _forged,
         "Set attack=none, label_flip or permuted_labels, or exchange=predictions.",
+    ),
+    Clash(
+        "An attack forges predictions, and the mean prediction that goes with those of aligned rows "
+        "would be honest",
+        _honest_estimate,
+        "Set exchange.shown.estimate=false, or attack=none, label_flip or permuted_labels.",
     ),
     Clash(
         "A loss that clients learn for themselves asks their models for logits alone",

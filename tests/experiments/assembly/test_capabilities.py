@@ -272,6 +272,12 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ),
         ("logit_arithmetic rule.experts=3 num_clients=33", None),
         ("knfu rule=logit_adjusted", "rule=logitadjusted, client.share_class_distribution=false"),
+        (
+            "aligned_rows attack=random_logits",
+            "would be honest: got attack=randomlogits, exchange.shown.estimate=true",
+        ),
+        ("aligned_rows attack=random_logits exchange.shown.estimate=false", None),
+        ("aligned_rows attack=label_flip", None),
         ("local exchange=aligned_rows", "server that fuses predictions.*got method=local"),
         ("local exchange=kept_teacher", "A kept teacher is one .*got method=local"),
         ("knfu exchange=kept_teacher budget=samples", "kept_teacher with budget=samples"),
