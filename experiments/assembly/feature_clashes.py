@@ -79,7 +79,7 @@ OF_FEATURES = (
         "Set attack=none, label_flip or permuted_labels, or exchange=predictions.",
     ),
     Clash(
-        "An attack forges predictions, and the mean prediction that goes with those of aligned rows "
+        "An attack forges predictions, and the mean prediction that goes with aligned rows "
         "would be honest",
         _honest_estimate,
         "Set exchange.shown.estimate=false, or attack=none, label_flip or permuted_labels.",

@@ -226,7 +226,7 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("feddf augment=partial_mixup", "augment=partialmixup, method=feddf"),
         ("scarlet augment=partial_mixup", "A cache keeps .*cache=signalcache.*augment=none"),
         ("cfd augment=partial_mixup", "what has changed in the answers of public.*codec=cfd"),
-        ("kafal augment=partial_mixup", "A kept teacher keeps .*exchange=predictions"),
+        ("kafal augment=partial_mixup", "The exchange keeps what was said .*exchange=predictions"),
         ("mulki augment=partial_mixup", "uptake remembers .*uptake=twoteachers"),
         (
             "logit_arithmetic rule.reference=previous augment=partial_mixup",
