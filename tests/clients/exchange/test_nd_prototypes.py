@@ -30,12 +30,11 @@ def test_I2_without_a_weight_it_is_the_plain_mean(simulate) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        [],
         ["exchange.width=5", "local_loss=balanced_softmax"],
         # One client at a time rests: it has no prototypes yet where the others do.
         ["participation=round_robin", "participation.fraction=0.67", "num_rounds=3"],
     ],
-    ids=["plain", "projected", "resting"],
+    ids=["projected", "resting"],
 )
 def test_I2_one_after_the_other_and_all_at_once_agree(simulate, words) -> None:
     words = [*ND, *words, "partitioner=dirichlet", "partitioner.alpha=0.3"]
