@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.claims.shared import Row, against, difference, federation, gain, last_fusion
+from experiments.claims.shared import Row, against, difference, federation, gain
 from experiments.report.figure import Figure, Numbers
 from experiments.report.figures.bought import Bought, bought
 from experiments.report.theme import look
@@ -27,7 +27,8 @@ class Asked(NamedTuple):
         federation: The federation.
         method: The method's name.
         sent: Bytes a client and run, up and down.
-        asked: Share of the round's samples that was asked for in the last exchange, if recorded.
+        asked: How many samples clients were asked for, or wished for, in the last exchange, and the
+            loss of what they were asked for; as one reads it.
         local: Per test its comparison with its own local training.
         over: Per test its comparison with random samples of the nearest cost; None for those.
         reference: Whether it chooses nothing: random samples, or all of them.
@@ -36,7 +37,7 @@ class Asked(NamedTuple):
     federation: str
     method: str
     sent: float
-    asked: float | None
+    asked: str
     local: dict[str, Comparison]
     over: dict[str, Comparison | None]
     reference: bool
@@ -53,7 +54,7 @@ def ask(*folders: Path) -> Iterator[Row]:
     Those are drawn by ``select=random``; of several sizes it is the one whose bytes are nearest.
     """
     yield (
-        *("federation", "method", "kB a client and run", "of all", "asked at last"),
+        *("federation", "method", "kB a client and run", "of all", "asked at last, loss"),
         *(f"{SHORT[test]}: local, gain [95%], +/−" for test in TESTS),
         *(f"{SHORT[test]}: over random" for test in TESTS),
     )
@@ -67,7 +68,7 @@ def ask(*folders: Path) -> Iterator[Row]:
         yield (
             *(item.federation, item.method, f"{item.sent / 1000:.1f}"),
             f"{item.sent / most:.0%}",
-            "-" if item.asked is None else f"{item.asked:.0%}",
+            item.asked,
             *(gain(item.local.get(test)) for test in TESTS),
             *(f"**{text}**" if bold else text for text, bold in over),
         )
@@ -105,7 +106,7 @@ def ask_figure(*folders: Path) -> Figure:
         "To the right what a client sends and gets in the whole run, upwards what its method wins "
         "over local training, with 95% intervals over the seeds. The line runs through methods "
         "that choose no samples: as many drawn at random, and all of them. What lies above it "
-        "chooses well.",
+        "chooses well. Methods that send the same stand beside each other.",
         tuple(panels),
         Numbers(("federation", "method", "test", "bytes", "gain", "low", "high"), tuple(rows)),
     )
@@ -136,7 +137,7 @@ def _asked(run_group: RunGroup) -> Iterator[Asked]:
         free = _draws(runs[0]) or not _asks(runs[0])
         nearest = min(drawn, key=lambda other: abs(_sent(other) - _sent(runs)), default=())
         yield Asked(
-            *(federation(run_group), name, _sent(runs), last_fusion(runs, "asked_share")),
+            *(federation(run_group), name, _sent(runs), _last_asked(runs)),
             {test: found[name] for test, found in compared.items() if name in found},
             {test: None if free else against(runs, nearest, test) for test in TESTS},
             free,
@@ -158,6 +159,17 @@ def _asks(run: Run) -> bool:
 def _sent(runs: Sequence[Run]) -> float:
     """Return bytes a client and run, up and down, the mean over the seeds."""
     return float(np.mean([run.arm.traffic.sum() / int(run.config["num_clients"]) for run in runs]))
+
+
+def _last_asked(runs: Sequence[Run]) -> str:
+    """Return the numbers of the last exchange, the mean over the seeds."""
+    told = []
+    for name, digits in (("samples_asked", 0), ("samples_wished", 0), ("asked_loss", 2)):
+        rows = [run.arm.federation.get(f"{name}@fuse", np.empty(0)) for run in runs]
+        last = [row[np.isfinite(row)][-1] for row in rows if np.isfinite(row).any()]
+        if last:
+            told.append(f"{np.mean(last):.{digits}f}")
+    return ", ".join(told) or "-"
 
 
 def _ends(found: Comparison) -> tuple[float, float] | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from experiments.report.drawing import Dot, Line, Text
-from experiments.report.figures.bought import Bought, bought
+from experiments.report.figures.bought import Bought, beside, bought
 
 FEW = Bought("few", "base", 3000.0, 0.03, (0.02, 0.04), reference=True)
 ALL = Bought("all", "base", 6000.0, 0.05, (0.04, 0.06), reference=True)
@@ -39,3 +41,16 @@ def test_local_training_is_in_view_unless_it_is_far_away(lift: float, drawn: int
 def test_one_method_with_one_seed_is_a_dot_and_says_its_numbers() -> None:
     drawing = bought([Bought("mean", "s0", 20_000.0, -0.012)], title="t")
     assert [m.label for m in drawing.marks if isinstance(m, Dot)] == ["mean: 20 kB, −1.2"]
+
+
+def test_methods_that_send_the_same_stand_beside_each_other_in_their_order() -> None:
+    assert beside([50.0, 50.0, 50.0], least=10) == [40.0, 50.0, 60.0]
+    assert beside([0.0, 100.0, 4.0], least=10) == [-3.0, 100.0, 7.0]
+    # A group that grows into the next takes it in.
+    assert beside([50.0, 50.0, 50.0, 62.0], least=10) == pytest.approx([38.0, 48.0, 58.0, 68.0])
+    dots = [
+        m
+        for m in bought([FEW, ALL, ASKED, replace(ASKED, label="b")], title="t").marks
+        if isinstance(m, Dot)
+    ]
+    assert dots[3].x - dots[2].x == pytest.approx(13)
