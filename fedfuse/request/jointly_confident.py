@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.interpolation import linear
-from fedfuse.request.knowledge import budget
+from fedfuse.request.knowledge import budget, coarse
 from fedfuse.request.pairs import mean_there, own_and_taught
 from fedfuse.request.remembering import Remembering
 from fedfuse.shapes import Bool, Float, Int
@@ -36,12 +36,12 @@ def most_confident(
     number: int,
     quota: int | None = None,
 ) -> Bool[Tensor, " m"]:
-    """Return the ``number`` surest samples, of equals the first, at most ``quota`` of a class.
+    """Return the ``number`` surest samples, ties by index, at most ``quota`` of a class.
 
     >>> most_confident(torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 0, 1]), 2, quota=1)
     tensor([ True, False,  True])
     """
-    order = confidence.argsort(descending=True, stable=True)
+    order = coarse(confidence).argsort(descending=True, stable=True)
     if quota is not None:
         grouped = classes[order].argsort(stable=True)
         counts = classes.bincount()

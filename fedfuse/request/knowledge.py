@@ -103,6 +103,15 @@ def budget(size: int | None, share: float, num_samples: int) -> int:
     return min(max(wanted, 1), num_samples)
 
 
+def coarse(scores: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+    """Return scores in whole :data:`CLOSE`, so that rounding decides nothing, or next to nothing.
+
+    >>> coarse(torch.tensor([0.5, 0.500001])).diff()
+    tensor([0.], dtype=torch.float64)
+    """
+    return (scores.double() / CLOSE).round()
+
+
 def best(scores: Float[Tensor, " m"], count: int, *, unknown: str = "first") -> Bool[Tensor, " m"]:
     """Return the ``count`` samples with the largest scores; ties (:data:`CLOSE`) by index.
 
@@ -114,11 +123,7 @@ def best(scores: Float[Tensor, " m"], count: int, *, unknown: str = "first") -> 
     >>> best(torch.tensor([0.1, 0.7, 0.7, 0.2]), 2).tolist()
     [False, True, True, False]
     """
-    filled = (
-        (scores.double() / CLOSE)
-        .round()
-        .nan_to_num(nan=torch.inf if unknown == "first" else -torch.inf)
-    )
+    filled = coarse(scores).nan_to_num(nan=torch.inf if unknown == "first" else -torch.inf)
     order = filled.sort(descending=True, stable=True).indices
     chosen = torch.zeros(len(scores), dtype=torch.bool)
     chosen[order[: min(max(count, 1), len(scores))]] = True

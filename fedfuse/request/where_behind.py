@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.knowledge import budget
+from fedfuse.request.knowledge import budget, coarse
 from fedfuse.request.pairs import mean_there, own_and_taught
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
@@ -66,7 +66,8 @@ def hard_and_some_easy(
     >>> hard_and_some_easy(gap, 0.1, 0.5, 2, torch.tensor([0.3, 0.2, 0.1]))
     tensor([ True, False,  True])
     """
-    hard = gap > delta
+    gap = coarse(gap)
+    hard = gap > coarse(torch.tensor(delta))
     num_hard = int(hard.sum())
     some = min(round_half_up(easy * number), len(gap) - num_hard)
     some = max(some, number - num_hard)
