@@ -195,6 +195,22 @@ def cuts(inputs, generator):
     return Augmented(inputs[1:])
 
 
+class AsksNobody:
+    def __call__(self, round, index, client_ids):
+        return index < 0
+
+    def note(self, bank, teachers, labels, round, index):
+        pass
+
+
+def answers_logits(own, last, class_counts, generator):
+    return own
+
+
+def wishes_surely(own, last, class_counts, generator):
+    return own[:, 0]
+
+
 def blur_list(logits, generator):
     return logits.tolist()
 
@@ -374,6 +390,9 @@ WRONG = {
     ): "torch.float32 of shape [40], allowed: a tensor of ascending int64",
     ("familiarity", "familiar_few"): "did not return a mask or a confidence",
     ("uptake", "takes_targets"): "did not return teachers: got a Tensor",
+    ("request", "AsksNobody"): "asks for nothing in round 1",
+    ("answer", "answers_logits"): "allowed: finite bool or float32 of shape [40]",
+    ("wish", "wishes_surely"): "allowed: finite bool of shape [40]",
     ("merge", "merge_flat"): "did not return models in round 1: got a Tensor",
     ("augment", "cuts"): "did not return samples of the public set's kind",
     ("privacy", "blur_list"): "got a list, allowed: finite logits [40, 10]",
