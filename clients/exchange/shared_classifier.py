@@ -59,7 +59,7 @@ class SharedClassifier(FeaturePredictions):
             raise ModelError(
                 "A shared classifier reads the features of one architecture",
                 got=", ".join(found),
-                next_step="Choose one model for all clients, or exchange=nd_prototypes.",
+                next_step="Choose one model for all clients, or exchange=predictions.",
             )
         self.check_shown(models, data)
         (size,) = (feature_size(model, data.num_classes) for model in found.values())

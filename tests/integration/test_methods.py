@@ -28,6 +28,7 @@ ONE_ARCHITECTURE = {
     "layer_swap": "averaged",
     "coalesce": "differ in more than the width",
     "fedproto": "features have one size",
+    "shared_classifier": "features of one architecture",
 }
 """Methods that refuse mixed architectures, and a word of how they say so."""
 NO_TRAFFIC = {"local", "local_adjusted", "centralised"}
