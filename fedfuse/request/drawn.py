@@ -28,13 +28,12 @@ class Drawn(Remembering):
         share: Of the round's samples, how many are asked for.
         size: How many instead; None for the share.
         seed: Of the draws.
-        memory: What is remembered.
     """
 
     share: float = 0.5
     size: int | None = None
     seed: int = 0
-    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    memory: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_number("Drawn", "share", self.share, above=0, at_most=1)

@@ -71,7 +71,6 @@ class JointlyConfident(Remembering):
         eta_end: How much the teacher counts in the end, from 0 to 1.
         ramp_rounds: Exchanges until then.
         quota: Most samples of one class, the one that both together call likeliest; None for any.
-        memory: What is remembered.
     """
 
     share: float = 0.5
@@ -80,7 +79,7 @@ class JointlyConfident(Remembering):
     eta_end: float = 0.5
     ramp_rounds: int = 10
     quota: int | None = None
-    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    memory: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     remembers_samples: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -106,7 +106,6 @@ class WeakClasses(Remembering):
         patience: Exchanges in a row without a better mean F1 after which only one sample is asked
             for; None goes on for ever.
         seed: Of what is drawn.
-        memory: What is remembered.
     """
 
     share: float = 0.5
@@ -114,7 +113,7 @@ class WeakClasses(Remembering):
     theta: float = 0.8
     patience: int | None = None
     seed: int = 0
-    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    memory: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     remembers_samples: ClassVar[bool] = True
     pseudo_labels: ClassVar[bool] = True
 

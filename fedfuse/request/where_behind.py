@@ -92,7 +92,6 @@ class WhereBehind(Remembering):
             largest probability. A teacher that is the plain mean of its sources is never surer than
             they are in the mean.
         seed: Of what is drawn.
-        memory: What is remembered.
     """
 
     share: float = 0.5
@@ -101,7 +100,7 @@ class WhereBehind(Remembering):
     easy: float = 0.5
     measure: str = "cross_entropy"
     seed: int = 0
-    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    memory: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     remembers_samples: ClassVar[bool] = True
     pseudo_labels: ClassVar[bool] = True
 

@@ -88,6 +88,8 @@ UNTOLD = {
         for name in ("kept_teacher", "shown")
     },
     ("rule=mix_by_round", "round"): "the pipeline sets it",
+    ("rule=only_asked", "round"): "the pipeline sets it",
+    ("rule=only_asked", "taught"): "it is what the rule remembers",
 }
 """Parameters that an option leaves out, and why."""
 

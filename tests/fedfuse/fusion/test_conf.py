@@ -77,6 +77,7 @@ ELSEWHERE = {
         "logit_adjusted",
         "logit_arithmetic",
         "mix_by_round",
+        "only_asked",
         "own_or_fused",
         "sample_clusters",
         "spectral_filter",
