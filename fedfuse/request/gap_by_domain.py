@@ -23,6 +23,8 @@ from fedfuse.validation import require_count, require_flag, require_number
 
 MOST = 50.0
 """Largest ratio of perplexities that counts as one."""
+WORST = 80.0
+"""Largest mean loss whose exponential is taken: float32 ends at 88."""
 
 
 def perplexities(
@@ -35,7 +37,7 @@ def perplexities(
     """
     count = torch.bincount(domains, minlength=num_domains)
     total = torch.zeros(num_domains).index_add_(0, domains, losses.float())
-    return (total / count).exp()
+    return (total / count).clamp_max(WORST).exp()
 
 
 def shares(

@@ -161,6 +161,21 @@ def test_E1_edges_of_shares():
     close(gone, [0.0, 1.0])
 
 
+def test_E1_a_client_that_is_sure_of_the_wrong_class_is_far_behind_and_no_infinity():
+    part, index = GapByDomain(size=1), torch.arange(4)
+    logits = torch.tensor([[[1e4, 0.0], [0.0, 1e4], [0.0, 1e4], [0.0, 1e4]]])
+    bank = KnowledgeBank(torch.tensor([0]), logits, torch.ones(1).long())
+    target = torch.tensor([[[0.6, 0.4]] * 2 + [[0.4, 0.6]] * 2])
+    truth = torch.tensor([0, 0, 1, 1])
+    for round_ in (1, 2):
+        part.note(
+            bank, Teachers(bank.client_ids, target, Space.PROBABILITIES), truth, round_, index
+        )
+        assert part.memory["shares"].isfinite().all()
+        assert part.memory["shares"][0] > part.memory["shares"][1]
+        assert truth[part(round_ + 1, index, [0])].shape == (1,)
+
+
 def test_E1_samples_are_drawn_by_their_domains_share():
     domains = torch.tensor([0] * 60 + [1] * 40)
     share, found = torch.tensor([0.75, 0.25]), torch.zeros(2)
