@@ -211,6 +211,8 @@ def test_pre_training_confidences_codecs_priors_mechanisms_and_who_rests_are_the
     more += ("+uptake@uptake.stages.clock=clock", "distill=taid")
     more += ("+uptake@uptake.stages.past=two_teachers", "exchange=kept_teacher")
     more += ("participation=uniform", "evaluation.resting=sample", "evaluation.resting_sample=2")
+    more += ("warmup_rounds=0", "request=gap_by_domain", "request.per_client=true")
+    more += ("wish=on_demand", "wish.share=0.3")
     more = (
         *more,
         "evaluation.probes=[]",
