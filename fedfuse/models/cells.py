@@ -59,7 +59,7 @@ def map_size(model: nn.Module, input_shape: tuple[int, ...], side: int) -> int:
         raise ModelError(
             f"A model of class {name} has no cells: none of its layers returns a map of an image",
             allowed="a layer that returns [B, channels, height, width] of more than one place",
-            next_step="Choose a convolutional model, or exchange=creamfl.",
+            next_step="Choose convolutional models, or a method that shares predictions.",
         )
     if min(last.shape[2:]) < side:
         raise ModelError(

@@ -64,6 +64,7 @@ def shared(exchange: Predictions, model: nn.Module) -> object:
         plan=SimpleNamespace(eval_batch_size=8, share_class_distribution=False),
         trainer=LoopTrainer(),
         familiarity_stage=None,
+        own_choice=None,
         sharing=Sharing(),
         memory=lambda _: {},
         streams=Streams(0),

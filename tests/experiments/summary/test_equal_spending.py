@@ -32,7 +32,7 @@ LINES = [
     f"num_clients={K}", f"num_rounds={ROUNDS}", "dataset=synthetic", "dataset.image_size=6",
     "dataset.num_train=240", "public.size=40", "partitioner=dirichlet",
     "partitioner.min_samples=12", "evaluation.test_samples=20", "evaluation.every=4",
-    "evaluation.batch_size=500", "model=mlp", "model.hidden=8", "client.batch_size=16",
+    "evaluation.batch_size=500", "model.hidden=8", "client.batch_size=16",
     "client.distill_batch_size=16", "checkpoint.every=0",
 ]  # fmt: skip
 FAULTS = "fedfuse.faults"
@@ -83,7 +83,8 @@ opened = cache(compose.open_hydra)
 
 @cache
 def composed(method: str):
-    lines = [*LINES, f"method={method}"]
+    model = ["model=cnn2", "model.width=4"] if method == "token_graph" else ["model=mlp"]
+    lines = [*LINES, *model, f"method={method}"]
     if method in ("scarlet", "mean_subset"):
         lines.append("select.size=20")
     if method == "feddf":
