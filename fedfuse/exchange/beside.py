@@ -29,6 +29,7 @@ def mean_features(
 ) -> Float[Tensor, "P D"]:
     """Return each sample's mean over the clients that answer for it; zero where nobody does.
 
+    >>> import torch
     >>> features = torch.tensor([[[1.0], [2.0]], [[3.0], [9.0]]])
     >>> mean_features(features, torch.tensor([[True, True], [True, False]])).tolist()
     [[2.0], [2.0]]

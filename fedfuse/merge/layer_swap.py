@@ -40,7 +40,9 @@ class LayerSwap:
     own: Sequence[str] = (HEAD,)
     transition: Sequence[str] = ()
     transition_weight: float = 0.5
-    _kept: dict[str, dict[int, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[str, dict[int, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     needs_base: ClassVar[bool] = False
     personal: ClassVar[bool] = True
 
