@@ -1,4 +1,4 @@
-"""FedAvg, FedProx and FedAvg with fine-tuning: models go up, their average comes back.
+"""FedAvg, FedProx, FedNTD and FedAvg with fine-tuning: models go up, their average comes back.
 
 All steps that other methods spend on distillation are taken on private data before the models are
 sent, less those of fine-tuning, so that every arm takes as many (as many samples with
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.exchange.models import (
+    BesideItsStart,
     SharesModels,
     Twins,
     as_personal,
@@ -26,9 +27,12 @@ from clients.exchange.models import (
 )
 from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
+from fedfuse.distill.labels import require_classes
+from fedfuse.distill.not_true import NotTrue
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
+from fedfuse.train.work import Work
 from fedfuse.types import FederatedData, Phase
 from fedfuse.validation import require_count, require_flag, require_number, require_one_of
 
@@ -42,6 +46,9 @@ class Averaged(SharesModels):
             the local epochs only.
         mu: FedProx's pull towards the model with which a round's training starts (Li et al. 2020,
             arXiv 1812.06127); 0 is FedAvg.
+        ntd_weight: FedNTD's beta, of not-true distillation of that same model, which is asked anew
+            in every step (Lee et al. 2022, arXiv 2106.03097); 0 is FedAvg.
+        ntd_temperature: Of both softmaxes of it.
         fine_tune_epochs: Passes over the private data after the average came back, by a copy that
             is tested and then forgotten.
         weigh_by: ``samples`` weighs a model by its client's private samples, ``equal`` does not.
@@ -54,6 +61,8 @@ class Averaged(SharesModels):
 
     budget: str = "optimiser_steps"
     mu: float = 0.0
+    ntd_weight: float = 0.0
+    ntd_temperature: float = 1.0
     fine_tune_epochs: int = 0
     weigh_by: str = "samples"
     mixed: str = "refuse"
@@ -71,6 +80,8 @@ class Averaged(SharesModels):
         ):
             require_one_of("Averaged", name, getattr(self, name), options)
         require_number("Averaged", "mu", self.mu, at_least=0)
+        require_number("Averaged", "ntd_weight", self.ntd_weight, at_least=0)
+        require_number("Averaged", "ntd_temperature", self.ntd_temperature, above=0)
         require_count("Averaged", "fine_tune_epochs", self.fine_tune_epochs, at_least=0)
         require_flag("Averaged", "keep_moments", self.keep_moments)
 
@@ -79,8 +90,16 @@ class Averaged(SharesModels):
         """Whether the public set's labels are learned from."""
         return self.public == "labels"
 
+    @property
+    def extra(self) -> str:
+        """What a step costs beside those of other methods."""
+        return "a step also asks the model that it began with" if self.ntd_weight else ""
+
     def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
         """Return how the models of each architecture are averaged."""
+        if self.ntd_weight:
+            why, instead = "compares the classes beside the label", "Set exchange.ntd_weight=0."
+            require_classes("FedNTD", why, data.num_classes, 3, instead)
         names, laid_out = layouts(models, data, mixed=self.mixed, buffers=self.buffers)
         return AverageModels(names, laid_out, by_samples=self.weigh_by == "samples")
 
@@ -102,12 +121,8 @@ class Averaged(SharesModels):
         students = [as_shared(s) if exchanging else self._own(s, tools) for s in held]
         more = [self._public(student, tools, round_) for student in students]
         works = work_plan.private(client_ids, "train", round_, costs, more)
-        if self.mu > 0 and exchanging:
-            works = [
-                replace(work, penalty=near(student.model, self.mu))
-                for student, work in zip(students, works, strict=True)
-            ]
-        return list(zip(students, works, strict=True))
+        tasks = list(zip(students, works, strict=True))
+        return [self._held_near(*task) for task in tasks] if exchanging else tasks
 
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: ModelBank
@@ -146,6 +161,16 @@ class Averaged(SharesModels):
         """Return the client's fine-tuned copy, once it has one, and its part of the average."""
         tuned = "exchange/tuned" in tools.memory(student.client_id)
         return as_personal(student) if tuned else as_shared(student)
+
+    def _held_near(self, student: Student, work: Work) -> Task:
+        """Return steps that are held near the model that they begin with."""
+        pull = near(student.model, self.mu) if self.mu > 0 else None
+        if self.ntd_weight == 0:
+            return student, replace(work, penalty=pull)
+        loss = NotTrue(self.ntd_weight, self.ntd_temperature, work.loss)
+        of_both = None if pull is None else lambda both: pull(both.model)
+        both = replace(student, model=BesideItsStart(student.model))
+        return both, replace(work, loss=loss, penalty=of_both)
 
     def _tuning(self, client_ids: Sequence[int], tools: Tools, round_: int) -> list[int]:
         """Return what fine-tuning costs: of the round's costs, one is left for the average.

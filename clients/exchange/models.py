@@ -97,6 +97,20 @@ class SideBySide(nn.Module):
         return torch.cat([self.twins.personal(inputs), self.twins.shared(inputs)], dim=1)  # type: ignore[operator]
 
 
+class BesideItsStart(nn.Module):
+    """A model and, beside it, what it is now: in eval mode, without gradients."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        # In a list, lest it be registered: training would change its batch norm and draw dropout.
+        self._start = [copy.deepcopy(model).eval().requires_grad_(False)]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs to the logits of the model and of what it was, [B, 2C]."""
+        return torch.cat([self.model(inputs), self._start[0](inputs)], dim=1)
+
+
 def shared(student: Student) -> nn.Module:
     """Return the model of a student that takes part in the averages."""
     return student.model.shared if isinstance(student.model, Twins) else student.model

@@ -18,12 +18,14 @@ def at_label(labels: Int[Tensor, " B"], like: Float[Tensor, "B C"]) -> Bool[Tens
     return labels.unsqueeze(-1) == torch.arange(like.shape[-1], device=like.device)
 
 
-def require_classes(owner: str, why: str, num_classes: int, least: int) -> None:
+def require_classes(
+    owner: str, why: str, num_classes: int, least: int, next_step: str = "Choose distill=kl."
+) -> None:
     """Raise ConfigError if there are fewer classes than a loss makes sense for."""
     if num_classes < least:
         raise ConfigError(
             f"{owner} {why}",
             got=f"{num_classes} classes",
             allowed=f"{least} or more",
-            next_step="Choose distill=kl.",
+            next_step=next_step,
         )

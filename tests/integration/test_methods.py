@@ -22,6 +22,7 @@ ONE_ARCHITECTURE = {
     "fedavg_public": "averaged",
     "fedavg_pseudo": "averaged",
     "fedprox": "averaged",
+    "fedntd": "averaged",
     "ditto": "averaged",
     **dict.fromkeys(("task_arithmetic", "ties", "dare", "opcm"), "averaged"),
     "twin": "averaged",

@@ -8,11 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from clients.exchange.class_logits import TaughtByClass
-from clients.exchange.models import Twins, near
+from clients.exchange.models import BesideItsStart, Twins, near
 from clients.exchange.mutual import MutualLoss, SideBySide
 from clients.exchange.prototypes import ByPrototype, NearPrototypes
+from fedfuse.distill.not_true import NotTrue
 from fedfuse.errors import ModelError
 from fedfuse.exchange.class_logits import fd_loss
+from fedfuse.local_loss import cross_entropy
 from fedfuse.models.cnn import cnn2
 from fedfuse.models.features import WithFeatures, feature_size
 from fedfuse.models.lenet import lenet5
@@ -132,3 +134,31 @@ def test_features_are_what_the_last_layer_sees(factory, size):
 def test_a_model_that_does_not_end_in_a_linear_layer_has_no_features():
     with pytest.raises(ModelError, match="3 outputs, defined last"):
         feature_size(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4)), 3)
+
+
+def test_fedntd_keeps_what_was_said_beside_the_label_by_hand():
+    now = torch.tensor([[9.0, 0.0, 2.0]], requires_grad=True)
+    before = torch.tensor([[-5.0, 0.0, 0.0]], requires_grad=True)
+    loss = NotTrue(0.5, 2.0, cross_entropy)(torch.cat([now, before], 1), torch.tensor([0]))
+    # Beside label 0 at T = 2: before (1/2, 1/2), now (1, e) / (1 + e); T squared is 4.
+    e = math.e
+    kept = math.log(1 / 2) - 0.5 * (math.log(1 / (1 + e)) + math.log(e / (1 + e)))
+    label = math.log(math.exp(9) + 1 + math.exp(2)) - 9
+    assert loss.item() == pytest.approx(label + 0.5 * 4 * kept)
+    loss.sum().backward()
+    assert before.grad is None or not before.grad.any()  # a fixed teacher
+    same = NotTrue(3.0, 1.0, cross_entropy)(torch.cat([now, now], 1), torch.tensor([0]))
+    assert same.item() == pytest.approx(label, abs=1e-6)
+
+
+def test_what_a_model_was_stands_beside_it_whatever_becomes_of_it():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    x, both = torch.randn(8, 3), BesideItsStart(net)
+    was = net.eval()(x).detach()
+    assert torch.equal(both(x), torch.cat([was, was], 1))
+    both.train()
+    net[1].running_mean += 1
+    with torch.no_grad():
+        net[3].weight.zero_()
+    assert torch.equal(both(x)[:, 2:], was)
+    assert len(list(both.parameters())) == len(list(net.parameters()))

@@ -412,6 +412,10 @@ def test_a_client_without_samples_has_no_prior() -> None:
             "method=ap_at_k distill.k=11",
             "got 10 classes, allowed: 11 classes or more. Set distill.k",
         ),
+        (
+            "method=fedntd dataset.num_classes=2",
+            "FedNTD compares .*got 2 classes, allowed: 3 or more. Set exchange.ntd_weight=0",
+        ),
         ("method=dkd dataset.num_classes=2", "DKD makes no sense for so few classes: got 2"),
         ("method=knfu cache=rounds", "makes one for each: got method=knfu, cache=signalcache"),
         ("public=noise scorer.epd=prior_corrected method=local", None),
