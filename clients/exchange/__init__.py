@@ -1,5 +1,6 @@
 """What clients send and receive in a round, one way of exchange a file."""
 
+from clients.exchange.apfl import APFL
 from clients.exchange.averaged import Averaged
 from clients.exchange.class_logits import ClassLogits
 from clients.exchange.creamfl import CreamFL
@@ -9,6 +10,7 @@ from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.interactive import Interactive
 from clients.exchange.mutual import Mutual
 from clients.exchange.nd_prototypes import NDPrototypes
+from clients.exchange.pfedme import PFedMe
 from clients.exchange.pooled import Pooled
 from clients.exchange.predictions import Predictions
 from clients.exchange.protocol import Exchange, Tools
@@ -19,6 +21,7 @@ from clients.exchange.token_graph import TokenGraphs
 from clients.exchange.two_teachers_proto import TwoTeachersProto
 
 __all__ = [
+    "APFL",
     "Averaged",
     "ClassLogits",
     "CreamFL",
@@ -29,6 +32,7 @@ __all__ = [
     "Interactive",
     "Mutual",
     "NDPrototypes",
+    "PFedMe",
     "Pooled",
     "Predictions",
     "Prototypes",

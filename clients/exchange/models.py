@@ -94,7 +94,7 @@ class SideBySide(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs to the logits of the client's own model and of the small one, [B, 2C]."""
-        return torch.cat([self.twins.personal(inputs), self.twins.shared(inputs)], dim=1)  # type: ignore[operator]
+        return torch.cat([self.twins(inputs), self.twins.shared(inputs)], dim=1)  # type: ignore[operator]
 
 
 class BesideItsStart(nn.Module):

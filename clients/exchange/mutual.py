@@ -12,11 +12,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from clients.exchange.models import SharesModels, SideBySide, Twins, as_personal, take
+from clients.exchange.both import TrainsBoth
+from clients.exchange.models import SideBySide, Twins
 from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
 from fedfuse.distill.losses import KL
-from fedfuse.exchange.models import AverageModels, ModelBank
+from fedfuse.exchange.models import AverageModels
 from fedfuse.layout import Layout
 from fedfuse.local_loss import cross_entropy
 from fedfuse.models.plan import as_plan, build_checked
@@ -25,12 +26,12 @@ from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import SampleLoss, Work
-from fedfuse.types import FederatedData, Phase
+from fedfuse.types import FederatedData
 from fedfuse.validation import require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Mutual(SharesModels):
+class Mutual(TrainsBoth):
     """Exchange one small model, learn mutually with it (FML, Shen et al. 2020, arXiv 2006.16765).
 
     Args:
@@ -81,42 +82,12 @@ class Mutual(SharesModels):
         small = self.begin(tools.models, tools.inputs.data, tools.streams)["shared"]
         return Twins(shared=settled(small, tools.inputs.device), personal=model)
 
-    def train(
-        self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
-    ) -> list[Task]:
-        """Return the steps of both models; in warm-up the client's own learns alone."""
-        work_plan = tools.work_plan
-        client_ids = [student.client_id for student in held]
-        if not exchanging:
-            works = work_plan.local(client_ids, round_)
-            return [(as_personal(student), work) for student, work in zip(held, works, strict=True)]
-        ahead = tools.ahead(client_ids, round_, self.budget)
-        costs = [n + s for n, s in zip(work_plan.passes(client_ids), ahead, strict=True)]
-        return self._together(held, work_plan.private(client_ids, "train", round_, costs))
-
-    def learn(
-        self, held: Sequence[Student], tools: Tools, round_: int, received: ModelBank
-    ) -> list[Task]:
-        """Take the average over; return the steps of those who have not taken them before."""
-        layout = self.layout(held[0])
-        for student, vector in zip(held, received.vectors(), strict=True):
-            take(student, layout, vector)
-        client_ids = [student.client_id for student in held]
-        costs = tools.due(client_ids, round_, self.budget)
-        if not any(costs):
-            return []
-        return self._together(held, tools.work_plan.private(client_ids, "distill", round_, costs))
-
-    def evaluation_models(
+    def together(
         self,
         held: Sequence[Student],
+        works: Sequence[Work],
         tools: Tools,  # noqa: ARG002
-        phase: Phase,  # noqa: ARG002
-    ) -> list[Student]:
-        """Return the clients' own models."""
-        return [as_personal(student) for student in held]
-
-    def _together(self, held: Sequence[Student], works: Sequence[Work]) -> list[Task]:
+    ) -> list[Task]:
         """Return the steps with both models of each client."""
         how = self.alpha, self.beta, self.temperature
         return [

@@ -10,7 +10,7 @@ from fedfuse.fusion.neighbours import All, AllBut, Mutual, Threshold, TopK, TopP
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.rules import GeometricMean, MeanLogits, MeanProbabilities, weighted_mean
 from fedfuse.fusion.scorers import DataSize, KnFu, Uniform
-from fedfuse.fusion.sharpen import ERA, Power
+from fedfuse.fusion.sharpen import ERA, Hard, Power
 
 __all__ = [
     "ERA",
@@ -20,6 +20,7 @@ __all__ = [
     "ClassWeights",
     "DataSize",
     "GeometricMean",
+    "Hard",
     "KnFu",
     "MeanLogits",
     "MeanProbabilities",

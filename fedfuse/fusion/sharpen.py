@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from fedfuse.shapes import Float
 from fedfuse.validation import require_number
@@ -37,6 +38,26 @@ def power(probs: Float[Tensor, "*batch C"], exponent: float) -> Float[Tensor, "*
     """
     # As a softmax of logarithms, since p ** b underflows to 0 / 0 for a large exponent.
     return (exponent * probs.log()).softmax(dim=-1)
+
+
+def hard(probs: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+    """Return 1 for the most probable class, the first of equals, and 0 for the others.
+
+    >>> import torch
+    >>> hard(torch.tensor([[0.2, 0.7, 0.1], [0.4, 0.2, 0.4]]))
+    tensor([[0., 1., 0.],
+            [1., 0., 0.]])
+    """
+    return one_hot(probs.argmax(dim=-1), probs.shape[-1]).to(probs.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Hard:
+    """Make labels of targets: pseudo-labels (Lee 2013), where they are a client's own."""
+
+    def __call__(self, probs: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return the labels, one-hot."""
+        return hard(probs)
 
 
 @dataclass(frozen=True, slots=True)

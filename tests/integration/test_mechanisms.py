@@ -79,11 +79,16 @@ BUNDLES = {
     "gradient_agreement": [],
     "cuber": ["scorer.unknown=left_out"],
     "swing_rarity": ["privacy.seed=simulated"],
+    # a client's own prediction
+    "self_distillation": [],
+    "local_pseudo": ["filter=ambiguity"],
     # models, held near the average
     "fedntd": ["exchange.mu=0.1"],
-    # merges of models
+    # models that travel
     **(
         MERGES := {
+            "pfedme": ["exchange.eta=0.05", "exchange.inner_steps=3"],
+            "apfl": ["exchange.alpha_rate=2"],
             "task_arithmetic": [],
             "ties": [],
             "dare": [],
@@ -104,6 +109,8 @@ LOOP_ONLY = {
     "tgeo_kd": "TGeo",
     "token_graph": "TokenGraphs",
     **dict.fromkeys(("fedntd", *MERGES), "Averaged"),
+    "pfedme": "PFedMe",
+    "apfl": "APFL",
 }
 """Whose clients cannot be trained all at once, and the part that says so."""
 

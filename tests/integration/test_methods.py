@@ -24,6 +24,8 @@ ONE_ARCHITECTURE = {
     "fedprox": "averaged",
     "fedntd": "averaged",
     "ditto": "averaged",
+    "pfedme": "averaged",
+    "apfl": "averaged",
     **dict.fromkeys(("task_arithmetic", "ties", "dare", "opcm"), "averaged"),
     "twin": "averaged",
     "layer_swap": "averaged",

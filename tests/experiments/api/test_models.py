@@ -62,7 +62,9 @@ def test_models_that_do_not_fit(run, folder, keys, told):
     assert not (folder / "wrong").exists()
 
 
-@pytest.mark.parametrize("method", ["fedavg_ft", "ditto", "fml", "fedproto", "fd"])
+@pytest.mark.parametrize(
+    "method", ["fedavg_ft", "ditto", "pfedme", "apfl", "fml", "fedproto", "fd"]
+)
 def test_the_model_that_a_client_is_judged_by(method, folder):
     run = fedfuse.simulate(f"method={method}", out=folder / method, baseline="none", **SMALL)
     saved = SavedModels.read(run.folder)

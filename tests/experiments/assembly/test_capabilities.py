@@ -201,6 +201,8 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("fedproto merge=task_arithmetic", "exchange=prototypes.*Set merge=mean, or"),
         ("centralised merge=task_arithmetic", "merge=taskarithmetic, exchange=pooled"),
         ("ditto merge=dare", None),
+        ("pfedme merge=task_arithmetic", None),
+        ("apfl guard=sequential", "guard=sequential, exchange=apfl"),
         ("feddf merge=opcm", None),
         ("task_arithmetic client.init=per_client", "from one start.*client.init=per_client"),
         (

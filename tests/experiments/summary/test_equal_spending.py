@@ -65,7 +65,7 @@ SCENES: dict[str, dict] = {
     "restarts": {"faults": {"_target_": f"{FAULTS}.Restarts", "rate": 0.5}},
     "bytes": {**UNIFORM, "budget": "bytes", "budget_bytes": 10**9},
 }  # fmt: skip
-STEPS_OF_THEIR_OWN = {"centralised", "ditto", "fedavg", "fedavg_ft", "fml"}
+STEPS_OF_THEIR_OWN = {"apfl", "centralised", "ditto", "fedavg", "fedavg_ft", "fml", "pfedme"}
 """Methods that write down steps of their own and meet every scene; the others take turns."""
 CASES = [
     (method, scene)

@@ -30,6 +30,7 @@ EXPECTED = {
     "rule/none": None,
     "sharpen/none": None,
     "sharpen/era": fusion.ERA(),
+    "sharpen/hard": fusion.Hard(),
     "sharpen/power": fusion.Power(),
     "distill/ofa": distill.OFA(temperature=2.0),
     "distill/ap_at_k": distill.APAtK(base=distill.KL(2.0)),

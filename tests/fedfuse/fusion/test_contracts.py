@@ -38,6 +38,7 @@ PARTS: list[tuple[Callable[..., None], object]] = [
     (check_rule, fusion.MeanLogits()),
     *[(check_rule, fusion.GeometricMean(t)) for t in (0.5, 1, 4)],
     (check_sharpen, identity),
+    (check_sharpen, fusion.Hard()),
     *[(check_sharpen, fusion.Power(b)) for b in (0.5, 1, 2, 1000)],
     *[
         (check_distill_loss, distill.KL(t, scale, direction))

@@ -8,9 +8,11 @@ import warnings
 import pytest
 import torch
 
+from fedfuse import fusion
 from fedfuse.errors import ParameterError
-from fedfuse.fusion import ERA, Power
+from fedfuse.fusion import ERA, Hard, Power
 from fedfuse.fusion.sharpen import era, identity, power
+from fedfuse.types import KnowledgeBank
 
 
 def test_era_by_hand() -> None:
@@ -33,6 +35,17 @@ def test_power_by_hand() -> None:
     assert (power(probs, 2.0)[1] == probs[1]).all()
     torch.testing.assert_close(power(probs, 1.0), probs)
     assert identity(probs) is probs
+
+
+def test_a_client_that_hears_itself_alone_gets_its_own_prediction_or_its_label() -> None:
+    # What method=self_distillation and method=local_pseudo are; log 3 of two classes is 3/4.
+    logits = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 1.0]]]) * math.log(3)
+    bank = KnowledgeBank(torch.arange(3), logits, torch.ones(3, dtype=torch.int64))
+    parts = fusion.Uniform(), fusion.TopK(1), fusion.MeanProbabilities()
+    own = fusion.Pipeline(*parts)(bank).teachers.targets
+    torch.testing.assert_close(own, torch.tensor([[[0.75, 0.25]], [[0.25, 0.75]], [[0.5, 0.5]]]))
+    labels = fusion.Pipeline(*parts, Hard())(bank).teachers.targets
+    assert labels.tolist() == [[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]]
 
 
 def test_power_does_not_underflow() -> None:

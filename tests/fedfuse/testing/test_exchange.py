@@ -46,6 +46,8 @@ def test_the_example_keeps_every_promise():
         built_in.Prototypes(by_count=True),
         built_in.Averaged(fine_tune_epochs=1),
         built_in.Ditto(),
+        built_in.PFedMe(),
+        built_in.APFL(),
         built_in.Mutual(partial(mlp, hidden=4, depth=1)),
         built_in.Pooled(),
         built_in.DistilledOnServer(server_steps=5),
