@@ -128,8 +128,9 @@ class FederatedData:
         public: The public set, disjoint from both.
         clients: One entry per client, in order of ``client_id``.
         num_classes: C.
-        mean: Per-channel mean of the training pool on the scale 0 to 1 (features: empty).
-        std: Per-channel standard deviation on the same scale (features: empty).
+        mean: Per-channel mean of the training pool on the scale 0 to 1; of a table that of each
+            feature (features that are used as they are: empty).
+        std: The standard deviation likewise.
         fingerprint: Hash of the data and of the split; equal for runs that may be compared.
         repaired: Samples that the partitioner moved to fill up clients that were too small.
         own_test: The pool that ``ClientData.test`` points into: the test pool that ``test`` was cut
@@ -174,6 +175,11 @@ class FederatedData:
     def own_pool(self) -> Samples:
         """Return the pool that the clients' own test rows point into."""
         return self.test if self.own_test is None else self.own_test
+
+    @property
+    def is_image(self) -> bool:
+        """Whether inputs are uint8 images (else float32 features)."""
+        return bool(self.train.inputs.dtype == np.uint8)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -41,8 +41,8 @@ class Probing:
                     AskedModel(
                         model=student.model,
                         public_inputs=self.evaluation.inputs.unit_public,
-                        mean=data.mean,
-                        std=data.std,
+                        mean=data.mean if data.is_image else (),
+                        std=data.std if data.is_image else (),
                         read=partial(
                             self.evaluation.prior.balanced,
                             prior=None if prior is None else prior.to(inputs.device),

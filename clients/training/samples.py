@@ -128,9 +128,9 @@ class ModelInputs:
         return self._unit(self.data.test.inputs[index]), labels
 
     def _unit(self, inputs: npt.NDArray[Any]) -> Tensor:
-        """Return images on the scale 0 to 1, features as they are, on the device."""
+        """Return images on the scale 0 to 1, features as models get them, on the device."""
         raw = to_raw(inputs).to(self.device)
-        return raw / 255 if self.data.mean else raw
+        return raw / 255 if self.data.is_image else normalise(raw, self.data.mean, self.data.std)
 
     def _on_device(self, pool: Samples) -> tuple[Tensor, Tensor]:
         if id(pool) not in self._pools:

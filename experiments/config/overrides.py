@@ -135,6 +135,29 @@ def check_options(overrides: Iterable[Override], loader: ConfigLoader) -> None:
             raise unknown_key(group, groups(loader))
 
 
+FITTING: dict[str, dict[str, object]] = {
+    "breast_cancer": {"model": "mlp", "num_clients": 5, "public.size": 100},
+}
+"""What a data set for which the defaults do not fit chooses where nobody says otherwise."""
+
+
+def choose_fitting(overrides: Iterable[Override]) -> list[str]:
+    """Return the overrides that the choice of a data set implies, as far as none is given.
+
+    ``dataset=breast_cancer`` alone chooses ``model=mlp``, for its samples are no images.
+    """
+    given = {name(override): override for override in overrides}
+    chosen = given.get("dataset")
+    if chosen is None or chosen.is_sweep_override():
+        return []
+    implied = FITTING.get(str(chosen.value()), {})
+    return [
+        f"{key}={value}"
+        for key, value in implied.items()
+        if not {key, f"{key}._target_", key.split(".")[0]} & set(given)
+    ]
+
+
 def choose_custom(overrides: Iterable[Override], loader: ConfigLoader) -> list[str]:
     """Return the options that the overrides imply but do not say.
 

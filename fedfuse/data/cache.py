@@ -115,6 +115,7 @@ def _open(name: str, entry: Path) -> RawDataset | None:
             mean=tuple(meta["mean"]),
             std=tuple(meta["std"]),
             fingerprint=meta["fingerprint"],
+            columns=tuple(meta.get("columns", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, DataError):
         return None
@@ -147,6 +148,7 @@ def _save(raw: RawDataset, folder: Path) -> None:
         "mean": list(raw.mean),
         "std": list(raw.std),
         "fingerprint": raw.fingerprint,
+        "columns": list(raw.columns),
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 

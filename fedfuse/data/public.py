@@ -164,7 +164,7 @@ class External:
                 next_step="Lower public.size.",
             )
         rows = np.sort(rng.choice(len(other.train), size=self.size, replace=False))
-        inputs = _match(other.train.inputs[rows], raw, other.name)
+        inputs = _match(other.train.inputs[rows], other.columns, raw, other.name)
         copies = int(np.isin(row_hashes(inputs), _all_hashes(raw)).sum())
         if other.fingerprint == raw.fingerprint or copies > self.max_overlap * self.size:
             raise DataError(
@@ -232,18 +232,42 @@ def as_raw(values: npt.NDArray[np.float64], raw: RawDataset) -> npt.NDArray[Any]
     return values.astype(np.float32)
 
 
-def _match(inputs: npt.NDArray[Any], raw: RawDataset, name: str) -> npt.NDArray[Any]:
-    """Return the inputs in the layout of ``raw``."""
+def _match(
+    inputs: npt.NDArray[Any], columns: tuple[str, ...], raw: RawDataset, name: str
+) -> npt.NDArray[Any]:
+    """Return inputs, of a table with its columns' names, in the layout of ``raw``."""
     if raw.is_image and inputs.dtype == np.uint8:
         channels, height, width = raw.train.inputs.shape[1:]
         return match_images(inputs, channels, height, width)
-    if inputs.dtype == raw.train.inputs.dtype and inputs.shape[1:] == raw.train.inputs.shape[1:]:
+    if raw.columns != columns and raw.columns and columns:
+        theirs, ours = set(columns) - set(raw.columns), set(raw.columns) - set(columns)
+        raise DataError(
+            f"The public table {name} has not the columns and categories of {raw.name}",
+            got=f"{_some(theirs)} beside them, {_some(ours)} of them missing"
+            if theirs or ours
+            else "the same in another order",
+            next_step="Give both the same columns, or hold the public set out: public=held_out.",
+        )
+    if (inputs.dtype, inputs.shape[1:]) == (raw.train.inputs.dtype, raw.train.inputs.shape[1:]):
         return inputs
     raise DataError(
         f"The public data of {name} cannot be matched to {raw.name}",
-        got=f"{inputs.dtype.name} {list(inputs.shape[1:])}",
-        allowed=f"{raw.train.inputs.dtype.name} {list(raw.train.inputs.shape[1:])}",
+        got=_kind(inputs),
+        allowed=_kind(raw.train.inputs),
+        next_step="Choose a public.dataset of the same kind, or hold the public set out: "
+        "public=held_out.",
     )
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "") if shown else "none"
+
+
+def _kind(inputs: npt.NDArray[Any]) -> str:
+    """Return ``images uint8 [1, 28, 28]`` or ``features float32 [30]``."""
+    kind = "images" if inputs.dtype == np.uint8 else "features"
+    return f"{kind} {inputs.dtype.name} {list(inputs.shape[1:])}"
 
 
 def _all_hashes(raw: RawDataset) -> npt.NDArray[np.uint64]:

@@ -24,11 +24,13 @@ class Decoded:
         train: The training pool.
         test: The test pool, or None where the source has no test split.
         class_names: One name per class; their number is C.
+        columns: Names of a table's features, which are then standardised; else empty.
     """
 
     train: Samples
     test: Samples | None
     class_names: tuple[str, ...]
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,11 @@ class RawDataset:
         test: The test pool in the same layout, or None: the split then draws one from ``train``.
         num_classes: C.
         class_names: C names.
-        mean: Per-channel mean of the training pool on the scale 0 to 1 (features: empty).
-        std: Per-channel standard deviation on the same scale (features: empty).
+        mean: Per-channel mean of the training pool on the scale 0 to 1; of a table that of each
+            feature (other features, which are used as they are: empty).
+        std: The standard deviation likewise.
         fingerprint: Hash of the decoded content, whatever file or machine it came from.
+        columns: Names of a table's features, [F]; else empty.
 
     Raises:
         DataError: If layouts, labels or statistics do not fit together.
@@ -57,6 +61,7 @@ class RawDataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for pool, samples in (("training", self.train), ("test", self.test)):
@@ -67,7 +72,7 @@ class RawDataset:
                 f"The training and test pools of {self.name} have different layouts",
                 got=f"{_layout(self.train)} and {_layout(self.test)}",
             )
-        channels = self.train.inputs.shape[1] if self.is_image else 0
+        channels = self.train.inputs.shape[1] if self.is_image or self.mean else 0
         if not len(self.mean) == len(self.std) == channels or not all(s > 0 for s in self.std):
             raise DataError(
                 f"The statistics of {self.name} do not fit its {channels} channels",
@@ -90,8 +95,9 @@ def describe(name: str, decoded: Decoded) -> RawDataset:
     Raises:
         DataError: If layouts or labels do not fit together.
     """
-    images = decoded.train.inputs.dtype == np.uint8 and decoded.train.inputs.ndim == 4
-    mean, std = channel_statistics(decoded.train.inputs) if images else ((), ())
+    inputs = decoded.train.inputs
+    images = inputs.dtype == np.uint8 and inputs.ndim == 4
+    mean, std = statistics(inputs) if images or decoded.columns else ((), ())
     return RawDataset(
         name=name,
         train=decoded.train,
@@ -101,7 +107,46 @@ def describe(name: str, decoded: Decoded) -> RawDataset:
         mean=mean,
         std=std,
         fingerprint=content_hash(decoded),
+        columns=decoded.columns,
     )
+
+
+def statistics(
+    inputs: npt.NDArray[Any], index: IntArray | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of some rows: per channel of images, else per feature.
+
+    Args:
+        inputs: uint8 [N, channels, height, width] or float32 [N, F].
+        index: The rows to use; None for all.
+    """
+    measure = channel_statistics if inputs.dtype == np.uint8 else feature_statistics
+    return measure(inputs, index)
+
+
+def feature_statistics(
+    features: npt.NDArray[np.float32], index: IntArray | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each feature of a table.
+
+    One that is 0 or 1 everywhere stays as it is (mean 0, deviation 1). One that is constant in
+    these rows gets an infinite deviation: nothing is learned of it from them, so it is 0 in all
+    others as well, as is a category that only they have.
+
+    Args:
+        features: float32 [N, F].
+        index: The rows to use; None for all.
+
+    >>> feature_statistics(np.array([[0, 2, 5], [1, 4, 5]], dtype=np.float32))
+    ((0.0, 3.0, 5.0), (1.0, 1.0, inf))
+    """
+    rows = np.asarray(features if index is None else features[index], dtype=np.float64)
+    mean, std = rows.mean(axis=0), rows.std(axis=0)
+    binary = ((rows == 0) | (rows == 1)).all(axis=0)
+    constant = (rows == rows[0]).all(axis=0)
+    mean = np.where(constant, rows[0], np.where(binary, 0.0, mean))
+    std = np.where(constant, np.inf, np.where(binary, 1.0, std))
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def channel_statistics(

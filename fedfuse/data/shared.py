@@ -10,7 +10,7 @@ import numpy as np
 
 from fedfuse.data.draw import apportion, draw_by_class, without
 from fedfuse.data.public import PublicSource
-from fedfuse.data.raw import RawDataset, channel_statistics
+from fedfuse.data.raw import RawDataset, statistics
 from fedfuse.errors import DataError, DataWarning
 from fedfuse.rng import Streams
 from fedfuse.types import IntArray, PublicSet, Samples
@@ -33,8 +33,8 @@ class Shared:
         held: Rows of the training pool that became test samples; none with a test split.
         kept: Rows of ``pool`` that are in ``test``, ascending.
         taken: Rows of the training pool that are in the public set.
-        mean: Per-channel mean of the training pool without test samples (features: empty).
-        std: Per-channel standard deviation of the same.
+        mean: As in :class:`RawDataset`, of the training pool without test samples.
+        std: The standard deviation of the same.
     """
 
     pool: Samples
@@ -85,8 +85,8 @@ def share(
         held = draw_test(raw, test_fraction, streams.numpy("data", "test pool"))
         available = without(available, held)
         pool = _rows(raw.train, held)
-        if raw.is_image:  # the statistics must not know the test samples
-            mean, std = channel_statistics(raw.train.inputs, available)
+        if raw.mean:  # the statistics must not know the test samples
+            mean, std = statistics(raw.train.inputs, available)
     else:
         held, pool = np.empty(0, dtype=np.int64), raw.test
     test, kept = _balance(

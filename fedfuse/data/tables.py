@@ -13,7 +13,6 @@ from fedfuse.data.classes import CONVERT, unite
 from fedfuse.data.images import decode_images
 from fedfuse.data.raw import Decoded
 from fedfuse.errors import DataError
-from fedfuse.files.conversions import SAVE
 from fedfuse.types import IntArray, Samples
 
 IMAGE_COLUMNS = ("image", "img")
@@ -140,7 +139,7 @@ def _find(
         f"No {role} column in {where}" if chosen is None else f"No column '{chosen}' in {where}",
         got=f"columns {', '.join(names)}",
         next_step=f"Name the right one in dataset.{role}_column."
-        + (f" A table of numbers is read as {SAVE} with dataset=npz." if role == "image" else ""),
+        + (" A table is read with dataset=table." if role == "image" else ""),
     )
 
 

@@ -23,22 +23,24 @@ def to_raw(rows: npt.NDArray[Any]) -> Tensor:
 
 
 def normalise(raw: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return ``(raw / 255 - mean) / std`` per channel; features (empty ``mean``) as they are.
+    """Return ``(raw / 255 - mean) / std`` of images, ``(raw - mean) / std`` of features.
 
     Args:
-        raw: float32 images [B, channels, height, width] with values 0 to 255, or features.
-        mean: Per-channel mean on the scale 0 to 1, or empty.
-        std: Per-channel standard deviation on the same scale, or empty.
+        raw: float32 images [B, channels, height, width] with values 0 to 255, or features [B, F];
+            features of any shape with an empty ``mean``, which leaves them as they are.
+        mean: Per-channel mean on the scale 0 to 1, or that of each feature, or empty.
+        std: The standard deviation likewise.
 
     >>> normalise(torch.tensor([[[[255.0]]]]), mean=[0.5], std=[0.25])
     tensor([[[[2.]]]])
     """
     if not mean:
         return raw
-    shape = (1, -1, 1, 1)
+    image = raw.ndim == 4
+    shape = (1, -1, 1, 1) if image else (1, -1)
     centre = torch.tensor(mean, dtype=torch.float32, device=raw.device).view(shape)
     spread = torch.tensor(std, dtype=torch.float32, device=raw.device).view(shape)
-    return (raw / 255).sub_(centre).div_(spread)
+    return (raw / 255 if image else raw.clone()).sub_(centre).div_(spread)
 
 
 def to_inputs(rows: npt.NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> Tensor:

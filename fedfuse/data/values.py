@@ -47,9 +47,9 @@ def warn_of_scale(raw: RawDataset) -> None:
     """Warn of features so large that training diverges whatever the learning rate.
 
     Args:
-        raw: The data set; its images are always scaled.
+        raw: The data set; images and tables are always scaled.
     """
-    if raw.is_image:
+    if raw.mean:
         return
     largest = np.zeros(raw.train.inputs.shape[1:], dtype=np.float32)
     for start in range(0, len(raw.train), CHUNK):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SAVE = "numpy.savez(path, x_train=x, y_train=y)"
 _TABLE = f"Read it with pandas and write {SAVE} for dataset=npz."
+_CSV = "A table is read with dataset=table."
 _UNPICKLE = f"Unpickle it where you trust it and write {SAVE} for dataset=npz."
 _TORCH = f"Load it with torch where you trust it and write {SAVE} for dataset=npz."
 _HDF5 = f"Read it with h5py and write {SAVE} for dataset=npz."
@@ -12,7 +13,7 @@ _BY_END = {
     "ubyte.gz": f"Read it with torchvision.datasets.MNIST and write {SAVE} for dataset=npz.",
     ".arrow": "Write each split with datasets.load_from_disk(FOLDER)[SPLIT].to_parquet("
     "SPLIT + '.parquet') for dataset=hub.",
-    ".csv": _TABLE, ".csv.gz": _TABLE, ".tsv": _TABLE, ".txt": _TABLE, ".xlsx": _TABLE,
+    ".csv": _CSV, ".tsv": _CSV, ".csv.gz": _TABLE, ".txt": _TABLE, ".xlsx": _TABLE,
     ".json": _TABLE, ".jsonl": _TABLE,
     ".npy": f"It holds one array; write inputs and labels together: {SAVE}.",
     ".npz": "Set dataset=npz and dataset.path to the file.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,23 +59,25 @@ def parquet(
     return cached(name or root.resolve().name, key, decode)
 
 
-def find_splits(root: Path) -> dict[str, list[Path]]:
-    """Return the sorted parquet files of the ``train`` and, if there is one, ``test`` split.
+def find_splits(root: Path, kinds: tuple[str, ...] = (".parquet",)) -> dict[str, list[Path]]:
+    """Return the sorted files of the ``train`` and, if there is one, ``test`` split.
 
     Args:
         root: The folder to search.
+        kinds: How the files' names end, in lower case.
 
     Raises:
         DataError: If there is no such folder, no training file, more than one data set, or a file
             whose split is not clear.
     """
+    wanted = " and ".join(f"{split}*{kinds[0]}" for split in ("train", "test"))
     if not root.is_dir():
         raise DataError(
             f"The data path {root} is not a folder" if root.exists() else f"No folder {root}",
-            allowed="a folder with train*.parquet and test*.parquet",
+            allowed=f"a folder with {wanted}",
             next_step="Set dataset.path to one.",
         )
-    files = parquet_files(root)
+    files = parquet_files(root, kinds)
     found: dict[str, dict[str, list[Path]]] = {}
     unknown = []
     for file in files:
@@ -98,9 +101,9 @@ def find_splits(root: Path) -> dict[str, list[Path]]:
         raise DataError(
             f"The split of {unknown[0]} in {root} is not clear"
             if "train" in splits
-            else f"No train*.parquet in {root}",
-            got=", ".join(names[:5]) or _instead(root),
-            allowed="train*.parquet and test*.parquet, or folders train/ and test/",
+            else f"No train*{kinds[0]} in {root}",
+            got=", ".join(names[:5]) or _instead(root, kinds[0]),
+            allowed=f"{wanted}, or folders train/ and test/",
             next_step="Rename it or move it away."
             if "train" in splits
             else (None if files else other_kind(root))
@@ -109,12 +112,13 @@ def find_splits(root: Path) -> dict[str, list[Path]]:
     return {"train": splits["train"]} | ({"test": test} if test else {})
 
 
-def parquet_files(root: Path) -> list[Path]:
-    """Return all parquet files under a folder, sorted; those of no ordinary kind are refused."""
-    files = [file for file in walk(root) if file.suffix.lower() == ".parquet"]
+def parquet_files(root: Path, kinds: tuple[str, ...] = (".parquet",)) -> list[Path]:
+    """Return all files of some kinds under a folder, sorted; no ordinary files are refused."""
+    files = [file for file in walk(root) if file.suffix.lower() in kinds]
     for file in files:
         if not file.is_file():
-            raise DataError(f"{file} is not a readable parquet file", got="no ordinary file")
+            kind = file.suffix.lower()[1:]
+            raise DataError(f"{file} is not a readable {kind} file", got="no ordinary file")
     return files
 
 
@@ -126,10 +130,10 @@ def _where_split(parts: tuple[str, ...]) -> int | None:
     return next(iter([*exact, *first, *reversed(known)]), None)
 
 
-def _instead(root: Path) -> str:
-    """Say what a folder without parquet files holds."""
+def _instead(root: Path, kind: str) -> str:
+    """Say what a folder without such files holds."""
     names = [entry.name for entry in entries(root)]
-    return f"no parquet file, but {', '.join(names[:5])}" if names else "no parquet file"
+    return f"no {kind[1:]} file" + (f", but {', '.join(names[:5])}" if names else "")
 
 
 def _schema(file: Path) -> Any:
@@ -143,24 +147,34 @@ def _schema(file: Path) -> Any:
 
 
 def _read(file: Path, columns: tuple[str, str]) -> Any:
+    find_columns(_schema(file), str(file), *columns)
+    return read_parquet(file, columns)
+
+
+def read_parquet(file: Path, columns: Sequence[str] | None = None) -> Any:
+    """Return the ``pyarrow.Table`` of a file, or of some of its columns.
+
+    Raises:
+        DataError: If it is damaged, or unpacks to far more than it is.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # Not pq.read_table, which takes folder names like "a=b" for columns.
         with pq.ParquetFile(file) as opened:
-            find_columns(opened.schema_arrow, str(file), *columns)
+            wanted = list(opened.schema_arrow.names if columns is None else columns)
             limit = max(MOST_UNPACKED, MOST_RATIO * file.stat().st_size)
             batches, size = [], 0
             if opened.metadata.num_rows * _ROW > limit:
                 raise unpacked(file, opened.metadata.num_rows * _ROW, limit)
-            for batch in opened.iter_batches(_AT_ONCE, columns=list(columns)):
+            for batch in opened.iter_batches(_AT_ONCE, columns=wanted):
                 size += batch.nbytes
                 if size > limit:
                     raise unpacked(file, size, limit)
                 batches.append(batch)
             return pa.Table.from_batches(
-                batches, opened.schema_arrow.empty_table().select(list(columns)).schema
+                batches, opened.schema_arrow.empty_table().select(wanted).schema
             )
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _damaged(file, error) from error

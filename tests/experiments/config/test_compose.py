@@ -29,6 +29,7 @@ NEEDS = {
     "model=table": ["model.table=[mlp,cnn2]"],  # options with a ???: what makes them whole
     "dataset=npz": ["dataset.path=x.npz"],
     "dataset=image_folder": ["dataset.path=x"],
+    "dataset=table": ["dataset.path=x.csv"],
     "partitioner=fixed": ["partitioner.path=x.json"],
 }
 
@@ -48,6 +49,15 @@ def test_a_bundle_sets_every_slot(method: str) -> None:
     cfg = composed(f"method={method}")
     assert cfg.method.name == method
     assert chosen(cfg) == BUNDLES[method]
+
+
+def test_a_data_set_chooses_what_fits_it_where_nobody_says_otherwise() -> None:
+    cfg = composed("dataset=breast_cancer", "num_clients=3")
+    assert cfg.model._target_ == "fedfuse.models.mlp.mlp"
+    assert (cfg.num_clients, cfg.public.size) == (3, 100)
+    cfg = composed("dataset=breast_cancer", "model=cnn2", "public=whole")
+    assert cfg.model._target_ == "fedfuse.models.cnn.cnn2"
+    assert "size" not in cfg.public
 
 
 def test_local_has_no_teacher() -> None:
