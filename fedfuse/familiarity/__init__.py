@@ -4,6 +4,7 @@ from fedfuse.familiarity.client_selector import KuLSIFSelector
 from fedfuse.familiarity.gaussian import GaussianDensity
 from fedfuse.familiarity.kulsif import kulsif_ratio
 from fedfuse.familiarity.logistic import AuxiliaryScore
+from fedfuse.familiarity.nearest_centre import NearestCentre
 from fedfuse.familiarity.protocol import Familiarity, Scored
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Familiarity",
     "GaussianDensity",
     "KuLSIFSelector",
+    "NearestCentre",
     "Scored",
     "kulsif_ratio",
 ]

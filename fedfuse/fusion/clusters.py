@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fedfuse.fusion.blocks import spans
-from fedfuse.fusion.kmeans import centroids
 from fedfuse.fusion.robust.receivers import known_points, over_clouds
+from fedfuse.kmeans import centroids
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
 from fedfuse.validation import require_count, require_number, require_one_of

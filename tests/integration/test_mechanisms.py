@@ -79,6 +79,8 @@ BUNDLES = {
     "gradient_agreement": [],
     "cuber": ["scorer.unknown=left_out"],
     "swing_rarity": ["privacy.seed=simulated"],
+    # which samples a client answers for
+    "edgefd": ["familiarity.num_clusters=3"],
     # a client's own prediction
     "self_distillation": [],
     "local_pseudo": ["filter=ambiguity"],

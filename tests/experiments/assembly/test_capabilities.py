@@ -311,6 +311,7 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("knfu scorer.epd=label_histogram", "label histogram.*share_class_distribution=false"),
         ("knfu rule=uploaded_confidence", "they send none: got familiarity=none"),
         ("uwa familiarity=kulsif", "kulsifselector, which is a mask"),
+        ("uwa familiarity=nearest_centre", "nearestcentre, which is a mask"),
         ("fedaux familiarity=gaussian", "logarithms of a density: got familiarity=gaus"),
         ("knfu codec=delta select=random", "got select=randomsubset"),
         ("fedmd extract=probabilities", "extract=probabilities, distill=maelogits"),

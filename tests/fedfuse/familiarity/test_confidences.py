@@ -14,6 +14,7 @@ from fedfuse.familiarity import (
     Familiarity,
     GaussianDensity,
     KuLSIFSelector,
+    NearestCentre,
     Scored,
 )
 from fedfuse.familiarity.gaussian import fit, log_density
@@ -101,6 +102,8 @@ PARTS = [
     GaussianDensity("rank"),
     AuxiliaryScore(),
     KuLSIFSelector(),
+    NearestCentre(),
+    NearestCentre(num_clusters=200),
     KuLSIFSelector(width=2.0),
 ]
 
@@ -117,7 +120,7 @@ def test_near_samples_are_more_familiar_and_the_call_repeats(part: Familiarity) 
     assert torch.equal(confidence, _said(part, private, labels, public)[0])
 
 
-@pytest.mark.parametrize("part", PARTS[:4], ids=repr)
+@pytest.mark.parametrize("part", PARTS[:6], ids=repr)
 def test_confidences_do_not_depend_on_the_scale_of_the_features(part: Familiarity) -> None:
     private, labels, public = _task()
     one = _said(part, private, labels, public)[0].float()
@@ -196,12 +199,42 @@ def test_what_the_regression_has_seen_as_public_is_not_scored() -> None:
     assert not alone.mask.any()  # nothing is left to be scored
 
 
-@pytest.mark.parametrize("part", [GaussianDensity(), AuxiliaryScore(), KuLSIFSelector()], ids=repr)
+@pytest.mark.parametrize(
+    "part", [GaussianDensity(), AuxiliaryScore(), KuLSIFSelector(), NearestCentre()], ids=repr
+)
 def test_features_that_are_not_finite_are_refused(part: Familiarity) -> None:
     private, labels, public = _task()
     private[:] = torch.inf
     with pytest.raises(KnowledgeError, match="not finite"):
         part(private, labels, public, _generator())
+
+
+def test_near_a_centre_by_hand() -> None:
+    # Eight samples at 0 and 10, +-1; six are learned. Whatever two are held out, both clumps have
+    # centres within 1 of 0 and 10, and one held out is at most 2 away from its own.
+    private = torch.tensor([[-1.0], [1.0], [-1.0], [1.0], [9.0], [11.0], [9.0], [11.0]])
+    public = torch.tensor([[0.0], [10.0], [5.0], [-30.0]])
+    part = NearestCentre(num_clusters=2, quantile=0.0)
+    mask = part(private, torch.zeros(8, dtype=torch.int64), public, _generator())
+    assert mask.tolist() == [True, True, False, False]
+    one = NearestCentre(num_clusters=1, quantile=0.0)  # its centre is between the clumps
+    assert one(private, torch.zeros(8, dtype=torch.int64), public, _generator())[2]
+
+
+def test_centres_do_not_depend_on_how_many_samples_are_alike() -> None:
+    alike = torch.zeros(8, 2)
+    public = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    said = NearestCentre()(alike, torch.zeros(8, dtype=torch.int64), public, _generator())
+    assert said.tolist() == [False, False]  # nothing is nearer than all are
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [("num_clusters", 0), ("num_clusters", 256), ("quantile", 2), ("held_out", 1), ("of", "x")],
+)
+def test_bad_centres(name: str, bad: object) -> None:
+    with pytest.raises(ParameterError, match=f"'{name}' parameter of NearestCentre"):
+        NearestCentre(**{name: bad})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedfuse.fusion import All, MeanProbabilities, Pipeline
 from fedfuse.fusion.clusters import ClientClusters, cluster_clients, nearest_centroid
-from fedfuse.fusion.kmeans import centroids
+from fedfuse.kmeans import centroids
 from fedfuse.types import KnowledgeBank
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from fedfuse.fusion.clusters import nearest_centroid
-from fedfuse.fusion.kmeans import centroids
 from fedfuse.fusion.robust import coordinate, receivers
 from fedfuse.fusion.robust.coordinate import coordinate_median, trimmed_mean
 from fedfuse.fusion.robust.geometric import geometric_median
 from fedfuse.fusion.robust.spectral import spectral_mean
+from fedfuse.kmeans import centroids
 
 RULES = [coordinate_median, trimmed_mean, geometric_median, spectral_mean]
 
