@@ -31,6 +31,7 @@ NEEDS = {
     "dataset=image_folder": ["dataset.path=x"],
     "dataset=table": ["dataset.path=x.csv"],
     "partitioner=fixed": ["partitioner.path=x.json"],
+    "partitioner=by_column": ["partitioner.column=x"],
 }
 
 
