@@ -7,6 +7,7 @@ from clients.exchange.models import SharesModels
 from clients.exchange.pooled import Pooled
 from experiments.assembly.chosen import Chosen, Clash
 from experiments.assembly.merging import begins_alike
+from fedfuse.declarations import declared
 from fedfuse.merge import ChecksLayouts, Mean
 
 
@@ -17,6 +18,7 @@ def _merges(chosen: Chosen) -> bool:
 def _no_models(chosen: Chosen) -> str | None:
     exchange = chosen.part("exchange")
     models = isinstance(exchange, SharesModels) and not isinstance(exchange, Pooled)
+    models = models and not declared(exchange, "low_rank", 0.0)  # changes are no models
     return chosen.named("merge", "exchange") if _merges(chosen) and not models else None
 
 

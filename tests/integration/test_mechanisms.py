@@ -86,6 +86,8 @@ BUNDLES = {
     "local_pseudo": ["filter=ambiguity"],
     # models, held near the average
     "fedntd": ["exchange.mu=0.1"],
+    # a small model beside them
+    "fedkd": [],
     # models that travel
     **(
         MERGES := {
@@ -113,6 +115,7 @@ LOOP_ONLY = {
     **dict.fromkeys(("fedntd", *MERGES), "Averaged"),
     "pfedme": "PFedMe",
     "apfl": "APFL",
+    "fedkd": "Mutual",
 }
 """Whose clients cannot be trained all at once, and the part that says so."""
 

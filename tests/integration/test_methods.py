@@ -87,7 +87,7 @@ def test_every_bundle_runs_with_mixed_architectures_or_says_why_not(tmp_path, me
         assert (traffic == 0) == (method in NO_TRAFFIC), direction
 
 
-@pytest.mark.parametrize("method", sorted({*ONE_ARCHITECTURE, "fd", "fml"}))
+@pytest.mark.parametrize("method", sorted({*ONE_ARCHITECTURE, "fd", "fml", "fedkd"}))
 def test_without_predictions_every_client_takes_as_many_steps_as_the_baseline(
     tmp_path, method, monkeypatch
 ):

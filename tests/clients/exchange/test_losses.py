@@ -162,3 +162,16 @@ def test_what_a_model_was_stands_beside_it_whatever_becomes_of_it():
         net[3].weight.zero_()
     assert torch.equal(both(x)[:, 2:], was)
     assert len(list(both.parameters())) == len(list(net.parameters()))
+
+
+def test_fedkd_weighs_what_is_matched_by_how_unsure_both_models_are():
+    logits = torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]], requires_grad=True)
+    loss = MutualLoss(0.3, 0.9, adaptive=True)(logits, torch.tensor([0, 1]))
+    a, b, half = math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(2)
+    unsure = (a + half) / 2 + (half + b) / 2  # the batch's mean losses of both
+    p, h = torch.tensor([2.0, 0.0]).softmax(0), torch.tensor([0.5, 0.5])
+    kl = float((p * (p / h).log()).sum() + (h * (h / p).log()).sum())
+    assert loss[0].item() == pytest.approx(a + half + kl / unsure)
+    q = torch.tensor([0.0, 1.0]).softmax(0)
+    kl = float((q * (q / h).log()).sum() + (h * (h / q).log()).sum())
+    assert loss[1].item() == pytest.approx(half + b + kl / unsure)

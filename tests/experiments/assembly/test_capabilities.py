@@ -211,6 +211,7 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ),
         ("task_arithmetic client.init=per_client merge_base=last_or_mean", None),
         ("fml merge=task_arithmetic client.init=per_client", None),
+        ("fedkd merge=task_arithmetic", "merge=taskarithmetic, exchange=mutual.*Set merge=mean"),
         ("fedavg client.init=per_client", None),
         ("task_arithmetic continue_from=somewhere", "one start.*continue_from=somewhere"),
         ("fedavg continue_from=somewhere", None),
@@ -373,6 +374,9 @@ def test_a_prior_has_a_strength_and_a_floor(key: str, words: str) -> None:
         ("vida_gate", "rule.per=client", "'per' parameter of HomeostaticMix .*got 'client'"),
         ("vida_gate", "rule.threshold=20", "'threshold' parameter of HomeostaticMix .*got 20"),
         ("creamfl_logits", "rule.block=0", "'block' parameter of Contrastive .*got 0"),
+        ("fedkd", "exchange.low_rank=1.5", "'low_rank' parameter of Mutual .*got 1.5"),
+        ("fedkd", "exchange.weighing=some", "'weighing' parameter of Mutual .*got 'some'"),
+        ("fedntd", "exchange.ntd_weight=-1", "'ntd_weight' parameter of Averaged .*got -1"),
         ("creamfl_logits", "rule.tau=.nan", "'tau' parameter of Contrastive .*got nan"),
     ],
 )

@@ -49,6 +49,7 @@ def test_the_example_keeps_every_promise():
         built_in.PFedMe(),
         built_in.APFL(),
         built_in.Mutual(partial(mlp, hidden=4, depth=1)),
+        built_in.Mutual(partial(mlp, hidden=8, depth=1), weighing="adaptive", low_rank=0.25),
         built_in.Pooled(),
         built_in.DistilledOnServer(server_steps=5),
     ],
