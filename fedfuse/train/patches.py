@@ -135,7 +135,7 @@ def _bands_cost_less(batch: int, weight: Tensor, high: _Axis, wide: _Axis) -> bo
     patches = 2 * pixels * patch * max(outputs, _TILE) + _FLOP_PER_BYTE * 8 * pixels * patch
     strip = inputs * high.kernel * wide.size
     row = wide.out * outputs
-    matrix = 12 * strip * row // batch  # written and brought into order, once per batch
+    matrix = 12 * strip * row // max(batch, 1)  # written and brought into order, once per batch
     moved = 8 * high.out * strip + matrix
     return 2 * high.out * strip * max(row, _TILE) + _FLOP_PER_BYTE * moved < patches
 
