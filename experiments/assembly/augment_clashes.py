@@ -51,7 +51,6 @@ def _same_samples() -> Iterator[Clash]:
         ("request", "The request remembers what was learned", "request=none"),
         ("answer", "The answer remembers what was taught", "answer=none"),
         ("wish", "The wish remembers what was taught", "wish=none"),
-        ("answer", "The answer remembers what a client was told", "answer=none"),
     ):
         yield Clash(
             f"{who} of public samples, and the augmentation makes new ones of them in every round",

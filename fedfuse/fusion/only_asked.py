@@ -157,8 +157,10 @@ class OnlyAsked(AroundRule):
         self, ids: list[int], targets: Float[Tensor, "K P C"], kept: Bool[Tensor, "K P"]
     ) -> None:
         """Keep what the clients are taught now."""
-        tiny = torch.finfo(targets.dtype).tiny
-        logits = targets if self.space is Space.LOGITS else targets.clamp_min(tiny).log()
+        if self.space is Space.LOGITS:
+            logits = targets / self.temperature
+        else:
+            logits = targets.clamp_min(torch.finfo(targets.dtype).tiny).log()
         for client_id, rows, told in zip(ids, logits, kept, strict=True):
             old = self.taught.by_client.get(client_id, torch.full_like(rows, torch.nan))
             self.taught.by_client[client_id] = torch.where(told[:, None], rows, old.to(rows))

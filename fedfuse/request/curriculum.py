@@ -7,7 +7,6 @@ the usual ones of curriculum learning.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.knowledge import best, cross_entropy, entropy, lesson_of
+from fedfuse.request.knowledge import best, budget, cross_entropy, entropy, lesson_of
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
 from fedfuse.types import KnowledgeBank, Teachers
@@ -28,7 +27,7 @@ BY = ("entropy", "label")
 def pace(exchange: int, start: float, ramp_rounds: int) -> float:
     """Return the share of samples asked for in an exchange, ``min(1, s + (1 - s) r / ramp)``.
 
-    >>> [math.ceil(10 * pace(r, 0.3, 10)) for r in (0, 5, 10, 20)]
+    >>> [budget(None, pace(r, 0.3, 10), 10) for r in (0, 5, 10, 20)]
     [3, 7, 10, 10]
     """
     return min(1.0, start + (1 - start) * exchange / ramp_rounds)
@@ -82,7 +81,7 @@ class Curriculum(Remembering):
         if hardness is None:
             return torch.ones(len(index), dtype=torch.bool)
         exchange = int(self.memory["exchanges"])
-        count = math.ceil(len(index) * pace(exchange, self.start, self.ramp_rounds))
+        count = budget(None, pace(exchange, self.start, self.ramp_rounds), len(index))
         if self.order == "random":
             draw = Streams(self.seed).torch("public", "request", round)
             return best(torch.rand(len(index), generator=draw), count)

@@ -7,7 +7,6 @@ ours.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.knowledge import CLOSE, best, cross_entropy, entropy, lesson_of
+from fedfuse.request.knowledge import CLOSE, best, budget, cross_entropy, entropy, lesson_of
 from fedfuse.request.remembering import Remembering
 from fedfuse.shapes import Float, Int
 from fedfuse.types import KnowledgeBank, Teachers
@@ -83,7 +82,7 @@ class Difference(Remembering):
         scores = self.known("score", index)
         if scores is None:
             return torch.ones(len(index), dtype=torch.bool)
-        return best(scores, math.ceil(self.keep * len(index)))
+        return best(scores, budget(None, self.keep, len(index)))
 
     def note(
         self,

@@ -96,10 +96,11 @@ def entropy(probs: Float[Tensor, "*n C"]) -> Float[Tensor, "*n"]:
 def budget(size: int | None, share: float, num_samples: int) -> int:
     """Return how many of a round's samples are chosen: ``size``, or a share of them, at least one.
 
-    >>> budget(None, 0.5, 5), budget(3, 0.5, 5), budget(9, 0.5, 5)
-    (3, 3, 5)
+    >>> budget(None, 0.5, 5), budget(None, 0.55, 100), budget(3, 0.5, 5), budget(9, 0.5, 5)
+    (3, 55, 3, 5)
     """
-    wanted = math.ceil(share * num_samples) if size is None else size
+    # 0.55 * 100 is a little more than 55.
+    wanted = math.ceil(share * num_samples - 1e-9) if size is None else size
     return min(max(wanted, 1), num_samples)
 
 

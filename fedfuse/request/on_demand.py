@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.knowledge import best, entropy
+from fedfuse.request.knowledge import best, budget, entropy
 from fedfuse.shapes import Bool, Float
 from fedfuse.validation import require_number
 
@@ -58,7 +58,7 @@ class OnDemand:
         """Return which targets the client wants."""
         unsure = doubt(own)
         if self.share is not None:
-            return best(unsure, math.ceil(self.share * len(unsure)))
+            return best(unsure, budget(None, self.share, len(unsure)))
         if self.theta == 0:
             return torch.ones(len(unsure), dtype=torch.bool)
         wanted = unsure > self.theta

@@ -55,9 +55,9 @@ class Remembering:
     def known(self, name: str, index: Int[Tensor, " m"]) -> Float[Tensor, " m *C"] | None:
         """Return what is kept of some samples, NaN where nothing is; None before anything is."""
         whole = self.memory.get(name)
-        if whole is None:
+        if whole is None or not len(whole):
             return None
         beyond = index >= len(whole)
-        found = whole[index.clamp_max(max(len(whole) - 1, 0))].clone()
+        found = whole[index.clamp_max(len(whole) - 1)].clone()
         found[beyond] = torch.nan
         return found

@@ -84,7 +84,7 @@ def in_proportion(
     named, counts = classes[order], classes.bincount(minlength=len(shares))
     place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[named]
     # A class gives its next sample where that takes it least beyond its share.
-    turn = (place + 0.5) / shares[named].clamp_min(torch.finfo(shares.dtype).tiny)
+    turn = (place + 0.5) / shares[named].double().clamp_min(torch.finfo(torch.float32).tiny)
     chosen = torch.zeros(len(order), dtype=torch.bool)
     chosen[order[turn.argsort(stable=True)[:number]]] = True
     return chosen
@@ -103,8 +103,8 @@ class WeakClasses(Remembering):
         share: Of the round's samples, how many are asked for.
         size: How many instead; None for the share.
         theta: How sure a client must be to be confidently wrong, from 0 to 1.
-        patience: Exchanges in a row without a better mean F1 after which only one sample is asked
-            for; None goes on for ever.
+        patience: Exchanges in a row without a better mean F1 of all last answers, after which only
+            one sample is asked for; None goes on for ever.
         seed: Of what is drawn.
     """
 
@@ -167,11 +167,14 @@ class WeakClasses(Remembering):
         named = functional.one_hot(own.argmax(dim=-1), own.shape[-1]) * there.unsqueeze(-1)
         wrong = contradicted(own, taught, self.theta) & there
         classes = mean_there(taught, there).argmax(dim=-1) if labels is None else labels
-        votes, index, classes = named.sum(dim=0).float()[told], index[told], classes[told]
-        self.remember("votes", index, votes)
-        self.remember("classes", index, classes.float())
+        index = index[told]
+        votes = self.remember("votes", index, named.sum(dim=0).float()[told])
+        classes = self.remember("classes", index, classes[told].float())
         self.remember("mistaken", index, wrong.sum(dim=0).float()[told])
-        f1 = float(f1_by_class(votes, classes).mean())
+        known = ~classes.isnan()  # what is asked for now is the weakest: alone it looks worse
+        if not known.any():
+            return
+        f1 = float(f1_by_class(votes[known], classes[known].long()).mean())
         most, waited = self.memory.get("progress", torch.tensor([-1.0, 0.0])).tolist()
         waited = 0.0 if f1 > most else waited + 1
         self.memory["progress"] = torch.tensor([max(most, f1), waited], dtype=torch.float64)

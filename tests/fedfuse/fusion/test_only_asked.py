@@ -112,6 +112,14 @@ def test_E3_E8_as_weights_know_what_was_taught_last_and_go_on_from_it():
     assert rule.space is Space.LOGITS
 
 
+def test_E3_as_weights_compares_both_sides_at_one_temperature():
+    bank = example_bank(2, 4, 3)
+    rule = OnlyAsked(MeanLogits(), answer=even, temperature=4.0)
+    made = rule.at_round(1)(bank, torch.full((2, 2), 0.5))
+    kept = rule.taught.by_client[0]
+    torch.testing.assert_close(kept[::2], made.targets[0, ::2] / 4)
+
+
 def test_E4_as_weights_asks_by_all_answers_where_the_request_asks_by_those_it_got():
     bank = example_bank(3, 8, 4)
     weights = torch.full((3, 3), 1 / 3)

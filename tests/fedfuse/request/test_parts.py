@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -94,6 +95,16 @@ def test_E7_a_start_of_1_asks_for_all_and_labels_may_say_what_is_hard():
     part = Curriculum(start=0.25, ramp_rounds=100, by="label")
     part.note(bank, teachers, torch.tensor([0, 1, 1, 0]), 1, index)
     assert part(2, index, [0]).tolist() == [True, False, False, True], "-log .6 and -log .9"
+
+
+@pytest.mark.parametrize("part", REQUESTERS, ids=str)
+def test_a_fusion_of_no_answers_teaches_a_requester_nothing(part):
+    part = copy.deepcopy(part)
+    mask = torch.zeros(1, 4, dtype=torch.bool)
+    bank, teachers, index = taught(rows_with(0.6, 0.99, 0.55, 0.9), mask=mask, weight=mask.float())
+    for round_ in (1, 2):
+        part.note(bank, teachers, torch.tensor([0, 1, 0, 1]), round_, index)
+        assert isinstance(part, Drawn) or part(round_ + 1, index, [0]).all()
 
 
 def test_what_nobody_has_answered_is_asked_for_first_and_what_is_known_stays_known():

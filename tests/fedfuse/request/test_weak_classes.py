@@ -109,6 +109,23 @@ def test_E5_within_a_class_the_most_mistaken_come_first_of_equals_by_noise():
     assert in_proportion(all_of_one, classes, first, noise, 4).all()  # what it lacks, others give
 
 
+def test_E5_classes_without_a_share_give_alike_what_the_others_lack():
+    classes, none = torch.tensor([1, 2] * 10), torch.zeros(20)
+    chosen = in_proportion(torch.tensor([1.0, 0.0, 0.0]), classes, none, torch.rand(20), 12)
+    assert classes[chosen].bincount().tolist() == [0, 6, 6]
+
+
+def test_E5_patience_looks_at_all_last_answers_and_not_at_the_weakest_alone():
+    labels = torch.tensor([0, 1] * 4)
+    part = WeakClasses(size=2, patience=1)
+    said = [0, 1, 0, 1, 0, 1, 1, 0]  # 6 of 8 are right
+    part.note(bank_of(one_hot(said)), teachers_of(one_hot([0, 1] * 4)), labels, 1, torch.arange(8))
+    weakest = torch.tensor([5, 6, 7])  # of which one has become right: better, all in all
+    better, right = one_hot([1, 0, 0]), one_hot([1, 0, 1])
+    part.note(bank_of(better), teachers_of(right), labels[weakest], 2, weakest)
+    assert int(part(3, torch.arange(8), [0]).sum()) == 2
+
+
 @pytest.mark.parametrize(
     "wrong", [{"share": 2}, {"size": 1.5}, {"theta": -0.1}, {"patience": 0}, {"seed": -1}]
 )
