@@ -79,6 +79,9 @@ class DistilledAverage:
                 with torch.random.fork_rng(devices=[]):
                     taken += self._distil(name, teacher, round_)
                 learnt[name] = layout.flatten(model)
+                if self.average.base is not None:  # what is sent is not what was merged
+                    sent = learnt[name][~layout.in_buffers()]
+                    self.average.base.note(name, sent.unsqueeze(0))
             vectors.append(learnt[name])
         return replace(
             fusion,

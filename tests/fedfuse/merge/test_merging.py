@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedfuse.exchange.distilled import DistilledAverage
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.layout import Layout
 from fedfuse.merge import Base, Mean, Vectors, merged
@@ -117,6 +118,18 @@ def test_W9_the_base_is_what_was_sent_last_or_first(which: str, alike: bool) -> 
         again = PARAMETERS.pack(LAYOUT.unflatten(rows(resumed, sent(1, 2))[0]))
         assert torch.equal(again, got), "a resumed server goes on from what was sent"
     assert not collect({"combine": server()}), "the mean remembers nothing"
+
+
+def test_W9_the_base_of_a_model_that_is_distilled_on_the_server_is_what_was_sent() -> None:
+    base = Base("last", {"a": PARAMETERS.flatten(net(0))})
+    inputs = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    average = server(Sum(), base)
+    distils = DistilledAverage(average, {"a": net(0)}, inputs, Streams(0), epochs=2, batch_size=4)
+    down = distils(sent(1, 2), 1).teachers
+    assert isinstance(down, ModelBank)
+    noted = base.of("a")
+    assert noted is not None
+    assert torch.equal(noted, PARAMETERS.pack(LAYOUT.unflatten(down.vectors()[0])))
 
 
 def test_W9_receivers_may_get_rows_of_their_own() -> None:
