@@ -17,6 +17,7 @@ from experiments.config.instantiate import instantiate
 from experiments.config.targets import brief, target_name
 from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
+from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.protocols import ModelPlan
@@ -68,6 +69,8 @@ class Chosen:
         exchange = self.part("exchange")
         if self.data is not None and self.models is not None:
             kind = exchange.kind(self.models, self.data)
+            if not isinstance(kind, Kind):  # a part of one's own; it is told what is wrong later
+                return False
             return (kind.upload, kind.download) == (PREDICTIONS.upload, PREDICTIONS.download)
         return isinstance(exchange, Predictions) or is_foreign(exchange)
 

@@ -52,6 +52,12 @@ class _Inputs:
     def rounds(self) -> _Inputs:
         return self
 
+    @property
+    def samples(self) -> _Inputs:
+        return self
+
+    sent: Any = None
+
     def size(self, _: int) -> int:
         return PUBLIC
 

@@ -43,8 +43,8 @@ def work_plan(**changed) -> WorkPlan:
     inputs = SimpleNamespace(
         device=torch.device("cpu"),
         data=SimpleNamespace(clients=clients, num_classes=3),
-        rounds=SimpleNamespace(index=lambda _: torch.arange(NUM_PUBLIC)),
-        public=lambda _: public,
+        rounds=SimpleNamespace(index=lambda _: torch.arange(NUM_PUBLIC), size=lambda _: NUM_PUBLIC),
+        lesson=lambda _: public,
         private=lambda clients: [private[client.row] for client in clients],
     )
     return WorkPlan(inputs, replace(PLAN, **changed), KL(), Streams(0))  # type: ignore[arg-type]
