@@ -46,8 +46,11 @@ class _Data:
     common_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class _Inputs:
+    """What a node says of its rounds, and where the server's word on a round's samples is kept."""
+
+    sent: Any = None
+
     @property
     def rounds(self) -> _Inputs:
         return self
@@ -55,8 +58,6 @@ class _Inputs:
     @property
     def samples(self) -> _Inputs:
         return self
-
-    sent: Any = None
 
     def size(self, _: int) -> int:
         return PUBLIC
