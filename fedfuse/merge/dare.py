@@ -12,7 +12,7 @@ from torch import Tensor
 from fedfuse.declarations import declared
 from fedfuse.errors import require
 from fedfuse.layout import Layout
-from fedfuse.merge.protocol import ChecksLayouts, Merge, Vectors
+from fedfuse.merge.protocol import ChecksLayouts, Merge, MergesAcross, Vectors
 from fedfuse.merge.task_arithmetic import TaskArithmetic
 from fedfuse.shapes import Float
 from fedfuse.validation import require_number
@@ -55,7 +55,9 @@ class Dare:
         return declared(self.then, "needs_predictions", False)
 
     def misfit(self, layouts: Mapping[str, Layout]) -> str | None:
-        """Return in words what the inner merge cannot merge."""
+        """Return in words what the inner merge cannot merge; each architecture is thinned alone."""
+        if len(layouts) > 1 and isinstance(self.then, MergesAcross):
+            return f"{', '.join(layouts)}: thinned models of several architectures stay apart"
         return self.then.misfit(layouts) if isinstance(self.then, ChecksLayouts) else None
 
     def __call__(self, models: Vectors, receivers: Tensor) -> Float[Tensor, "r N"]:

@@ -108,9 +108,11 @@ def _convolve(
 ) -> Tensor | None:
     """Return the convolution [B, O, h, w] of images [B, I, H, W] with kernels [O, I, kh, kw].
 
-    None where patches would cost less than bands, unless ``always``. A pixel's channels lie side
-    by side in the output: the next layer's copy reads whole runs.
+    None for what is no batch, and where patches would cost less than bands, unless ``always``. A
+    pixel's channels lie side by side in the output: the next layer's copy reads whole runs.
     """
+    if input.ndim != 4 or len(input) == 0:
+        return None
     pairs = [(v, v) if isinstance(v, int) else v for v in (stride, padding, dilation)]
     high, wide = (
         _Axis(input.shape[2 + i], weight.shape[2 + i], *(int(pair[i]) for pair in pairs))

@@ -66,3 +66,10 @@ def test_gradients_after_a_first_use_without_any():
     with patches.Patches(always=True):
         F.conv2d(x, weight).sum().backward()
     assert weight.grad is not None
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 7, 7), (1, 7, 7)])
+def test_no_batch_is_left_to_torch(shape):
+    x, weight = torch.ones(shape), torch.ones(2, 1, 2, 2)
+    with patches.Patches(always=True):
+        assert F.conv2d(x, weight).shape == torch.conv2d(x, weight).shape
