@@ -25,7 +25,7 @@ MISTAKES = {
     "partitioner=dirichelt": [
         "no 'dirichelt' in group 'partitioner'",
         "Did you mean 'dirichlet'?",
-        "Options: custom, dirichlet,",
+        "Options: by_column, custom, dirichlet,",
     ],
     "method=fedmb": ["no 'fedmb' in group 'method'", "Did you mean 'fedmd'?"],
     "partitioner=null": ["no 'null' in group 'partitioner'", "Options:"],
