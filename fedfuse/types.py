@@ -270,6 +270,12 @@ class Teachers(Payload):
     peers: Annotated[Tensor | None, ArrayField("K S P C", bounds=LOGITS, asked=True)] = None
     heard: Annotated[Tensor | None, ArrayField("K S", torch.bool, asked=True)] = None
 
+    def as_logits(self, temperature: float) -> Tensor:
+        """Return the targets as logits at a temperature, which that of probabilities is already."""
+        if self.space is Space.LOGITS:
+            return self.targets / temperature
+        return self.targets.clamp_min(torch.finfo(self.targets.dtype).tiny).log()
+
 
 @dataclass(frozen=True, slots=True)
 class ClassShares:

@@ -11,7 +11,7 @@ from fedfuse.declarations import part_name
 from fedfuse.errors import FedfuseError
 from fedfuse.protocols import Answering, SharingStage, Wishing
 from fedfuse.sharing_context import SharingContext
-from fedfuse.types import KnowledgeBank, Space, Teachers
+from fedfuse.types import KnowledgeBank, Teachers
 from fedfuse.user_code import PartError, kind_of
 
 LAST = "answer/last"
@@ -57,11 +57,7 @@ class OwnChoice:
 
     def note(self, received: Teachers, context: SharingContext) -> None:
         """Let the clients keep what they are told."""
-        logits = received.targets.float().cpu()
-        if received.space is Space.PROBABILITIES:
-            logits = logits.clamp_min(torch.finfo(torch.float32).tiny).log()
-        else:
-            logits = logits / self.temperature
+        logits = received.as_logits(self.temperature).cpu()
         for row, client_id in enumerate(received.client_ids.tolist()):
             kept = context.memory[client_id].get(LAST)
             if kept is None:

@@ -23,7 +23,7 @@ from fedfuse.validation import require_count, require_flag, require_number, requ
 class Jitter:
     """Hold a few samples out of the training pool and distort copies of them.
 
-    Every seed has equally many copies; none is in the set as it was.
+    Every seed has as many copies as another, or one more; none is in the set as it was.
 
     Args:
         size: P, the number of copies.

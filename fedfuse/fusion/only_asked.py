@@ -115,6 +115,7 @@ class OnlyAsked(AroundRule):
                 sent none.
         """
         targets, counted, told = fused_by(self.inner, bank, weights, labels)
+        made = Teachers(bank.client_ids, targets, self.space, counted)
         ids = bank.client_ids.tolist()
         index = torch.arange(bank.logits.shape[1])
         kept = torch.ones(bank.logits.shape[:2], dtype=torch.bool, device=bank.logits.device)
@@ -122,17 +123,24 @@ class OnlyAsked(AroundRule):
             # A receiver may be taught what its sources were asked for.
             asked = self.request(self.round, index, ids).to(kept.device)
             kept = answered(weights, asked.expand(kept.shape))
-            labels = None if labels is None else checked_labels(bank, labels, "rule OnlyAsked")
-            made = Teachers(bank.client_ids, targets, self.space, counted)
-            self.request.note(bank, made, labels, self.round, index)
+            shown = None
+            if labels is not None and self._shows_labels():
+                shown = checked_labels(bank, labels, "rule OnlyAsked")
+            self.request.note(bank, made, shown, self.round, index)
         if self.answer is not None:
             kept = kept & answered(weights, self._by_client(self.answer, "answer", bank))
         if self.wish is not None:
             kept = kept & self._by_client(self.wish, "wish", bank)
         if self.answer is not None or self.wish is not None:
-            self._remember(ids, targets, kept)
+            self._remember(ids, made.as_logits(self.temperature), kept)
         counts = kept.float() if counted is None else counted * kept
         return Fused(targets, counts, {**told, "taught_share": float(kept.float().mean())})
+
+    def _shows_labels(self) -> bool:
+        """Tell whether the request is shown public labels, which the inner rule may have, too."""
+        can_do_without = declared(self.request, "pseudo_labels", False)
+        needs = declared(self.request, "needs_labels", False)
+        return needs or (self.reads_labels and can_do_without)
 
     def _by_client(self, part: Any, name: str, bank: KnowledgeBank) -> Bool[Tensor, "K P"]:
         """Return what every client says of the samples, told what a client would be told."""
@@ -154,13 +162,9 @@ class OnlyAsked(AroundRule):
         return torch.stack(rows)
 
     def _remember(
-        self, ids: list[int], targets: Float[Tensor, "K P C"], kept: Bool[Tensor, "K P"]
+        self, ids: list[int], logits: Float[Tensor, "K P C"], kept: Bool[Tensor, "K P"]
     ) -> None:
         """Keep what the clients are taught now."""
-        if self.space is Space.LOGITS:
-            logits = targets / self.temperature
-        else:
-            logits = targets.clamp_min(torch.finfo(targets.dtype).tiny).log()
         for client_id, rows, told in zip(ids, logits, kept, strict=True):
             old = self.taught.by_client.get(client_id, torch.full_like(rows, torch.nan))
             self.taught.by_client[client_id] = torch.where(told[:, None], rows, old.to(rows))

@@ -69,10 +69,9 @@ def test_the_last_teacher_is_kept_for_every_sample_that_was_taught(space):
     targets = probs if space is Space.PROBABILITIES else 2 * probs.log()
     weight = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
     told = stage(first, temperature=2.0)
-    temper = 1.0
     told.note(Teachers(torch.tensor(IDS), targets, space, weight), context(memory))
     expected = torch.full((2, P, C), torch.nan)
-    expected[0, [0, 3, 5]] = expected[1, [5]] = probs[0, 0].log() * temper
+    expected[0, [0, 3, 5]] = expected[1, [5]] = probs[0, 0].log()
     for row, client_id in enumerate(IDS):
         torch.testing.assert_close(memory[client_id][LAST], expected[row], equal_nan=True)
     kept = memory[3][LAST].clone()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedfuse.errors import KnowledgeError, ParameterError
 from fedfuse.fusion import MeanLogits, MeanProbabilities, Pipeline
+from fedfuse.fusion.gate import OwnOrFused
 from fedfuse.fusion.neighbours import All
 from fedfuse.fusion.only_asked import OnlyAsked
 from fedfuse.fusion.scorers import Uniform
@@ -25,6 +26,7 @@ class Planted:
 
     wanted: Tensor
     noted: list[tuple[object, ...]] = field(default_factory=list)
+    pseudo_labels: bool = True
 
     def __call__(self, round_: int, index: Tensor, client_ids: list[int]) -> Tensor:
         return self.wanted
@@ -79,6 +81,14 @@ def test_labels_go_to_a_request_only_if_it_is_said_so():
         assert (part.noted[0][2] is None) is not reads
     with pytest.raises(KnowledgeError, match="labels"):
         fused(OnlyAsked(MeanProbabilities(), request=part, reads_labels=True))
+
+
+@pytest.mark.parametrize(("reads", "pseudo_labels"), [(True, False), (False, True)])
+def test_labels_of_the_inner_rule_are_not_the_requests(reads, pseudo_labels):
+    part = Planted(torch.ones(6) > 0, pseudo_labels=pseudo_labels)
+    rule = OnlyAsked(OwnOrFused(MeanProbabilities(), by="label"), part, reads_labels=reads)
+    fused(rule, labels=torch.arange(6) % 4)
+    assert part.noted[0][2] is None
 
 
 def test_E3_E8_as_weights_a_wish_is_a_receivers_and_an_answer_its_sources():
