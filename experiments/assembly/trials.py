@@ -7,7 +7,6 @@ toys are small but of the run's own shape: its clients, its classes, its inputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from clients.sharing.own_choice import choice
 from experiments.assembly.attack import build_attack
 from experiments.assembly.parts import Parts, build_probes
 from experiments.assembly.privacy import build_mechanism
+from experiments.assembly.toy import Toy
 from experiments.config.contracts import CONTRACTS, named
 from experiments.config.instantiate import instantiate, locate
 from experiments.config.probe_options import GROUP, configured
@@ -31,10 +31,6 @@ from fedfuse.codec import Channel
 from fedfuse.declarations import declared
 from fedfuse.extract import ExtractStage
 from fedfuse.faults import Fate
-from fedfuse.fusion.neighbours import All
-from fedfuse.fusion.pipeline import Pipeline
-from fedfuse.fusion.rules import MeanProbabilities
-from fedfuse.fusion.scorers import KnFu
 from fedfuse.layout import Layout
 from fedfuse.merge import Vectors, merged
 from fedfuse.merge.answers import answers
@@ -46,93 +42,11 @@ from fedfuse.probes import AskedModel, Probes
 from fedfuse.request import asked
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
-from fedfuse.sharing_context import SharingContext
 from fedfuse.testing import example_view
 from fedfuse.train.facts import Facts, ask, told, wants
-from fedfuse.types import KnowledgeBank, Space, Teachers
+from fedfuse.types import Space, Teachers
 from fedfuse.uptake import take_up
 from fedfuse.user_code import PartError, blamed, is_foreign, kind_of
-
-LARGEST = 2**20
-"""Numbers in the toy bank; with many clients and classes it holds fewer public samples."""
-
-
-@dataclass(frozen=True, slots=True)
-class Toy:
-    """What parts are tried on.
-
-    Args:
-        parts: The run's parts.
-        what: The part that is tried, in words.
-    """
-
-    parts: Parts
-    what: str
-
-    @property
-    def num_public(self) -> int:
-        """Return P: the run's own, unless the bank would be large."""
-        cfg, data = self.parts.cfg, self.parts.data
-        most = max(2, LARGEST // (cfg.num_clients * data.num_classes))
-        return int(min(len(data.public), most))
-
-    def bank(self, *, shares: bool = False, confident: bool = False) -> KnowledgeBank:
-        """Return what all clients might send."""
-        cfg, data = self.parts.cfg, self.parts.data
-        draw = torch.Generator().manual_seed(0)
-        size = (cfg.num_clients, self.num_public, data.num_classes)
-        leaning = torch.randn(size[0], 1, size[2], generator=draw)
-        return KnowledgeBank(
-            client_ids=torch.arange(size[0]),
-            logits=2 * leaning + torch.randn(size, generator=draw),
-            num_examples=torch.arange(1, size[0] + 1) * 10,
-            class_distribution=leaning.squeeze(1).softmax(dim=1) if shares else None,
-            confidence=torch.rand(size[:2], generator=draw) + 0.1 if confident else None,
-        )
-
-    def labels(self) -> Tensor | None:
-        """Return the public labels of the bank's samples, if anybody knows them."""
-        labels = self.parts.data.public.labels
-        return None if labels is None else torch.tensor(labels[: self.num_public])
-
-    def fuse(self, **slots: Any) -> None:
-        """Fuse the bank with the parts given and plain ones beside them, twice in a row."""
-        plain = {"scorer": KnFu(beta=1.0), "neighbours": All(), "rule": MeanProbabilities()}
-        pipeline = Pipeline(**{**plain, **slots})
-        shares = self.parts.cfg.client.share_class_distribution or declared(
-            pipeline.scorer, "needs_class_distribution", False
-        )
-        confident = declared(pipeline.rule, "needs_confidence", False)
-        pipeline(self.bank(shares=shares, confident=confident), self.labels(), round_=1)
-
-    def context(self) -> SharingContext:
-        """Return the first sharing context on which all clients share."""
-        cfg, data = self.parts.cfg, self.parts.data
-        return SharingContext(
-            arm=cfg.method.name,
-            round=1,
-            index=torch.arange(self.num_public),
-            class_counts=torch.ones(cfg.num_clients, data.num_classes, dtype=torch.int64),
-            memory={i: {} for i in range(cfg.num_clients)},
-            streams=Streams(cfg.seed),
-        )
-
-    def expect(self, value: object, shape: tuple[int, ...], means: str) -> Tensor:
-        """Return the value if it is a tensor of finite floats of that shape.
-
-        Raises:
-            PartError: If it is something else.
-        """
-        right = False
-        if isinstance(value, Tensor):
-            right = tuple(value.shape) == shape and value.is_floating_point()
-            if right and bool(value.isfinite().all()):
-                return value
-        raise PartError(
-            f"{self.what} did not return {means}",
-            got="NaN or infinite values" if right else kind_of(value),
-            allowed=f"finite floats of shape {list(shape)}",
-        )
 
 
 def try_parts(parts: Parts) -> None:

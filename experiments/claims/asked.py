@@ -88,7 +88,7 @@ def ask_figure(*folders: Path) -> Figure:
             points = [
                 Bought(
                     *(item.method, colours.get(item.method, "base"), item.sent),
-                    *(item.local[test].mean, _ends(item.local[test])),
+                    *(item.local[test].mean, item.local[test].bounds),
                     item.reference,
                 )
                 for item in there
@@ -170,7 +170,3 @@ def _last_asked(runs: Sequence[Run]) -> str:
         if last:
             told.append(f"{np.mean(last):.{digits}f}")
     return ", ".join(told) or "-"
-
-
-def _ends(found: Comparison) -> tuple[float, float] | None:
-    return None if found.interval is None else (found.interval.low, found.interval.high)

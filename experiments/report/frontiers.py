@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.report.drawing import Drawing
 from experiments.report.figure import Figure, Numbers
-from experiments.report.figures.frontier import Bounds, Place, frontier
+from experiments.report.figures.frontier import Place, frontier
 from experiments.report.layout import PANEL
 from experiments.report.lines import Looks
 from experiments.results import Compared
@@ -43,7 +43,7 @@ def frontier_figure(
         places += [
             Place(
                 *(name, style[name][0], own.mean, balanced.mean),
-                *(_ends(own), _ends(balanced)),
+                *(own.bounds, balanced.bounds),
                 alone=name in alone,
             )
             for name, (own, balanced) in found.items()
@@ -86,7 +86,3 @@ def _both(done: Sequence[Compared]) -> dict[str, tuple[Comparison, Comparison]]:
         for test in (OWN, BALANCED)
     )
     return {name: (own[name], balanced[name]) for name in own if name in balanced}
-
-
-def _ends(found: Comparison) -> Bounds | None:
-    return None if found.interval is None else (found.interval.low, found.interval.high)

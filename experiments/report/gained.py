@@ -12,7 +12,7 @@ from experiments.report.layout import PANEL
 from experiments.report.lines import Looks
 from experiments.report.verdicts import numbers_of
 from experiments.results import TESTS, Compared, against
-from fedfuse.compare import CONTROLS, ENOUGH, HARMED, HELPED, Interval
+from fedfuse.compare import CONTROLS, ENOUGH, HARMED, HELPED
 
 
 def forest_figure(
@@ -40,7 +40,7 @@ def forest_figure(
                 name(item),
                 *style[item.method],
                 item.found.mean,
-                _ends(item.found.interval),
+                item.found.bounds,
                 item.found.significant,
             )
             for item in done
@@ -67,7 +67,7 @@ def forest_figure(
             ("federation", "method", "test", "gain", "low", "high", "certain"),
             lambda item: (
                 *(item.federation, item.method, item.test, item.found.mean),
-                *(_ends(item.found.interval) or (None, None)),
+                *(item.found.bounds or (None, None)),
                 item.found.significant,
             ),
         ),
@@ -76,11 +76,6 @@ def forest_figure(
 
 def _few(done: Sequence[Compared]) -> bool:
     return any(item.found.too_small for item in done)
-
-
-def _ends(interval: Interval | None) -> tuple[float, float] | None:
-    """Return the bounds of an interval."""
-    return None if interval is None else (interval.low, interval.high)
 
 
 def gains_figure(done: Sequence[Compared], suffix: str = "", width: float = PANEL) -> Figure | None:

@@ -135,7 +135,7 @@ def _table(
     numbers = tuple(
         (
             *(label, method, measure, found.baseline_mean, found.method_mean, found.mean),
-            *((found.interval.low, found.interval.high) if found.interval else (None, None)),
+            *(found.bounds or (None, None)),
         )
         for label, method, measure, found in rows
     )

@@ -90,6 +90,11 @@ class Comparison:
         """Return whether the interval of the mean gain excludes 0; never with one seed."""
         return self.interval is not None and self.interval.excludes_zero
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Return the ends of the interval of the mean gain; None where there is none."""
+        return None if self.interval is None else (self.interval.low, self.interval.high)
+
     def harmed_clients(self) -> list[tuple[int, int]]:
         """Return (seed, client id) of every client that lost for certain."""
         return [(self.seeds[s], int(k)) for s, k in np.argwhere(self.outcomes == HARMED)]

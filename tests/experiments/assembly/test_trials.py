@@ -21,7 +21,8 @@ from clients.training.pretrain import Pretraining
 from experiments.assembly.parts import Parts, build_parts
 from experiments.assembly.preflight import ModelWarning, check_compatible
 from experiments.assembly.single_sample import trained
-from experiments.assembly.trials import TRIALS, Toy, try_parts
+from experiments.assembly.toy import Toy
+from experiments.assembly.trials import TRIALS, try_parts
 from experiments.config import compose
 from experiments.config.contracts import CONTRACTS, look
 from experiments.config.instantiate import instantiate
