@@ -16,6 +16,8 @@ MOST = 1000
 """Different labels; more are ids or measurements."""
 FEW, EACH = 20, 5
 """Above so many different numbers, each must come so often on average, or they are measurements."""
+MOST_EXACT = 2.0**53
+"""Above it floats skip whole numbers."""
 
 
 def find_label(names: Sequence[str], chosen: str | None, where: str) -> str:
@@ -95,21 +97,20 @@ def _labels(values: Any, label: str, place: str) -> list[Any]:
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
-        values = (
-            pc.if_else(pc.is_nan(values), None, values)
-            if pa.types.is_floating(values.type)
-            else values
-        )
-        whole = pc.all(pc.equal(values, pc.round(values))).as_py()
+        kind, values = values.type, values.cast(pa.float64())
+        values = pc.if_else(pc.is_nan(values), None, values)
+        # Larger ones, infinity among them, are no exact whole numbers.
+        exact = pc.and_(pc.equal(values, pc.round(values)), pc.less(pc.abs(values), MOST_EXACT))
+        whole = pc.all(exact).as_py()
         if values.null_count < len(values) and not whole:
             raise DataError(
                 f"{where} holds quantities (regression), and classes are predicted",
-                got=f"{values.type}, {len(values.unique())} different ones in {len(values)} rows",
+                got=f"{kind}, {len(values.unique())} different ones in {len(values)} rows",
                 allowed="names or whole numbers",
                 next_step="Name another one in dataset.label_column, or cut it into classes "
                 "(pandas.cut) first.",
             )
-        values = values.cast(pa.float64()).cast(pa.int64(), safe=False)
+        values = values.cast(pa.int64())
     elif pa.types.is_boolean(values.type):
         values = values.cast(pa.string())
     kind = values.type

@@ -97,13 +97,13 @@ def fit(
         for place, part in parts.items():
             if name not in categorical:
                 _refuse_numbers(part, name, place)
-            values |= dict.fromkeys(_texts(part, name, place))
-        if len(values) > min(MOST_CATEGORIES, max(20, rows // 2)):
+            values |= dict.fromkeys(_texts(part))
+        most = min(MOST_CATEGORIES, max(20, rows // 2))
+        if len(values) > most:
             raise DataError(
                 f"Column '{name}' of {next(iter(parts))} holds text, and no categories",
                 got=f"{len(values)} different values in {rows} rows",
-                allowed=f"numbers, or at most {min(MOST_CATEGORIES, max(20, rows // 2))} "
-                "different values",
+                allowed=f"numbers, or at most {most} different values",
                 next_step=f"Leave it out: dataset.drop=['{name}'].",
             )
         columns.append(Column(name, tuple(sorted(values))))
@@ -144,7 +144,7 @@ def encode(
                 out[:, begin] = _numbers(values, column.name, place)
             else:
                 number = {category: i for i, category in enumerate(column.categories)}
-                texts = _texts(values, column.name, place)
+                texts = _texts(values)
                 at = np.array([number.get(text, -1) for text in texts], dtype=np.int64)
                 known = np.flatnonzero(at >= 0)
                 out[known, begin + at[known]] = 1
@@ -210,9 +210,8 @@ def _is_number(kind: Any) -> bool:
     )
 
 
-def _texts(values: Any, name: str, place: str) -> list[str]:
+def _texts(values: Any) -> list[str]:
     """Return categories as text; an empty cell is a category of its own."""
-    del name, place
     return ["" if value is None else str(value) for value in values.to_pylist()]
 
 
@@ -255,7 +254,8 @@ def _numbers(values: Any, name: str, place: str) -> npt.NDArray[np.float32]:
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.uint8())
     with np.errstate(over="ignore"):
-        numbers = np.asarray(values.cast(pa.float64()).to_numpy(), dtype=np.float32)
+        wide = values.cast(pa.float64(), safe=False)  # whole numbers above 2^53 are rounded
+        numbers = np.asarray(wide.to_numpy(), dtype=np.float32)
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if len(wrong):
         cell = values[int(wrong[0])].as_py()

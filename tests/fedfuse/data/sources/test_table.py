@@ -140,6 +140,26 @@ def test_what_is_no_table_of_classes_is_refused(tmp_path, train, keys, words):
     assert re.search(words, said, re.DOTALL), said
 
 
+@pytest.mark.parametrize("label", [math.inf, 2.0**53, 1e30])
+def test_labels_that_are_no_exact_whole_numbers_are_refused(tmp_path, label):
+    pq.write_table(pa.table({"a": [1, 2], "label": [1.0, label]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"regression.*got double, 2 different"):
+        table(tmp_path / "t.parquet")
+
+
+def test_numbers_of_all_widths_are_read(tmp_path):
+    columns = {
+        "id": pa.array([2**60, 2**60 + 1, -(2**60)]),
+        "count": pa.array([2**64 - 1, 0, 1], pa.uint64()),
+        "label": pa.array([1, 0, 1], pa.float16()),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    raw = table(tmp_path / "t.parquet")
+    expected = np.array([[2.0**60, 2.0**64], [2.0**60, 0], [-(2.0**60), 1]], dtype=np.float32)
+    np.testing.assert_array_equal(raw.train.inputs, expected)
+    assert raw.train.labels.tolist() == [1, 0, 1]
+
+
 def test_numbers_may_be_categories(tmp_path):
     train = written(tmp_path / "d", train="code,label\n7,a\n9,b\n7,a\n") / "train.csv"
     assert table(train, categorical=["code"]).columns == ("code=7", "code=9")
