@@ -18,7 +18,7 @@ MISFITS = {
     "method=coalesce model=tiers": "mlp and cnn2, which differ in more than the width",
     "method=coalesce model=widths model.factories.narrow.hidden=30": "units, which do not divide",
     "method=coalesce model=widths exchange.mixed=refuse": "Models of different architectures",
-    "method=dare model=widths exchange.mixed=group +merge@merge.then=coalesce ~merge.then.scale": (
+    "method=dare model=widths exchange.mixed=group merge@merge.then=coalesce": (
         "thinned models of several architectures stay apart"
     ),
 }

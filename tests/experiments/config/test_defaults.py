@@ -30,7 +30,6 @@ OTHERWISE = {
     ("optimizer=sgd", "momentum"): "the same",
     ("public=skewed", "draw"): "it is what the option is for",
     ("distill=ap_at_k", "base"): "plain KL at the run's temperature, as the class makes it",
-    ("merge=dare", "then"): "task arithmetic, as the class makes it",
     ("distill=dkd", "temperature"): "the class has the authors' 4, an option follows the run's",
     ("distill=tvd", "scale_by_t2"): "its gradients shrink with the temperature, not its square",
     ("exchange=aligned_rows", "shown"): "it is what the option is for",
@@ -87,6 +86,7 @@ UNTOLD = {
         )
         for name in ("kept_teacher", "shown")
     },
+    ("merge=dare", "then"): "its defaults list chooses an option of this group",
     ("rule=mix_by_round", "round"): "the pipeline sets it",
     ("rule=only_asked", "round"): "the pipeline sets it",
     ("rule=only_asked", "taught"): "it is what the rule remembers",
