@@ -95,16 +95,19 @@ class AverageModels:
                 got=f"models of {bank.num_clients} clients, all without weight",
             )
         who = [torch.tensor(self._clients(group.architecture)) for group in groups]
-        parameters = self._merged([self._parameters(group) for group in groups], who)
+        merge = self._merge_of(groups)
+        parameters = merged(merge, [self._parameters(group) for group in groups], who)
         size = len(self.architectures)
         models: dict[int, Tensor] = {}
         shares = torch.zeros(size, size)
         for group, ids, rows in zip(groups, who, parameters, strict=True):
+            if self.base is not None:
+                self.base.note(group.architecture, rows)
             made = self._with_buffers(group, rows)
             each = made if len(made) == len(ids) else [made[0]] * len(ids)
             models |= zip(ids.tolist(), each, strict=True)
             share = group.weights.float()
-            if not declared(self.merge, "by_weights", True):
+            if not declared(merge, "by_weights", True):
                 share = torch.full_like(share, 1 / len(share))
             shares[ids.unsqueeze(1), group.client_ids] = share
         receivers = sorted(models)
@@ -137,14 +140,10 @@ class AverageModels:
         vectors = group.vectors[:, ~group.layout.in_buffers()]
         return replace(group, vectors=vectors, layout=group.layout.part(buffers=False))
 
-    def _merged(self, groups: Sequence[Vectors], who: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return what the merge makes of the parameters; the base remembers it."""
+    def _merge_of(self, groups: Sequence[Vectors]) -> Merge:
+        """Return the merge; the mean where it needs a base and there is none yet."""
         begins = declared(self.merge, "needs_base", False) and any(g.base is None for g in groups)
-        made = merged(Mean() if begins else self.merge, groups, who)
-        if self.base is not None:
-            for group, rows in zip(groups, made, strict=True):
-                self.base.note(group.architecture, rows)
-        return made
+        return Mean() if begins else self.merge
 
     def _with_buffers(self, group: Vectors, rows: Tensor) -> Tensor:
         """Return merged models with the mean of the buffers in their places."""

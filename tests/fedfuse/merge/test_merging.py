@@ -150,6 +150,12 @@ def test_W9_shares_say_whose_models_count() -> None:
     assert alike is not None
     torch.testing.assert_close(weighed[0], torch.tensor([1 / 3, 2 / 3, 0]))
     assert alike[2].tolist() == [0.5, 0.5, 0]
+    average = server(Sum(), Base("last_or_mean", {"a": PARAMETERS.flatten(net(0))}, alike=False))
+    first, second = (average(sent(1, 2), round_).weights for round_ in (1, 2))
+    assert first is not None
+    assert torch.equal(first, weighed), "without a base models are averaged"
+    assert second is not None
+    assert torch.equal(second, alike)
 
 
 def test_W9_each_architecture_is_merged_by_itself_or_all_are_seen_at_once() -> None:
