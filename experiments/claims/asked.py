@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.claims.shared import Row, against, difference, federation, gain
+from experiments.claims.shared import Row, against, federation, gain, marked
 from experiments.report.figure import Figure, Numbers
 from experiments.report.figures.bought import Bought, bought
 from experiments.report.theme import look
 from experiments.results import SHORT, TESTS, Run, RunGroup, comparisons, load, run_groups
-from fedfuse.compare import Comparison, certain_together, corrected
+from fedfuse.compare import Comparison, corrected
 
 DRAWN = "RandomSubset"
 """What draws the samples of the runs that others are held against."""
@@ -60,17 +60,15 @@ def ask(*folders: Path) -> Iterator[Row]:
     )
     found = _found(*folders)
     page = [one for item in found for one in item.named()]
-    there = [one for _, one in page if one is not None]
-    certain = {id(one) for one, stays in zip(there, certain_together(there), strict=True) if stays}
+    bold = marked(page)
     for item in found:
         most = max(other.sent for other in found if other.federation == item.federation)
-        over = [(difference(one), id(one) in certain) for one in item.over.values()]
         yield (
             *(item.federation, item.method, f"{item.sent / 1000:.1f}"),
             f"{item.sent / most:.0%}",
             item.asked,
             *(gain(item.local.get(test)) for test in TESTS),
-            *(f"**{text}**" if bold else text for text, bold in over),
+            *map(bold, item.over.values()),
         )
     yield (f"Bold: certain. {corrected(page)}",)
 

@@ -9,14 +9,14 @@ from typing import NamedTuple
 from experiments.claims.shared import (
     Row,
     against,
-    difference,
     federation,
     gain,
+    marked,
     mean_of,
     read,
 )
 from experiments.results import SHORT, TESTS, Run, RunGroup, comparisons
-from fedfuse.compare import Comparison, certain_together, corrected
+from fedfuse.compare import Comparison, corrected
 
 BASE = "mean"
 """The method that every mechanism stands on."""
@@ -69,12 +69,7 @@ def lessons(*folders: Path) -> Iterator[Row]:
     )
     found = [one for run_group in read(*folders) for one in _lessons_of(run_group)]
     page = [one for lesson in found for one in lesson.named()]
-    there = [one for _, one in page if one is not None]
-    certain = {id(one) for one, stays in zip(there, certain_together(there), strict=True) if stays}
-
-    def bold(one: Comparison | None) -> str:
-        return f"**{difference(one)}**" if id(one) in certain else difference(one)
-
+    bold = marked(page)
     for lesson in found:
         yield (*lesson[:3], *lesson.gains, *map(bold, lesson.over.values()), *lesson.beside)
     yield (f"Bold: certain. {corrected(page)}",)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.claims.shared import Array, Row, difference, federation, mean_of, read
+from experiments.claims.shared import Array, Row, federation, marked, mean_of, read
 from experiments.results import SHORT, TESTS, Run, RunGroup
-from fedfuse.compare import Comparison, certain_together, compare, corrected
+from fedfuse.compare import Comparison, compare, corrected
 
 BASE = "fedavg"
 """The method that every merge is compared with."""
@@ -53,16 +53,11 @@ def merging(*folders: Path) -> Iterator[Row]:
         for name, runs in run_group.contenders.items()
     }
     page = [
-        (f"{', '.join(where)}, {side}, {SHORT[test]}", one.over)
+        (f"{', '.join(part for part in where if part != '-')}, {side}, {SHORT[test]}", one.over)
         for where, worths in found.items()
         for (side, test), one in zip(PLACES, worths, strict=True)
     ]
-    there = [one for _, one in page if one is not None]
-    certain = {id(one) for one, stays in zip(there, certain_together(there), strict=True) if stays}
-
-    def over(one: Comparison | None) -> str:
-        return f"**{difference(one)}**" if id(one) in certain else difference(one)
-
+    bold = marked(page)
     yield ("federation", "method", *(f"{side}, {SHORT[test]}" for side, test in PLACES))
     seen = None
     for (place, method), worths in found.items():
@@ -76,7 +71,7 @@ def merging(*folders: Path) -> Iterator[Row]:
     yield ("federation", f"over {BASE}", *(f"{side}, {SHORT[test]}" for side, test in PLACES))
     for (place, method), worths in found.items():
         if any(one.over for one in worths):
-            yield (place, method, *(over(one.over) for one in worths))
+            yield (place, method, *(bold(one.over) for one in worths))
     yield (f"Differences of these shares, in points. Bold: certain. {corrected(page)}",)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims.shared import Row, difference, federation, mean_of, read
+from experiments.claims.shared import Row, federation, marked, mean_of, read
 from experiments.results import Run
 from experiments.results.probed import both, change
-from fedfuse.compare import certain_together, corrected
+from fedfuse.compare import corrected
 from fedfuse.probes import CLEAN
 
 PERTURBED = {"accuracy_blur": "blur", "accuracy_fgsm": "FGSM", "accuracy_pgd": "PGD"}
@@ -40,18 +40,15 @@ def robustness(*folders: Path) -> Iterator[Row]:
         (f"{place}, {name}, {ASKED[metric]}" if place != "-" else f"{name}, {ASKED[metric]}", one)
         for place, name, _, changes in found
         for metric, one in changes.items()
-        if one is not None
     ]
-    there = [one for _, one in page]
-    certain = {id(one) for one, stays in zip(there, certain_together(there), strict=True) if stays}
+    bold = marked(page)
     for place, name, runs, changes in found:
         if not any(changes.values()):
             continue
-        cells = []
-        for one in changes.values():
-            told = difference(one)
-            told = f"**{told}**" if id(one) in certain else told
-            cells.append("-" if one is None else f"{100 * one.baseline_mean:.1f}, {told}")
+        cells = [
+            "-" if one is None else f"{100 * one.baseline_mean:.1f}, {bold(one)}"
+            for one in changes.values()
+        ]
         yield (place, name, *cells, *(mean_of(beyond(runs, metric)) for metric in PERTURBED))
     yield (f"Bold: certain. {corrected(page)}",)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from fedfuse.compare import (
     Comparison,
     Interval,
     bootstrap,
+    certain_together,
     compare,
     rounded,
     signed,
@@ -93,6 +94,19 @@ def difference(found: Comparison | None) -> str:
     if found is not None and not found.speaks:
         return f"{signed(found.mean)} (tests < {ENOUGH})"
     return "-" if found is None else spread(found.mean, found.interval)
+
+
+def marked(
+    page: Sequence[tuple[str, Comparison | None]],
+) -> Callable[[Comparison | None], str]:
+    """Return :func:`difference` in bold for what is certain among all comparisons of a page.
+
+    Args:
+        page: Those, and what a reader calls them.
+    """
+    there = [one for _, one in page if one is not None]
+    certain = {id(one) for one, stays in zip(there, certain_together(there), strict=True) if stays}
+    return lambda one: f"**{difference(one)}**" if id(one) in certain else difference(one)
 
 
 def spread(
