@@ -13,6 +13,7 @@ from fedfuse.merge.answers import likeness
 from fedfuse.merge.mean import Mean
 from fedfuse.merge.protocol import Vectors
 from fedfuse.merge.task_arithmetic import TaskArithmetic
+from fedfuse.merge.ties import trimmed
 from fedfuse.shapes import Float
 from fedfuse.validation import require_count, require_number, require_one_of
 
@@ -112,15 +113,12 @@ class Twin:
 
 
 def largest(parts: Float[Tensor, "k ..."], density: float) -> Float[Tensor, "k ..."]:
-    """Return tensors with all but their largest entries 0: ``ceil(density * n)`` of n stay.
+    """Return tensors with all but their largest entries 0, as :func:`trimmed` does.
 
     >>> largest(torch.tensor([[0.5, -1.0, 1.0, 0.0]]), 0.25).tolist()
     [[0.0, -1.0, 0.0, 0.0]]
     """
-    flat = parts.flatten(1)
-    keep = math.ceil(density * flat.shape[1] - _EXACT)
-    order = flat.abs().sort(dim=1, descending=True, stable=True).indices[:, :keep]
-    return torch.zeros_like(flat).scatter(1, order, flat.gather(1, order)).reshape(parts.shape)
+    return trimmed(parts.flatten(1), density).reshape(parts.shape) if parts.numel() else parts
 
 
 def low_rank(parts: Float[Tensor, "k ..."], density: float) -> Float[Tensor, "k ..."]:
