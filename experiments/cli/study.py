@@ -10,6 +10,7 @@ from pathlib import Path
 
 from experiments.cli.columns import PAGE, folded
 from experiments.cli.commands import COMMANDS, CONFIG_FILE, first_word
+from experiments.config.overrides import ALIASES
 from experiments.config.study import Said, located, plain_key, read_study
 from experiments.config.words import TARGET
 from fedfuse.errors import ConfigError, FedfuseError
@@ -48,6 +49,7 @@ class Study:
         """Make an error say where its cause stands, if that is in the file."""
         for one in sorted(self.kept, key=lambda one: -len(one.key)):
             inner = one.key.split(".")[1:] or [one.key]
+            inner += [alias for alias, key in ALIASES.items() if key == one.key]
             named = rf"(?<![\w.]){re.escape(one.key)}(?![\w.])"
             if re.search(named, error.what) or any(f"'{word}'" in error.what for word in inner):
                 located(error, self.file, one.line)

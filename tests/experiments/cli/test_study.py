@@ -92,6 +92,11 @@ MISTAKES: dict[str | bytes, list[str]] = {
         "Did you mean 'alpha'?",
     ],
     "seed: 3\nmethod: fedmb\n": ["line 2: no 'fedmb' in group 'method'", "mean 'fedmd'?"],
+    "seed: 3\nevaluation: {probes: [fgms]}\n": [
+        "line 2: no 'fgms' in group 'probe'",
+        "mean 'fgsm'?",
+    ],
+    "probe: fgms\n": ["line 1: no 'fgms' in group 'probe'"],
     "seed: x\n": ["line 1: seed must be an integer, got 'x'"],
     "seed:\n": ["line 1: seed must be an integer, got null"],
     "seed: 3\nclient:\n  batch_size: 0\n": ["line 3: client.batch_size is not valid: got 0"],
