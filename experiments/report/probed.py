@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import numpy as np
 from experiments.report.axes import points
 from experiments.report.figure import Numbers
 from experiments.report.table import Cell, Column, Table
-from experiments.report.verdicts import interval_of
+from experiments.report.verdicts import interval_of, percent
 from experiments.results import TESTS, Run, RunGroup
 from experiments.results.arms import Arm, Array
 from experiments.results.probed import asked, by_class, change
 from fedfuse.compare import Comparison, area, backward_loss, backward_transfer, compare
 from fedfuse.probes.by_class import OF_CLASS
+from fedfuse.probes.protocol import is_share
 
 FEDERATION = Column("federation", numeric=False, about="What tells this federation from the others")
 _VALUES = (
@@ -39,18 +41,22 @@ def probed_table(found: Sequence[RunGroup]) -> Table | None:
     return _table(
         "probes",
         "What models answered to the probes",
-        "At the last round that asked, in %. Samples and random numbers are the same for all "
-        "clients and arms; accuracy_clean is of the same samples as they are. Δ of "
+        "At the last round that asked, shares in %. Samples and random numbers are the same for "
+        "all clients and arms; accuracy_clean is of the same samples as they are. Δ of "
         "accuracy_distance_1 to _4 is the gain by how far a test sample is from the nearest public "
         "one, the nearest quarter first; distance_1 to _4 are the quarters' mean distances, in "
         "units of the inputs.",
         rows,
         len(found) > 1,
+        is_share,
     )
 
 
+LOST = "backward loss"
+"""The measure of which less is better."""
+
 OF_CLASSES: dict[str, Callable[[Array], Array]] = {
-    "backward loss": backward_loss,
+    LOST: backward_loss,
     "backward transfer": backward_transfer,
 }
 """What is told of each class's accuracies by round."""
@@ -73,6 +79,7 @@ def transfer_table(found: Sequence[RunGroup]) -> Table | None:
         "of a class less its first. In %.",
         rows,
         len(found) > 1,
+        lambda _: True,
     )
 
 
@@ -123,15 +130,15 @@ def _table(
     caption: str,
     rows: Sequence[tuple[str, str, str, Comparison]],
     several: bool,
+    in_percent: Callable[[str], bool],
 ) -> Table | None:
     if not rows:
         return None
     columns = (FEDERATION, *_NAMED)[0 if several else 1 :]
     shown = []
     for label, method, measure, found in rows:
-        scale = 1.0 if measure.startswith("distance_") else 100.0
         cells = (Cell(label, label), Cell(method, method), Cell(measure, measure))
-        shown.append((*cells[0 if several else 1 :], *_values(found, scale)))
+        shown.append((*cells[0 if several else 1 :], *_values(measure, found, in_percent(measure))))
     numbers = tuple(
         (
             *(label, method, measure, found.baseline_mean, found.method_mean, found.mean),
@@ -145,10 +152,14 @@ def _table(
 _NAMED = (Column("method", numeric=False), Column("measure", numeric=False), *_VALUES)
 
 
-def _values(found: Comparison, scale: float) -> Iterator[Cell]:
-    """Yield both sides, the difference and its interval."""
+def _values(measure: str, found: Comparison, share: bool) -> Iterator[Cell]:
+    """Yield both sides, the difference and its interval: shares in percent, others as they are."""
     for value in (found.baseline_mean, found.method_mean):
-        yield Cell(f"{scale * value:.1f}", scale * value)
-    tone = ("gain" if found.mean > 0 else "loss") if found.significant else ""
-    yield Cell(points(found.mean), found.mean, tone)
-    yield interval_of(found, found.interval)
+        yield percent(value) if share else Cell(f"{value:.3g}", value)
+    better = found.mean < 0 if measure == LOST else found.mean > 0
+    tone = ("gain" if better else "loss") if share and found.significant else ""
+    unit, interval = 1.0 if share else 0.01, found.interval  # what is told is hundredths
+    yield Cell(points(unit * found.mean), found.mean, tone)
+    if interval is not None:
+        interval = replace(interval, low=unit * interval.low, high=unit * interval.high)
+    yield interval_of(found, interval)

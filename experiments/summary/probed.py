@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.summary.arm_rows import ArmRows
 from fedfuse.probes.by_class import OF_CLASS
+from fedfuse.probes.protocol import is_share
 from fedfuse.types import Phase
 
 
@@ -40,9 +41,11 @@ class Probed:
         for name, value in self.method.items():
             if name.startswith((OF_CLASS, "distance_")):
                 continue
-            shown, before = f"{100 * value:.1f}%", self.baseline.get(name)
+            scale, told_as, more = (100, ".1f", "%") if is_share(name) else (1, ".3g", "")
+            shown, before = f"{scale * value:{told_as}}{more}", self.baseline.get(name)
             if before is not None and name in self.change:
-                shown = f"{100 * before:.1f}% -> {shown} ({100 * self.change[name]:+.1f})"
+                gained = f"{scale * self.change[name]:+{told_as}}"
+                shown = f"{scale * before:{told_as}}{more} -> {shown} ({gained})"
             told.append(f"  {name.removeprefix('accuracy_')}: {shown}")
         return told
 

@@ -44,7 +44,8 @@ class Probe(Protocol):
 
     Called on the client, for each model that is tested at the end of a round, with the same
     samples and the same random numbers for all clients and arms: what differs is the models'.
-    A probe that declares ``needs_images`` is refused where inputs are no images.
+    A probe that declares ``needs_images`` is refused where inputs are no images. Metrics that are
+    shares of 0 to 1 are named so that :func:`is_share` knows them: tables tell them in percent.
     """
 
     def __call__(
@@ -59,6 +60,15 @@ class Probe(Protocol):
             generator: The probe's random numbers, on the CPU.
         """
         ...
+
+
+def is_share(metric: str) -> bool:
+    """Tell whether a probe's metric is a share, by how its name begins.
+
+    >>> is_share("accuracy_blur"), is_share("loss")
+    (True, False)
+    """
+    return metric.startswith(("accuracy", "consistency", "confidence", "share"))
 
 
 def require_name(owner: str, name: object) -> None:

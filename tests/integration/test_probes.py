@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,16 @@ def test_W10_the_prior_is_read_as_the_balanced_test_reads_it(simulate: Callable[
     clean = last[last.metric == "accuracy_clean"].value.tolist()
     whole = last[(last.metric == "accuracy_global") & (last.phase == "fused")].value.tolist()
     assert clean == whole
+
+
+def test_W10_what_is_no_share_is_told_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluation.probes=[{_target_:probe_parts.mine},blur]", "num_clients=2"]
+    assert main([*tiny.TINY, *words, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    said = capsys.readouterr().out
+    assert "  public: 100 -> 100 (+0)" in said
+    assert re.search(r"  blur: [\d.]+% -> [\d.]+% \([+-][\d.]+\)", said)
 
 
 def test_W10_a_probe_of_ones_own_is_asked(simulate: Callable[..., Any]) -> None:

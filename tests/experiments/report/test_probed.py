@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from experiments.report import command
-from experiments.report.probed import probed_table, transfer_table
+from experiments.report.probed import LOST, _values, probed_table, transfer_table
 from experiments.results import load, run_groups
 from experiments.run import main
-from fedfuse.compare import area, backward_loss
+from fedfuse.compare import area, backward_loss, compare
 from tests import tiny
 
 WORDS = [*tiny.TINY, "num_clients=3"]
@@ -54,3 +54,18 @@ def test_M6_without_probes_there_is_no_table(tmp_path: Path) -> None:
     groups = run_groups(load(tmp_path / "run").runs)
     assert probed_table(groups) is None
     assert transfer_table(groups) is None
+
+
+def test_M5_M6_shares_are_told_in_percent_others_as_they_are_and_less_loss_is_better() -> None:
+    found = compare(
+        np.array([[0.21, 0.23], [0.22, 0.24]]), np.array([[0.1, 0.1]] * 2), seeds=(0, 1)
+    )
+    assert found.significant
+    told = {
+        name: list(_values(name, found, share))
+        for name, share in (("accuracy_blur", True), (LOST, True), ("loss", False))
+    }
+    assert [cell.text for cell in told["accuracy_blur"][:3]] == ["10.0", "22.5", "+12.5"]
+    assert [cell.text for cell in told["loss"][:3]] == ["0.1", "0.225", "+0.1"]
+    assert told["loss"][3].text.startswith("[+0.1")
+    assert [told[name][2].tone for name in told] == ["gain", "loss", ""]
