@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from clients.exchange.feature_predictions import FeaturePredictions, showing
+from clients.exchange.feature_predictions import FeaturePredictions, features_of
 from clients.exchange.protocol import Task, Tools
 from fedfuse.exchange.beside import FEATURES, Beside
 from fedfuse.exchange.creamfl import ContrastiveBeside, InterIntra, NearFeatures
 from fedfuse.fusion.contrastive import Contrastive
-from fedfuse.train.sides import on_sides
 from fedfuse.train.trainer import Student
 from fedfuse.types import Teachers
 from fedfuse.validation import require_count, require_number
@@ -72,7 +70,7 @@ class CreamFL(FeaturePredictions):
     ) -> list[Task]:
         """Return the local epochs; what the models made of the samples before is remembered."""
         if exchanging and self.mu > 0:
-            for student, rows in zip(held, _features(held, tools, round_), strict=True):
+            for student, rows in zip(held, features_of(held, tools, round_), strict=True):
                 memory = tools.memory(student.client_id)
                 memory[BEFORE], memory[BEFORE_ROUND] = rows, torch.tensor(round_)
         return FeaturePredictions.train(self, held, tools, round_, exchanging=exchanging)
@@ -88,21 +86,11 @@ class CreamFL(FeaturePredictions):
         if self.mu == 0:
             return tasks
         assert received.features is not None
-        num_classes, made = tools.inputs.data.num_classes, []
-        for (student, work), reference in zip(tasks, received.features, strict=True):
+        told = []
+        for (student, _), reference in zip(tasks, received.features, strict=True):
             memory = tools.memory(student.client_id)
             before, at = memory.pop(BEFORE, None), int(memory.pop(BEFORE_ROUND, torch.tensor(0)))
             if before is None or at != round_:
-                [before] = _features([student], tools, round_)
-            told = torch.cat([reference, before], dim=1).to(work.inputs.device)
-            term = InterIntra(self.mu, self.tau)
-            made.append((showing(student, tools), on_sides(work, num_classes, term, told)))
-        return made
-
-
-def _features(held: Sequence[Student], tools: Tools, round_: int) -> Tensor:
-    """Return the clients' features of the round's public samples, [k, m, D]."""
-    asked = [showing(student, tools) for student in held]
-    public, batch_size = tools.inputs.public(round_), tools.plan.eval_batch_size
-    sides = tools.trainer.predict(asked, public, batch_size).cpu()
-    return sides[..., tools.inputs.data.num_classes :].clone()
+                [before] = features_of([student], tools, round_)
+            told.append(torch.cat([reference, before], dim=1))
+        return self.with_term(tasks, tools, InterIntra(self.mu, self.tau), told)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from fedfuse.models.features import WithFeatures, feature_size
 from fedfuse.models.plan import one_of_each
 from fedfuse.models.projection import projection
 from fedfuse.protocols import ModelPlan
+from fedfuse.train.sides import FeatureTerm, on_sides
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData, KnowledgeBank, Teachers
 from fedfuse.validation import require_count
@@ -52,13 +53,20 @@ class FeaturePredictions(Predictions):
         """Return predictions, teachers and what goes with both.
 
         Raises:
+            ModelError: As :meth:`size`.
+        """
+        sizes = {"D": self.size(models, data)}
+        self.check_shown(models, data)
+        return Kind(KnowledgeBank, Teachers, sizes, up=self.up | self.also_up, down=self.down)
+
+    def size(self, models: ModelPlan, data: FederatedData) -> int:
+        """Return how many numbers travel per sample or class.
+
+        Raises:
             ModelError: If there is a model whose features cannot be told.
         """
         sizes = [feature_size(m, data.num_classes) for m in one_of_each(models, data).values()]
-        width = min(sizes) if self.width is None else self.width
-        self.check_shown(models, data)
-        up = self.up | self.also_up
-        return Kind(KnowledgeBank, Teachers, {"D": width}, up=up, down=self.down)
+        return min(sizes) if self.width is None else self.width
 
     def beside(self) -> Beside:
         """Return the server's half of what goes with predictions: the mean over the clients."""
@@ -127,6 +135,19 @@ class FeaturePredictions(Predictions):
         """Return the steps of distillation with what the features add to them."""
         return tasks
 
+    def with_term(
+        self, tasks: list[Task], tools: Tools, term: FeatureTerm, told: Iterable[Tensor]
+    ) -> list[Task]:
+        """Return the steps with a term on what travels of their samples, told this of each."""
+        num_classes = tools.inputs.data.num_classes
+        return [
+            (
+                self.showing(student, tools),
+                on_sides(work, num_classes, term, rows.to(work.inputs.device)),
+            )
+            for (student, work), rows in zip(tasks, told, strict=True)
+        ]
+
 
 def showing(student: Student, tools: Tools) -> Student:
     """Return a client whose model returns its features, D wide, beside its logits: [B, C + D]."""
@@ -136,3 +157,11 @@ def showing(student: Student, tools: Tools) -> Student:
         entropy = tools.streams.entropy("exchange", "projection", student.architecture)
         fixed = projection(size, width, entropy, tools.inputs.device)
     return replace(student, model=WithFeatures(student.model, num_classes, fixed))
+
+
+def features_of(held: Sequence[Student], tools: Tools, round_: int) -> Tensor:
+    """Return the clients' features of the round's public samples, [k, m, D]."""
+    asked = [showing(student, tools) for student in held]
+    public, batch_size = tools.inputs.public(round_), tools.plan.eval_batch_size
+    sides = tools.trainer.predict(asked, public, batch_size).cpu()
+    return sides[..., tools.inputs.data.num_classes :].clone()

@@ -15,7 +15,6 @@ from fedfuse.exchange.interactive import Conversation
 from fedfuse.models.features import feature_size
 from fedfuse.models.projection import projection
 from fedfuse.models.talking import Aloud, Talking
-from fedfuse.train.sides import on_sides
 from fedfuse.train.trainer import Student
 from fedfuse.types import Phase, Teachers
 from fedfuse.validation import require_number
@@ -65,14 +64,7 @@ class Interactive(FeaturePredictions):
         if self.weight == 0:
             return tasks
         assert received.features is not None
-        num_classes, term = tools.inputs.data.num_classes, Conversation(self.weight)
-        return [
-            (
-                self.showing(student, tools),
-                on_sides(work, num_classes, term, heard.to(work.inputs.device)),
-            )
-            for (student, work), heard in zip(tasks, received.features, strict=True)
-        ]
+        return self.with_term(tasks, tools, Conversation(self.weight), received.features)
 
     def evaluation_models(
         self,

@@ -14,14 +14,13 @@ from clients.exchange.predictions import Predictions
 from clients.exchange.protocol import Task, Tools
 from fedfuse.errors import ModelError, require
 from fedfuse.exchange.beside import Beside, MeanHeads
-from fedfuse.exchange.kind import Kind
 from fedfuse.models.features import WithFeatures, feature_size, last_linear
 from fedfuse.models.plan import one_of_each
 from fedfuse.models.readings import WithReadings
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.sides import OnReadings, on_sides
 from fedfuse.train.trainer import Student
-from fedfuse.types import FederatedData, KnowledgeBank, Teachers
+from fedfuse.types import FederatedData, Teachers
 from fedfuse.validation import require_number
 
 
@@ -48,8 +47,8 @@ class SharedClassifier(FeaturePredictions):
         require(self.width is None, "SharedClassifier", "width", self.width, "null")
         require_number("SharedClassifier", "weight", self.weight, at_least=0)
 
-    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
-        """Return predictions, teachers and last layers, d + 1 numbers for each class.
+    def size(self, models: ModelPlan, data: FederatedData) -> int:
+        """Return the numbers of a last layer for each class, d + 1.
 
         Raises:
             ModelError: If there is more than one architecture, or one without a last linear layer.
@@ -61,10 +60,8 @@ class SharedClassifier(FeaturePredictions):
                 got=", ".join(found),
                 next_step="Choose one model for all clients, or exchange=predictions.",
             )
-        self.check_shown(models, data)
-        (size,) = (feature_size(model, data.num_classes) for model in found.values())
-        up = self.up | self.also_up
-        return Kind(KnowledgeBank, Teachers, {"D": size + 1}, up=up, down=self.down)
+        (model,) = found.values()
+        return feature_size(model, data.num_classes) + 1
 
     def beside(self) -> Beside:
         """Return the mean of the last layers."""

@@ -8,14 +8,12 @@ from typing import ClassVar
 from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.protocol import Task, Tools
 from fedfuse.exchange.beside import FEATURES
-from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.token_graph import TokenGraph
 from fedfuse.models.cells import WithCells, map_size
 from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan
-from fedfuse.train.sides import on_sides
 from fedfuse.train.trainer import Student
-from fedfuse.types import FederatedData, KnowledgeBank, Teachers
+from fedfuse.types import FederatedData, Teachers
 from fedfuse.validation import require_count, require_number
 
 
@@ -53,6 +51,7 @@ class TokenGraphs(FeaturePredictions):
     def __post_init__(self) -> None:
         FeaturePredictions.__post_init__(self)
         require_count("TokenGraphs", "side", self.side)
+        require_number("TokenGraphs", "tau", self.tau, above=0)
         require_number("TokenGraphs", "tau_end", self.tau_end, above=0)
         require_count("TokenGraphs", "fall_rounds", self.fall_rounds)
         self.term(1)
@@ -70,18 +69,15 @@ class TokenGraphs(FeaturePredictions):
             tau=self.tau_end + left * (self.tau - self.tau_end),
         )
 
-    def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
-        """Return predictions, teachers and the cells that go with both.
+    def size(self, models: ModelPlan, data: FederatedData) -> int:
+        """Return the numbers of a sample's cells.
 
         Raises:
             ModelError: If there is a model without such a map.
         """
         each = one_of_each(models, data).values()
         sizes = [map_size(model, data.input_shape, self.side) for model in each]
-        width = min(sizes) if self.width is None else self.width
-        self.check_shown(models, data)
-        sizes_, up = {"D": self.side**2 * width}, self.up | self.also_up
-        return Kind(KnowledgeBank, Teachers, sizes_, up=up, down=self.down)
+        return self.side**2 * (min(sizes) if self.width is None else self.width)
 
     def showing(self, student: Student, tools: Tools) -> Student:
         """Return a client whose model returns its cells beside its logits."""
@@ -96,11 +92,4 @@ class TokenGraphs(FeaturePredictions):
         if not (self.alpha or self.beta or self.gamma):
             return tasks
         assert received.features is not None
-        num_classes, term = tools.inputs.data.num_classes, self.term(round_)
-        return [
-            (
-                self.showing(student, tools),
-                on_sides(work, num_classes, term, told.to(work.inputs.device)),
-            )
-            for (student, work), told in zip(tasks, received.features, strict=True)
-        ]
+        return self.with_term(tasks, tools, self.term(round_), received.features)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clients.exchange.feature_predictions import FeaturePredictions, showing
+from clients.exchange.feature_predictions import FeaturePredictions, features_of, showing
 from clients.exchange.private_term import PrivateTerm, came
 from clients.exchange.protocol import Task, Tools
 from fedfuse.arrival import Arrival
@@ -78,15 +77,7 @@ class TwoTeachersProto(PrivateTerm):
         self, held: Sequence[Student], tools: Tools, round_: int, received: Teachers
     ) -> list[Task]:
         """Return the steps towards the teacher and the past, before any other uptake."""
-
-        @cache
-        def features() -> Tensor:
-            asked = [showing(student, tools) for student in held]
-            public, batch_size = tools.inputs.public(round_), tools.plan.eval_batch_size
-            sides = tools.trainer.predict(asked, public, batch_size).cpu()
-            return sides[..., tools.inputs.data.num_classes :]
-
-        stage = ByPrototypes(self.tau, self.temperature, features)
+        stage = ByPrototypes(self.tau, self.temperature, features_of(held, tools, round_))
         uptake = stage if tools.uptake is None else Chain((stage, tools.uptake))
         return FeaturePredictions.learn(self, held, replace(tools, uptake=uptake), round_, received)
 
@@ -111,16 +102,16 @@ class ByPrototypes:
     Args:
         tau: Temperature of the softmax over the two.
         temperature: Of the softmaxes over classes.
-        features: Returns the clients' own of the round's public samples, [k, m, D].
+        features: The clients' own of the round's public samples, [k, m, D].
     """
 
     tau: float
     temperature: float
-    features: Callable[[], Tensor]
+    features: Tensor
 
     def __call__(self, teachers: Teachers, at: Arrival) -> Teachers:
         """Return the teachers with mixed targets; remember what the clients say and hold now."""
-        features, fused = self.features(), teachers.prototypes
+        fused = teachers.prototypes
         assert fused is not None
         client_ids = teachers.client_ids.tolist()
 
@@ -129,8 +120,8 @@ class ByPrototypes:
         ) -> tuple[Tensor, Tensor]:
             past = at.memory[client_ids[row]].get(f"{KEY}/prototypes", torch.zeros_like(fused[row]))
             return (
-                functional.cosine_similarity(features[row], fused[row][theirs.argmax(dim=1)]),
-                functional.cosine_similarity(features[row], past[said.argmax(dim=1)]),
+                functional.cosine_similarity(self.features[row], fused[row][theirs.argmax(dim=1)]),
+                functional.cosine_similarity(self.features[row], past[said.argmax(dim=1)]),
             )
 
         made = with_the_past(teachers, at, alike, self.tau, self.temperature, KEY)

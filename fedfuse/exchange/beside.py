@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor
 
@@ -40,6 +39,15 @@ def mean_features(
     return (features * mask.unsqueeze(2)).sum(dim=0) / counts
 
 
+def to_all(fusion: Fusion, **told: Tensor) -> Fusion:
+    """Return the fusion whose teachers tell each client these fields, the same to all."""
+    teachers = fusion.teachers
+    assert isinstance(teachers, Teachers)
+    k = teachers.num_clients
+    same = {name: value.expand(k, *value.shape).contiguous() for name, value in told.items()}
+    return replace(fusion, teachers=replace(teachers, **same))  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True)
 class MeanBeside:
     """Everybody gets the mean feature of each sample, or prototype of each class over its owners.
@@ -52,8 +60,6 @@ class MeanBeside:
 
     def __call__(self, knowledge: KnowledgeBank, fusion: Fusion, round_: int) -> Fusion:  # noqa: ARG002
         """Return the fusion with the same fields for each client."""
-        teachers = fusion.teachers
-        assert isinstance(teachers, Teachers)
         told: dict[str, Tensor] = {}
         if self.down & FEATURES:
             assert knowledge.features is not None
@@ -63,9 +69,7 @@ class MeanBeside:
             assert knowledge.present is not None
             means = mean_prototypes(knowledge.prototypes, knowledge.present.long())
             told["prototypes"], told["present"] = means
-        k = teachers.num_clients
-        same: dict[str, Any] = {n: v.expand(k, *v.shape).contiguous() for n, v in told.items()}
-        return replace(fusion, teachers=replace(teachers, **same))
+        return to_all(fusion, **told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,9 @@ class MeanHeads:
 
     def __call__(self, knowledge: KnowledgeBank, fusion: Fusion, round_: int) -> Fusion:  # noqa: ARG002
         """Return the fusion with the same layer for each client."""
-        teachers, heads = fusion.teachers, knowledge.prototypes
-        assert isinstance(teachers, Teachers)
+        heads = knowledge.prototypes
         assert heads is not None
-        mean = heads.double().mean(dim=0).to(heads.dtype)
-        mean = mean.expand(teachers.num_clients, *mean.shape).contiguous()
-        return replace(fusion, teachers=replace(teachers, prototypes=mean))
+        return to_all(fusion, prototypes=heads.double().mean(dim=0).to(heads.dtype))
 
 
 @dataclass(frozen=True, slots=True)

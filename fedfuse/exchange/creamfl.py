@@ -8,15 +8,16 @@ sample out of all others, and what comes down is the reference that clients cont
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
+from fedfuse.exchange.beside import to_all
 from fedfuse.fusion.contrastive import Contrastive, picked_out
 from fedfuse.shapes import Bool, Float
-from fedfuse.types import Fusion, KnowledgeBank, Teachers
+from fedfuse.types import Fusion, KnowledgeBank
 from fedfuse.validation import require_number
 
 
@@ -128,10 +129,7 @@ class ContrastiveBeside:
 
     def __call__(self, knowledge: KnowledgeBank, fusion: Fusion, round_: int) -> Fusion:
         """Return the fusion with the same features for each client."""
-        teachers = fusion.teachers
-        assert isinstance(teachers, Teachers)
         assert knowledge.features is not None
         against = None if self.ask is None else normalize(self.ask(round_), dim=-1)
         fused = fused_features(knowledge.features, knowledge.mask, self.weigh, against)
-        same = fused.expand(teachers.num_clients, *fused.shape).contiguous()
-        return replace(fusion, teachers=replace(teachers, features=same))
+        return to_all(fusion, features=fused)

@@ -167,6 +167,7 @@ def test_I3_refuses_before_training(simulate) -> None:
         {"beta": math.nan},
         {"gamma": True},
         {"tau": 0},
+        {"tau": None},
         {"tau_end": 0},
         {"fall_rounds": 0},
     ],

@@ -43,7 +43,7 @@ def lesson(memory, fused, told, own) -> torch.Tensor:
         torch.tensor([0]), torch.tensor([[told]]), Space.PROBABILITIES,
         prototypes=torch.tensor([fused]), present=present,
     )  # fmt: skip
-    stage = ByPrototypes(1.0, 1.0, lambda: torch.tensor([[[1.0, 0.0]]]))
+    stage = ByPrototypes(1.0, 1.0, torch.tensor([[[1.0, 0.0]]]))
     return take_up(stage, sent, at).targets[0, 0]
 
 
