@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fedfuse.errors import ModelError
+from fedfuse.errors import ModelError, require
 from fedfuse.fusion.estimators import mean_soft
 from fedfuse.models.features import last_linear
 from fedfuse.shapes import Bool, Float
@@ -71,6 +71,8 @@ class AlignedRows:
 
     def __post_init__(self) -> None:
         require_number("AlignedRows", "tau", self.tau, at_least=0)
+        listed = isinstance(self.new, Sequence) and not isinstance(self.new, str)
+        require(listed, "AlignedRows", "new", self.new, "a list of classes, which may be empty")
         for class_id in self.new:
             require_count("AlignedRows", "new", class_id, at_least=0)
         require_flag("AlignedRows", "estimate", self.estimate)

@@ -146,6 +146,7 @@ def test_H4_refuses_before_training(simulate) -> None:
         ({"tau": math.nan}, "'tau' parameter"),
         ({"new": [True]}, "'new' parameter"),
         ({"new": [-1]}, "'new' parameter"),
+        ({"new": 3}, "'new' parameter.*a list"),
         ({"estimate": 1}, "'estimate' parameter"),
         ({"temperature": 0}, "'temperature' parameter"),
     ],
