@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fedfuse.data.tensors import to_inputs
 from fedfuse.declarations import declared
 from fedfuse.distill.targets import as_targets, labels_for
+from fedfuse.exchange.beside import to_all
 from fedfuse.exchange.kind import Combine
 from fedfuse.metrics import accuracy, cross_entropy
 from fedfuse.models.features import WithFeatures, feature_size
@@ -247,13 +248,13 @@ class AlsoTeach:
             self.guided.before_lesson()
         steps = self.student.learn(fusion.teachers, round_)
         if self.student.of_features is not None:
-            shown = self.student.features(round_)
-            same = shown.expand(fusion.teachers.num_clients, *shown.shape).contiguous()
-            fusion = replace(fusion, teachers=replace(fusion.teachers, features=same))
+            fusion = to_all(fusion, features=self.student.features(round_))
         if self.relays:
             came = fusion.teachers
+            assert isinstance(came, Teachers)
             said = self.student.teach(came.client_ids, round_)
-            beside = {n: getattr(came, n) for n in ("features", "prototypes", "present")}
-            fusion = replace(fusion, teachers=replace(said, **beside))
+            # What came beside the targets goes on; it is theirs that the model takes the place of.
+            own = replace(came, targets=said.targets, space=said.space, sample_weight=None)
+            fusion = replace(fusion, teachers=own)
         metrics = {**fusion.metrics, **self.student.metrics(), "server_steps": float(steps)}
         return replace(fusion, metrics=metrics, model=self.student.weights())

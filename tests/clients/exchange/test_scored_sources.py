@@ -140,6 +140,16 @@ def test_W11_the_first_fusion_is_a_mean_and_later_ones_hear_what_serves(simulate
     assert rows["bytes_down_broadcast"] == rows["bytes_down"]  # every teacher is another one
 
 
+def test_W11_clients_judge_each_other_also_where_a_model_on_the_server_teaches(
+    simulate: Any,
+) -> None:
+    taught = ["student=mlp", "student.hidden=8", "server.student_teaches=true"]
+    run = simulate(*RUN, *taught, "num_rounds=2", "num_clients=3")
+    first, second = (run.round_weights(round_)[1] for round_ in (1, 2))
+    np.testing.assert_allclose(first, 1 / 3, rtol=1e-6)
+    assert np.abs(second - 1 / 3).max() > 0.01
+
+
 def test_W11_who_rests_is_unknown_until_it_has_been_met(simulate: Any) -> None:
     words = ["participation=round_robin", "participation.fraction=0.5", "num_clients=4"]
     run = simulate(*RUN, *words, "num_rounds=4")
