@@ -9,23 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
-from clients.exchange.models import SharesModels, Twins, as_personal, become, layouts, take
+from clients.exchange.models import KeepsOwn, Twins, as_personal, become, take
 from clients.exchange.protocol import Task, Tools
 from clients.training.settings import BUDGETS
-from fedfuse.exchange.models import AverageModels, ModelBank
-from fedfuse.protocols import ModelPlan
+from fedfuse.exchange.models import ModelBank
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work
-from fedfuse.types import FederatedData, Phase
 from fedfuse.validation import require_one_of
 
 JOINED = "exchange/joined"
 """What a client remembers once its shared model has taken part."""
 
 
-class TrainsBoth(SharesModels):
+class TrainsBoth(KeepsOwn):
     """Take the steps of both models; the client's own is tested."""
 
     budget: str
@@ -63,15 +60,6 @@ class TrainsBoth(SharesModels):
         works = tools.work_plan.private(client_ids, "distill", round_, costs)
         return self.together(held, works, tools)
 
-    def evaluation_models(
-        self,
-        held: Sequence[Student],
-        tools: Tools,  # noqa: ARG002
-        phase: Phase,  # noqa: ARG002
-    ) -> list[Student]:
-        """Return the clients' own models."""
-        return [as_personal(student) for student in held]
-
     def together(self, held: Sequence[Student], works: Sequence[Work], tools: Tools) -> list[Task]:
         """Return the steps with both models of each client."""
         raise NotImplementedError
@@ -86,8 +74,6 @@ class TrainsBoth(SharesModels):
 class Personalises(TrainsBoth):
     """Both models have the client's architecture, and a client's own is where both begin."""
 
-    mixed: str
-
     def check(self) -> None:
         """Raise unless the settings that these exchanges have in common are allowed.
 
@@ -98,14 +84,6 @@ class Personalises(TrainsBoth):
         require_one_of(name, "budget", self.budget, BUDGETS)
         require_one_of(name, "mixed", self.mixed, ("refuse", "group"))
         require_one_of(name, "buffers", self.buffers, ("average", "own"))
-
-    def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
-        """Return the average, weighed by samples, within each architecture."""
-        return AverageModels(*layouts(models, data, mixed=self.mixed, buffers=self.buffers))
-
-    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
-        """Return both models, equal at first."""
-        return Twins(model)
 
     def begin_round(self, student: Student, tools: Tools) -> None:
         """Let the shared model begin where warm-up has left the client's own."""

@@ -14,30 +14,20 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from clients.exchange.models import (
-    SharesModels,
-    SideBySide,
-    Twins,
-    as_personal,
-    as_shared,
-    layouts,
-    take,
-)
+from clients.exchange.models import KeepsOwn, SideBySide, as_personal, as_shared, take
 from clients.exchange.protocol import Task, Tools
-from fedfuse.exchange.models import AverageModels, ModelBank
+from fedfuse.exchange.models import ModelBank
 from fedfuse.exchange.weights import ditto_term
 from fedfuse.local_loss import cross_entropy
-from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Penalty, SampleLoss
-from fedfuse.types import FederatedData, Phase
 from fedfuse.validation import require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Ditto(SharesModels):
+class Ditto(KeepsOwn):
     """Average models, keep personal ones near them (Li et al. 2021, arXiv 2012.04221).
 
     Args:
@@ -55,14 +45,6 @@ class Ditto(SharesModels):
         require_number("Ditto", "lam", self.lam, at_least=0)
         require_one_of("Ditto", "mixed", self.mixed, ("refuse", "group"))
         require_one_of("Ditto", "buffers", self.buffers, ("average", "own"))
-
-    def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
-        """Return the average, weighed by samples, within each architecture."""
-        return AverageModels(*layouts(models, data, mixed=self.mixed, buffers=self.buffers))
-
-    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
-        """Return both models, equal at first."""
-        return Twins(model)
 
     def train(
         self, held: Sequence[Student], tools: Tools, round_: int, *, exchanging: bool
@@ -96,15 +78,6 @@ class Ditto(SharesModels):
             (as_personal(student), replace(work, penalty=self._pull(student, tools)))
             for student, work in zip(held, works, strict=True)
         ]
-
-    def evaluation_models(
-        self,
-        held: Sequence[Student],
-        tools: Tools,  # noqa: ARG002
-        phase: Phase,  # noqa: ARG002
-    ) -> list[Student]:
-        """Return the personal models."""
-        return [as_personal(student) for student in held]
 
     def _pull(self, student: Student, tools: Tools) -> Penalty | None:
         """Return the pull towards the last average; None where there is none."""

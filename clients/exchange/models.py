@@ -21,7 +21,7 @@ from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Penalty
-from fedfuse.types import FederatedData
+from fedfuse.types import FederatedData, Phase
 
 
 def layouts(
@@ -173,6 +173,29 @@ class SharesModels(Exchange):
     def layout(self, student: Student) -> Layout:
         """Return what of a client's model travels."""
         return Layout.of(shared(student), buffers=self.buffers == "average")
+
+
+class KeepsOwn(SharesModels):
+    """A client also has a model of its own, which is tested: at first the shared one's copy."""
+
+    mixed: str
+
+    def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:
+        """Return the average, weighed by samples, within each architecture."""
+        return AverageModels(*layouts(models, data, mixed=self.mixed, buffers=self.buffers))
+
+    def hold(self, client_id: int, model: nn.Module, tools: Tools) -> nn.Module:  # noqa: ARG002
+        """Return both models, equal at first."""
+        return Twins(model)
+
+    def evaluation_models(
+        self,
+        held: Sequence[Student],
+        tools: Tools,  # noqa: ARG002
+        phase: Phase,  # noqa: ARG002
+    ) -> list[Student]:
+        """Return the clients' own models."""
+        return [as_personal(student) for student in held]
 
 
 def take(student: Student, layout: Layout, vector: Tensor, *, keep_moments: bool = False) -> None:
