@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from clients.exchange.both import TrainsBoth
@@ -33,6 +32,7 @@ from fedfuse.types import FederatedData
 from fedfuse.validation import require_number, require_one_of
 
 BASE = "exchange/base"
+"""Where a client remembers the small model that its changes are counted from, as a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +152,15 @@ class Mutual(TrainsBoth):
         ]
 
     def begin_round(self, student: Student, tools: Tools) -> None:
-        """Let the client remember what the small model changes from."""
-        self._base(student, tools)
+        """Let the client remember what the small model changes from, if changes travel."""
+        if self.low_rank:
+            self._base(student, tools)
 
     def _code(self, layout: Layout) -> LowRank:
         return LowRank(layout, self.low_rank)
 
     def _base(self, student: Student, tools: Tools) -> Tensor:
         """Return the small model as it last came, or began: what it has changed from."""
-        if not self.low_rank:
-            return torch.empty(0)
         memory = tools.memory(student.client_id)
         if BASE not in memory:
             memory[BASE] = self.layout(student).flatten(shared(student))
