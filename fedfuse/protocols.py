@@ -217,20 +217,12 @@ class Answering(Protocol):
     ) -> Tensor: ...
 
 
-class Wishing(Protocol):
+class Wishing(Answering, Protocol):
     """Say on a client which of the round's targets it wants: bool [m], at least one True.
 
     It is asked as :class:`Answering` is. What nobody wishes for does not travel, and a client
     learns nothing of what it did not wish for.
     """
-
-    def __call__(
-        self,
-        own: Tensor,
-        last: Tensor | None,
-        class_counts: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor: ...
 
 
 @runtime_checkable
