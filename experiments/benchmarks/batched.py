@@ -33,19 +33,16 @@ def measure(args: Any) -> list[dict[str, Any]]:
     gpu = torch.cuda.is_available()
     rows = [
         _row(
-            "batched_speedup",
-            "client by client / batched, 1,000 clients, GPU",
-            _speedup(1000, torch.device("cuda"), args.repeats, patches=False)[0] if gpu else None,
+            key,
+            what,
+            _speedup(1000, torch.device("cuda"), args.repeats, patches=patches)[0] if gpu else None,
             50.0,
             "" if gpu else "no GPU here",
-        ),
-        _row(
-            "batched_speedup_patches",
-            "the same with convolutions over patches",
-            _speedup(1000, torch.device("cuda"), args.repeats, patches=True)[0] if gpu else None,
-            50.0,
-            "" if gpu else "no GPU here",
-        ),
+        )
+        for key, what, patches in (
+            ("batched_speedup", "client by client / batched, 1,000 clients, GPU", None),
+            ("batched_speedup_grouped", "the same with grouped convolutions", False),
+        )
     ]
     count = 5 if args.quick else 20
     for patches, name in ((False, "grouped"), (True, "patches")):
@@ -122,7 +119,7 @@ def _row(key: str, what: str, value: float | None, bar: float | None, note: str)
 
 
 def _speedup(
-    count: int, device: torch.device, repeats: int, *, patches: bool
+    count: int, device: torch.device, repeats: int, *, patches: bool | None
 ) -> tuple[float, float]:
     """Return the ratio of the medians of both trainers' rounds, and how far logits are apart."""
     sides: list[tuple[Trainer, list[Student]]] = [

@@ -138,7 +138,7 @@ def check_options(overrides: Iterable[Override], loader: ConfigLoader) -> None:
 FITTING: dict[str, dict[str, object]] = {
     "breast_cancer": {"model": "mlp", "num_clients": 5, "public.size": 100},
 }
-"""What a data set for which the defaults do not fit chooses where nobody says otherwise."""
+"""What a data set that the defaults do not fit chooses, also over an experiment's values."""
 
 
 def choose_fitting(overrides: Iterable[Override]) -> list[str]:
