@@ -17,10 +17,10 @@ from fedfuse.types import IntArray
 class ByColumn:
     """Give each client the rows of one value of a column: a writer, a site, a speaker.
 
-    With as many values as clients each client has one, in the order of the values. With more,
-    values share a client, never the other way round: one after the other, the most frequent first,
-    goes to the client with the fewest rows. No chance is involved. Rows that the run uses as test
-    or public samples are left out, with a warning.
+    With as many values as clients each client has one, in the order of the values as text: "10"
+    comes before "9". With more, values share a client, never the other way round: one after the
+    other, the most frequent first, goes to the client with the fewest rows. No chance is involved.
+    Rows that the run uses as test or public samples are left out, with a warning.
 
     Args:
         column: The column's name.
@@ -90,7 +90,7 @@ class ByColumn:
                     next_step="Name the right one in partitioner.column.",
                 )
             found += table.column(self.column).to_pylist()
-        empty = sum(value is None or value == "" for value in found)
+        empty = sum(value in (None, "") or value != value for value in found)  # not a number
         if empty:
             raise PartitionError(
                 f"Column '{self.column}' of {self.path} has empty cells, and their rows no owner",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fedfuse.data.by_column import ByColumn
@@ -53,6 +55,12 @@ def test_more_writers_than_clients_share_a_client(path):
 def test_a_column_that_deals_nothing_is_refused(path, column, clients, rows, words):
     with pytest.raises(PartitionError, match=f"(?s){words}"):
         ByColumn(column, path)(np.zeros(rows, dtype=np.int64), clients, RNG)
+
+
+def test_what_is_not_a_number_is_no_writer(tmp_path):
+    pq.write_table(pa.table({"writer": [1.0, float("nan"), 2.0, 2.0]}), tmp_path / "t.parquet")
+    with pytest.raises(PartitionError, match=r"empty cells.*1 of 4"):
+        ByColumn("writer", tmp_path / "t.parquet")(np.zeros(4, dtype=np.int64), 2, RNG)
 
 
 def test_a_data_set_without_a_file_has_no_columns():
