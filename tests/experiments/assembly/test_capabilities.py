@@ -81,16 +81,21 @@ def option(group: str, name: str) -> dict[str, Any]:
     """Return an option's own keys, read without Hydra, which takes a fifth of a second for each."""
     read = dict(file(f"{group}/{name}"))
     for other in read.pop("defaults", []):
-        if isinstance(other, dict):  # a student is a model
-            read = {**option("model", next(iter(other.values()))), **read}
-        elif "@" in other:  # a part of the part
-            inner, _, place = other.partition("@")
-            part: dict[str, Any] = option(group, inner)
-            for key in reversed(place.split(".")):
-                part = {key: part}
-            read = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(part, read)))
+        # GROUP@PLACE: NAME is a part that another may replace at the command line, and a student
+        # a model; NAME@PLACE is a part of this group.
+        where, name = next(iter(other.items())) if isinstance(other, dict) else (other, None)
+        inner, _, place = where.partition("@")
+        if name is not None:
+            part: dict[str, Any] = option(inner.removeprefix("/"), name)
+        elif place:
+            part = option(group, inner)
         elif other != "_self_":
-            read = {**option(group, other), **read}
+            part = option(group, other)
+        else:
+            continue
+        for key in reversed(place.split(".") if place not in ("", "_here_") else []):
+            part = {key: part}
+        read = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(part, read)))
     return read
 
 
