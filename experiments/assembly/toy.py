@@ -1,4 +1,7 @@
-"""A toy on which a part of the user's own is tried: small, and of the run's own shape."""
+"""A toy on which a part of the user's own is tried: small, and of the run's own shape.
+
+That is: of its clients, its classes, its inputs.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Try every part of the user's own once, on a toy, so that it does not fail after the baseline.
 
-What is demanded here is what its protocol demands (:mod:`fedfuse.protocols`) and no more. The
-toys are small but of the run's own shape: its clients, its classes, its inputs.
+What is demanded here is what its protocol demands (:mod:`fedfuse.protocols`) and no more.
 """
 
 from __future__ import annotations

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fedfuse.request.knowledge import budget
+from fedfuse.request.knowledge import budget, require_budget
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
 from fedfuse.select.selections import random_subset
 from fedfuse.shapes import Bool, Int
 from fedfuse.types import KnowledgeBank, Teachers
-from fedfuse.validation import require_count, require_number
+from fedfuse.validation import require_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,8 @@ class Drawn(Remembering):
     memory: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require_number("Drawn", "share", self.share, above=0, at_most=1)
+        require_budget("Drawn", self.share, self.size)
         require_count("Drawn", "seed", self.seed, at_least=0)
-        if self.size is not None:
-            require_count("Drawn", "size", self.size)
 
     def __call__(
         self,

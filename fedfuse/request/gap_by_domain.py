@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.knowledge import best, budget, cross_entropy, lesson_of
+from fedfuse.request.knowledge import best, budget, cross_entropy, lesson_of, require_budget
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
 from fedfuse.shapes import Bool, Float, Int
@@ -119,9 +119,7 @@ class GapByDomain(Remembering):
     remembers_samples: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.size is not None:
-            require_count("GapByDomain", "size", self.size)
-        require_number("GapByDomain", "share", self.share, above=0, at_most=1)
+        require_budget("GapByDomain", self.share, self.size)
         require_number("GapByDomain", "alpha", self.alpha, at_least=0, at_most=1)
         require_flag("GapByDomain", "per_client", self.per_client)
         require_flag("GapByDomain", "labels", self.labels)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.interpolation import linear
-from fedfuse.request.knowledge import budget, coarse
+from fedfuse.request.knowledge import budget, coarse, require_budget
 from fedfuse.request.pairs import mean_there, own_and_taught
 from fedfuse.request.remembering import Remembering
 from fedfuse.shapes import Bool, Float, Int
@@ -84,12 +84,11 @@ class JointlyConfident(Remembering):
 
     def __post_init__(self) -> None:
         owner = "JointlyConfident"
-        require_number(owner, "share", self.share, above=0, at_most=1)
+        require_budget(owner, self.share, self.size)
         require_number(owner, "eta_end", self.eta_end, at_least=0, at_most=1)
         require_count(owner, "ramp_rounds", self.ramp_rounds)
-        for name in ("size", "quota"):
-            if getattr(self, name) is not None:
-                require_count(owner, name, getattr(self, name))
+        if self.quota is not None:
+            require_count(owner, "quota", self.quota)
         if self.theta is not None:
             require_number(owner, "theta", self.theta, at_least=0, below=1)
 

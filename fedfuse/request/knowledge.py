@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space, Teachers
+from fedfuse.validation import require_count, require_number
 
 TINY = 1e-12
 """Least probability of which a logarithm is taken."""
@@ -91,6 +92,13 @@ def entropy(probs: Float[Tensor, "*n C"]) -> Float[Tensor, "*n"]:
     """
     each: Tensor = torch.special.entr(probs)
     return each.sum(dim=-1)
+
+
+def require_budget(owner: str, share: object, size: object) -> None:
+    """Raise unless a share and a size are what :func:`budget` takes, naming their owner."""
+    require_number(owner, "share", share, above=0, at_most=1)
+    if size is not None:
+        require_count(owner, "size", size)
 
 
 def budget(size: int | None, share: float, num_samples: int) -> int:

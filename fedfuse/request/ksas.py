@@ -14,9 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.knowledge import best, budget
+from fedfuse.request.knowledge import best, budget, require_budget
 from fedfuse.shapes import Bool, Float, Int
-from fedfuse.validation import require_count, require_number, require_one_of
+from fedfuse.validation import require_number, require_one_of
 
 DIRECTIONS = ("frequent", "rare")
 
@@ -61,9 +61,7 @@ class KSAS:
     remembers_samples: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.size is not None:
-            require_count("KSAS", "size", self.size)
-        require_number("KSAS", "share", self.share, above=0, at_most=1)
+        require_budget("KSAS", self.share, self.size)
         require_number("KSAS", "floor", self.floor, above=0)
         require_one_of("KSAS", "direction", self.direction, DIRECTIONS)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedfuse.request.knowledge import best, budget
+from fedfuse.request.knowledge import best, budget, require_budget
 from fedfuse.request.pairs import mean_there, own_and_taught
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
@@ -118,12 +118,11 @@ class WeakClasses(Remembering):
     pseudo_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_number("WeakClasses", "share", self.share, above=0, at_most=1)
+        require_budget("WeakClasses", self.share, self.size)
         require_number("WeakClasses", "theta", self.theta, at_least=0, at_most=1)
         require_count("WeakClasses", "seed", self.seed, at_least=0)
-        for name in ("size", "patience"):
-            if getattr(self, name) is not None:
-                require_count("WeakClasses", name, getattr(self, name))
+        if self.patience is not None:
+            require_count("WeakClasses", "patience", self.patience)
 
     def __call__(
         self,

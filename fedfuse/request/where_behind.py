@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedfuse.request.knowledge import budget, coarse
+from fedfuse.request.knowledge import budget, coarse, require_budget
 from fedfuse.request.pairs import mean_there, own_and_taught
 from fedfuse.request.remembering import Remembering
 from fedfuse.rng import Streams
@@ -105,9 +105,7 @@ class WhereBehind(Remembering):
     pseudo_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_number("WhereBehind", "share", self.share, above=0, at_most=1)
-        if self.size is not None:
-            require_count("WhereBehind", "size", self.size)
+        require_budget("WhereBehind", self.share, self.size)
         require_number("WhereBehind", "delta", self.delta)
         require_number("WhereBehind", "easy", self.easy, at_least=0, at_most=1)
         require_one_of("WhereBehind", "measure", self.measure, MEASURES)
