@@ -101,7 +101,10 @@ class ServerChannel:
         sent, extras = None, {}
         if self.cache is not None:
             sent, extras["signals"] = self.cache.send(teachers.client_ids, round_)
-        if self.channel.down is None and teachers.sample_weight is None:
+        # A parcel leaves out what does not count, and has no place for what others said.
+        if self.channel.down is None and (
+            teachers.sample_weight is None or teachers.heard is not None
+        ):
             return teachers
         codec, ids = self.channel.down or PLAIN, teachers.client_ids.tolist()
         parcel, state = seal_teachers(teachers, codec, self._down.of(ids), sent)

@@ -150,6 +150,17 @@ def test_W11_clients_judge_each_other_also_where_a_model_on_the_server_teaches(
     assert np.abs(second - 1 / 3).max() > 0.01
 
 
+def test_W11_clients_judge_each_other_also_where_a_filter_leaves_samples_out(
+    simulate: Any,
+) -> None:
+    run = simulate(*RUN, "filter=ambiguity", "num_rounds=2", "num_clients=3")
+    assert np.abs(run.round_weights(2)[1] - 1 / 3).max() > 0.01
+    rows = run.metrics.set_index(["round", "metric"]).value
+    k, m, c = 3, 100, 10
+    for round_ in (1, 2):
+        assert rows[round_, "bytes_down"] == k * (4 * m * c + 4 * k * m * c + k + 4 * m)
+
+
 def test_W11_who_rests_is_unknown_until_it_has_been_met(simulate: Any) -> None:
     words = ["participation=round_robin", "participation.fraction=0.5", "num_clients=4"]
     run = simulate(*RUN, *words, "num_rounds=4")
