@@ -147,3 +147,10 @@ def last_fusion(runs: Sequence[Run], metric: str) -> float | None:
     found = [run.arm.last(metric, "fuse") for run in runs]
     means = [float(np.nanmean(values)) for values in found if values is not None]
     return float(np.mean(means)) if means else None
+
+
+def kilobytes(run: Run, way: str) -> float:
+    """Return kilobytes that a client sends (``up``) or gets (``down``) a round that fuses."""
+    sizes = run.arm.federation[f"bytes_{way}@fuse"]
+    fused = sizes[np.nan_to_num(sizes) > 0]
+    return float(fused.mean() / run.summary["num_clients"] / 1000) if len(fused) else 0.0

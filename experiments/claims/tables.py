@@ -11,6 +11,7 @@ import numpy as np
 from experiments.claims.adverse import adverse
 from experiments.claims.asked import ask, ask_figure
 from experiments.claims.drift import drift
+from experiments.claims.field import field
 from experiments.claims.frontier import frontier
 from experiments.claims.gains import changes, gains
 from experiments.claims.guarded import guard
@@ -20,7 +21,7 @@ from experiments.claims.lessons import lessons
 from experiments.claims.merging import merging
 from experiments.claims.planted import mass_inside, precision_at, self_mass
 from experiments.claims.robustness import robustness
-from experiments.claims.shared import Row, difference, federation, read
+from experiments.claims.shared import Row, difference, federation, kilobytes, read
 from experiments.claims.tiers import tiers
 from experiments.claims.utility import scorers
 from experiments.report.figure import Figure
@@ -61,7 +62,7 @@ def traffic(*folders: Path) -> Iterator[Row]:
         for name, runs in run_group.methods.items():
             if name not in found["accuracy_own"]:
                 continue
-            up, down = (np.mean([_per_round(run, way) for run in runs]) for way in ("up", "down"))
+            up, down = (np.mean([kilobytes(run, way) for run in runs]) for way in ("up", "down"))
             shown = [difference(found[test][name]) for test in TESTS]
             yield (federation(run_group), name, f"{up:.1f}", f"{down:.1f}", *shown)
 
@@ -106,6 +107,7 @@ CLAIMS: dict[str, Callable[..., Iterator[Row]]] = {
     "flips": changes,
     "merge": merging,
     "ask": ask,
+    "table": field,
 }
 """Claim to its table; the numbers are those of KnFu's claims in docs/findings.md."""
 
@@ -127,10 +129,3 @@ def _groups(run: Run) -> np.ndarray:
     return np.array(
         LabelGroups(num_groups=settings["num_groups"]).groups(int(run.config["num_clients"]))
     )
-
-
-def _per_round(run: Run, way: str) -> float:
-    """Return kilobytes per client in the rounds in which anything travelled."""
-    sizes = run.arm.federation[f"bytes_{way}@fuse"]
-    fused = sizes[np.nan_to_num(sizes) > 0]
-    return float(fused.mean() / run.summary["num_clients"] / 1000) if len(fused) else 0.0
