@@ -7,6 +7,7 @@ from clients.exchange.creamfl import CreamFL
 from clients.exchange.distilled import DistilledOnServer
 from clients.exchange.ditto import Ditto
 from clients.exchange.feature_predictions import FeaturePredictions
+from clients.exchange.global_header import GlobalHeader
 from clients.exchange.interactive import Interactive
 from clients.exchange.mutual import Mutual
 from clients.exchange.nd_prototypes import NDPrototypes
@@ -29,6 +30,7 @@ __all__ = [
     "Ditto",
     "Exchange",
     "FeaturePredictions",
+    "GlobalHeader",
     "Interactive",
     "Mutual",
     "NDPrototypes",

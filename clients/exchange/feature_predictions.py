@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from clients.exchange.class_means import class_means
 from clients.exchange.predictions import Predictions
 from clients.exchange.protocol import Task, Tools
 from fedfuse.exchange.beside import FEATURES, PROTOTYPES, Beside, MeanBeside
 from fedfuse.exchange.kind import Kind
-from fedfuse.exchange.prototypes import class_prototypes
 from fedfuse.models.features import WithFeatures, feature_size
 from fedfuse.models.plan import one_of_each
 from fedfuse.models.projection import projection
@@ -99,19 +98,8 @@ class FeaturePredictions(Predictions):
 
     def prototypes(self, held: Sequence[Student], tools: Tools) -> tuple[Tensor, Tensor]:
         """Return the mean features [k, C, D] of the clients' private samples, and who has any."""
-        num_classes = tools.inputs.data.num_classes
-        rows = tools.inputs.private([tools.inputs.data.clients[s.client_id] for s in held])
-        sides = tools.trainer.predict_each(
-            [showing(student, tools) for student in held],
-            [inputs for inputs, _ in rows],
-            tools.plan.eval_batch_size,
-        )
-        means = [
-            class_prototypes(side[:, num_classes:].cpu(), labels.cpu(), num_classes)
-            for side, (_, labels) in zip(sides, rows, strict=True)
-        ]
-        values = torch.stack([values for values, _ in means])
-        return values, torch.stack([counts > 0 for _, counts in means])
+        means, counts = class_means([showing(student, tools) for student in held], tools)
+        return means, counts > 0
 
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: Teachers

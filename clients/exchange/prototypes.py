@@ -11,22 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
+from clients.exchange.class_means import (
+    class_means,
+    common_feature_size,
+    knowledge_of,
+    with_features,
+)
 from clients.exchange.protocol import Exchange, Task, Tools
-from fedfuse.errors import ModelError
 from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.kind import Kind
-from fedfuse.exchange.prototypes import (
-    MeanPrototypes,
-    class_prototypes,
-    prototype_loss,
-    prototype_scores,
-)
+from fedfuse.exchange.prototypes import MeanPrototypes, prototype_loss, prototype_scores
 from fedfuse.local_loss import cross_entropy
-from fedfuse.models.features import WithFeatures, feature_size
-from fedfuse.models.plan import one_of_each
+from fedfuse.models.features import WithFeatures
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.facts import labels_of
 from fedfuse.train.trainer import Student
@@ -68,18 +66,9 @@ class Prototypes(Exchange):
         Raises:
             ModelError: If the models' features are not of one size.
         """
-        sizes = {
-            name: feature_size(model, data.num_classes)
-            for name, model in one_of_each(models, data).items()
-        }
-        if len(set(sizes.values())) > 1:
-            raise ModelError(
-                "Prototypes need models whose features have one size",
-                got=", ".join(f"{size} in '{name}'" for name, size in sizes.items()),
-                next_step="Choose models with equal feature sizes, or a method that shares "
-                "predictions.",
-            )
-        return Kind(ClassKnowledge, ClassKnowledge, {"D": next(iter(sizes.values()))})
+        return Kind(
+            ClassKnowledge, ClassKnowledge, {"D": common_feature_size("Prototypes", models, data)}
+        )
 
     def combine(self, models: ModelPlan, data: FederatedData) -> MeanPrototypes:  # noqa: ARG002
         """Return the mean over the owners of each class."""
@@ -99,25 +88,10 @@ class Prototypes(Exchange):
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:  # noqa: ARG002
         """Return each client's mean features per class."""
-        num_classes = tools.inputs.data.num_classes
-        clients = [tools.inputs.data.clients[student.client_id] for student in held]
-        rows = tools.inputs.private(clients)
-        sides = tools.trainer.predict_each(
-            [_with_features(student, num_classes) for student in held],
-            [inputs for inputs, _ in rows],
-            tools.plan.eval_batch_size,
-        )
-        means = [
-            class_prototypes(side[:, num_classes:].cpu(), labels.cpu(), num_classes)
-            for side, (_, labels) in zip(sides, rows, strict=True)
-        ]
-        counts = torch.stack([count for _, count in means])
-        return ClassKnowledge(
-            client_ids=torch.tensor([student.client_id for student in held]),
-            values=torch.stack([values for values, _ in means]),
-            present=counts > 0,
-            num_examples=counts if self.by_count else None,
-        )
+        showing = [with_features(student, tools.inputs.data.num_classes) for student in held]
+        means, counts = class_means(showing, tools)
+        sent = knowledge_of(showing, means, counts)
+        return replace(sent, num_examples=counts) if self.by_count else sent
 
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: ClassKnowledge
@@ -158,17 +132,13 @@ class Prototypes(Exchange):
         for student, work in zip(held, works, strict=True):
             memory = tools.memory(student.client_id)
             if "exchange/values" in memory:
-                student = _with_features(student, num_classes)
+                student = with_features(student, num_classes)
                 values, present = memory["exchange/values"], memory["exchange/present"]
                 where = values.to(device), present.to(device)
                 loss = NearPrototypes(num_classes, *where, self.lam, work.loss)
                 work = replace(work, loss=loss)
             tasks.append((student, work))
         return tasks
-
-
-def _with_features(student: Student, num_classes: int) -> Student:
-    return replace(student, model=WithFeatures(student.model, num_classes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

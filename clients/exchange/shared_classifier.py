@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.predictions import Predictions
 from clients.exchange.protocol import Task, Tools
 from fedfuse.errors import ModelError, require
 from fedfuse.exchange.beside import Beside, MeanHeads
-from fedfuse.models.features import WithFeatures, feature_size, last_linear
+from fedfuse.models.features import WithFeatures, feature_size
+from fedfuse.models.heads import head_rows
 from fedfuse.models.plan import one_of_each
 from fedfuse.models.readings import WithReadings
 from fedfuse.protocols import ModelPlan
@@ -99,19 +100,3 @@ class SharedClassifier(FeaturePredictions):
             both = replace(on_sides(work, num_classes), loss=loss)
             made.append((replace(student, model=model), both))
         return made
-
-
-def head_rows(model: nn.Module) -> Tensor:
-    """Return a copy of the last linear layer, its bias behind each row: float32 [C, d + 1].
-
-    >>> layer = nn.Linear(2, 1)
-    >>> layer.weight.data, layer.bias.data = torch.tensor([[1.0, 2.0]]), torch.tensor([3.0])
-    >>> head_rows(layer).tolist()
-    [[1.0, 2.0, 3.0]]
-    """
-    layer = last_linear(model)
-    weight = layer.weight.detach().float().cpu()
-    bias = (
-        weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().float().cpu()
-    )
-    return torch.cat([weight, bias.unsqueeze(1)], dim=1)

@@ -84,6 +84,8 @@ BUNDLES = {
     # a client's own prediction
     "self_distillation": [],
     "local_pseudo": ["filter=ambiguity"],
+    # means of classes
+    "fedgh": ["exchange.server_epochs=5"],
     # models, held near the average
     "fedntd": ["exchange.mu=0.1"],
     # a small model beside them
@@ -116,6 +118,7 @@ LOOP_ONLY = {
     "pfedme": "PFedMe",
     "apfl": "APFL",
     "fedkd": "Mutual",
+    "fedgh": "GlobalHeader",
 }
 """Whose clients cannot be trained all at once, and the part that says so."""
 

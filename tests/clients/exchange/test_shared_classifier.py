@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from clients.exchange import SharedClassifier
-from clients.exchange.shared_classifier import head_rows
 from fedfuse.distill import KL
 from fedfuse.errors import ModelError, ParameterError
 from fedfuse.exchange.beside import MeanHeads
 from fedfuse.models.features import WithFeatures
+from fedfuse.models.heads import head_rows
 from fedfuse.models.mlp import mlp
 from fedfuse.models.readings import WithReadings
 from fedfuse.testing import check_exchange
