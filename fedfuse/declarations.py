@@ -51,6 +51,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "needs_few_clients": Declaration(f"at most {FEW_CLIENTS} clients", ("rule",)),
     "needs_class_counts": Declaration("its client's samples of each class", ("privacy",)),
     "needs_all_private_data": Declaration("all private data in one place", ("exchange",)),
+    "needs_sample_counts": Declaration("how many private samples clients have", ("exchange",)),
     "needs_images": Declaration("images, not features", ("probe", "augment")),
     "gives": Declaration(
         "what is said of a sample",

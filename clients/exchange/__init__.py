@@ -8,6 +8,7 @@ from clients.exchange.distilled import DistilledOnServer
 from clients.exchange.ditto import Ditto
 from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.global_header import GlobalHeader
+from clients.exchange.group_knowledge import GroupKnowledge
 from clients.exchange.interactive import Interactive
 from clients.exchange.mutual import Mutual
 from clients.exchange.nd_prototypes import NDPrototypes
@@ -31,6 +32,7 @@ __all__ = [
     "Exchange",
     "FeaturePredictions",
     "GlobalHeader",
+    "GroupKnowledge",
     "Interactive",
     "Mutual",
     "NDPrototypes",

@@ -139,8 +139,8 @@ def _no_logits(chosen: Chosen) -> str | None:
     return chosen.named("rule", "sharpen", "distill") if _wants_logits(chosen) and lost else None
 
 
-def _elsewhere(chosen: Chosen) -> str | None:
-    if chosen.data is None or not chosen.needs("exchange", "needs_all_private_data"):
+def _elsewhere(chosen: Chosen, needs: str) -> str | None:
+    if chosen.data is None or not chosen.needs("exchange", needs):
         return None
     away = [client.client_id for client in chosen.data.clients if not len(client.train)]
     return f"no data of the clients {away[:10]}" if away else None
@@ -285,8 +285,15 @@ CLASHES: tuple[Clash, ...] = (
     ),
     Clash(
         "Training on all private data needs them in one place",
-        _elsewhere,
+        partial(_elsewhere, needs="needs_all_private_data"),
         "Leave out method=centralised where sites keep their own data.",
+        from_data=True,
+    ),
+    Clash(
+        "What clients send of their private samples is as long as these are many, and nobody tells "
+        "the server how many a site has",
+        partial(_elsewhere, needs="needs_sample_counts"),
+        "Choose a method that shares predictions where sites keep their own data.",
         from_data=True,
     ),
     *OF_LOSSES,

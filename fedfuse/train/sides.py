@@ -43,12 +43,23 @@ class OnSides:
         logits = sides.narrow(1, 0, self.num_classes)
         if self.term is None:
             return self.loss(logits, targets)
-        end = targets.shape[1] - self.columns
-        # Classes are two or more: one column is of labels.
-        own = targets.select(1, 0).long() if end == 1 else targets.narrow(1, 0, end)
+        own, told = split_targets(targets, self.columns)
         features = sides.narrow(1, self.num_classes, sides.shape[1] - self.num_classes)
-        told = targets.narrow(1, end, self.columns)
         return self.loss(logits, own) + self.term(features, told)
+
+
+def split_targets(targets: Float[Tensor, "B W"], columns: int) -> tuple[Tensor, Tensor]:
+    """Return what a loss learns from, labels [B] or [B, W - E], and the last E columns, [B, E]."""
+    end = targets.shape[1] - columns
+    # Classes are two or more: one column is of labels.
+    own = targets.select(1, 0).long() if end == 1 else targets.narrow(1, 0, end)
+    return own, targets.narrow(1, end, columns)
+
+
+def widened(targets: Tensor, told: Float[Tensor, "N E"]) -> Float[Tensor, "N W"]:
+    """Return the targets with more columns behind them: what :func:`split_targets` divides."""
+    own = targets if targets.is_floating_point() else targets.float().unsqueeze(1)
+    return torch.cat([own, told], dim=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +100,7 @@ def on_sides(
     """
     targets = work.targets
     if told is not None:
-        own = targets if targets.is_floating_point() else targets.float().unsqueeze(1)
-        targets = torch.cat([own, told], dim=1)
+        targets = widened(targets, told)
     if anchor is None and work.anchor is not None:
         anchor = on_sides(work.anchor, num_classes)
     return replace(

@@ -28,6 +28,7 @@ from fedfuse.select import PublicRounds, PublicSamples
 from fedfuse.train.divergence import diverged
 from fedfuse.train.facts import Facts, as_trained, told, wants, widen
 from fedfuse.train.loop import fit, predict
+from fedfuse.train.saved import restore_training, training_state, weights_of
 from fedfuse.train.sides import FeatureTerm, on_sides
 from fedfuse.train.work import Work, schedule_over, steps_per_epoch
 from fedfuse.types import FederatedData, Fusion, Space, Teachers
@@ -159,40 +160,16 @@ class ServerModel:
 
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of the model's state, on the CPU."""
-        return {
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, value in self.model.state_dict().items()
-        }
+        return weights_of(self.model)
 
     def state(self) -> dict[str, Tensor]:
         """Return the model and its optimiser's moments by name."""
-        flat = {f"model/{name}": value for name, value in self.weights().items()}
-        for index, slots in self.optimizer.state_dict()["state"].items():
-            for slot, value in slots.items():
-                if value is not None:  # SGD without momentum
-                    flat[f"optimizer/{index}/{slot}"] = torch.as_tensor(value).cpu().clone()
-        return flat
+        return training_state(self.model, self.optimizer)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what :meth:`state` returned."""
-        slots: dict[int, dict[str, Tensor]] = {}
-        weights: dict[str, Tensor] = {}
-        for name, value in state.items():
-            kind, rest = name.split("/", 1)
-            if kind == "model":
-                weights[rest] = value
-            else:
-                index, slot = rest.split("/")
-                slots.setdefault(int(index), {})[slot] = value
-        self.model.load_state_dict(weights)
         self.optimizer = self.make_optimizer(self.model.parameters())
-        parameters = list(self.model.parameters())
-        for number, kept in slots.items():
-            for part, value in kept.items():
-                if value.shape == parameters[number].shape:  # in the layout of its parameter
-                    laid = torch.empty_like(parameters[number], dtype=value.dtype)
-                    kept[part] = laid.detach().copy_(value)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        restore_training(self.model, self.optimizer, state)
 
     def _whole(self) -> Tensor:
         if self._public is None:

@@ -86,6 +86,9 @@ BUNDLES = {
     "local_pseudo": ["filter=ambiguity"],
     # means of classes
     "fedgh": ["exchange.server_epochs=5"],
+    # knowledge of private samples
+    "fedgkt": ["exchange.epochs=2"],
+    "feddkc": ["exchange.refine=peak"],
     # models, held near the average
     "fedntd": ["exchange.mu=0.1"],
     # a small model beside them

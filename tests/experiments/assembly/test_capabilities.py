@@ -209,6 +209,9 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("pfedme merge=task_arithmetic", None),
         ("apfl guard=sequential", "guard=sequential, exchange=apfl"),
         ("feddf merge=opcm", None),
+        ("fedgkt student=mlp", "student=mlp, method=fedgkt"),
+        ("fedgkt attack=random_logits", "attack=randomlogits, exchange=groupknowledge"),
+        ("feddkc privacy=gaussian", "privacy=gaussian.*exchange=groupknowledge"),
         ("task_arithmetic client.init=per_client", "from one start.*client.init=per_client"),
         (
             "task_arithmetic client.init=per_client merge_base=first",
@@ -381,6 +384,7 @@ def test_a_prior_has_a_strength_and_a_floor(key: str, words: str) -> None:
         ("creamfl_logits", "rule.block=0", "'block' parameter of Contrastive .*got 0"),
         ("fedkd", "exchange.low_rank=1.5", "'low_rank' parameter of Mutual .*got 1.5"),
         ("fedkd", "exchange.weighing=some", "'weighing' parameter of Mutual .*got 'some'"),
+        ("feddkc", "exchange.refine=entropie", "'refine' parameter .*Did you mean 'entropy'"),
         ("fedntd", "exchange.ntd_weight=-1", "'ntd_weight' parameter of Averaged .*got -1"),
         ("creamfl_logits", "rule.tau=.nan", "'tau' parameter of Contrastive .*got nan"),
     ],

@@ -42,6 +42,7 @@ OTHERWISE = {
     },
     ("exchange=mutual.model", "hidden"): "FML's travelling model is small",
     ("exchange=mutual.model", "depth"): "the same",
+    ("exchange=group_knowledge.model", "hidden"): "FedGKT's model on the server is large",
     **{
         (f"{option}", "name"): "an option of its own for a set of the hub"
         for option in (

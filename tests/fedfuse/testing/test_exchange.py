@@ -52,6 +52,8 @@ def test_the_example_keeps_every_promise():
         built_in.Mutual(partial(mlp, hidden=4, depth=1)),
         built_in.Mutual(partial(mlp, hidden=8, depth=1), weighing="adaptive", low_rank=0.25),
         built_in.Pooled(),
+        built_in.GroupKnowledge(model=partial(mlp, hidden=4, depth=1), refine="entropy"),
+        built_in.GroupKnowledge(model=partial(mlp, hidden=4, depth=1), layer="1"),
         built_in.DistilledOnServer(server_steps=5),
     ],
     ids=lambda exchange: type(exchange).__name__,

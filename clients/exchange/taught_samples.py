@@ -1,0 +1,87 @@
+"""Clients whose private samples have teachers: logits that others made for each of them.
+
+What came back stays beside the labels in every step on private data until the next exchange: those
+that stand in distillation's place, and the next round's local training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clients.exchange.protocol import Exchange, Task, Tools
+from fedfuse.distill.taught import also_taught
+from fedfuse.exchange.group_knowledge import SampleTeachers
+from fedfuse.train.trainer import Student
+from fedfuse.train.work import Work
+from fedfuse.validation import require_number
+
+TAUGHT = "exchange/taught"
+"""Where a client remembers the logits that came last, [N, C], a row for each private sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtSamples(Exchange):
+    """Learn ``CE + alpha T**2 KL(teacher || own)`` of private samples, once a teacher has come.
+
+    Args:
+        alpha: Weight of the teacher beside the labels; 0 learns alone.
+        temperature: T of both softmaxes.
+    """
+
+    alpha: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_number(type(self).__name__, "alpha", self.alpha, at_least=0)
+        require_number(type(self).__name__, "temperature", self.temperature, above=0)
+
+    def train(
+        self,
+        held: Sequence[Student],
+        tools: Tools,
+        round_: int,
+        *,
+        exchanging: bool,  # noqa: ARG002
+    ) -> list[Task]:
+        """Return the local epochs, with what came back last."""
+        works = tools.work_plan.local([student.client_id for student in held], round_)
+        return self.taught(held, works, tools)
+
+    def learn(
+        self, held: Sequence[Student], tools: Tools, round_: int, received: SampleTeachers
+    ) -> list[Task]:
+        """Keep what came back; return as many private steps as distillation would take."""
+        num_classes = tools.inputs.data.num_classes
+        for student, logits in zip(held, received.split("logits"), strict=True):
+            memory = tools.memory(student.client_id)
+            memory[TAUGHT] = logits.reshape(-1, num_classes).clone()
+        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
+        return self.taught(held, works, tools)
+
+    def taught(self, held: Sequence[Student], works: list[Work], tools: Tools) -> list[Task]:
+        """Return the steps with each sample's teacher beside its label."""
+        memories = [tools.memory(student.client_id) for student in held]
+        if self.alpha == 0 or not any(TAUGHT in memory for memory in memories):
+            return list(zip(held, works, strict=True))
+        num_classes = tools.inputs.data.num_classes
+        made = []
+        for work, memory in zip(works, memories, strict=True):
+            teacher = torch.zeros(len(work.targets), num_classes)
+            if TAUGHT in memory:
+                teacher = soft(memory[TAUGHT], self.temperature)
+            made.append(also_taught(work, teacher, self.alpha, self.temperature))
+        return list(zip(held, made, strict=True))
+
+
+def soft(logits: Tensor, temperature: float) -> Tensor:
+    """Return softmax(z / T), [N, C]; zeros, which teach nothing, where there are no logits.
+
+    >>> soft(torch.tensor([[0.0, 0.0], [torch.nan, torch.nan]]), 1.0)
+    tensor([[0.5000, 0.5000],
+            [0.0000, 0.0000]])
+    """
+    return (logits / temperature).softmax(dim=1).nan_to_num(0.0)
