@@ -20,9 +20,11 @@ from clients.exchange.class_means import (
     with_features,
 )
 from clients.exchange.protocol import Exchange, Task, Tools
+from fedfuse.errors import require
 from fedfuse.exchange.class_vectors import ClassKnowledge
-from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.kind import Combine, Kind
 from fedfuse.exchange.prototypes import MeanPrototypes, prototype_loss, prototype_scores
+from fedfuse.exchange.trained_prototypes import Trained
 from fedfuse.local_loss import cross_entropy
 from fedfuse.models.features import WithFeatures
 from fedfuse.protocols import ModelPlan
@@ -43,17 +45,22 @@ class Prototypes(Exchange):
             does (before the first exchange: by the head); ``head`` by the model's last layer.
         by_count: Weigh owners of a class by their samples of it, which then leave the client;
             the authors' code weighs them equally.
+        trained: How the server trains prototypes of its own on those that came (FedTGP, Zhang et
+            al., AAAI 2024, arXiv 2401.03230); None for their mean.
     """
 
     lam: float = 1.0
     inference: str = "prototype"
     by_count: bool = False
+    trained: Trained | None = None
     batchable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_number("Prototypes", "lam", self.lam, at_least=0)
         require_one_of("Prototypes", "inference", self.inference, ("prototype", "head"))
         require_flag("Prototypes", "by_count", self.by_count)
+        alone = self.trained is None or not self.by_count
+        require(alone, "Prototypes", "by_count", self.by_count, "false with trained prototypes")
 
     @property
     def tests_logits(self) -> bool:
@@ -70,9 +77,11 @@ class Prototypes(Exchange):
             ClassKnowledge, ClassKnowledge, {"D": common_feature_size("Prototypes", models, data)}
         )
 
-    def combine(self, models: ModelPlan, data: FederatedData) -> MeanPrototypes:  # noqa: ARG002
-        """Return the mean over the owners of each class."""
-        return MeanPrototypes(self.by_count)
+    def combine(self, models: ModelPlan, data: FederatedData) -> Combine:
+        """Return the mean over the owners of each class, or what trains prototypes."""
+        if self.trained is None:
+            return MeanPrototypes(self.by_count)
+        return self.trained.of(data.num_classes, common_feature_size("Prototypes", models, data))
 
     def train(
         self,

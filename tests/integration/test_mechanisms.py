@@ -86,6 +86,7 @@ BUNDLES = {
     "local_pseudo": ["filter=ambiguity"],
     # means of classes
     "fedgh": ["exchange.server_epochs=5"],
+    "fedtgp": ["exchange.trained.epochs=5"],
     # knowledge of private samples
     "fedgkt": ["exchange.epochs=2"],
     "feddkc": ["exchange.refine=peak"],
@@ -122,6 +123,7 @@ LOOP_ONLY = {
     "apfl": "APFL",
     "fedkd": "Mutual",
     "fedgh": "GlobalHeader",
+    "fedtgp": "Prototypes",
 }
 """Whose clients cannot be trained all at once, and the part that says so."""
 

@@ -63,7 +63,8 @@ def test_models_that_do_not_fit(run, folder, keys, told):
 
 
 @pytest.mark.parametrize(
-    "method", ["fedavg_ft", "ditto", "pfedme", "apfl", "fml", "fedproto", "fedgh", "fd", "fedgkt"]
+    "method",
+    ["fedavg_ft", "ditto", "pfedme", "apfl", "fml", "fedproto", "fedgh", "fedtgp", "fd", "fedgkt"],
 )
 def test_the_model_that_a_client_is_judged_by(method, folder):
     run = fedfuse.simulate(f"method={method}", out=folder / method, baseline="none", **SMALL)

@@ -35,6 +35,8 @@ OTHERWISE = {
     ("exchange=aligned_rows", "shown"): "it is what the option is for",
     ("exchange=kept_teacher", "kept_teacher"): "it is what the option is for",
     ("exchange=scored_sources", "score"): "the option's judge is at the run's temperature",
+    ("exchange=trained_prototypes", "lam"): "the authors' for what it is for",
+    ("exchange=trained_prototypes", "trained"): "it is what the option is for",
     ("rule=mix_by_round", "warmup_rounds"): "a rule in a program of one's own fuses at once",
     **{
         (f"distill={option}", "weight"): "the class's None is the kind's own, which the option says"

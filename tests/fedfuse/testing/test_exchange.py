@@ -15,6 +15,7 @@ from torch import Tensor
 from clients import exchange as built_in
 from clients.exchange import Exchange
 from fedfuse.exchange.kind import Kind
+from fedfuse.exchange.trained_prototypes import Trained
 from fedfuse.models.mlp import mlp
 from fedfuse.payload import SIMPLEX, ArrayField, Payload
 from fedfuse.testing import CheckFailed, check_exchange
@@ -44,6 +45,7 @@ def test_the_example_keeps_every_promise():
         built_in.Predictions(),
         built_in.ClassLogits(),
         built_in.Prototypes(by_count=True),
+        built_in.Prototypes(trained=Trained(epochs=2)),
         built_in.GlobalHeader(server_epochs=2),
         built_in.Averaged(fine_tune_epochs=1),
         built_in.Ditto(),
