@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.process_objects import Objects
-from experiments.config.words import TARGET, assignments, axis
+from experiments.config.words import OPTION, TARGET, assignments, axis
 from fedfuse.errors import ConfigError
 
 _DATA = re.compile(r"(.*\.)?dataset")
@@ -86,6 +86,8 @@ def as_node(key: str, value: Any, objects: Objects) -> Any:
         return _data(value, objects)
     if key == "continue_from" and hasattr(value, "folder"):  # a Run
         return str(value.folder)
+    if key == "features" and not is_dataclass(value):  # a module, which is one key of the option
+        return {OPTION: "custom", "module": _part(f"{key}.module", value, objects)}
     if isinstance(value, list | tuple | range):
         return [as_node(f"{key}.{i}", item, objects) for i, item in enumerate(value)]
     return _part(key, value, objects)

@@ -22,10 +22,11 @@ from experiments.config.probe_options import KEY, configured
 from experiments.config.targets import target_name
 from fedfuse.augment import Augment
 from fedfuse.codec import Channel, channel_of
+from fedfuse.data.frozen import Frozen
 from fedfuse.data.known import check_known
-from fedfuse.data.public import External
+from fedfuse.data.public import External, PublicSource, match
 from fedfuse.data.raw import RawDataset
-from fedfuse.data.sites import OwnData, federate_sites
+from fedfuse.data.sites import OwnData, Site, check_fits, federate_sites
 from fedfuse.data.split import federate
 from fedfuse.distill.targets import batchable
 from fedfuse.errors import ConfigError, DataError, DataWarning
@@ -105,10 +106,15 @@ def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
             allowed="a fedfuse.data.raw.RawDataset",
             next_step="fedfuse.data.raw.describe makes one of arrays.",
         )
+    sites = owned.open(cfg.num_clients) if owned is not None and private else []
+    features: Frozen | None = instantiate(cfg.features, "features")
+    if features is not None:
+        raw, sites, public = _featured(
+            partial(features, threads=cfg.client.threads), raw, sites, public
+        )
     if owned is None:
         divide = partial(federate, raw, own_test_shift=cfg.evaluation.own_test_shift)
     else:
-        sites = owned.open(cfg.num_clients) if private else []
         divide = partial(federate_sites, raw, sites)
     return divide(
         partitioner=instantiate(cfg.partitioner, "partitioner"),
@@ -121,6 +127,25 @@ def build_data(cfg: DictConfig, *, private: bool = True) -> FederatedData:
         batch_size=cfg.client.batch_size,
         seed=cfg.seed,
     )
+
+
+def _featured(
+    features: Callable[..., RawDataset], raw: RawDataset, sites: list[Site], public: PublicSource
+) -> tuple[RawDataset, list[Site], PublicSource]:
+    """Return the data set, the sites' data and another public set with features for samples."""
+    for site in sites:
+        check_fits(site.raw, raw)
+    if isinstance(public, External):
+        load = public.dataset
+
+        def other() -> RawDataset:
+            found = load if isinstance(load, RawDataset) else load()
+            match(found.train.inputs[:1], found.columns, raw, found.name)  # or say what is wrong
+            return features(found, like=raw)
+
+        public = replace(public, dataset=other)
+    sites = [replace(site, raw=features(site.raw)) for site in sites]
+    return features(raw), sites, public
 
 
 def build_source(node: DictConfig, where: str, *, rename: bool = False) -> Callable[[], RawDataset]:

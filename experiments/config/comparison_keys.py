@@ -84,6 +84,8 @@ def baseline_identity(cfg: DictConfig, data_fingerprint: str, arm: str = BASELIN
     kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
     if kept["continue_from"] is None:  # as it was before there was such a key
         del kept["continue_from"]
+    if kept["features"]["_target_"] is None:  # likewise
+        del kept["features"]
     if kept["participation"]["_target_"] == HELD_IN:  # whom it holds out trains alone, too
         kept["participation"] = {"_target_": "fedfuse.participation.Everybody"}
     # With equal samples, local training learns from as many as the mixed batches have.

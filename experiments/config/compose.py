@@ -122,8 +122,8 @@ def check(hydra: Hydra, lines: list[str], *, multirun: bool) -> tuple[list[str],
     loader = hydra.config_loader
     parsed = typed.parse(lines, loader, multirun=multirun)
     typed.check_options(parsed, loader)
-    implied = [*typed.choose_custom(parsed, loader), *typed.choose_fitting(parsed)]
-    parsed += typed.parse(implied, loader, multirun=False)
+    parsed += typed.parse(typed.choose_custom(parsed, loader), loader, multirun=False)
+    parsed += typed.parse(typed.choose_fitting(parsed), loader, multirun=False)
     bases: dict[tuple[str, ...], DictConfig] = {}
     new_keys: set[str] = set()
     configs = [_check_one(hydra, lines, bases, new_keys) for lines in _product(parsed)]

@@ -23,6 +23,7 @@ NEWER: dict[str, Any] = {
     "models": "none",
     "continue_from": None,
     "guard": {"_target_": None},
+    "features": {"_target_": None},
     "prior": {"tau": 1.0, "floor": 0.5},
     "local_loss": {"_target_": PLAIN_LOSS},
     "uptake": {"_target_": None},

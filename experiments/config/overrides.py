@@ -136,21 +136,23 @@ def check_options(overrides: Iterable[Override], loader: ConfigLoader) -> None:
 
 
 FITTING: dict[str, dict[str, object]] = {
-    "breast_cancer": {"model": "mlp", "num_clients": 5, "public.size": 100},
+    "dataset=breast_cancer": {"model": "mlp", "num_clients": 5, "public.size": 100},
+    **{f"features={option}": {"model": "mlp"} for option in ("custom", "random", "saved")},
 }
-"""What a data set that the defaults do not fit chooses, also over an experiment's values."""
+"""What data that the defaults do not fit choose, also over an experiment's values."""
 
 
 def choose_fitting(overrides: Iterable[Override]) -> list[str]:
-    """Return the overrides that the choice of a data set implies, as far as none is given.
+    """Return the overrides that the choice of data implies, as far as none is given.
 
-    ``dataset=breast_cancer`` alone chooses ``model=mlp``, for its samples are no images.
+    ``dataset=breast_cancer`` alone chooses ``model=mlp``, for its samples are no images, and so
+    does ``features=random``.
     """
     given = {name(override): override for override in overrides}
-    chosen = given.get("dataset")
-    if chosen is None or chosen.is_sweep_override():
-        return []
-    implied = FITTING.get(str(chosen.value()), {})
+    fixed = [item for item in given.values() if not item.is_sweep_override()]
+    implied: dict[str, object] = {}
+    for item in fixed:
+        implied |= FITTING.get(f"{item.key_or_group}={item.value()}", {})
     return [
         f"{key}={value}"
         for key, value in implied.items()
@@ -161,13 +163,14 @@ def choose_fitting(overrides: Iterable[Override]) -> list[str]:
 def choose_custom(overrides: Iterable[Override], loader: ConfigLoader) -> list[str]:
     """Return the options that the overrides imply but do not say.
 
-    ``partitioner._target_=mine.by_halves`` alone chooses ``partitioner=custom``.
+    ``partitioner._target_=mine.by_halves`` alone chooses ``partitioner=custom``, and
+    ``features.module._target_=mine.Net`` chooses ``features=custom``.
     """
     given = {name(override) for override in overrides}
     return [
         f"{group}={CUSTOM}"
         for group in groups(loader)
-        if f"{group}._target_" in given
+        if {f"{group}._target_", f"{group}.module._target_"} & given
         and group not in given
         and CUSTOM in options_of(group, loader)
     ]

@@ -13,7 +13,9 @@ from experiments.config.folder import PATH
 from fedfuse.files.paths import expand
 
 FOLDER = "continue_from"
-READ = frozenset({"dataset", "sites", "public", "partitioner", "pretrain", "engine", FOLDER})
+READ = frozenset(
+    {"dataset", "features", "sites", "public", "partitioner", "pretrain", "engine", FOLDER}
+)
 WRITTEN = frozenset({"reporter"})
 """The groups whose options name files: some that are read, some that are written."""
 

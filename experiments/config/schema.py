@@ -166,6 +166,7 @@ class ExperimentConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dataset: Any = MISSING
+    features: Any = MISSING
     sites: Any = MISSING
     public: Any = MISSING
     select: Any = MISSING

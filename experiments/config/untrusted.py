@@ -27,6 +27,7 @@ LARGEST, DEEPEST, MOST, LONGEST = 2**20, 30, 100_000, 10_000
 """Bytes, levels, values and characters of a value; fedfuse's own has some 3,000, 4, 150 and 60."""
 
 HUB = "fedfuse.data.sources.hub.hub"
+PROGRAM = "fedfuse.models.saved.saved_module"
 TENSORBOARD = "server.reporters.tensorboard.TensorBoard"
 MANY = "server.reporters.many.Many"
 
@@ -140,7 +141,7 @@ def check_reach(config: Mapping[str, Any], source: object, own: Collection[str] 
     Raises:
         ConfigError: For the first place that the user does not name: a Ray cluster, credentials,
             a reporter that writes outside of the run folder, a data set of the hub that none of
-            fedfuse's own options names.
+            fedfuse's own options names, a module saved with its code.
     """
     what = f"{source} reaches beyond the run's folder, which is not done unasked"
     engine = config.get("engine")
@@ -164,6 +165,12 @@ def check_reach(config: Mapping[str, Any], source: object, own: Collection[str] 
                     "reporter again, such as reporter=mlflow reporter.tracking_uri=...",
                 )
     for where, part in parts(config):
+        if part["_target_"] == PROGRAM and f"{where}.path" not in own:
+            raise ConfigError(
+                f"{source} names a program in a file, which is not run unasked",
+                got=f"{where}.path={part.get('path')}",
+                next_step=f"If you trust it, add {where}.path={part.get('path')} to your command.",
+            )
         name = part.get("name")
         remote = part["_target_"] == HUB and part.get("path") is None
         if remote and name not in _shipped()[1] and f"{where}.name" not in own:

@@ -101,7 +101,14 @@ def _seedless(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-DATA_PATHS = ("dataset.path", "public.dataset.path", "sites.paths", "partitioner.path")
+DATA_PATHS = (
+    "dataset.path",
+    "public.dataset.path",
+    "sites.paths",
+    "partitioner.path",
+    "features.weights_file",
+    "features.module.path",
+)
 """Keys that say where data lies and not what it is."""
 
 

@@ -53,6 +53,8 @@ DECLARED: Mapping[str, May] = {
     "public.dataset.path": May.MOVE,
     "sites.paths": May.MOVE,
     "partitioner.path": May.MOVE,
+    "features.weights_file": May.MOVE,  # features are part of the data's hash
+    "features.module.path": May.MOVE,
     **dict.fromkeys(
         (
             "seed", "num_clients", "num_rounds", "warmup_rounds", "temperature", "baseline",
@@ -71,7 +73,7 @@ DECLARED: Mapping[str, May] = {
             "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
             "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
             "filter", "cache", "guard", "codec", "uptake", "augment", "method", "merge",
-            "merge_base", "request", "answer", "wish",
+            "merge_base", "request", "answer", "wish", "features",
         ),
         May.STAY,
     ),
@@ -173,6 +175,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
         "request",
         "answer",
         "wish",
+        *(() if values.get("features", {}).get("_target_") else ("features",)),
     )
     kept = {
         name: value

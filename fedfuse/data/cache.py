@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse.data.raw import Decoded, RawDataset, describe
+from fedfuse.data.raw import Decoded, Domain, RawDataset, describe
 from fedfuse.errors import DataError
 from fedfuse.types import Samples
 
@@ -116,6 +116,7 @@ def _open(name: str, entry: Path) -> RawDataset | None:
             std=tuple(meta["std"]),
             fingerprint=meta["fingerprint"],
             columns=tuple(meta.get("columns", ())),
+            domains=tuple(Domain(*each) for each in meta.get("domains", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, DataError):
         return None
@@ -149,6 +150,7 @@ def _save(raw: RawDataset, folder: Path) -> None:
         "std": list(raw.std),
         "fingerprint": raw.fingerprint,
         "columns": list(raw.columns),
+        "domains": list(raw.domains),
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 

@@ -164,7 +164,7 @@ class External:
                 next_step="Lower public.size.",
             )
         rows = np.sort(rng.choice(len(other.train), size=self.size, replace=False))
-        inputs = _match(other.train.inputs[rows], other.columns, raw, other.name)
+        inputs = match(other.train.inputs[rows], other.columns, raw, other.name)
         copies = int(np.isin(row_hashes(inputs), _all_hashes(raw)).sum())
         if other.fingerprint == raw.fingerprint or copies > self.max_overlap * self.size:
             raise DataError(
@@ -232,7 +232,7 @@ def as_raw(values: npt.NDArray[np.float64], raw: RawDataset) -> npt.NDArray[Any]
     return values.astype(np.float32)
 
 
-def _match(
+def match(
     inputs: npt.NDArray[Any], columns: tuple[str, ...], raw: RawDataset, name: str
 ) -> npt.NDArray[Any]:
     """Return inputs, of a table with its columns' names, in the layout of ``raw``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,20 @@ CHUNK = 4096
 """Rows handled at a time, so that no pass over a mapped pool copies the whole of it."""
 
 
+class Domain(NamedTuple):
+    """One of the sources that a data set is put together from; its rows lie one after the other.
+
+    Args:
+        name: Its name.
+        train: Rows that it has in the training pool.
+        test: Rows that it has in the test pool; 0 where it came without a test split.
+    """
+
+    name: str
+    train: int
+    test: int
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """What a source read from its files.
@@ -25,12 +39,14 @@ class Decoded:
         test: The test pool, or None where the source has no test split.
         class_names: One name per class; their number is C.
         columns: Names of a table's features, which are then standardised; else empty.
+        domains: The sources it is put together from, in the order of their rows; else empty.
     """
 
     train: Samples
     test: Samples | None
     class_names: tuple[str, ...]
     columns: tuple[str, ...] = ()
+    domains: tuple[Domain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,7 @@ class RawDataset:
         std: The standard deviation likewise.
         fingerprint: Hash of the decoded content, whatever file or machine it came from.
         columns: Names of a table's features, [F]; else empty.
+        domains: The sources it is put together from, in the order of their rows; else empty.
 
     Raises:
         DataError: If layouts, labels or statistics do not fit together.
@@ -62,6 +79,7 @@ class RawDataset:
     std: tuple[float, ...]
     fingerprint: str
     columns: tuple[str, ...] = ()
+    domains: tuple[Domain, ...] = ()
 
     def __post_init__(self) -> None:
         for pool, samples in (("training", self.train), ("test", self.test)):
@@ -108,6 +126,7 @@ def describe(name: str, decoded: Decoded) -> RawDataset:
         std=std,
         fingerprint=content_hash(decoded),
         columns=decoded.columns,
+        domains=decoded.domains,
     )
 
 

@@ -143,7 +143,7 @@ def federate_sites(
     use, streams = Share(val_fraction, own_test_size, batch_size), Streams(seed)
     common = share(raw, public, streams, test_fraction, max_test_samples)
     for site in sites:
-        _check_fits(site.raw, raw)
+        check_fits(site.raw, raw)
     _check_deals(partitioner, sites, num_clients)
     pool, held = _pool(raw, sites, test_fraction, streams)
     clients = [ClientData(i, NOTHING, NOTHING, NOTHING) for i in range(num_clients)]
@@ -272,7 +272,7 @@ def _check_deals(partitioner: Partitioner, sites: Sequence[Site], num_clients: i
         )
 
 
-def _check_fits(site: RawDataset, raw: RawDataset) -> None:
+def check_fits(site: RawDataset, raw: RawDataset) -> None:
     """Refuse a site whose inputs are not laid out as the shared ones."""
     theirs, ours = ((r.train.inputs.dtype.name, r.train.inputs.shape[1:]) for r in (site, raw))
     if theirs != ours:

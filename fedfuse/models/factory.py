@@ -78,7 +78,9 @@ def as_factory(target: object) -> Adapted:
         )
     signature = inspect.signature(function)
     kinds = {key: item.kind for key, item in signature.parameters.items()}
-    takes_any = inspect.Parameter.VAR_KEYWORD in kinds.values()
+    # Without a constructor of its own: nn.Module's names **kwargs and takes none.
+    bare = getattr(function, "__init__", None) is nn.Module.__init__ and function is not nn.Module
+    takes_any = inspect.Parameter.VAR_KEYWORD in kinds.values() and not bare
     named = [
         key
         for key, kind in kinds.items()

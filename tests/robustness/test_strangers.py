@@ -221,6 +221,17 @@ def test_nothing_leaves_the_machine_unasked(
     assert tree(run) == before
 
 
+def test_a_program_in_a_file_is_not_run_unasked(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = {"_target_": "fedfuse.models.saved.saved_module", "path": "theirs.pt2"}
+    features = {"_target_": "fedfuse.data.frozen.Frozen", "module": module}
+    edit(run, lambda c: c.update(features=features))
+    said = refused([f"resume={run}"], capsys)
+    assert "names a program in a file, which is not run unasked" in said
+    assert "features.module.path=theirs.pt2" in said
+
+
 def test_what_reaches_out_may_be_left_out_or_named_again(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

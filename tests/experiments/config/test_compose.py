@@ -30,6 +30,8 @@ NEEDS = {
     "dataset=npz": ["dataset.path=x.npz"],
     "dataset=image_folder": ["dataset.path=x"],
     "dataset=table": ["dataset.path=x.csv"],
+    "features=saved": ["features.module.path=x.pt2"],
+    "features=custom": ["features.module._target_=torch.nn.Flatten"],
     "partitioner=fixed": ["partitioner.path=x.json"],
     "partitioner=by_column": ["partitioner.column=x"],
 }
@@ -59,6 +61,9 @@ def test_a_data_set_chooses_what_fits_it_where_nobody_says_otherwise() -> None:
     cfg = composed("dataset=breast_cancer", "model=cnn2", "public=whole")
     assert cfg.model._target_ == "fedfuse.models.cnn.cnn2"
     assert "size" not in cfg.public
+    for words in (["features=random"], ["features.module._target_=torch.nn.Flatten"]):
+        assert composed(*words).model._target_ == "fedfuse.models.mlp.mlp"
+    assert composed("features=none").model._target_ == "fedfuse.models.lenet.lenet5"
 
 
 def test_local_has_no_teacher() -> None:

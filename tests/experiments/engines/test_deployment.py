@@ -53,7 +53,7 @@ def flower_processes() -> list[str]:
 
 
 def test_three_supernodes_give_the_numbers_of_serial_and_leave_nothing_behind(tmp_path, capsys):
-    guarded = [*QUICK, "guard=sequential", "guard.public_fold=0.2", *MECHANISMS]
+    guarded = [*QUICK, "guard=sequential", "guard.public_fold=0.2", "features=random", *MECHANISMS]
     assert main([*guarded, f"hydra.run.dir={tmp_path / 'serial'}"]) == 0
     there = tmp_path / "deployment"
     assert main([*guarded, "engine=deployment", f"hydra.run.dir={there}"]) == 0

@@ -216,6 +216,7 @@ def test_pre_training_confidences_codecs_priors_mechanisms_and_who_rests_are_the
     more = (
         *more,
         "evaluation.probes=[]",
+        "features=random",
         "guard=sequential",
         *MECHANISMS,
         "+rule@rule.inner.inner=uploaded_confidence",
