@@ -53,6 +53,9 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "needs_all_private_data": Declaration("all private data in one place", ("exchange",)),
     "needs_sample_counts": Declaration("how many private samples clients have", ("exchange",)),
     "needs_images": Declaration("images, not features", ("probe", "augment")),
+    "needs_numbers": Declaration(
+        "inputs to calculate with, not texts", ("augment", "uptake", "exchange", "probe")
+    ),
     "gives": Declaration(
         "what is said of a sample",
         ("familiarity",),

@@ -55,12 +55,18 @@ class Phase(StrEnum):
     """In the whole round: what the client's training has cost."""
 
 
+def is_text(inputs: npt.NDArray[Any]) -> bool:
+    """Tell whether inputs are the numbers of texts' words, int32 [N, words]."""
+    return bool(inputs.dtype == np.int32 and inputs.ndim == 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Samples:
     """Labelled inputs that every process maps and none copies.
 
     Args:
-        inputs: uint8 images [N, channels, height, width], or float32 features [N, ...].
+        inputs: uint8 images [N, channels, height, width], float32 features [N, ...], or the numbers
+            of texts' words, int32 [N, words], 0 for none (:mod:`fedfuse.data.words`).
         labels: int64 class ids [N].
     """
 
@@ -178,8 +184,13 @@ class FederatedData:
 
     @property
     def is_image(self) -> bool:
-        """Whether inputs are uint8 images (else float32 features)."""
+        """Whether inputs are uint8 images (else float32 features, or texts)."""
         return bool(self.train.inputs.dtype == np.uint8)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether inputs are the numbers of texts' words."""
+        return is_text(self.train.inputs)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from experiments.assembly.public_sample_clashes import OF_PUBLIC_SAMPLES
 from experiments.assembly.request_clashes import OF_REQUESTS
 from experiments.assembly.rule_clashes import OF_RULES
 from experiments.assembly.scored_clashes import OF_SCORES
+from experiments.assembly.text_clashes import OF_TEXTS
 from fedfuse.codec import channel_of
 from fedfuse.declarations import part_name
 from fedfuse.fusion.pipeline import Pipeline
@@ -298,6 +299,7 @@ CLASHES: tuple[Clash, ...] = (
     ),
     *OF_LOSSES,
     *OF_PRIORS,
+    *OF_TEXTS,
     *OF_PROBES,
     *OF_SCORES,
 )

@@ -137,22 +137,38 @@ def check_options(overrides: Iterable[Override], loader: ConfigLoader) -> None:
 
 FITTING: dict[str, dict[str, object]] = {
     "dataset=breast_cancer": {"model": "mlp", "num_clients": 5, "public.size": 100},
+    **{f"dataset={option}": {"model": "ngrams"} for option in ("docstrings", "text")},
     **{f"features={option}": {"model": "mlp"} for option in ("custom", "random", "saved")},
 }
 """What data that the defaults do not fit choose, also over an experiment's values."""
+
+TEXT_SETS = frozenset(
+    {
+        "20_newsgroups", "ag_news", "amazon_polarity", "banking77", "dbpedia_14", "emotion", "imdb",
+        "rotten_tomatoes", "sst2", "trec", "yahoo_answers_topics", "yelp_polarity",
+        "yelp_review_full",
+    }
+)  # fmt: skip
+"""Texts of the hub by their name without its owner: ``dataset=hub`` then means texts."""
 
 
 def choose_fitting(overrides: Iterable[Override]) -> list[str]:
     """Return the overrides that the choice of data implies, as far as none is given.
 
     ``dataset=breast_cancer`` alone chooses ``model=mlp``, for its samples are no images, and so
-    does ``features=random``.
+    does ``features=random``; ``dataset=hub`` with ``dataset.name=fancyzhx/ag_news`` chooses a
+    model of texts.
     """
     given = {name(override): override for override in overrides}
     fixed = [item for item in given.values() if not item.is_sweep_override()]
+    called = [
+        str(item.value()).rsplit("/", 1)[-1] for item in fixed if name(item) == "dataset.name"
+    ]
     implied: dict[str, object] = {}
-    for item in fixed:
-        implied |= FITTING.get(f"{item.key_or_group}={item.value()}", {})
+    for item in sorted(fixed, key=lambda item: item.key_or_group == "features"):  # made of the data
+        choice = f"{item.key_or_group}={item.value()}"
+        of_texts = choice == "dataset=hub" and TEXT_SETS.intersection(called)
+        implied |= FITTING.get("dataset=text" if of_texts else choice, {})
     return [
         f"{key}={value}"
         for key, value in implied.items()

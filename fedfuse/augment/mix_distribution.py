@@ -8,6 +8,7 @@ Images, arXiv 2307.11469), of which only the abstract was read; the form is that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -60,6 +61,9 @@ class MixDistribution:
     alpha: float = 0.1
     share: float = 0.5
     consistency: bool = True
+
+    needs_numbers: ClassVar[bool] = True
+    """Of texts nothing can be calculated."""
 
     def __post_init__(self) -> None:
         require_number("MixDistribution", "alpha", self.alpha, above=0)

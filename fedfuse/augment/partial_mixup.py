@@ -7,6 +7,7 @@ Understanding the Role of Mixup in Knowledge Distillation (Choi, Jeon, Shukla, T
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,9 @@ class PartialMixup:
 
     alpha: float = 1.0
     keep: float = 0.9
+
+    needs_numbers: ClassVar[bool] = True
+    """Of texts nothing can be calculated."""
 
     def __post_init__(self) -> None:
         require_number("PartialMixup", "alpha", self.alpha, above=0)

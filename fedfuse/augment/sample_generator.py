@@ -76,6 +76,9 @@ class SampleGenerator:
     needs_student: ClassVar[bool] = True
     labels_kept: ClassVar[bool] = False
 
+    needs_numbers: ClassVar[bool] = True
+    """Of texts nothing can be calculated."""
+
     def __post_init__(self) -> None:
         for name in ("latent", "hidden", "batch_size"):
             require_count("SampleGenerator", name, getattr(self, name))

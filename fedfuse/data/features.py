@@ -104,7 +104,8 @@ def fit(
                 f"Column '{name}' of {next(iter(parts))} holds text, and no categories",
                 got=f"{len(values)} different values in {rows} rows",
                 allowed=f"numbers, or at most {most} different values",
-                next_step=f"Leave it out: dataset.drop=['{name}'].",
+                next_step=f"Leave it out: dataset.drop=['{name}']. Texts to be classified are read "
+                "with dataset=text.",
             )
         columns.append(Column(name, tuple(sorted(values))))
     return columns

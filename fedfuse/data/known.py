@@ -137,7 +137,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _other(raw: RawDataset, name: str | None, known: Known, more: str) -> DataError:
-    kind = "images" if raw.is_image else "features"
+    kind = "images" if raw.is_image else "texts" if raw.is_text else "features"
     names = ", ".join(raw.class_names[:3]) + (", ..." if raw.num_classes > 3 else "")
     shape = _size(tuple(raw.train.inputs.shape[1:]))
     return DataError(

@@ -14,7 +14,7 @@ from fedfuse.data.duplicates import row_hashes
 from fedfuse.data.images import match_images
 from fedfuse.data.raw import RawDataset
 from fedfuse.errors import DataError, require
-from fedfuse.types import IntArray, PublicSet
+from fedfuse.types import IntArray, PublicSet, is_text
 from fedfuse.validation import require_count, require_number, require_one_of
 
 NONE_TAKEN: IntArray = np.empty(0, dtype=np.int64)
@@ -122,7 +122,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """Take the public set from another data set, matched in channels and size.
+    """Take the public set from another data set, matched in channels and size (texts: in words).
 
     The other set's classes mean something else, so no labels come with it.
 
@@ -184,8 +184,9 @@ class Noise:
 
     Args:
         size: P, the number of public samples.
-        kind: ``uniform`` over the range of the values (0 to 255; features: each one's range), or
-            ``gaussian`` with their mean and deviation (per channel; features: each one's).
+        kind: ``uniform`` over the range of the values (0 to 255; features: each one's range; texts:
+            words that the data has, as often as there), or ``gaussian`` with their mean and
+            deviation (per channel; features: each one's; not of texts).
     """
 
     size: int = 500
@@ -205,6 +206,11 @@ class Noise:
             inputs = as_raw(rng.normal(*moments(raw, available), size=shape), raw)
         elif raw.is_image:
             inputs = rng.integers(0, 256, size=shape, dtype=np.uint8)
+        elif raw.is_text:
+            rows = raw.train.inputs[available]
+            lengths = rng.choice(np.count_nonzero(rows, axis=1), size=(self.size, 1))
+            inputs = rng.choice(rows[rows > 0], size=shape)
+            inputs[np.arange(shape[1]) >= lengths] = 0
         else:
             rows = raw.train.inputs[available]
             inputs = as_raw(rng.uniform(rows.min(axis=0), rows.max(axis=0), size=shape), raw)
@@ -217,7 +223,17 @@ def moments(raw: RawDataset, available: IntArray) -> tuple[npt.NDArray[Any], npt
     Args:
         raw: The data set.
         available: Rows of ``raw.train`` that features are measured on.
+
+    Raises:
+        DataError: If the samples are texts.
     """
+    if raw.is_text:
+        raise DataError(
+            f"Noise is added to pixels and numbers, and {raw.name} holds texts",
+            allowed="public=held_out, public=external, or public=noise public.kind=uniform, which "
+            "draws words",
+            next_step="Choose one of them.",
+        )
     if raw.is_image:
         shape = (1, -1, 1, 1)
         return np.reshape(raw.mean, shape) * 255, np.reshape(raw.std, shape) * 255
@@ -239,6 +255,9 @@ def match(
     if raw.is_image and inputs.dtype == np.uint8:
         channels, height, width = raw.train.inputs.shape[1:]
         return match_images(inputs, channels, height, width)
+    if raw.is_text and is_text(inputs):
+        words = raw.train.inputs.shape[1]
+        return np.pad(inputs[:, :words], ((0, 0), (0, max(0, words - inputs.shape[1]))))
     if raw.columns != columns and raw.columns and columns:
         theirs, ours = set(columns) - set(raw.columns), set(raw.columns) - set(columns)
         raise DataError(
@@ -265,8 +284,8 @@ def _some(names: set[str]) -> str:
 
 
 def _kind(inputs: npt.NDArray[Any]) -> str:
-    """Return ``images uint8 [1, 28, 28]`` or ``features float32 [30]``."""
-    kind = "images" if inputs.dtype == np.uint8 else "features"
+    """Return ``images uint8 [1, 28, 28]``, ``features float32 [30]`` or ``texts int32 [64]``."""
+    kind = "images" if inputs.dtype == np.uint8 else "texts" if is_text(inputs) else "features"
     return f"{kind} {inputs.dtype.name} {list(inputs.shape[1:])}"
 
 

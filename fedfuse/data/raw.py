@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedfuse.errors import DataError
-from fedfuse.types import IntArray, Samples
+from fedfuse.types import IntArray, Samples, is_text
 
 CHUNK = 4096
 """Rows handled at a time, so that no pass over a mapped pool copies the whole of it."""
@@ -55,7 +55,8 @@ class RawDataset:
 
     Args:
         name: The data set's name.
-        train: The training pool: uint8 [N, channels, height, width] or float32 [N, ...].
+        train: The training pool: uint8 [N, channels, height, width], float32 [N, ...] or, of texts,
+            the numbers of their words, int32 [N, words].
         test: The test pool in the same layout, or None: the split then draws one from ``train``.
         num_classes: C.
         class_names: C names.
@@ -99,8 +100,13 @@ class RawDataset:
 
     @property
     def is_image(self) -> bool:
-        """Whether inputs are uint8 images (else float32 features)."""
+        """Whether inputs are uint8 images (else float32 features, or texts)."""
         return bool(self.train.inputs.dtype == np.uint8)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether inputs are the numbers of texts' words."""
+        return is_text(self.train.inputs)
 
 
 def describe(name: str, decoded: Decoded) -> RawDataset:
@@ -218,11 +224,13 @@ def _check_pool(what: str, samples: Samples, num_classes: int) -> None:
     if not len(labels):
         raise DataError(f"{what} is empty")
     image = inputs.dtype == np.uint8 and inputs.ndim == 4
-    if not image and not (inputs.dtype == np.float32 and inputs.ndim >= 2):
+    features = inputs.dtype == np.float32 and inputs.ndim >= 2
+    if not (image or features or is_text(inputs)):
         raise DataError(
             f"{what} has inputs that fedfuse does not know",
             got=f"{inputs.dtype.name} {list(inputs.shape)}",
-            allowed="uint8 images [N, channels, height, width] or float32 features [N, ...]",
+            allowed="uint8 images [N, channels, height, width], float32 features [N, ...] or word "
+            "numbers int32 [N, words]",
         )
     if labels.dtype != np.int64 or labels.shape != (len(inputs),):
         raise DataError(

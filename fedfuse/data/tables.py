@@ -48,6 +48,13 @@ def find_columns(
     return image, label
 
 
+def has_images(schema: Any) -> bool:
+    """Tell whether a column of a ``pyarrow.Schema`` holds images, or is called like one."""
+    kinds = [str(feature.get("_type")) for feature in _features(schema).values()]
+    named = any(name in IMAGE_COLUMNS for name in schema.names)
+    return named or "Image" in kinds or any(_holds_bytes(field.type) for field in schema)
+
+
 def decode_tables(
     tables: Mapping[str, Mapping[str, Any]],
     columns: tuple[str, str],
@@ -77,14 +84,14 @@ def decode_tables(
         begin = len(blobs)
         for table in files.values():
             blobs.extend(_blobs(table, image, split, read_files))
-            labels.append(_labels(table, label, split))
+            labels.append(labels_of(table, label, split))
         if len(blobs) == begin:
             raise DataError(f"No rows in {split}")
         sources.extend(f"row {row} of {split}" for row in range(len(blobs) - begin))
     # All pools at once: whether the set is grey or colour is decided over the whole of it.
     pixels = decode_images(len(blobs), blobs.__getitem__, sources.__getitem__, image_size)
     flat = {place: table for files in tables.values() for place, table in files.items()}
-    names = [_class_names(table.schema, label) for table in flat.values()]
+    names = [class_names_of(table.schema, label) for table in flat.values()]
     num_train = len(tables["train"])
     united, classes = unite(labels, names, list(flat), num_train)
     train, test = (
@@ -106,7 +113,8 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def _class_names(schema: Any, label: str) -> tuple[str, ...]:
+def class_names_of(schema: Any, label: str) -> tuple[str, ...]:
+    """Return the names of classes that the hub's metadata give a column; none without them."""
     names = _features(schema).get(label, {}).get("names")
     return tuple(str(n) for n in names) if isinstance(names, list) else ()
 
@@ -139,7 +147,11 @@ def _find(
         f"No {role} column in {where}" if chosen is None else f"No column '{chosen}' in {where}",
         got=f"columns {', '.join(names)}",
         next_step=f"Name the right one in dataset.{role}_column."
-        + (" A table is read with dataset=table." if role == "image" else ""),
+        + (
+            " A table is read with dataset=table; texts with dataset=text."
+            if role == "image"
+            else ""
+        ),
     )
 
 
@@ -153,7 +165,12 @@ def _blobs(table: Any, column: str, where: str, read_files: bool) -> list[bytes]
             f"Column '{column}' of {where} does not hold encoded images",
             got=str(values.type),
             allowed="bytes, or a struct with a field 'bytes'",
-            next_step="Name another column in dataset.image_column.",
+            next_step="Name another column in dataset.image_column"
+            + (
+                f"; texts are read with dataset.text_column='{column}'."
+                if pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+                else "."
+            ),
         )
     paths: list[str | None] = [None] * len(values)
     if pa.types.is_struct(values.type):
@@ -171,7 +188,12 @@ def _blobs(table: Any, column: str, where: str, read_files: bool) -> list[bytes]
     return blobs
 
 
-def _labels(table: Any, column: str, where: str) -> IntArray:
+def labels_of(table: Any, column: str, where: str) -> IntArray:
+    """Return the class ids of a column, int64 [n].
+
+    Raises:
+        DataError: If it does not hold whole numbers.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -17,7 +17,8 @@ def to_raw(rows: npt.NDArray[Any]) -> Tensor:
     """Return the rows as a float32 tensor of the same values (images: 0 to 255), a copy.
 
     Args:
-        rows: uint8 images [B, channels, height, width] or float32 features [B, ...].
+        rows: uint8 images [B, channels, height, width], float32 features [B, ...] or word
+            numbers int32 [B, words], which are exact in float32.
     """
     return torch.from_numpy(np.array(rows, dtype=np.float32))
 

@@ -47,9 +47,9 @@ def warn_of_scale(raw: RawDataset) -> None:
     """Warn of features so large that training diverges whatever the learning rate.
 
     Args:
-        raw: The data set; images and tables are always scaled.
+        raw: The data set; images and tables are always scaled, and words are no quantities.
     """
-    if raw.mean:
+    if raw.mean or raw.is_text:
         return
     largest = np.zeros(raw.train.inputs.shape[1:], dtype=np.float32)
     for start in range(0, len(raw.train), CHUNK):

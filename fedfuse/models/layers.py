@@ -85,3 +85,20 @@ def image_shape(owner: str, input_shape: Sequence[int], smallest: int) -> tuple[
             next_step="Use model=mlp, which takes any shape.",
         )
     return channels, height, width
+
+
+def text_length(owner: str, input_shape: Sequence[int]) -> int:
+    """Return how many words a text has at most, or say why the model cannot take such inputs.
+
+    Raises:
+        ModelError: If the inputs are no rows of word numbers.
+    """
+    if len(input_shape) != 1:
+        raise ModelError(
+            f"Model '{owner}' needs text",
+            got=f"inputs of shape [{'x'.join(str(size) for size in input_shape)}]",
+            allowed="word numbers of shape [words]",
+            next_step="Choose a data set of texts (dataset=docstrings, dataset=text), or another "
+            "model.",
+        )
+    return input_shape[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,9 @@ class ByDistance:
     What an arm has more than another is its gain by distance. After the study of unseen links by
     Sakai et al. 2023 (https://arxiv.org/abs/2311.09109); this form is ours.
     """
+
+    needs_numbers: ClassVar[bool] = True
+    """Of texts nothing can be calculated."""
 
     def __call__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +41,9 @@ class Consistency:
 
     k: int = 5
     noise: float = 0.1
+
+    needs_numbers: ClassVar[bool] = True
+    """Of texts nothing can be calculated."""
 
     def __post_init__(self) -> None:
         require_count("Consistency", "k", self.k)

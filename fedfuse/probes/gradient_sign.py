@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,9 @@ class FGSM:
 
     epsilon: float = 0.03
     name: str = "fgsm"
+
+    needs_numbers: ClassVar[bool] = True
+    """Of texts nothing can be calculated."""
 
     def __post_init__(self) -> None:
         require_name("FGSM", self.name)
@@ -73,6 +77,9 @@ class PGD:
     step_size: float | None = None
     random_start: bool = True
     name: str = "pgd"
+
+    needs_numbers: ClassVar[bool] = True
+    """Of texts nothing can be calculated."""
 
     def __post_init__(self) -> None:
         require_name("PGD", self.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -70,6 +71,9 @@ class Homeostatic:
     shift: int = 1
     noise: float = 0.05
     temperature: float = 1.0
+
+    needs_numbers: ClassVar[bool] = True
+    """Of texts nothing can be calculated."""
 
     def __post_init__(self) -> None:
         require_count("Homeostatic", "passes", self.passes, at_least=2)

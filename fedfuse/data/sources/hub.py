@@ -1,4 +1,4 @@
-"""Any image-classification set of the Hugging Face hub by name, or a local copy of it."""
+"""Any classification set of the Hugging Face hub by name, or a local copy: images or texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.files import role
 from fedfuse.data.raw import Decoded, RawDataset
-from fedfuse.data.sources.parquet import parquet
+from fedfuse.data.sources.parquet import first_schema, parquet
+from fedfuse.data.sources.text import text
 from fedfuse.data.tables import decode_tables, find_columns
+from fedfuse.data.texts import decode_texts, find_texts, is_of_texts
+from fedfuse.data.words import check_words
 from fedfuse.errors import DataError, require
 
 
@@ -21,10 +24,14 @@ def hub(
     image_column: str | None = None,
     label_column: str | None = None,
     image_size: int | None = None,
+    text_column: str | None = None,
+    words: int = 64,
 ) -> RawDataset:
     """Return a data set of the hub, downloaded on first use, or its copy in a local folder.
 
-    Without a test split the validation split is the test pool.
+    It is one of images where a column holds images, else of texts, read as
+    :func:`fedfuse.data.sources.text.text` does. Without a test split the
+    validation split is the test pool.
 
     Args:
         name: The set's id on the hub, such as ``ylecun/mnist``.
@@ -33,23 +40,36 @@ def hub(
         config: The set's configuration, where it has several.
         revision: A branch, tag or commit of the set; None for the newest.
         image_column: Column of images; None to find it.
-        label_column: Column of integer class ids; None to find it.
+        label_column: Column of integer class ids (of texts also of names); None to find it.
         image_size: Stretch all images to this height and width; None to keep their size.
+        text_column: Column of texts; None to find it where no column holds images.
+        words: How many words of a text count at most.
 
     Raises:
-        DataError: If the set cannot be loaded or is no image-classification set.
+        DataError: If the set cannot be loaded or is no such set.
     """
     require(bool(name or path), "hub", "name", name, "a data set's id on the hub, or set path")
     short = name.rsplit("/", 1)[-1] if name else None
+    require(
+        None in (image_column, text_column), "hub", "text_column", text_column,
+        "null beside image_column",
+    )  # fmt: skip
+    check_words("hub", words)
     if path is not None:
+        if is_of_texts(first_schema(path), image_column, text_column):
+            return text(path, short, text_column, label_column, words)
         return parquet(path, short, image_column, label_column, image_size)
     where = f"{name} on the hub"
     splits = _load(str(name), config, revision)
     train = splits["train"]
-    columns = find_columns(train.features.arrow_schema, where, image_column, label_column)
+    schema = train.features.arrow_schema
+    texts = is_of_texts(schema, image_column, text_column)
+    columns = (find_texts if texts else find_columns)(
+        schema, where, text_column if texts else image_column, label_column
+    )
     parameters = {
         "columns": columns,
-        "image_size": image_size,
+        **({"words": words} if texts else {"image_size": image_size}),
         # A set that lives in memory has no files; its own fingerprint stands for them.
         "splits": {split: part._fingerprint for split, part in splits.items()},
     }
@@ -68,6 +88,9 @@ def hub(
             }
             for split, part in splits.items()
         }
+        if texts:
+            flat = {place: table for part in tables.values() for place, table in part.items()}
+            return decode_texts(flat, 1, *columns, words)
         return decode_tables(tables, columns, where, image_size, read_files=True)
 
     return cached(str(short), cache_key("hub", parameters, files), decode)

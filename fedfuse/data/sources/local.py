@@ -9,7 +9,9 @@ from fedfuse.data.levels import is_image_name
 from fedfuse.data.raw import RawDataset
 from fedfuse.data.sources.image_folder import image_folder
 from fedfuse.data.sources.npz import npz
-from fedfuse.data.sources.parquet import parquet, parquet_files
+from fedfuse.data.sources.parquet import first_schema, parquet, parquet_files
+from fedfuse.data.sources.text import text
+from fedfuse.data.texts import is_of_texts
 from fedfuse.errors import DataError
 
 
@@ -36,5 +38,7 @@ def local(path: str | Path, image_size: int | None = None) -> RawDataset:
                 got=image.relative_to(found).as_posix(),
                 next_step="Move one kind away.",
             )
+        if is_of_texts(first_schema(found), None, None):
+            return text(found)
         return parquet(found, image_size=image_size)
     return image_folder(found, image_size=image_size)

@@ -13,6 +13,7 @@ from fedfuse.data.tables import decode_tables, find_columns
 from fedfuse.errors import DataError
 from fedfuse.files.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 
+_WANTED = "a folder with train*.parquet and test*.parquet"
 _ROW, _AT_ONCE = 8, 256
 """Bytes that a row comes to at least (its label), and rows unpacked before they are counted."""
 
@@ -41,7 +42,7 @@ def parquet(
     Raises:
         DataError: If the folder, its files or their columns are not as described.
     """
-    root = place(path, "a folder with train*.parquet and test*.parquet")
+    root = place(path, _WANTED)
     splits = find_splits(root)
     where = str(root)
     columns = find_columns(_schema(splits["train"][0]), where, image_column, label_column)
@@ -134,6 +135,15 @@ def _instead(root: Path, kind: str) -> str:
     """Say what a folder without such files holds."""
     names = [entry.name for entry in entries(root)]
     return f"no {kind[1:]} file" + (f", but {', '.join(names[:5])}" if names else "")
+
+
+def first_schema(path: str | Path) -> Any:
+    """Return the ``pyarrow.Schema`` of the first training file of a folder.
+
+    Raises:
+        DataError: If the folder or the file is not as described.
+    """
+    return _schema(find_splits(place(path, _WANTED))["train"][0])
 
 
 def _schema(file: Path) -> Any:

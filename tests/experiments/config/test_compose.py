@@ -32,6 +32,7 @@ NEEDS = {
     "dataset=table": ["dataset.path=x.csv"],
     "features=saved": ["features.module.path=x.pt2"],
     "features=custom": ["features.module._target_=torch.nn.Flatten"],
+    "dataset=text": ["dataset.path=x.csv"],
     "partitioner=fixed": ["partitioner.path=x.json"],
     "partitioner=by_column": ["partitioner.column=x"],
 }
@@ -64,6 +65,13 @@ def test_a_data_set_chooses_what_fits_it_where_nobody_says_otherwise() -> None:
     for words in (["features=random"], ["features.module._target_=torch.nn.Flatten"]):
         assert composed(*words).model._target_ == "fedfuse.models.mlp.mlp"
     assert composed("features=none").model._target_ == "fedfuse.models.lenet.lenet5"
+    ngrams = "fedfuse.models.ngrams.ngrams"
+    assert composed("dataset=docstrings").model._target_ == ngrams
+    hub = "dataset=hub", "dataset.path=copy"
+    assert composed(*hub, "dataset.name=fancyzhx/ag_news").model._target_ == ngrams
+    assert composed(*hub, "dataset.name=mine/pictures").model._target_ != ngrams
+    frozen = composed("features=random", "dataset=docstrings")
+    assert frozen.model._target_ == "fedfuse.models.mlp.mlp"
 
 
 def test_local_has_no_teacher() -> None:

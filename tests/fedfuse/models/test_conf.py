@@ -36,10 +36,22 @@ def plan(cfg):
 
 SAME = ("mlp", "lenet5", "cnn2", "cnn4", "resnet8", "resnet20")
 
+TEXT = ("ngrams", "text_transformer")
+
 
 def test_no_option_is_untested():
     options = {path.stem for path in (CONF / "model").glob("*.yaml")}
-    assert options == {*SAME, "tiers", "widths", "cycle", "table", "zero_cost", "custom"}
+    assert options == {
+        *SAME,
+        *TEXT,
+        "text_tiers",
+        "tiers",
+        "widths",
+        "cycle",
+        "table",
+        "zero_cost",
+        "custom",
+    }
 
 
 @pytest.mark.parametrize("option", SAME)
@@ -47,6 +59,20 @@ def test_one_architecture(config, option):
     parts = plan(config(f"model={option}"))
     assert describe(parts, 6) == option
     build_checked(parts, 0, (1, 28, 28), 10, 0)
+
+
+@pytest.mark.parametrize("option", TEXT)
+def test_one_architecture_for_texts(config, option):
+    parts = plan(config(f"model={option}"))
+    assert describe(parts, 6) == option
+    build_checked(parts, 0, (64,), 10, 0)
+
+
+def test_architectures_for_texts(config):
+    parts = plan(config("model=text_tiers"))
+    assert describe(parts, 6) == "narrow x 2, ngrams x 2, text_transformer x 2"
+    for client_id in range(6):
+        build_checked(parts, client_id, (64,), 10, 0)
 
 
 @pytest.mark.parametrize(
