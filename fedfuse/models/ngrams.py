@@ -16,9 +16,9 @@ class HashedNgrams(nn.Module):
     """The mean of the embeddings of a text's n-grams, normalised, and a linear layer.
 
     What an ``nn.EmbeddingBag`` of mode ``mean`` computes, by an ``nn.Embedding``: where many
-    clients are trained at once, torch takes the former client by client, the latter together. After fastText (Joulin et al. 2017,
-    https://arxiv.org/abs/1607.01759), with a LayerNorm, so that the learning rate of other models
-    serves.
+    clients are trained at once, torch takes the former client by client, the latter together.
+    After fastText (Joulin et al. 2017, https://arxiv.org/abs/1607.01759), with a LayerNorm, so
+    that the learning rate of other models serves.
 
     Args:
         num_classes: C.
