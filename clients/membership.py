@@ -19,6 +19,7 @@ from fedfuse.privacy.membership import Attack, Shadow, features, judge, loss_sco
 from fedfuse.privacy.stage import SECRET
 from fedfuse.rng import Streams
 from fedfuse.sharing_context import SharingContext
+from fedfuse.train.learning_rate import Rates
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import Work, schedule, steps_per_epoch
 from fedfuse.types import ClientData, IntArray, KnowledgeBank
@@ -40,12 +41,14 @@ class Membership:
         fresh: Client to a model as anybody can have it before the first round, and how many steps
             that took.
         make_optimizer: Parameters to optimiser.
+        rates: At which rates the client has taken its steps; None for the optimiser's.
     """
 
     round: int
     shadows: int
     fresh: Callable[[int], tuple[nn.Module, int]]
     make_optimizer: OptimizerFactory
+    rates: Rates | None = None
 
     def __call__(
         self, students: Sequence[Student], tools: Tools, round_: int
@@ -104,13 +107,14 @@ class Membership:
         epochs = self.round * plan.local_epochs
         steps = epochs * steps_per_epoch(len(labels), plan.batch_size)
         generator = streams.torch("shadow", number)
-        return Work(
+        work = Work(
             inputs=inputs,
             targets=targets,
             loss=loss,
             schedule=schedule(len(labels), plan.batch_size, steps, generator),
             entropy=streams.entropy("shadow", number, "layers"),
         )
+        return work if self.rates is None else self.rates.over(work, 0, self.round)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clients.exchange import Exchange, Predictions, Tools
 from clients.exchange.protocol import check_shared, kind_of_exchange
-from clients.failure_isolation import Alone, Attempt, Step, take_steps
+from clients.failure_isolation import Alone, Attempt, Spent, Step, take_steps
 from clients.membership import Membership
 from clients.sharing.chain import Sharing
 from clients.sharing.channel import ClientChannel, Remember
@@ -25,11 +25,12 @@ from clients.training.arm import ArmSettings
 from clients.training.deployment import Deployment, fold_of, speaking
 from clients.training.evaluation import Evaluation, Tested, stacked, with_spending, with_twins
 from clients.training.guard import Undo
+from clients.training.pace import paced
 from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
 from clients.training.probing import Probing
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
-from clients.training.twins import LocalTwins
+from clients.training.twins import LocalTwins, Task
 from clients.training.work_plan import WorkPlan, honest, rows_of
 from fedfuse.augment import Augment, Guided
 from fedfuse.codec import Parcel
@@ -42,6 +43,7 @@ from fedfuse.probes import Probe, Probes
 from fedfuse.protocols import DistillLoss, ModelPlan, Relabels, Uptake
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
+from fedfuse.train.learning_rate import Rates
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
 from fedfuse.train.work import SampleLoss
 from fedfuse.types import ClientMetrics, FederatedData, KnowledgeBank, Phase
@@ -77,6 +79,7 @@ class Node:
         arms: What an arm does about its clients' label priors, by name; nothing in those left out.
         probes: What models are asked beside the tests.
         probe_samples: The most samples that they are asked with.
+        rates: At which share of the learning rate steps are taken; None for all of it.
         guard: Who undoes distillations or decides what is deployed; None for nobody.
         trainer: Who takes the steps.
         device: Where models and their inputs live.
@@ -107,6 +110,7 @@ class Node:
     arms: Mapping[str, ArmSettings] = field(default_factory=dict)
     probes: Sequence[Probe] = ()
     probe_samples: int = 500
+    rates: Rates | None = None
     guard: Guard | Validation | None = None
     trainer: Trainer = field(default_factory=LoopTrainer)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -145,7 +149,11 @@ class Node:
             self.initial,
         )
         self.membership = Membership(
-            self.attacked, self.shadows, self.beginning.after_public, self.make_optimizer
+            self.attacked,
+            self.shadows,
+            self.beginning.after_public,
+            self.make_optimizer,
+            self.rates,
         )
         if self.guard is not None and not isinstance(self.guard, Validation):
             pretrains = self.pretraining is not None and self.pretraining.baseline
@@ -182,9 +190,9 @@ class Node:
         def step(cohort: Sequence[int]) -> None:
             held = [self.student(way, tools, client_id) for client_id in cohort]
             tasks = way.train(held, tools, round_, exchanging=header.share)
-            spent = take_steps(self.trainer, tasks, round_)
+            spent = self._take_steps(tasks, header)
             if (twins := self.twins_of(header)) is not None:
-                theirs = take_steps(self.trainer, twins.local(held, round_), round_)
+                theirs = self._take_steps(twins.local(held, round_), header)
                 spent = with_twins(spent, theirs)
             remember: Remember = {}
             if header.share:
@@ -253,10 +261,10 @@ class Node:
                 tasks = way.learn(held, tools, round_, theirs)
                 # Who rests takes in an average; steps are for those whose twins take them too.
                 tasks = [task for task in tasks if tools.taught(task[0].client_id)]
-            spent = take_steps(self.trainer, tasks, round_)
+            spent = self._take_steps(tasks, header, trained=True)
             if (twins := self.twins_of(header)) is not None:
                 learning = [student for student in held if tools.taught(student.client_id)]
-                also = take_steps(self.trainer, twins.instead(learning, round_), round_)
+                also = self._take_steps(twins.instead(learning, round_), header, trained=True)
                 spent = with_twins(spent, also)
             if undo is not None and memory is not None:
                 tested = undo.after(held, evaluation_models, memory, evaluate=header.evaluate)
@@ -295,6 +303,15 @@ class Node:
             self.states.forget(arm, client_id)
 
     # -- one cohort ----------------------------------------------------------------------------
+
+    def _take_steps(self, tasks: Sequence[Task], header: Header, *, trained: bool = False) -> Spent:
+        """Let students take their steps of a phase at the rates that hold then.
+
+        ``trained`` says whether it is the second one: local training is over.
+        """
+        if self.rates is not None:
+            tasks = paced(self.rates, tasks, self.work_plan, header.round, trained=trained)
+        return take_steps(self.trainer, tasks, header.round)
 
     def way(self, header: Header) -> Exchange:
         """Return the arm's way to exchange; clients that learn alone hold nothing but models."""

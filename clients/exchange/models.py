@@ -96,6 +96,10 @@ class SideBySide(nn.Module):
         """Map inputs to the logits of the client's own model and of the small one, [B, 2C]."""
         return torch.cat([self.twins(inputs), self.twins.shared(inputs)], dim=1)  # type: ignore[operator]
 
+    def separate(self) -> list[nn.Module]:
+        """Return the two: a gradient is clipped for each by itself."""
+        return [self.twins.personal, self.twins.shared]  # type: ignore[list-item]
+
 
 class BesideItsStart(nn.Module):
     """A model and, beside it, what it is now: in eval mode, without gradients."""

@@ -26,6 +26,7 @@ from experiments.assembly.request_clashes import OF_REQUESTS
 from experiments.assembly.rule_clashes import OF_RULES
 from experiments.assembly.scored_clashes import OF_SCORES
 from experiments.assembly.text_clashes import OF_TEXTS
+from experiments.assembly.training_clashes import OF_TRAINING
 from fedfuse.codec import channel_of
 from fedfuse.declarations import part_name
 from fedfuse.fusion.pipeline import Pipeline
@@ -302,6 +303,7 @@ CLASHES: tuple[Clash, ...] = (
     *OF_TEXTS,
     *OF_PROBES,
     *OF_SCORES,
+    *OF_TRAINING,
 )
 """Every combination that cannot work. One that needs another part of the same run to be refused
 comes after that part's own row, so that the first message is the nearest to the mistake."""

@@ -38,6 +38,7 @@ from fedfuse.protocols import DistillLoss, Extract, ModelPlan, PlansAtShape
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, Select
 from fedfuse.train.batched import BatchedTrainer
+from fedfuse.train.learning_rate import LearningRate, Rates, is_flat
 from fedfuse.train.optimizers import spare_compiler
 from fedfuse.train.precision import Precision
 from fedfuse.train.trainer import LoopTrainer, Trainer
@@ -225,21 +226,28 @@ def build_probes(cfg: DictConfig) -> list[Probe]:
     return probes
 
 
+def build_rates(cfg: DictConfig) -> Rates | None:
+    """Return at which share of the learning rate steps are taken; None for all of it."""
+    schedule: LearningRate = instantiate(cfg.lr_schedule, "lr_schedule")
+    return None if is_flat(schedule) else Rates(schedule, cfg.num_rounds)
+
+
 def build_trainer(cfg: DictConfig, exchange: Exchange, loss: DistillLoss | None) -> Trainer:
     """Return who takes the optimiser steps.
 
     ``auto`` trains many clients at once where that pays (on a GPU, and with other runs), as far as
     what is exchanged and how it is distilled allow.
     """
-    precision = Precision(cfg.client.precision)
-    loop = LoopTrainer(precision)
+    precision, clip_norm = Precision(cfg.client.precision), cfg.client.clip_norm
+    loop = LoopTrainer(precision, clip_norm=clip_norm)
     if not exchange.batchable or (loss is not None and not batchable(loss)):
         return loop
     on_gpu = build_device(cfg.client.device, "client.device").type == "cuda"
     pays = on_gpu or cfg.engine.get("pack", False)
     if cfg.trainer == "loop" or (cfg.trainer == "auto" and not pays):
         return loop
-    return BatchedTrainer(precision, fallback=loop if cfg.trainer == "auto" else None)
+    fallback = loop if cfg.trainer == "auto" else None
+    return BatchedTrainer(precision, fallback=fallback, clip_norm=clip_norm)
 
 
 def build_device(name: str, key: str) -> torch.device:

@@ -14,6 +14,7 @@ from experiments.assembly.merging import with_merge
 from experiments.assembly.parts import (
     Parts,
     build_device,
+    build_rates,
     build_rounds,
     fastest,
 )
@@ -182,6 +183,8 @@ def build_student(
         left_out=cfg.client.left_out,
         of_features=of_features,
         width=width,
+        rates=build_rates(cfg),
+        clip_norm=cfg.client.clip_norm,
     )
 
 

@@ -43,6 +43,7 @@ from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
 from fedfuse.testing import example_view
 from fedfuse.train.facts import Facts, ask, told, wants
+from fedfuse.train.learning_rate import share
 from fedfuse.types import Space, Teachers
 from fedfuse.uptake import take_up
 from fedfuse.user_code import PartError, blamed, is_foreign, kind_of
@@ -97,6 +98,11 @@ def _faults(part: Any, toy: Toy) -> None:
             got=kind_of(fate),
             allowed="a fedfuse.faults.Fate",
         )
+
+
+def _lr_schedule(part: Any, toy: Toy) -> None:
+    for done in range(rounds := toy.parts.cfg.num_rounds):
+        share(part, done, rounds)
 
 
 def _local_loss(part: Any, toy: Toy) -> None:
@@ -310,6 +316,7 @@ TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "faults": _faults,
     "familiarity": _familiarity,
     "local_loss": _local_loss,
+    "lr_schedule": _lr_schedule,
     "attack": _attack,
     "extract": _extract,
     "privacy": _privacy,

@@ -7,7 +7,7 @@ import json
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config.former_names import first, renamed
+from experiments.config.former_names import NEWER, first, renamed
 from experiments.config.prior_use import BASELINE, uses_prior
 
 FUSION_ONLY = frozenset(
@@ -52,6 +52,9 @@ FUSION_ONLY = frozenset(
 FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "left_out"})
 """Keys of ``client`` of which the same is true."""
 
+UNSAID = ("continue_from", "features", "lr_schedule")
+"""Keys that say nothing of local training while they are as they were before there were such."""
+
 HELD_IN = "fedfuse.participation.HeldIn"
 
 OF_THE_PRIOR = ("prior", "local_loss", "evaluation.prior")
@@ -82,15 +85,16 @@ def baseline_identity(cfg: DictConfig, data_fingerprint: str, arm: str = BASELIN
     """
     values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
     kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
-    if kept["continue_from"] is None:  # as it was before there was such a key
-        del kept["continue_from"]
-    if kept["features"]["_target_"] is None:  # likewise
-        del kept["features"]
+    for name in UNSAID:  # as it was before there was such a key
+        if kept.get(name) == NEWER[name]:
+            del kept[name]
     if kept["participation"]["_target_"] == HELD_IN:  # whom it holds out trains alone, too
         kept["participation"] = {"_target_": "fedfuse.participation.Everybody"}
     # With equal samples, local training learns from as many as the mixed batches have.
     free = FUSION_ONLY_CLIENT - ({"private_weight"} if kept["budget"] == "samples" else set())
     kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}
+    if kept["client"].get("clip_norm") is None:
+        kept["client"].pop("clip_norm", None)
     tests = kept["evaluation"]
     # What nobody asks for is as it was before there were such keys.
     unasked = {"prior", *(() if tests["probes"] else PROBES)}

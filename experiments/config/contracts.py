@@ -55,6 +55,7 @@ CONTRACTS = {
     "select": _function("fedfuse.select.Select", "round", "num_public", "labels", "generator"),
     "augment": _function("fedfuse.augment.Augment", "inputs", "generator"),
     "optimizer": _function("torch.optim.Optimizer", "parameters"),
+    "lr_schedule": _function("fedfuse.train.learning_rate.LearningRate", "done", "num_rounds"),
     "local_loss": Contract(
         "fedfuse.protocols.LocalLoss", {CALL: ("logits", "labels")}, facts=frozenset({"prior"})
     ),

@@ -30,7 +30,12 @@ NEWER: dict[str, Any] = {
     "request": {"_target_": None},
     "answer": {"_target_": None},
     "wish": {"_target_": None},
-    "client": {"left_out": "visit"},
+    "client": {"left_out": "visit", "clip_norm": None},
+    "lr_schedule": {
+        "_target_": "fedfuse.train.learning_rate.Constant",
+        "warmup": 0.0,
+        "per": "round",
+    },
     "merge": {"_target_": "fedfuse.merge.Mean"},
     "merge_base": "last",
     "augment": {"_target_": None},
@@ -116,7 +121,7 @@ def as_today(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration, as plain values, with today's names, and with what it leaves unsaid.
 
     >>> as_today({"client": {"guard": "validation", "threads": 1}})["client"]
-    {'left_out': 'visit', 'threads': 1}
+    {'left_out': 'visit', 'clip_norm': None, 'threads': 1}
     """
     found = with_newer(renamed(config))
     client = found.get("client")

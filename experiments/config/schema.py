@@ -73,6 +73,9 @@ class ClientConfig:
     state: str = _one_of("auto", "context", "disk")
     share_class_distribution: bool = field(default=MISSING)  # type: ignore[assignment]
     left_out: str = _one_of("skip", "visit")
+    clip_norm: float | None = _rule(
+        "null, or a finite number above 0", lambda value: value is None or 0 < value < math.inf
+    )
 
 
 @dataclass
@@ -177,6 +180,7 @@ class ExperimentConfig:
     model: Any = MISSING
     pretrain: Any = MISSING
     optimizer: Any = MISSING
+    lr_schedule: Any = MISSING
     local_loss: Any = MISSING
     scorer: Any = MISSING
     neighbours: Any = MISSING

@@ -63,15 +63,16 @@ DECLARED: Mapping[str, May] = {
             "client.batch_size", "client.local_epochs", "client.distill_epochs",
             "client.distill_batch_size", "client.private_weight", "client.init",
             "client.optimizer_state", "client.threads", "client.device", "client.precision",
-            "client.share_class_distribution", "client.left_out",
+            "client.share_class_distribution", "client.left_out", "client.clip_norm",
             "evaluation.every", "evaluation.batch_size", "evaluation.test_samples",
             "evaluation.own_test_samples", "evaluation.membership", "evaluation.shadow_models",
             "evaluation.own_test_shift", "evaluation.prior", "local_loss", "prior",
             "evaluation.resting", "evaluation.resting_every", "evaluation.resting_sample",
             "evaluation.probes", "evaluation.probe_every", "evaluation.probe_samples",
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
-            "model", "pretrain", "optimizer", "scorer", "neighbours", "rule", "sharpen",
-            "distill", "exchange", "attack", "extract", "student", "privacy", "familiarity",
+            "model", "pretrain", "optimizer", "lr_schedule",
+            "scorer", "neighbours", "rule", "sharpen", "distill",
+            "exchange", "attack", "extract", "student", "privacy", "familiarity",
             "filter", "cache", "guard", "codec", "uptake", "augment", "method", "merge",
             "merge_base", "request", "answer", "wish", "features",
         ),
@@ -175,7 +176,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
         "request",
         "answer",
         "wish",
-        *(() if values.get("features", {}).get("_target_") else ("features",)),
+        *(name for name in ("features", "lr_schedule") if values.get(name) in (None, NEWER[name])),
     )
     kept = {
         name: value

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError
+from fedfuse.train.clipping import clip_rows
 from fedfuse.train.device_memory import bytes_per_sample, clients_that_fit
 from fedfuse.train.moments import Update, trained, update_of
 from fedfuse.train.obstacles import obstacle
@@ -55,6 +56,8 @@ class BatchedTrainer:
         atomic: Whether a :meth:`fit` that fails leaves all students as they were, at the price of
             a copy of their parameters and moments.
         graphs: Whether steps are recorded as CUDA graphs where there is CUDA.
+        clip_norm: Largest norm that the gradient of a client's step keeps, each client's by
+            itself; None for any.
     """
 
     precision: Precision = Precision.FP32
@@ -62,6 +65,7 @@ class BatchedTrainer:
     fallback: LoopTrainer | None = None
     atomic: bool = False
     graphs: bool = True
+    clip_norm: float | None = None
     _obstacles: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)
     _chunks: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _bytes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
@@ -198,6 +202,7 @@ class BatchedTrainer:
         total = torch.zeros(len(students), device=models.rows.device)
         for step, active in enumerate(main.active):
             batch = main.batch(step) + (() if anchor is None else anchor.batch(step))
+            batch += (None if main.rates is None else main.rates[step, :active],)
             total[:active] += take(batch)
         counts = torch.tensor([float(work.schedule.num_steps) for work in works])
         means: list[float] = (total.cpu() / counts).tolist()
@@ -214,10 +219,12 @@ class BatchedTrainer:
             leaf = models.rows[: len(inputs)].detach().requires_grad_()
             losses = self._losses(models, leaf, parts[0].loss, *batch[:3])
             if len(parts) > 1:
-                losses = losses + weight * self._losses(models, leaf, parts[1].loss, *batch[3:])
+                losses = losses + weight * self._losses(models, leaf, parts[1].loss, *batch[3:6])
             (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             with torch.no_grad():
-                update(models.rows[: len(inputs)], gradient)
+                if self.clip_norm is not None:
+                    clip_rows(gradient, self.clip_norm)
+                update(models.rows[: len(inputs)], gradient, batch[-1])
             return losses.detach()
 
         record = record_on(models.rows.device) if self.graphs else None

@@ -162,7 +162,7 @@ class Joint:
         key = kind[1:]
         if key not in self._trainers:
             self._trainers[key] = BatchedTrainer(
-                own.precision, own.patches, own.fallback, atomic=True
+                own.precision, own.patches, own.fallback, atomic=True, clip_norm=own.clip_norm
             )
         return self._trainers[key]
 

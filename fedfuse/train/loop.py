@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from fedfuse.train.clipping import clip
 from fedfuse.train.optimizers import stepper
 from fedfuse.train.precision import Precision
 from fedfuse.train.work import Work, weighted_mean
@@ -18,10 +20,12 @@ def fit(
     work: Work,
     precision: Precision = Precision.FP32,
     on_step: Callable[[int, int], None] | None = None,
+    clip_norm: float | None = None,
 ) -> float:
     """Take the steps of ``work`` and return the mean loss over them (NaN if there were none).
 
-    ``on_step`` is called after each with the steps taken and their number.
+    ``on_step`` is called after each with the steps taken and their number; ``clip_norm`` is the
+    largest norm that a step's gradient keeps (:mod:`fedfuse.train.clipping`), None for any.
 
     Each step minimises the mean loss of its batch (weighted by ``work.sample_weight`` where
     given) plus ``anchor_weight`` times the same of the anchor.
@@ -40,11 +44,30 @@ def fit(
         for parameter in parameters:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        step()
+        if clip_norm is not None:
+            clip(model, parameters, clip_norm)
+        if work.rates is None:
+            step()
+        else:
+            with _rate(optimizer, work.rates[number - 1]):
+                step()
         total += loss.detach()
         if on_step is not None:
             on_step(number, work.schedule.num_steps)
     return float(total) / work.schedule.num_steps if work.schedule.num_steps else float("nan")
+
+
+@contextmanager
+def _rate(optimizer: torch.optim.Optimizer, share: float) -> Iterator[None]:
+    """Let the optimiser's learning rate be a share of what it is."""
+    whole = [group["lr"] for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, whole, strict=True):
+        group["lr"] = rate * share
+    try:
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, whole, strict=True):
+            group["lr"] = rate
 
 
 def _losses(model: nn.Module, work: Work, precision: Precision) -> Iterator[Tensor]:

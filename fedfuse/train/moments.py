@@ -24,8 +24,8 @@ class Update(Protocol):
         """Return what it remembers from step to step, a client per row of each matrix."""
         ...
 
-    def __call__(self, parameters: Tensor, gradients: Tensor) -> None:
-        """Take one step."""
+    def __call__(self, parameters: Tensor, gradients: Tensor, rates: Tensor | None = None) -> None:
+        """Take one step, each client at its share of the learning rate (float64 [A, 1])."""
         ...
 
 
@@ -79,13 +79,16 @@ class _Sgd:
     def moments(self) -> list[Tensor]:
         return [] if self._kept is None else [self._kept]
 
-    def __call__(self, parameters: Tensor, gradients: Tensor) -> None:
+    def __call__(self, parameters: Tensor, gradients: Tensor, rates: Tensor | None = None) -> None:
         if self._decay:
             gradients = gradients.add(parameters, alpha=self._decay)
         if self._kept is not None:
             kept = self._kept[: len(parameters)].mul_(self._momentum).add_(gradients)
             gradients = gradients.add(kept, alpha=self._momentum) if self._nesterov else kept
-        parameters.sub_(gradients, alpha=self._lr)
+        if rates is None:
+            parameters.sub_(gradients, alpha=self._lr)
+        else:
+            parameters.sub_(gradients * (self._lr * rates).to(gradients.dtype))
 
 
 class _Adam:
@@ -110,17 +113,19 @@ class _Adam:
     def moments(self) -> list[Tensor]:
         return [self._mean, self._square, self._steps]
 
-    def __call__(self, parameters: Tensor, gradients: Tensor) -> None:
+    def __call__(self, parameters: Tensor, gradients: Tensor, rates: Tensor | None = None) -> None:
         active = len(parameters)
+        lr = self._lr if rates is None else self._lr * rates
         beta1, beta2 = self._betas
         steps = self._steps[:active].add_(1)[:, :1].double()
         if self._decoupled:
-            parameters.mul_(1 - self._lr * self._decay)
+            kept = 1 - lr * self._decay
+            parameters.mul_(kept.to(parameters.dtype) if isinstance(kept, Tensor) else kept)
         elif self._decay:
             gradients = gradients.add(parameters, alpha=self._decay)
         mean = self._mean[:active].lerp_(gradients, 1 - beta1)
         square = self._square[:active].mul_(beta2).addcmul_(gradients, gradients, value=1 - beta2)
-        step_size = (self._lr / (1 - beta1**steps)).to(mean.dtype)
+        step_size = (lr / (1 - beta1**steps)).to(mean.dtype)
         spread = (1 - beta2**steps).sqrt().to(mean.dtype)
         parameters.sub_(
             square.sqrt().div_(spread).add_(self._eps).reciprocal_().mul_(mean).mul_(step_size)

@@ -29,6 +29,8 @@ class PaddedSteps:
         widths: Largest batch of each step.
         even: Whether all active clients' batches have that size.
         loss: Per-sample loss, the same for all.
+        rates: float64 [T, K, 1], share of the learning rate at each step, 0 when a client's steps
+            are over; None for all of it everywhere.
     """
 
     inputs: Tensor
@@ -42,6 +44,7 @@ class PaddedSteps:
     widths: tuple[int, ...]
     even: tuple[bool, ...]
     loss: SampleLoss
+    rates: Tensor | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return inputs [A, B, ...], targets [A, B, ...] and weights [A, B] of the active clients.
@@ -97,7 +100,20 @@ def pad(works: Sequence[Work]) -> PaddedSteps:
         widths=tuple(widths),
         even=tuple(even),
         loss=works[0].loss,
+        rates=_rates(works, device),
     )
+
+
+def _rates(works: Sequence[Work], device: torch.device) -> Tensor | None:
+    """Return the rates of each step and client, [T, K, 1]; None if nobody has any."""
+    if all(work.rates is None for work in works):
+        return None
+    longest = works[0].schedule.num_steps
+    table = np.zeros((longest, len(works), 1))
+    for client, work in enumerate(works):
+        taken = work.schedule.num_steps
+        table[:taken, client, 0] = 1.0 if work.rates is None else work.rates[:taken]
+    return torch.from_numpy(table).to(device)
 
 
 def _tables(schedules: Sequence[Schedule]) -> tuple[Tensor, Tensor]:

@@ -66,10 +66,12 @@ class LoopTrainer:
     Args:
         precision: Number format of the passes through the model.
         on_step: Called after each step with the steps that the client has taken and their number.
+        clip_norm: Largest norm that the gradient of a client's step keeps; None for any.
     """
 
     precision: Precision = Precision.FP32
     on_step: Callable[[int, int], None] | None = None
+    clip_norm: float | None = None
 
     def cohorts(
         self,
@@ -82,7 +84,14 @@ class LoopTrainer:
     def fit(self, students: Sequence[Student], works: Sequence[Work]) -> list[float]:
         """Take each student's steps in turn."""
         return [
-            fit(student.model, student.optimizer, work, self.precision, self.on_step)
+            fit(
+                student.model,
+                student.optimizer,
+                work,
+                self.precision,
+                self.on_step,
+                self.clip_norm,
+            )
             for student, work in zip(students, works, strict=True)
         ]
 

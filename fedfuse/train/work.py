@@ -182,6 +182,8 @@ class Work:
             that have a penalty.
         entropy: Seed of the layers that draw random numbers (dropout); None leaves torch's
             generators where they are.
+        rates: Share of the optimiser's learning rate at which each step is taken; None for all of
+            it.
     """
 
     inputs: Tensor
@@ -194,6 +196,7 @@ class Work:
     entropy: int | None = None
     penalty: Penalty | None = None
     before_step: BeforeStep | None = None
+    rates: tuple[float, ...] | None = None
 
     @property
     def num_samples(self) -> int:

@@ -27,6 +27,7 @@ from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, PublicSamples
 from fedfuse.train.divergence import diverged
 from fedfuse.train.facts import Facts, as_trained, told, wants, widen
+from fedfuse.train.learning_rate import Rates
 from fedfuse.train.loop import fit, predict
 from fedfuse.train.saved import restore_training, training_state, weights_of
 from fedfuse.train.sides import FeatureTerm, on_sides
@@ -54,6 +55,8 @@ class ServerModel:
         left_out: What samples that do not count cost, as on the clients: ``skip`` or ``visit``.
         of_features: What it also learns, of features that come with the teachers; None for nothing.
         width: D of those features; its own are projected on as many.
+        rates: At which share of the learning rate steps are taken; None for all of it.
+        clip_norm: Largest norm that the gradient of a step keeps; None for any.
     """
 
     model: nn.Module
@@ -68,6 +71,8 @@ class ServerModel:
     left_out: str = "skip"
     of_features: FeatureTerm | None = None
     width: int = 0
+    rates: Rates | None = None
+    clip_norm: float | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
     _public: Tensor | None = None
     samples: PublicSamples = field(init=False)
@@ -111,12 +116,14 @@ class ServerModel:
             sample_weight=None if weight is None else weight[0],
             entropy=self.streams.entropy("server", "student", round_, "layers"),
         )
+        if self.rates is not None:
+            work = self.rates.over(work, round_ - 1, round_)
         model = self.model
         if self.of_features is not None and common.features is not None:
             model, classes = self._showing(), self.data.num_classes
             work = on_sides(work, classes, self.of_features, common.features[0])
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            loss = fit(model, self.optimizer, work)
+            loss = fit(model, self.optimizer, work, clip_norm=self.clip_norm)
         if work.schedule.num_steps and not np.isfinite(loss):
             what = f"Training of the server's model diverged in round {round_}"
             raise diverged(what, loss, work, self.optimizer)

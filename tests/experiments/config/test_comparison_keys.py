@@ -76,6 +76,16 @@ def test_a_baseline_depends_on_the_mixed_batches_only_where_samples_are_equal():
     assert len(names("budget=samples")) == 2
 
 
+def test_how_steps_are_taken_is_a_key_of_the_baseline_and_unsaid_as_it_was():
+    other = ("lr_schedule=cosine", "lr_schedule.warmup=1", "client.clip_norm=1")
+    known = {baseline_identity(configured(), "data")}
+    known |= {baseline_identity(configured(line), "data") for line in other}
+    assert len(known) == 4
+    old = OmegaConf.create(OmegaConf.to_container(configured()))
+    del old["lr_schedule"], old.client["clip_norm"]
+    assert baseline_identity(old, "data") == baseline_identity(configured(), "data")
+
+
 def test_a_budget_affords_exchanges_while_the_largest_fits():
     budget = ByteBudget(100)
     assert budget.affords()

@@ -32,6 +32,8 @@ QUICK = [
     "evaluation.probes=[pgd,consistency]",
 ]
 
+TRAINING = ["lr_schedule=cosine", "lr_schedule.per=step", "client.clip_norm=0.5"]
+
 MECHANISMS = [  # a loss that wants facts, a chain with the clock, a rule with labels and rounds
     *("distill=taid", "+uptake@uptake.stages.clock=clock"),
     *("rule=mix_by_round", "+rule@rule.inner=own_or_fused", "rule.inner.by=label"),
@@ -219,6 +221,7 @@ def test_pre_training_confidences_codecs_priors_mechanisms_and_who_rests_are_the
         "features=random",
         "guard=sequential",
         *MECHANISMS,
+        *TRAINING,
         "+rule@rule.inner.inner=uploaded_confidence",
     )
     there = [*machines, "client.state=disk"]  # as a Ray of its own keeps them

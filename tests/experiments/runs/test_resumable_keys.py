@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from experiments.config import compose
 from experiments.config.folder import CONF
-from experiments.config.former_names import GUARDS, as_today
+from experiments.config.former_names import GUARDS, NEWER, as_today
 from experiments.config.schema import ExperimentConfig
 from experiments.config.unread_keys import engine_options
 from experiments.runs.resumable_keys import DECLARED, May, declared, device, identity, leaves, may
@@ -65,7 +65,7 @@ def test_a_guard_counts_as_when_it_was_a_key_of_the_client(cfg: Any) -> None:
         assert not any(key.startswith("guard") for key in found)
         old = {"client": {"guard": word, "threads": 1}}
         assert as_today(old)["guard"] == node
-        assert as_today(old)["client"] == {"left_out": "visit", "threads": 1}
+        assert as_today(old)["client"] == {**NEWER["client"], "threads": 1}
     now.guard = {"_target_": "fedfuse.guard.Sequential", "alpha": 0.05}
     assert identity(now, "data")["guard.alpha"] == "0.05"
 

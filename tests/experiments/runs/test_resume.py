@@ -32,6 +32,7 @@ TINY = (
     "+uptake@uptake.stages.clock=clock",  # the client's own time
     "distill=taid",
     "evaluation.test_samples=100",
+    *("lr_schedule=cosine", "lr_schedule.warmup=1", "lr_schedule.per=step", "client.clip_norm=1"),
 )
 
 
