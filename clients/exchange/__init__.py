@@ -10,6 +10,7 @@ from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.global_header import GlobalHeader
 from clients.exchange.group_knowledge import GroupKnowledge
 from clients.exchange.interactive import Interactive
+from clients.exchange.latent_features import LatentFeatures
 from clients.exchange.mutual import Mutual
 from clients.exchange.nd_prototypes import NDPrototypes
 from clients.exchange.pfedme import PFedMe
@@ -34,6 +35,7 @@ __all__ = [
     "GlobalHeader",
     "GroupKnowledge",
     "Interactive",
+    "LatentFeatures",
     "Mutual",
     "NDPrototypes",
     "PFedMe",

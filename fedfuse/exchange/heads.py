@@ -20,8 +20,7 @@ from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.kept_model import KeptModel
 from fedfuse.local_loss import cross_entropy
 from fedfuse.models.heads import head_rows
-from fedfuse.payload import ArrayField, Payload
-from fedfuse.payload.fields import LOGITS
+from fedfuse.payload import COUNTS, LOGITS, ArrayField, Payload
 from fedfuse.types import Fusion
 
 
@@ -32,9 +31,16 @@ class Heads(Payload):
     Args:
         client_ids: int64 [K], ascending.
         heads: float32 [K, C, H], H = d + 1.
+        num_examples: int64 [K, C], the senders' private samples of each class; None unless the
+            exchange asks for them.
+        generator: float32 [K, W], a generator of features, laid out; likewise.
     """
 
     heads: Annotated[Tensor, ArrayField("K C H", bounds=LOGITS)]
+    num_examples: Annotated[
+        Tensor | None, ArrayField("K C", torch.int64, COUNTS, own=True, asked=True)
+    ] = None
+    generator: Annotated[Tensor | None, ArrayField("K W", asked=True)] = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

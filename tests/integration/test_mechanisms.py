@@ -85,6 +85,7 @@ BUNDLES = {
     "self_distillation": [],
     "local_pseudo": ["filter=ambiguity"],
     # means of classes
+    "fedgen": ["exchange.hidden=16"],
     "fedgh": ["exchange.server_epochs=5"],
     "fedtgp": ["exchange.trained.epochs=5"],
     # knowledge of private samples
@@ -122,6 +123,7 @@ LOOP_ONLY = {
     "pfedme": "PFedMe",
     "apfl": "APFL",
     "fedkd": "Mutual",
+    "fedgen": "LatentFeatures",
     "fedgh": "GlobalHeader",
     "fedtgp": "Prototypes",
 }

@@ -64,7 +64,19 @@ def test_models_that_do_not_fit(run, folder, keys, told):
 
 @pytest.mark.parametrize(
     "method",
-    ["fedavg_ft", "ditto", "pfedme", "apfl", "fml", "fedproto", "fedgh", "fedtgp", "fd", "fedgkt"],
+    [
+        "fedavg_ft",
+        "ditto",
+        "pfedme",
+        "apfl",
+        "fml",
+        "fedproto",
+        "fedgen",
+        "fedgh",
+        "fedtgp",
+        "fd",
+        "fedgkt",
+    ],
 )
 def test_the_model_that_a_client_is_judged_by(method, folder):
     run = fedfuse.simulate(f"method={method}", out=folder / method, baseline="none", **SMALL)
