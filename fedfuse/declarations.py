@@ -48,6 +48,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "needs_validation": Declaration("samples that clients hold back", ("distill",)),
     "needs_fixed_public_set": Declaration("the same samples in every round", ("codec", "rule")),
     "needs_scores": Declaration("what clients make of each other", ("scorer",)),
+    "needs_efficiency": Declaration("how fast clients lower their private loss", ("scorer",)),
     "needs_few_clients": Declaration(f"at most {FEW_CLIENTS} clients", ("rule",)),
     "needs_class_counts": Declaration("its client's samples of each class", ("privacy",)),
     "needs_all_private_data": Declaration("all private data in one place", ("exchange",)),

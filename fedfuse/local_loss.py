@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedfuse.errors import ParameterError
 from fedfuse.prior import FLOOR
 from fedfuse.shapes import Float, Int
 from fedfuse.train.facts import Facts, wants
@@ -64,6 +66,45 @@ class BalancedSoftmax:
         if self.tau == 0:
             return cross_entropy(logits, labels)
         return cross_entropy(torch.add(logits, facts.prior, alpha=self.tau), labels)
+
+
+@dataclass(frozen=True, slots=True)
+class SymmetricCrossEntropy:
+    """``alpha CE + beta RCE``: cross-entropy both ways, which a wrong label misleads less.
+
+    Reverse cross-entropy ``-sum_c p_c log y_c`` with ``log 0 = log floor`` is
+    ``-log(floor) (1 - p_y)``, bounded however wrong the label (Wang et al. 2019, arXiv 1908.06112;
+    with these defaults the local loss of RHFL, CVPR 2022).
+
+    Args:
+        alpha: Weight of the cross-entropy.
+        beta: Weight of the reverse one.
+        floor: What a label says of the other classes instead of 0.
+    """
+
+    alpha: float = 0.1
+    beta: float = 1.0
+    floor: float = 1e-4
+
+    def __post_init__(self) -> None:
+        require_number("SymmetricCrossEntropy", "alpha", self.alpha, at_least=0)
+        require_number("SymmetricCrossEntropy", "beta", self.beta, at_least=0)
+        require_number("SymmetricCrossEntropy", "floor", self.floor, above=0, at_most=1)
+        if not (self.alpha or self.beta):
+            allowed = "a weight above 0, here or in 'beta'"
+            raise ParameterError("SymmetricCrossEntropy", "alpha", self.alpha, allowed)
+
+    def __call__(
+        self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]
+    ) -> Float[Tensor, " B"]:
+        """Return one loss per sample.
+
+        >>> logits = torch.tensor([[3.0, 1.0]]).log()
+        >>> SymmetricCrossEntropy(floor=0.1)(logits, torch.tensor([0]))  # 0.1 log 4/3 + log(10) / 4
+        tensor([0.6044])
+        """
+        forward = cross_entropy(logits, labels)
+        return self.alpha * forward - self.beta * math.log(self.floor) * (1 - (-forward).exp())
 
 
 def trained_tau(loss: object) -> float:

@@ -229,6 +229,8 @@ class KnowledgeBank(Payload):
         scores: float32 [K, S], what the client makes of each client of the federation as a source,
             as only it can tell; NaN of those that it does not know; None unless the exchange asks
             for it.
+        efficiency: float32 [K], by how much of what is left local training has lowered the client's
+            private loss since it last shared; NaN if it never did; likewise.
     """
 
     logits: Annotated[Tensor, ArrayField("K P C", bounds=LOGITS)]
@@ -242,6 +244,7 @@ class KnowledgeBank(Payload):
     estimate: Annotated[Tensor | None, ArrayField("K C", bounds=SIMPLEX, asked=True)] = None
     wishes: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
     scores: Annotated[Tensor | None, ArrayField("K S", bounds=OR_NAN, asked=True)] = None
+    efficiency: Annotated[Tensor | None, ArrayField("K", bounds=OR_NAN, asked=True)] = None
 
     @property
     def num_classes(self) -> int:

@@ -6,11 +6,13 @@ from clients.exchange.class_logits import ClassLogits
 from clients.exchange.creamfl import CreamFL
 from clients.exchange.distilled import DistilledOnServer
 from clients.exchange.ditto import Ditto
+from clients.exchange.fccl import FCCL, FCCLPlus
 from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.global_header import GlobalHeader
 from clients.exchange.group_knowledge import GroupKnowledge
 from clients.exchange.interactive import Interactive
 from clients.exchange.latent_features import LatentFeatures
+from clients.exchange.loss_rated import LossRated
 from clients.exchange.mutual import Mutual
 from clients.exchange.nd_prototypes import NDPrototypes
 from clients.exchange.pfedme import PFedMe
@@ -25,17 +27,20 @@ from clients.exchange.two_teachers_proto import TwoTeachersProto
 
 __all__ = [
     "APFL",
+    "FCCL",
     "Averaged",
     "ClassLogits",
     "CreamFL",
     "DistilledOnServer",
     "Ditto",
     "Exchange",
+    "FCCLPlus",
     "FeaturePredictions",
     "GlobalHeader",
     "GroupKnowledge",
     "Interactive",
     "LatentFeatures",
+    "LossRated",
     "Mutual",
     "NDPrototypes",
     "PFedMe",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.exchange.models import (
-    BesideItsStart,
+    BesideItsPast,
     SharesModels,
     Twins,
     as_personal,
@@ -169,7 +169,7 @@ class Averaged(SharesModels):
             return student, replace(work, penalty=pull)
         loss = NotTrue(self.ntd_weight, self.ntd_temperature, work.loss)
         of_both = None if pull is None else lambda both: pull(both.model)
-        both = replace(student, model=BesideItsStart(student.model))
+        both = replace(student, model=BesideItsPast(student.model))
         return both, replace(work, loss=loss, penalty=of_both)
 
     def _tuning(self, client_ids: Sequence[int], tools: Tools, round_: int) -> list[int]:

@@ -101,18 +101,27 @@ class SideBySide(nn.Module):
         return [self.twins.personal, self.twins.shared]  # type: ignore[list-item]
 
 
-class BesideItsStart(nn.Module):
-    """A model and, beside it, what it is now: in eval mode, without gradients."""
+class BesideItsPast(nn.Module):
+    """A model and, beside it, n that it has been: in eval mode, without gradients.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: The model.
+        past: Each of them as :class:`~fedfuse.layout.Layout` lays out a model with its buffers;
+            None for the one that it is now.
+    """
+
+    def __init__(self, model: nn.Module, past: Sequence[Tensor] | None = None) -> None:
         super().__init__()
         self.model = model
         # In a list, lest it be registered: training would change its batch norm and draw dropout.
-        self._start = [copy.deepcopy(model).eval().requires_grad_(False)]
+        count = 1 if past is None else len(past)
+        self._past = [copy.deepcopy(model).eval().requires_grad_(False) for _ in range(count)]
+        for was, vector in zip(self._past, past or (), strict=False):
+            Layout.of(model).load(was, vector)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs to the logits of the model and of what it was, [B, 2C]."""
-        return torch.cat([self.model(inputs), self._start[0](inputs)], dim=1)
+        """Map inputs to the logits of the model and of each that it has been, [B, (1 + n) C]."""
+        return torch.cat([self.model(inputs), *(was(inputs) for was in self._past)], dim=1)
 
 
 def shared(student: Student) -> nn.Module:

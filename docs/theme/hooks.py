@@ -52,6 +52,7 @@ API = {
             "fedfuse.fusion.nearest_neighbour_probe",
             "fedfuse.fusion.gradient_agreement",
             "fedfuse.fusion.uploaded_scores",
+            "fedfuse.fusion.client_confidence",
             "fedfuse.fusion.by_class",
             "fedfuse.fusion.evidence",
             "fedfuse.fusion.class_scores",

@@ -1,10 +1,11 @@
-"""What does not go with features and prototypes beside the predictions."""
+"""What does not go with features and prototypes beside the predictions, or models of the past."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from clients.exchange import FeaturePredictions, Predictions
+from clients.exchange.fccl import NearPastModels
 from experiments.assembly.chosen import Chosen, Clash
 from fedfuse.attack import LabelFlip, PermutedLabels
 from fedfuse.train.own_loss import learns_by_client
@@ -22,8 +23,19 @@ def _with(chosen: Chosen, slot: str) -> str | None:
 def _written(chosen: Chosen) -> str | None:
     if (named := _with(chosen, "codec")) is None:
         return None
-    width = chosen.part("exchange").width
+    if (width := chosen.cfg.exchange.get("width", "")) == "":
+        return named
     return f"{named}, exchange.width={'null' if width is None else width}"
+
+
+def _smaller(chosen: Chosen) -> str:
+    saves = "; a smaller exchange.width saves bytes, too" * ("width" in chosen.cfg.exchange)
+    return f"Set codec=none, or exchange=predictions{saves}."
+
+
+def _shares_nothing(chosen: Chosen) -> str | None:
+    past = isinstance(chosen.part("exchange"), NearPastModels)
+    return chosen.named("rule", "exchange") if past and not chosen.fuses else None
 
 
 def _unfused(chosen: Chosen) -> str | None:
@@ -59,9 +71,9 @@ OF_FEATURES = (
     ),
     Clash(
         "A codec writes predictions, and what goes with them would travel as it is, 4 bytes for "
-        "each of exchange.width numbers",
+        "each number",
         _written,
-        "Set codec=none, or exchange=predictions; a smaller exchange.width saves bytes, too.",
+        _smaller,
     ),
     Clash(
         "A cache keeps fused predictions, and not what goes with them",
@@ -88,5 +100,10 @@ OF_FEATURES = (
         "A loss that clients learn for themselves asks their models for logits alone",
         _own_loss,
         "Set distill=kl, or exchange=predictions.",
+    ),
+    Clash(
+        "Clients keep near models that they were when they shared, and this method shares nothing",
+        _shares_nothing,
+        "Choose method=fccl or method=fccl_plus, or exchange=predictions.",
     ),
 )

@@ -25,7 +25,7 @@ from experiments.assembly.parts import (
 )
 from experiments.assembly.privacy import build_privacy
 from experiments.config.instantiate import instantiate
-from experiments.config.prior_use import BASELINE, uses_prior
+from experiments.config.prior_use import BASELINE, trains_otherwise, uses_prior
 from fedfuse.compare import ADJUSTED
 from fedfuse.extract import Adjusted, AdjustStage, ExtractStage, Logits
 from fedfuse.local_loss import BalancedSoftmax, trained_tau
@@ -48,14 +48,16 @@ def build_sharing(parts: Parts) -> Sharing:
 
 
 def build_arms(cfg: DictConfig) -> dict[str, ArmSettings]:
-    """Return what each arm does about the clients' label priors; nothing in a run without them."""
-    if not uses_prior(cfg):
+    """Return how arms learn and are tested; nothing in a run whose arms all do alike."""
+    if not trains_otherwise(cfg):
         return {}
     tau, floor = cfg.prior.tau, cfg.prior.floor
+    tested = TestPrior(cfg.evaluation.prior, tau, floor)
+    method = {cfg.method.name: ArmSettings(instantiate(cfg.local_loss, "local_loss"), tested)}
+    if not uses_prior(cfg):
+        return method
     return {
-        cfg.method.name: ArmSettings(
-            instantiate(cfg.local_loss, "local_loss"), TestPrior(cfg.evaluation.prior, tau, floor)
-        ),
+        **method,
         BASELINE: ArmSettings(test_prior=TestPrior("none", tau, floor, post_hoc=True)),
         ADJUSTED: ArmSettings(BalancedSoftmax(tau, floor), TestPrior("add", tau, floor)),
     }

@@ -5,7 +5,13 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from experiments.assembly.chosen import Chosen, Clash
-from experiments.config.prior_use import BALANCED, BASELINE, PLAIN_LOSS, uses_prior
+from experiments.config.prior_use import (
+    BALANCED,
+    BASELINE,
+    PLAIN_LOSS,
+    trains_otherwise,
+    uses_prior,
+)
 from fedfuse.compare import ADJUSTED
 from fedfuse.declarations import declared
 from fedfuse.local_loss import trained_tau
@@ -15,7 +21,7 @@ def _called_local(chosen: Chosen) -> str | None:
     cfg, learns = chosen.cfg, chosen.fuses or not chosen.predicts
     if cfg.method.name == ADJUSTED:
         return "" if learns or not _as_control(cfg) else None
-    other = learns or uses_prior(cfg)
+    other = learns or trains_otherwise(cfg)
     return "" if other and cfg.baseline != "none" and cfg.method.name == BASELINE else None
 
 

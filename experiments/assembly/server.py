@@ -21,7 +21,7 @@ from experiments.assembly.parts import (
 from experiments.assembly.privacy import draws_from_secrets
 from experiments.assembly.saved_models import about_models
 from experiments.config.instantiate import instantiate
-from experiments.config.prior_use import controls, uses_prior
+from experiments.config.prior_use import controls, trains_otherwise
 from experiments.config.probe_options import configured
 from experiments.config.targets import brief
 from fedfuse.augment import Guided
@@ -194,9 +194,9 @@ def arms_of(
     """Return the arms in the order they run, and what the server does in each.
 
     The controls run first, so that the gain over them can be shown while the method runs. A method
-    that neither exchanges anything nor uses the clients' priors is its own baseline.
+    that neither exchanges anything nor trains otherwise is its own baseline.
     """
     method = cfg.method.name
-    alone = combine is None and not uses_prior(cfg)
+    alone = combine is None and not trains_otherwise(cfg)
     beside = () if alone else tuple(name for name in controls(cfg) if name != method)
     return (*beside, method), {**dict.fromkeys(beside), method: combine}

@@ -9,7 +9,7 @@ from time import monotonic
 from omegaconf import DictConfig
 
 from experiments.config.comparison_keys import baseline_identity
-from experiments.config.prior_use import controls, uses_prior
+from experiments.config.prior_use import controls, trains_otherwise
 
 UNKNOWN = 300
 """Private samples of a client where only the data set knows."""
@@ -87,7 +87,7 @@ def _works(configs: Sequence[DictConfig]) -> list[float]:
         samples = _samples(cfg.partitioner)
         alone = cfg.rule._target_ is None and cfg.exchange._target_ == PREDICTIONS
         work = effort(cfg, samples, fuses=not alone)
-        for arm in () if alone and not uses_prior(cfg) else controls(cfg):
+        for arm in () if alone and not trains_otherwise(cfg) else controls(cfg):
             if arm != cfg.method.name:
                 name = baseline_identity(cfg, "", arm)
                 work += 0 if name in trained else effort(cfg, samples, fuses=False)

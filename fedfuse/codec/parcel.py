@@ -22,7 +22,7 @@ from fedfuse.codec.protocol import Codec, Encoded, State
 from fedfuse.errors import KnowledgeError
 from fedfuse.extract import Logits
 from fedfuse.payload import ArrayField
-from fedfuse.payload.fields import LOGITS
+from fedfuse.payload.fields import LOGITS, OR_NAN
 from fedfuse.protocols import Extract
 from fedfuse.shapes import Bool, Int
 from fedfuse.types import KnowledgeBank, Space, Teachers
@@ -38,6 +38,7 @@ EXTRA_FIELDS = {
     "signals": ArrayField("K P", torch.uint8),
     "prototypes": ArrayField("K C D", asked=True),
     "present": ArrayField("K C", torch.bool, asked=True),
+    "efficiency": ArrayField("K", bounds=OR_NAN, asked=True),
 }
 """What may go with the predictions, as it is."""
 BIT_FIELDS = {"wishes": "wish_bits"}
@@ -151,7 +152,8 @@ class Parcel:
                 extras[name] = torch.from_numpy(np.array(array))
             elif name != "client_ids":
                 raise _damaged(f"an unknown array {name!r}")
-        beside = {*extras, *flat} & {FEATURES, "estimate", "prototypes", "present"}
+        asked = {FEATURES, *(name for name, field_ in EXTRA_FIELDS.items() if field_.asked)}
+        beside = {*extras, *flat} & asked
         if space is None or flat.keys() != lengths.keys() or beside != expect.asked:
             raise _damaged(f"the arrays {sorted(arrays)}")
         for name, count in lengths.items():
@@ -204,8 +206,8 @@ def open_knowledge(
     features, encoded = features_of(parcel.encoded, parcel.width)
     shared, after = codec.decode(encoded, state)
     logits = extract.read(shared)
-    named = ("class_distribution", "confidence", "estimate", "prototypes", "present", "wishes")
-    extras = {name: parcel.extras.get(name) for name in named}
+    named = {f.name for f in fields(KnowledgeBank)} - {"num_examples"}
+    extras = {name: value for name, value in parcel.extras.items() if name in named}
     if "num_examples" not in parcel.extras:
         raise _damaged("no 'num_examples'")
     sizes = parcel.extras["num_examples"]

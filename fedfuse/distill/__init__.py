@@ -6,7 +6,7 @@ from fedfuse.distill.divergence import Divergence
 from fedfuse.distill.dkd import DKD
 from fedfuse.distill.losses import KL, MAELogits, MSELogits, SoftCrossEntropy
 from fedfuse.distill.ofa import OFA
-from fedfuse.distill.relations import DIST, RelationGraph, Similarity
+from fedfuse.distill.relations import DIST, CrossCorrelation, RelationGraph, Similarity
 from fedfuse.distill.standardised import StandardisedKL
 from fedfuse.distill.taid import TAID
 from fedfuse.distill.targets import as_targets
@@ -21,6 +21,7 @@ __all__ = [
     "TAID",
     "APAtK",
     "BalancedKL",
+    "CrossCorrelation",
     "Divergence",
     "MAELogits",
     "MSELogits",

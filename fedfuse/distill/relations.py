@@ -86,6 +86,20 @@ def similarity(student: Float[Tensor, "B D"], teacher: Float[Tensor, "B E"]) -> 
     return (theirs - ours).square().mean(dim=-1)
 
 
+def cross_correlation(
+    student: Float[Tensor, "B C"], teacher: Float[Tensor, "B C"]
+) -> Float[Tensor, "C C"]:
+    """Return ``z_s^T z_t / B`` of columns in units of their deviation, of B - 1 as torch's is.
+
+    What does not vary correlates with nothing.
+    """
+
+    def standard(rows: Tensor) -> Tensor:
+        return (rows - rows.mean(dim=0)) / rows.std(dim=0).clamp_min(EPS)
+
+    return standard(student).mT @ standard(teacher) / len(student)
+
+
 def _cosines(rows: Tensor) -> Tensor:
     towards = F.normalize(rows, dim=-1)
     return towards @ towards.mT
@@ -158,6 +172,40 @@ class DIST:
         """Return each sample's share of the loss."""
         probs = (student_logits / self.temperature).softmax(dim=-1)
         return self.temperature**2 * dist(probs, targets, self.beta, self.gamma)
+
+
+@dataclass(frozen=True, slots=True)
+class CrossCorrelation:
+    """Let each class's logits go with the teacher's of that class, and against those of others.
+
+    ``sum_u (C_uu - 1)**2 + off_diagonal sum_{u != v} (C_uv + 1)**2``, C the batch's
+    cross-correlation of logits (FCCL, Huang et al., CVPR 2022). It is the batch's, alike in all
+    rows.
+
+    Args:
+        off_diagonal: Weight of the pairs of different classes.
+    """
+
+    off_diagonal: float = 0.0051
+    space: ClassVar[Space] = Space.LOGITS
+    relational: ClassVar[bool] = True
+    least_where_agreeing: ClassVar[bool] = False  # agreeing classes correlate with one another
+
+    def __post_init__(self) -> None:
+        require_number("CrossCorrelation", "off_diagonal", self.off_diagonal, at_least=0)
+
+    def __call__(
+        self, student_logits: Float[Tensor, "B C"], targets: Float[Tensor, "B C"]
+    ) -> Float[Tensor, " B"]:
+        """Return the batch's loss for each sample."""
+        batch = len(student_logits)
+        if batch == 1:
+            return 0 * student_logits.sum(dim=-1)
+        pairs = cross_correlation(student_logits, targets)
+        same = pairs.diagonal()
+        others = (pairs + 1).square().sum() - (same + 1).square().sum()
+        loss = (same - 1).square().sum() + self.off_diagonal * others
+        return loss.expand(batch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,10 @@ BUNDLES = {
     "creamfl": ["exchange.width=16", "exchange.mu=2"],
     "interactive": ["exchange.width=16", "exchange.weight=0.1"],
     "token_graph": [],
+    "fccl_plus": ["exchange.tau=0.1"],
+    # what clients tell of their loss, and keep of their past
+    "rhfl": ["scorer.eta=2"],
+    "fccl": [],
     # scorers, privacy
     "mrr": [],
     "probe": [],
@@ -117,6 +121,8 @@ LOOP_ONLY = {
     "relation_graph": "RelationGraph",
     "dist": "DIST",
     "similarity": "Similarity",
+    "fccl": "FCCL",
+    "fccl_plus": "FCCLPlus",
     "tgeo_kd": "TGeo",
     "token_graph": "TokenGraphs",
     **dict.fromkeys(("fedntd", *MERGES), "Averaged"),

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from clients.exchange.class_logits import TaughtByClass
-from clients.exchange.models import BesideItsStart, Twins, near
+from clients.exchange.models import BesideItsPast, Twins, near
 from clients.exchange.mutual import MutualLoss, SideBySide
 from clients.exchange.prototypes import ByPrototype, NearPrototypes
 from fedfuse.distill.not_true import NotTrue
@@ -153,7 +153,7 @@ def test_fedntd_keeps_what_was_said_beside_the_label_by_hand():
 
 def test_what_a_model_was_stands_beside_it_whatever_becomes_of_it():
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
-    x, both = torch.randn(8, 3), BesideItsStart(net)
+    x, both = torch.randn(8, 3), BesideItsPast(net)
     was = net.eval()(x).detach()
     assert torch.equal(both(x), torch.cat([was, was], 1))
     both.train()

@@ -78,10 +78,14 @@ UNTOLD = {
     ("exchange=token_graph", "shown"): "exchange=aligned_rows has it",
     ("exchange=predictions", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=predictions", "shown"): "exchange=aligned_rows has it",
+    ("exchange=fccl_plus", "width"): "of each sample its likeness to every other one travels",
     ("exchange=shared_classifier", "width"): "a last layer reads features as they are",
     **{
         (f"exchange={option}", name): "an option of its own has it"
         for option in (
+            "fccl",
+            "fccl_plus",
+            "loss_rated",
             "nd_prototypes",
             "scored_sources",
             "shared_classifier",

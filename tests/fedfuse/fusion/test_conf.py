@@ -36,6 +36,7 @@ EXPECTED = {
     "distill/ap_at_k": distill.APAtK(base=distill.KL(2.0)),
     "distill/dkd": distill.DKD(temperature=2.0),
     "distill/relation_graph": distill.RelationGraph(temperature=2.0),
+    "distill/cross_correlation": distill.CrossCorrelation(),
     "distill/dist": distill.DIST(temperature=2.0),
     "distill/similarity": distill.Similarity(temperature=2.0),
     "distill/kl": distill.KL(2.0),
@@ -55,6 +56,7 @@ EXPECTED = {
 ELSEWHERE = {
     "scorer": {
         "client_clusters",
+        "client_confidence",
         "gradient_agreement",
         "kta",
         "ktpfl",
