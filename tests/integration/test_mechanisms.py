@@ -91,6 +91,7 @@ BUNDLES = {
     # means of classes
     "fedgen": ["exchange.hidden=16"],
     "fedgh": ["exchange.server_epochs=5"],
+    "fedhkd": ["exchange.soft_weight=2", "exchange.lam=2", "exchange.noise=0.1"],
     "fedtgp": ["exchange.trained.epochs=5"],
     # knowledge of private samples
     "fedgkt": ["exchange.epochs=2"],
@@ -131,6 +132,7 @@ LOOP_ONLY = {
     "fedkd": "Mutual",
     "fedgen": "LatentFeatures",
     "fedgh": "GlobalHeader",
+    "fedhkd": "Prototypes",
     "fedtgp": "Prototypes",
 }
 """Whose clients cannot be trained all at once, and the part that says so."""

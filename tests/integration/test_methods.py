@@ -30,7 +30,7 @@ ONE_ARCHITECTURE = {
     "twin": "averaged",
     "layer_swap": "averaged",
     "coalesce": "differ in more than the width",
-    **dict.fromkeys(("fedproto", "fedgen", "fedgh", "fedtgp"), "features have one size"),
+    **dict.fromkeys(("fedproto", "fedgen", "fedgh", "fedhkd", "fedtgp"), "features have one size"),
     "shared_classifier": "features of one architecture",
 }
 """Methods that refuse mixed architectures, and a word of how they say so."""

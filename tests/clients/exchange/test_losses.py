@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from clients.exchange.class_logits import TaughtByClass
 from clients.exchange.models import BesideItsPast, Twins, near
 from clients.exchange.mutual import MutualLoss, SideBySide
-from clients.exchange.prototypes import ByPrototype, NearPrototypes
+from clients.exchange.prototypes import AsTheOthersSay, ByPrototype, NearPrototypes
 from fedfuse.distill.not_true import NotTrue
 from fedfuse.errors import ModelError
 from fedfuse.exchange.class_logits import fd_loss
@@ -43,6 +43,20 @@ def test_prototypes_pull_features_and_leave_classes_without_one_alone():
     prototypes, present = torch.tensor([[0.0, 0.0], [9.0, 9.0]]), torch.tensor([True, False])
     losses = NearPrototypes(2, prototypes, present, 0.1)(sides, torch.tensor([0, 1]))
     assert losses.tolist() == pytest.approx([math.log(2) + 0.1 * 5, math.log(2)])
+
+
+def test_fedhkd_holds_the_last_layer_to_what_the_others_say_of_their_mean_features():
+    head = nn.Linear(1, 2)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0], [0.0]]))
+        head.bias.zero_()
+    # At T = 1/2 it says (3/4, 1/4) of the one class and (1/2, 1/2) of the other; T squared is 1/4.
+    features, said = torch.tensor([[math.log(3) / 2], [0.0]]), torch.full((2, 2), 0.5)
+    term = AsTheOthersSay(head, features, said, 4.0, 0.5)(nn.Identity())
+    kl = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert term.item() == pytest.approx(4 * kl / 2)
+    term.backward()
+    assert head.bias.grad[0] == pytest.approx(4 * 0.25 * 2 / 2)
 
 
 def test_the_nearest_prototype_decides_and_absent_classes_never_win():

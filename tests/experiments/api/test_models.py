@@ -73,6 +73,7 @@ def test_models_that_do_not_fit(run, folder, keys, told):
         "fedproto",
         "fedgen",
         "fedgh",
+        "fedhkd",
         "fedtgp",
         "fd",
         "fedgkt",

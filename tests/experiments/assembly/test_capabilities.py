@@ -394,6 +394,8 @@ def test_a_prior_has_a_strength_and_a_floor(key: str, words: str) -> None:
         ("creamfl_logits", "rule.block=0", "'block' parameter of Contrastive .*got 0"),
         ("fedkd", "exchange.low_rank=1.5", "'low_rank' parameter of Mutual .*got 1.5"),
         ("fedtgp", "exchange.by_count=true", "'by_count' parameter of Prototypes .*got True"),
+        ("fedtgp", "exchange.soft_weight=1", "'soft_weight' parameter of Prototypes .*got 1"),
+        ("fedhkd", "exchange.noise=-1", "'noise' parameter of Prototypes .*got -1"),
         ("fedtgp", "exchange.trained.margin=-1", "'margin' parameter of Trained .*got -1"),
         ("fedgh", "exchange.server_epochs=0", "'server_epochs' parameter of GlobalHeader .*got 0"),
         ("fedkd", "exchange.weighing=some", "'weighing' parameter of Mutual .*got 'some'"),

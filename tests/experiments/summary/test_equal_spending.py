@@ -235,6 +235,7 @@ USELESS = [
     ("ditto", {"exchange.lam": 0.0}),
     ("fd", {"exchange.gamma": 0.0}),
     ("fedproto", {"exchange.lam": 0.0, "exchange.inference": "head"}),
+    ("fedhkd", {"exchange.lam": 0.0, "exchange.soft_weight": 0.0}),
     ("fedtgp", {"exchange.lam": 0.0, "exchange.inference": "head"}),
 ]
 """Methods whose teacher says nothing: what is left is local training, to the bit."""

@@ -46,6 +46,7 @@ def test_the_example_keeps_every_promise():
         built_in.ClassLogits(),
         built_in.Prototypes(by_count=True),
         built_in.Prototypes(trained=Trained(epochs=2)),
+        built_in.Prototypes(soft_weight=0.1, noise=0.5),
         built_in.LatentFeatures(server_steps=2, hidden=8),
         built_in.GlobalHeader(server_epochs=2),
         built_in.Averaged(fine_tune_epochs=1),
