@@ -16,6 +16,7 @@ from experiments.config.process_objects import is_process_object
 from experiments.config.untrusted import check_targets, read_config, targets
 from fedfuse.data.arrays import as_inputs
 from fedfuse.data.tensors import normalise
+from fedfuse.data.words import number_words
 from fedfuse.errors import ConfigError, ModelError
 from fedfuse.models.plan import as_plan, build_checked
 
@@ -40,11 +41,14 @@ class OnRawInputs(nn.Module):
         Args:
             inputs: Images uint8 as the data set has them (also [B, height, width], and with the
                 channels last), images of any float type [B, channels, height, width] with values
-                from 0 to 255, or features [B, ...]; an array or a tensor.
+                from 0 to 255, or features [B, ...], as an array or a tensor; or texts.
 
         Raises:
             ModelError: If their shape is another.
         """
+        if isinstance(inputs, list | tuple) and inputs and isinstance(inputs[0], str):
+            length = self.input_shape[0] if len(self.input_shape) == 1 else 1
+            inputs = number_words(inputs, length, "The inputs")
         tensor = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.array(inputs))
         if tensor.dtype == torch.uint8 and self.mean:
             laid = as_inputs(tensor.cpu().numpy(), "The inputs")

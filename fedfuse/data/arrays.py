@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fedfuse.data.classes import CONVERT, numbered, tidy
 from fedfuse.data.raw import Decoded, RawDataset, describe
 from fedfuse.data.values import finite_float32
+from fedfuse.data.words import WORDS, number_words
 from fedfuse.errors import DataError
 from fedfuse.types import IntArray, Samples
 
@@ -91,11 +92,12 @@ def as_inputs(array: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     Args:
         array: uint8 images [N, height, width], [N, height, width, channels] or [N, channels,
             height, width] with 1 or 3 channels (channels last if both could be meant), or features
-            of any float type [N, ...].
+            of any float type [N, ...], or texts [N].
         where: The array in words, for messages.
 
     Returns:
-        uint8 [N, channels, height, width] or float32 [N, ...].
+        uint8 [N, channels, height, width], float32 [N, ...], or of texts the numbers of their first
+        64 words, int32 [N, 64].
 
     Raises:
         DataError: If it is something else, or holds values that are no finite numbers.
@@ -103,6 +105,8 @@ def as_inputs(array: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     >>> as_inputs(np.zeros((5, 28, 28), dtype=np.uint8), "x").shape
     (5, 1, 28, 28)
     """
+    if array.ndim == 1 and array.dtype.kind in "UO" and all(isinstance(v, str) for v in array):
+        return number_words(array.tolist(), WORDS, where)
     last = array.ndim == 4 and array.shape[3] in CHANNELS
     if np.issubdtype(array.dtype, np.floating) and array.ndim >= 2:
         features = finite_float32(array, where)
@@ -114,9 +118,9 @@ def as_inputs(array: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     if array.dtype == np.uint8 and array.ndim == 4 and array.shape[1] in CHANNELS:
         return array
     raise DataError(
-        f"{where} is neither images nor features",
+        f"{where} is neither images nor features nor texts",
         got=f"{array.dtype.name} {list(array.shape)}",
-        allowed="uint8 images with 1 or 3 channels, or floats [N, ...]",
+        allowed="uint8 images with 1 or 3 channels, floats [N, ...], or texts [N]",
         next_step=f"Convert it: {_advice(array)}.",
     )
 

@@ -18,8 +18,8 @@ from fedfuse.validation import require_count
 
 NUMBERS = 2**24 - 1
 """How many numbers there are, from 1: all are exact in float32, in which inputs travel."""
-MOST_WORDS = 4096
-"""Of a text that count."""
+WORDS, MOST_WORDS = 64, 4096
+"""Of a text that count, unless somebody says otherwise and at most."""
 _WORD = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+|[^\w\s]"
 )

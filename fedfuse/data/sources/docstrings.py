@@ -11,7 +11,7 @@ import numpy as np
 
 from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.raw import Decoded, RawDataset
-from fedfuse.data.words import check_words, number_words
+from fedfuse.data.words import WORDS, check_words, number_words
 from fedfuse.errors import DataError
 from fedfuse.types import Samples
 
@@ -20,7 +20,7 @@ FILE = Path(__file__).with_name("docstrings.json")
 """JSON, because Flower takes no other file with data into the app that it bundles."""
 
 
-def docstrings(words: int = 64) -> RawDataset:
+def docstrings(words: int = WORDS) -> RawDataset:
     """Return 500 paragraphs of each of ten topics, without a test split; nothing is downloaded.
 
     They are from the docstrings of Python's standard library, and their topic is that of the

@@ -12,7 +12,7 @@ from fedfuse.data.sources.parquet import first_schema, parquet
 from fedfuse.data.sources.text import text
 from fedfuse.data.tables import decode_tables, find_columns
 from fedfuse.data.texts import decode_texts, find_texts, is_of_texts
-from fedfuse.data.words import check_words
+from fedfuse.data.words import WORDS, check_words
 from fedfuse.errors import DataError, require
 
 
@@ -25,7 +25,7 @@ def hub(
     label_column: str | None = None,
     image_size: int | None = None,
     text_column: str | None = None,
-    words: int = 64,
+    words: int = WORDS,
 ) -> RawDataset:
     """Return a data set of the hub, downloaded on first use, or its copy in a local folder.
 

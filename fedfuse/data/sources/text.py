@@ -9,7 +9,7 @@ from fedfuse.data.files import place
 from fedfuse.data.raw import RawDataset
 from fedfuse.data.table_files import WANTED, find_tables, read_table
 from fedfuse.data.texts import decode_texts
-from fedfuse.data.words import check_words
+from fedfuse.data.words import WORDS, check_words
 
 
 def text(
@@ -17,7 +17,7 @@ def text(
     name: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
-    words: int = 64,
+    words: int = WORDS,
 ) -> RawDataset:
     """Return the rows of a table as samples: one column as texts, one as labels.
 
