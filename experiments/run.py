@@ -74,10 +74,10 @@ def _dispatch(args: argparse.Namespace, study: Study | None) -> int:
     from experiments.config import choices, compose
 
     hydra = compose.open_hydra(args.config_dir)
-    if (broken := _asked(args.overrides)) is not None:
+    if broken := [word for word in args.overrides if word.startswith("resume=")]:
         if args.multirun or args.cfg:
             raise ConfigError("resume=FOLDER goes on with what was begun, without -m or --cfg.")
-        return _go_on(broken, args.overrides, hydra)
+        return _go_on(expand(broken[0].partition("=")[2]), args.overrides, hydra)
     if args.cfg:
         lines, _ = compose.check(hydra, args.overrides, multirun=False)
         hydra.show_cfg(choices.CONFIG, lines, args.cfg, args.package, args.resolve)
@@ -110,16 +110,13 @@ def _begin(lines: list[str], hydra: Hydra, study: Study | None, *, multirun: boo
         return terminal.exit_code
 
 
-def _asked(lines: list[str]) -> Path | None:
-    """Return the folder that ``resume=FOLDER`` names, if the command line does."""
-    named = [line for line in lines if line.startswith("resume=")]
-    return expand(named[0].split("=", 1)[1]) if named else None
-
-
 def _go_on(path: Path, lines: list[str], hydra: Hydra) -> int:
     """Go on with the run or the sweep in the folder ``path`` and return the exit code."""
-    from experiments.runs.sweep_plan import is_sweep
+    from experiments.runs.sweep_plan import is_sweep, is_tuning
+    from experiments.tune.command import go_on
 
+    if is_tuning(path):
+        return go_on(path, lines, hydra)
     if not is_sweep(path):
         from experiments.runs.resume import reopen_run
 

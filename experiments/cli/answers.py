@@ -114,8 +114,8 @@ def _words(command: str, before: Sequence[str], current: str) -> Iterator[Answer
             if name.islower():
                 yield name, told
         yield from _files(current, folders=True)
-    if command == "fedfuse-map":
-        for key, told in re.findall(r"^  (map\.\w+=)\S*  +(.*)$", _help(command), re.M):
+    if command in ("fedfuse-map", "tune"):
+        for key, told in re.findall(r"^  ((?:map\.)?[a-z]+=)\S*  +(.*)$", _help(command), re.M):
             yield key, told
     yield from _keys(before, current)
 
@@ -196,6 +196,8 @@ def _of_key(key: str, before: Sequence[str], start: str) -> Iterator[Answer]:
         yield from ((name, page.about) for name, page in pages.items())
     elif key in ("resume", "--config-dir", "hydra.run.dir", "hydra.sweep.dir", "map.dir"):
         yield from _files(start, folders=True)
+    elif key == "search":
+        yield from (("random", ""), ("halving", ""))
     elif key == "map.methods":
         yield from ((name, page.about) for name, page in options("method").items())
     elif key.endswith("._target_"):

@@ -13,6 +13,7 @@ COMMANDS = {
     "list": "experiments.cli.listing",
     "show": "experiments.cli.show",
     "partition": "experiments.cli.partition",
+    "tune": "experiments.tune.command",
     "completion": "experiments.cli.completion",
 }
 """The module of each. It has the text ``USAGE`` and ``run(words) -> exit code``."""

@@ -16,6 +16,7 @@ a public set; a server fuses them into one personal teacher per client.
   fedfuse list [GROUP]         the groups, or a group's options, a line each
   fedfuse show GROUP=OPTION    what it sets, where it is from, what is verified
   fedfuse partition [WORDS]    who would hold what, without training
+  fedfuse tune [WORDS]         a method's settings, chosen on validation data
   fedfuse completion SHELL     TAB completes it all: bash, zsh or fish
 
 groups, each with its options (* is the default):
@@ -36,6 +37,7 @@ examples:
   fedfuse
   fedfuse show method=fedmd
   fedfuse partition partitioner.alpha=0.1 -o who.png
+  fedfuse tune method=fedmd trials=8
   fedfuse method=fedmd partitioner=dirichlet partitioner.alpha=0.1
   fedfuse -m method=local,mean,knfu seed=0,1,2
   fedfuse method=knfu neighbours=top_k sharpen=era

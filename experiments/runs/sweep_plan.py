@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FOLDER, PLAN = ".sweep", "plan.json"
 """Where a sweep keeps what its runs are: the plan, and each run's configuration."""
+TUNING = "tune.json"
+"""Where a sweep of trials keeps what they are trials of (:mod:`experiments.tune.study`)."""
 
 FORMAT = 1
 LARGEST = 2**24
@@ -53,6 +55,11 @@ def write(path: Path, runs: Sequence[Planned], configs: Sequence[DictConfig]) ->
 def is_sweep(path: Path) -> bool:
     """Tell whether a folder is that of a sweep with a plan."""
     return (path / FOLDER / PLAN).is_file() and not (path / "run.json").exists()
+
+
+def is_tuning(path: Path) -> bool:
+    """Tell whether the sweep in a folder holds the trials of ``fedfuse tune``."""
+    return (path / FOLDER / TUNING).is_file()
 
 
 def read(path: Path) -> list[Planned]:

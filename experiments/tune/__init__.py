@@ -1,0 +1,1 @@
+"""Each method's settings, chosen on validation data with one budget for all: ``fedfuse tune``."""

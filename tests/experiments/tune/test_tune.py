@@ -1,0 +1,169 @@
+"""``fedfuse tune`` from the command line: what wins, what is left, and how it goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.run import main
+from experiments.tune import ranking
+from experiments.tune.ranking import Score, ranked, scores
+
+SMALL = [
+    "dataset=synthetic", "dataset.num_train=600", "dataset.num_test=200", "public.size=40",
+    "num_clients=3", "model=mlp", "client.batch_size=8", "num_rounds=2", "seed=10001",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEDFUSE_CACHE", str(tmp_path.parent / "cache"))
+
+
+def tune(*words: str) -> int:
+    return main(["tune", *words, *([] if words[0].startswith("resume") else SMALL)])
+
+
+def table(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path(name).read_text().splitlines()))
+
+
+def test_the_winner_is_run_from_either_file_and_the_table_says_how_trials_rank(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert tune("method=fedmd,mean", "trials=3", "hydra.sweep.dir=t", "temperature=1") == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out[out.index("fedmd: validation") :].splitlines())) <= 80
+    assert "global" not in out  # the tests that a run shows
+    rows = table("t/fedmd.csv")
+    accuracies = [float(row["accuracy_val"]) for row in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert {row["trial"] for row in rows} == {"0", "1", "2"}
+    best = rows[0]["client.private_weight"]
+    assert main(["--config-file", "t/fedmd.yaml", "--cfg", "job"]) == 0
+    study = capsys.readouterr().out
+    assert f"private_weight: {float(best)}" in study
+    assert main(["--config-dir", "t", "--cfg", "job", "method=fedmd_tuned"]) == 0
+    bundle = capsys.readouterr().out
+    assert f"private_weight: {float(best)}" in bundle
+    assert "fedfuse.distill.MAE" in bundle  # it begins with the method's own parts
+    assert "name: fedmd_tuned" in bundle
+
+
+def test_test_data_choose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials whose tests are turned round rank as before; with validation they would not."""
+    tune("method=fedmd", "trials=3", "hydra.sweep.dir=t")
+    folders = {n: [next(Path("t").glob(f"{n}-*"))] for n in range(3)}
+    before = [score.trial for score in scores(folders, 0)]
+    read: list[str] = []
+    real = ranking._honest
+
+    def spied(run: Any, metric: str) -> Any:
+        read.append(metric)
+        return real(run, metric)
+
+    monkeypatch.setattr(ranking, "_honest", spied)
+    assert [score.trial for score in scores(folders, 0)] == before
+    assert set(read) == {"accuracy_val", "loss_val"}
+
+
+def test_it_goes_on_where_it_was_broken_off(capsys: pytest.CaptureFixture[str]) -> None:
+    tune("method=mean", "trials=3", "hydra.sweep.dir=t")
+    whole = Path("t/mean.csv").read_bytes()
+    first = next(Path("t").glob("0-*")) / "run.json"
+    kept = first.stat().st_mtime_ns
+    shutil.rmtree(next(Path("t").glob("2-*")))
+    Path("t/mean.csv").unlink()
+    capsys.readouterr()
+    assert main(["resume=t"]) == 0  # the same as: tune resume=t
+    assert "2 are done, 1 to run" in capsys.readouterr().out
+    assert Path("t/mean.csv").read_bytes() == whole
+    assert first.stat().st_mtime_ns == kept
+    assert tune("resume=t") == 0
+    assert Path("t/mean.csv").read_bytes() == whole
+
+
+def test_a_trial_that_fails_is_last_and_the_others_are_ranked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["method=mean", "trials=2", "hydra.sweep.dir=t", "optimizer.lr=0.001,1e30"]
+    assert tune(*words, "client.private_weight=1", "temperature=1") == 1
+    told = capsys.readouterr()
+    assert "diverged" in told.err
+    assert "1 trials failed; once mended: fedfuse tune resume=t" in told.out
+    assert [row["status"] for row in table("t/mean.csv")] == ["finished", "failed"]
+
+
+def test_where_every_trial_fails_nothing_wins(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["method=fedmd", "trials=2", "hydra.sweep.dir=t", "optimizer.lr=1e30"]
+    assert tune(*words) == 2
+    assert "no trial of method=fedmd finished" in capsys.readouterr().err
+    assert not Path("t/fedmd.yaml").exists()
+
+
+def test_side_by_side_and_packed_trials_are_those_of_one_after_the_other() -> None:
+    tune("method=mean", "trials=2", "hydra.sweep.dir=a")
+    tune("method=mean", "trials=2", "hydra.sweep.dir=b", "workers=2")
+    assert Path("a/mean.csv").read_bytes() == Path("b/mean.csv").read_bytes()
+    assert tune("method=mean", "trials=2", "hydra.sweep.dir=c", "engine.pack=true") == 0
+    assert len(table("c/mean.csv")) == 2
+
+
+def test_halving_gives_the_best_third_more_rounds() -> None:
+    words = ["method=mean", "trials=4", "search=halving", "hydra.sweep.dir=t", "num_rounds=4"]
+    assert main(["tune", *words, *(word for word in SMALL if "rounds" not in word)]) == 0
+    rows = table("t/mean.csv")
+    assert [row["rounds"] for row in rows] == ["4", "4", "2", "2"]
+    ran = [json.loads(file.read_text())["status"] for file in Path("t").glob("*/run.json")]
+    assert ran == ["finished"] * 6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["method=mean", "trials=0"], "trials is not valid: got '0', allowed: an integer of at"),
+        (["trials=2"], "fedfuse tune needs a method"),
+        (["method=mean", "search=halv"], "Did you mean 'halving'"),
+        (["method=local"], "method=local has no key with a declared range"),
+        (["method=mean", "workers=2", "engine=ray"], "workers=2 starts a process for each trial"),
+        (["resume=nowhere"], "'nowhere' holds no tuning that can be read"),
+        (["resume=nowhere", "trials=3"], "trials and search cannot be set"),
+    ],
+)
+def test_mistakes_cost_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(Path().iterdir()) == []
+
+
+def test_of_equals_the_smaller_loss_wins_and_what_failed_comes_last() -> None:
+    def score(trial: int, rung: int, accuracy: float, loss: float) -> Score:
+        return Score(trial, rung, accuracy, loss, 0.0, 0.0)
+
+    nan = float("nan")
+    found = [
+        score(0, 0, 0.9, 0.3),
+        score(1, 0, nan, nan),
+        score(2, 0, 0.9, 0.2),
+        score(3, 1, 0.8, 1),
+    ]
+    assert [one.trial for one in ranked(found)] == [3, 2, 0, 1]
+
+
+def test_clients_that_attack_do_not_judge(tmp_path: Path) -> None:
+    words = ["method=mean", "trials=2", "attack=label_flip", "attack.fraction=0.34"]
+    tune(*words, "hydra.sweep.dir=t", "temperature=1")
+    accuracy, _ = ranking.validated(next(Path("t").glob("0-*"))) or (None, None)
+    assert accuracy is not None
+    assert int(np.isnan(accuracy).sum()) == 1
