@@ -20,6 +20,7 @@ NAMES = (
     "pack",
     "scaling",
     "participants",
+    "features",
     "fusion",
     "methods",
     "mechanisms",

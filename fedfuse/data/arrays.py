@@ -131,6 +131,8 @@ def _advice(array: npt.NDArray[Any]) -> str:
         return "x.reshape(-1, height, width) for images, x.astype('float32') for features"
     if array.dtype == np.uint8 and array.ndim == 4 and 4 in (array.shape[1], array.shape[3]):
         return "x[..., :3] leaves the transparency out (x[:, :3] with channels first)"
+    if array.dtype == np.uint8 and array.ndim > 3:
+        return "x.astype('float32') takes volumes for features"
     if array.dtype == np.bool_:
         return "x.astype('uint8') * 255 for images, x.astype('float32') for features"
     if array.ndim < 2:
@@ -152,6 +154,13 @@ def as_labels(array: npt.NDArray[Any], where: str) -> IntArray:
     if not np.issubdtype(flat.dtype, np.integer) or flat.ndim != 1:
         onehot = array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf"
         text = array.dtype.kind in "US"
+        if onehot and (array.sum(axis=1) > 1).any() and np.isin(array, (0, 1)).all():
+            raise DataError(
+                f"{where} holds several labels for a sample",
+                got=f"{array.dtype.name} {list(array.shape)} of 0 and 1",
+                allowed="one class a sample: integers [N] or [N, 1]",
+                next_step="Choose one of the columns: y = y[:, 0].",
+            )
         raise DataError(
             f"{where} does not hold integer class ids",
             got=f"{array.dtype.name} {list(array.shape)}",

@@ -48,7 +48,7 @@ def read_table(file: Path) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
-    if file.suffix.lower() == ".parquet":
+    if file.suffix.lower() in (".parquet", ".arrow"):
         table = read_parquet(file)
     else:
         try:

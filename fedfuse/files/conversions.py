@@ -7,12 +7,12 @@ _TABLE = f"Read it with pandas and write {SAVE} for dataset=npz."
 _CSV = "A table is read with dataset=table."
 _UNPICKLE = f"Unpickle it where you trust it and write {SAVE} for dataset=npz."
 _TORCH = f"Load it with torch where you trust it and write {SAVE} for dataset=npz."
+_IDX = "Set dataset=idx and dataset.path to the folder that holds it."
 _HDF5 = f"Read it with h5py and write {SAVE} for dataset=npz."
 _BY_END = {
-    "ubyte": f"Read it with torchvision.datasets.MNIST and write {SAVE} for dataset=npz.",
-    "ubyte.gz": f"Read it with torchvision.datasets.MNIST and write {SAVE} for dataset=npz.",
-    ".arrow": "Write each split with datasets.load_from_disk(FOLDER)[SPLIT].to_parquet("
-    "SPLIT + '.parquet') for dataset=hub.",
+    "ubyte": _IDX, "ubyte.gz": _IDX,
+    ".arrow": "Set dataset=hub and dataset.path to the folder that datasets.save_to_disk wrote, "
+    "with dataset_dict.json or dataset_info.json in it.",
     ".csv": _CSV, ".tsv": _CSV, ".csv.gz": _TABLE, ".txt": _TABLE, ".xlsx": _TABLE,
     ".json": _TABLE, ".jsonl": _TABLE,
     ".npy": f"It holds one array; write inputs and labels together: {SAVE}.",
@@ -32,8 +32,8 @@ _BY_END = {
 def conversion(*names: str) -> str | None:
     """Return what to do with files of these names, or None if nothing is known.
 
-    >>> conversion("dataset_dict.json", "data-00000-of-00001.arrow")[:47]
-    'Write each split with datasets.load_from_disk(F'
+    >>> conversion("dataset_dict.json", "data-00000-of-00001.arrow")[:36]
+    'Set dataset=hub and dataset.path to '
     """
     lowered = [name.lower() for name in names]
     found = (advice for end, advice in _BY_END.items() if any(n.endswith(end) for n in lowered))

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fedfuse.data.cache import cache_key, cached
-from fedfuse.data.files import role
+from fedfuse.data.files import place, role
 from fedfuse.data.raw import Decoded, RawDataset
-from fedfuse.data.sources.parquet import first_schema, parquet
+from fedfuse.data.sources.idx import has_idx, idx
+from fedfuse.data.sources.parquet import COPY, first_schema, parquet
 from fedfuse.data.sources.text import text
 from fedfuse.data.tables import decode_tables, find_columns
 from fedfuse.data.texts import decode_texts, find_texts, is_of_texts
@@ -35,8 +36,9 @@ def hub(
 
     Args:
         name: The set's id on the hub, such as ``ylecun/mnist``.
-        path: A folder with its parquet files; then nothing is downloaded and the hub's
-            libraries are not needed.
+        path: A folder with its parquet files, one that ``datasets.save_to_disk`` wrote, or one of
+            IDX files (:func:`fedfuse.data.sources.idx.idx`); then nothing is downloaded and the
+            hub's libraries are not needed.
         config: The set's configuration, where it has several.
         revision: A branch, tag or commit of the set; None for the newest.
         image_column: Column of images; None to find it.
@@ -56,6 +58,8 @@ def hub(
     )  # fmt: skip
     check_words("hub", words)
     if path is not None:
+        if (folder := place(path, COPY)).is_dir() and has_idx(folder):
+            return idx(path, short, image_size)
         if is_of_texts(first_schema(path), image_column, text_column):
             return text(path, short, text_column, label_column, words)
         return parquet(path, short, image_column, label_column, image_size)

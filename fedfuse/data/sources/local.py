@@ -7,6 +7,8 @@ from pathlib import Path
 from fedfuse.data.files import place, walk
 from fedfuse.data.levels import is_image_name
 from fedfuse.data.raw import RawDataset
+from fedfuse.data.saved_sets import is_saved
+from fedfuse.data.sources.idx import has_idx, idx, is_idx
 from fedfuse.data.sources.image_folder import image_folder
 from fedfuse.data.sources.npz import npz
 from fedfuse.data.sources.parquet import first_schema, parquet, parquet_files
@@ -19,19 +21,22 @@ def local(path: str | Path, image_size: int | None = None) -> RawDataset:
     """Return the data set at ``path``; its kind is seen from what is there.
 
     Args:
-        path: A file, or a folder with parquet files anywhere in it, or one of class folders.
+        path: An .npz or IDX file, or a folder with parquet or IDX files anywhere in it, one that
+            ``datasets.save_to_disk`` wrote, or one of class folders.
         image_size: Stretch encoded images to this height and width; None to keep their size.
 
     Raises:
         DataError: If there is nothing, or from the reader of its kind.
     """
-    kinds = "an .npz file, a folder of parquet files, or a folder of class folders"
+    kinds = "an .npz file, a folder of parquet or IDX files, or a folder of class folders"
     found = place(path, kinds)
     if found.is_file():
-        return npz(found)
+        return idx(found, None, image_size) if is_idx(found) else npz(found)
     if not found.is_dir():
         raise DataError(f"There is no data at {found}", allowed=kinds)
-    if parquet_files(found):
+    if has_idx(found):
+        return idx(found, None, image_size)
+    if is_saved(found) or parquet_files(found):
         if image := next((f for f in walk(found) if is_image_name(f.name)), None):
             raise DataError(
                 f"{found} holds parquet files and images, and either could be meant",

@@ -1,4 +1,4 @@
-"""A local folder in the hub's parquet layout, read without a network or the hub's libraries."""
+"""A local copy of a hub's set, parquet or saved, read without a network or the hub's libraries."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.files import begins_with_role, entries, only_a_role, other_kind, place, role, walk
 from fedfuse.data.raw import Decoded, RawDataset
+from fedfuse.data.saved_sets import arrow_schema, is_saved, read_arrow, saved_splits
 from fedfuse.data.tables import decode_tables, find_columns
 from fedfuse.errors import DataError
 from fedfuse.files.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 
-_WANTED = "a folder with train*.parquet and test*.parquet"
+COPY = "a folder with train*.parquet and test*.parquet"
 _ROW, _AT_ONCE = 8, 256
 """Bytes that a row comes to at least (its label), and rows unpacked before they are counted."""
 
@@ -25,7 +26,7 @@ def parquet(
     label_column: str | None = None,
     image_size: int | None = None,
 ) -> RawDataset:
-    """Return the images of a folder of parquet files.
+    """Return the images of a folder of parquet files, or of one that ``save_to_disk`` wrote.
 
     Files belong to the split that their name or folder names: ``train.parquet``,
     ``data/train-00000-of-00002.parquet``, ``test/0000.parquet``, ``Testing.parquet``. Without a
@@ -42,7 +43,7 @@ def parquet(
     Raises:
         DataError: If the folder, its files or their columns are not as described.
     """
-    root = place(path, _WANTED)
+    root = place(path, COPY)
     splits = find_splits(root)
     where = str(root)
     columns = find_columns(_schema(splits["train"][0]), where, image_column, label_column)
@@ -63,6 +64,8 @@ def parquet(
 def find_splits(root: Path, kinds: tuple[str, ...] = (".parquet",)) -> dict[str, list[Path]]:
     """Return the sorted files of the ``train`` and, if there is one, ``test`` split.
 
+    Of a folder that ``datasets.save_to_disk`` wrote they are Arrow files, whatever is asked for.
+
     Args:
         root: The folder to search.
         kinds: How the files' names end, in lower case.
@@ -78,6 +81,8 @@ def find_splits(root: Path, kinds: tuple[str, ...] = (".parquet",)) -> dict[str,
             allowed=f"a folder with {wanted}",
             next_step="Set dataset.path to one.",
         )
+    if is_saved(root):
+        return saved_splits(root)
     files = parquet_files(root, kinds)
     found: dict[str, dict[str, list[Path]]] = {}
     unknown = []
@@ -143,13 +148,15 @@ def first_schema(path: str | Path) -> Any:
     Raises:
         DataError: If the folder or the file is not as described.
     """
-    return _schema(find_splits(place(path, _WANTED))["train"][0])
+    return _schema(find_splits(place(path, COPY))["train"][0])
 
 
 def _schema(file: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if file.suffix == ".arrow":
+        return arrow_schema(file)
     try:
         return pq.read_schema(file)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -162,7 +169,7 @@ def _read(file: Path, columns: tuple[str, str]) -> Any:
 
 
 def read_parquet(file: Path, columns: Sequence[str] | None = None) -> Any:
-    """Return the ``pyarrow.Table`` of a file, or of some of its columns.
+    """Return the ``pyarrow.Table`` of a file, also an Arrow file, or of some of its columns.
 
     Raises:
         DataError: If it is damaged, or unpacks to far more than it is.
@@ -170,6 +177,8 @@ def read_parquet(file: Path, columns: Sequence[str] | None = None) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if file.suffix == ".arrow":
+        return read_arrow(file, None if columns is None else list(columns))
     try:
         # Not pq.read_table, which takes folder names like "a=b" for columns.
         with pq.ParquetFile(file) as opened:

@@ -30,6 +30,7 @@ NEEDS = {
     "dataset=npz": ["dataset.path=x.npz"],
     "dataset=image_folder": ["dataset.path=x"],
     "dataset=table": ["dataset.path=x.csv"],
+    "dataset=idx": ["dataset.path=x"],
     "features=saved": ["features.module.path=x.pt2"],
     "features=custom": ["features.module._target_=torch.nn.Flatten"],
     "dataset=text": ["dataset.path=x.csv"],

@@ -14,6 +14,7 @@ from fedfuse.data.sources import hub as hub_module
 from fedfuse.data.sources import mnist5k as mnist5k_module
 from fedfuse.data.sources.hub import hub
 from fedfuse.data.sources.image_folder import image_folder
+from fedfuse.data.sources.local import local
 from fedfuse.data.sources.mnist5k import mnist5k
 from fedfuse.data.sources.npz import npz
 from fedfuse.data.sources.parquet import parquet
@@ -613,7 +614,7 @@ def test_float_images_with_channels_last_become_channels_first(tmp_path, shape, 
         ("t.mat", b"MATLAB 5.0", "scipy.io.loadmat"),
         ("t.h5", b"\x89HDF", "h5py"),
         ("t.parquet", b"PAR1", "dataset=hub"),
-        ("train-images-idx3-ubyte", b"\x00\x00\x08\x03", "torchvision.datasets.MNIST"),
+        ("train-images-idx3-ubyte", b"\x00\x00\x08\x03", "dataset=idx"),
         ("t.npz", b"\x1f\x8b", "numpy.savez"),
         ("t.npz", b"", "an empty file"),
     ],
@@ -623,7 +624,7 @@ def test_a_file_of_another_kind_is_told_how_to_convert_it(tmp_path, name, conten
     with pytest.raises(DataError, match=r"not an \.npz file") as caught:
         npz(tmp_path / name)
     assert words in str(caught.value)
-    assert any(way in str(caught.value) for way in ("numpy.savez", "=hub", "=table"))
+    assert any(way in str(caught.value) for way in ("numpy.savez", "=hub", "=table", "=idx"))
     assert "allow_pickle" not in str(caught.value)
 
 
@@ -664,8 +665,7 @@ def test_a_path_that_is_no_text_is_one_message(path):
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("train/data-00000-of-00001.arrow", "load_from_disk"),
-        ("raw/train-images-idx3-ubyte", "torchvision.datasets.MNIST"),
+        ("raw/train-images-idx3-ubyte", "dataset=idx"),
         ("table.csv", "dataset=table"),
     ],
 )
@@ -673,7 +673,6 @@ def test_a_path_that_is_no_text_is_one_message(path):
 def test_a_folder_of_another_kind_is_told_how_to_convert_it(tmp_path, file, words, read):
     (tmp_path / "set" / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "set" / file).write_bytes(b"x")
-    (tmp_path / "set" / "dataset_dict.json").write_text("{}")
     with pytest.raises(DataError) as caught:
         read(tmp_path / "set")
     assert words in str(caught.value)
@@ -750,3 +749,34 @@ def test_labels_beyond_the_integers_and_empty_shards(tmp_path):
     write(table(names=["a", "b", "c"]), tmp_path / "e" / "train-0.parquet")
     write(table().slice(0, 0), tmp_path / "e" / "train-1.parquet")
     assert parquet(tmp_path / "e").class_names == ("a", "b", "c")
+
+
+def medmnist(folder, **changed):
+    """Write a set as MedMNIST's archives have them: three splits, labels [N, 1]."""
+    rng, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 12), ("val", 4), ("test", 6)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count, dtype=np.uint8) % 3)[:, None]
+    np.savez(folder / "pathmnist.npz", **arrays | changed)
+    return folder / "pathmnist.npz"
+
+
+@pytest.mark.parametrize("read", [npz, local])
+def test_an_archive_of_medmnist_is_read_as_it_is(tmp_path, read):
+    raw = read(medmnist(tmp_path))
+    assert raw.train.inputs.shape == (12, 3, 8, 8)
+    assert raw.train.labels.tolist() == [0, 1, 2] * 4
+    assert len(raw.test) == 6, "its test split, beside which the validation split is not used"
+    assert (raw.name, raw.num_classes) == ("pathmnist", 3)
+
+
+def test_what_medmnist_has_beside_classes_of_images_is_refused(tmp_path):
+    several = np.array([[0, 1, 1], [0, 0, 0]] * 6, dtype=np.uint8)
+    with pytest.raises(DataError, match=r"several labels for a sample.*y = y\[:, 0\]"):
+        npz(medmnist(tmp_path, train_labels=several))
+    with pytest.raises(DataError, match=r"uint8 \[12, 8, 8, 8\].*takes volumes for features"):
+        npz(medmnist(tmp_path, train_images=np.zeros((12, 8, 8, 8), np.uint8)))
+    path = medmnist(tmp_path)
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(DataError, match=r"cannot be read.*Copy it or write it again"):
+        npz(path)
