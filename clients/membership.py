@@ -114,6 +114,7 @@ class Membership:
             schedule=schedule(len(labels), plan.batch_size, steps, generator),
             entropy=streams.entropy("shadow", number, "layers"),
         )
+        work = tools.inputs.augmented(work, streams, "shadow", number)
         return work if self.rates is None else self.rates.over(work, 0, self.round)
 
 

@@ -45,6 +45,7 @@ from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
 from fedfuse.train.learning_rate import Rates
 from fedfuse.train.trainer import LoopTrainer, Student, Trainer
+from fedfuse.train.views import PrivateAugment
 from fedfuse.train.work import SampleLoss
 from fedfuse.types import ClientMetrics, FederatedData, KnowledgeBank, Phase
 from fedfuse.wire.messages import Header
@@ -79,6 +80,7 @@ class Node:
         arms: What an arm does about its clients' label priors, by name; nothing in those left out.
         probes: What models are asked beside the tests.
         probe_samples: The most samples that they are asked with.
+        private_augment: What changes private samples each time that a step sees one.
         rates: At which share of the learning rate steps are taken; None for all of it.
         guard: Who undoes distillations or decides what is deployed; None for nobody.
         trainer: Who takes the steps.
@@ -110,6 +112,7 @@ class Node:
     arms: Mapping[str, ArmSettings] = field(default_factory=dict)
     probes: Sequence[Probe] = ()
     probe_samples: int = 500
+    private_augment: PrivateAugment | None = None
     rates: Rates | None = None
     guard: Guard | Validation | None = None
     trainer: Trainer = field(default_factory=LoopTrainer)
@@ -129,7 +132,7 @@ class Node:
 
     def __post_init__(self) -> None:
         rounds = PublicRounds(self.select, self.data.public, self.streams, self.augment)
-        self.inputs = ModelInputs(self.data, rounds, self.device)
+        self.inputs = ModelInputs(self.data, rounds, self.device, self.private_augment)
         self.work_plan = WorkPlan(
             self.inputs,
             self.plan,

@@ -241,6 +241,8 @@ class Beginning:
                 schedule=schedule(len(targets), batch_size, per_epoch, generator),
                 entropy=self.streams.entropy(*stream, epoch),
             )
+            if stream[1] == "private":
+                work = self.inputs.augmented(work, self.streams, *stream, epoch)
             [found_loss] = self.trainer.fit([student], [work])
             taken += per_epoch
             if not np.isfinite(found_loss):

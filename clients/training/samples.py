@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from fedfuse.data.tensors import gather, normalise, to_inputs, to_raw
+from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, PublicSamples
+from fedfuse.train.views import PrivateAugment, Views
+from fedfuse.train.work import Work
 from fedfuse.types import ClientData, FederatedData, IntArray, Samples
 
 TOLD = "augment/told"
@@ -33,11 +36,13 @@ class ModelInputs:
         data: The federation's data.
         rounds: Which public samples each round is about.
         device: Where the tensors are wanted.
+        augment: What changes private samples each time that a step sees one; None for nothing.
     """
 
     data: FederatedData
     rounds: PublicRounds
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    augment: PrivateAugment | None = None
     _public: Tensor | None = None
     samples: PublicSamples = field(init=False)
     _test: Tensor | None = None
@@ -59,6 +64,22 @@ class ModelInputs:
         joined = np.concatenate([client.train for client in clients])
         inputs, labels = self.rows(self.data.train, joined, clients[0])
         return list(zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True))
+
+    def augmented(self, work: Work, streams: Streams, *names: int | str) -> Work:
+        """Return steps on private samples with what is drawn to change those.
+
+        Args:
+            work: The steps.
+            streams: Where it is drawn from,
+            names: and the name of that stream.
+        """
+        if self.augment is None:
+            return work
+        generator = streams.torch(*names, "views")
+        draws = self.augment.draw(len(work.schedule.order), generator)
+        channels = self.data.input_shape[0]
+        black = normalise(torch.zeros(1, channels, 1, 1), self.data.mean, self.data.std)
+        return replace(work, views=Views(self.augment, draws, tuple(black.flatten().tolist())))
 
     def rows(self, pool: Samples, index: IntArray, client: ClientData) -> tuple[Tensor, Tensor]:
         """Return inputs [B, ...] and labels [B] of some rows as the client sees them."""

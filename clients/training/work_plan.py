@@ -215,15 +215,15 @@ class WorkPlan:
         for client_id, (inputs, labels), steps in zip(client_ids, rows, num_steps, strict=True):
             generator = self.streams.torch("client", client_id, phase, round_)
             targets, loss = self.lesson(self.relabel(client_id, labels))
-            works.append(
-                Work(
-                    inputs=inputs,
-                    targets=targets,
-                    loss=loss,
-                    schedule=schedule(len(labels), self.plan.batch_size, steps, generator),
-                    entropy=self._layers(client_id, phase, round_),
-                )
+            work = Work(
+                inputs=inputs,
+                targets=targets,
+                loss=loss,
+                schedule=schedule(len(labels), self.plan.batch_size, steps, generator),
+                entropy=self._layers(client_id, phase, round_),
             )
+            of_round = "client", client_id, phase, round_
+            works.append(self.inputs.augmented(work, self.streams, *of_round))
         return works
 
     def distill_steps(self, round_: int) -> int:

@@ -128,6 +128,7 @@ def build_node(
         arms=build_arms(cfg),
         probes=build_probes(cfg),
         probe_samples=cfg.evaluation.probe_samples,
+        private_augment=instantiate(cfg.private_augment, "private_augment"),
         rates=build_rates(cfg),
         guard=instantiate(cfg.guard, "guard"),
         trainer=trainer if wrap is None else wrap(trainer),

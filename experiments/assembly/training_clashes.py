@@ -10,6 +10,8 @@ from experiments.assembly.chosen import Chosen, Clash
 from fedfuse.declarations import declared
 from fedfuse.train.learning_rate import is_flat
 
+IMAGES = "needs_images"
+
 NUMBERS = ("lr", "weight_decay", "momentum", "eps")
 """Keys of torch's optimisers that are numbers; torch takes infinite ones, which train nothing."""
 
@@ -50,6 +52,31 @@ def _no_rate(chosen: Chosen) -> str | None:
     return None if known else chosen.named("lr_schedule", "optimizer")
 
 
+def _images(chosen: Chosen) -> bool:
+    return chosen.data is not None and chosen.data.is_image and len(chosen.data.input_shape) == 3
+
+
+def _no_images(chosen: Chosen) -> str | None:
+    if chosen.data is None or _images(chosen) or not chosen.needs("private_augment", IMAGES):
+        return None
+    kind = "texts" if chosen.data.is_text else f"inputs of shape {list(chosen.data.input_shape)}"
+    return f"{chosen.named('private_augment')} with {kind}"
+
+
+def _cropped_away(chosen: Chosen) -> str | None:
+    padding = getattr(chosen.part("private_augment"), "padding", 0)
+    if chosen.data is None or not _images(chosen) or not isinstance(padding, int):
+        return None
+    height, width = chosen.data.input_shape[1:]
+    apart = padding >= min(height, width)
+    return f"private_augment.padding={padding} with {height} x {width}" if apart else None
+
+
+def _widest(chosen: Chosen) -> int:
+    assert chosen.data is not None
+    return min(chosen.data.input_shape[1:]) - 1
+
+
 OF_TRAINING = (
     Clash(
         lambda chosen: f"optimizer.{_odd(chosen)} is not valid",
@@ -70,5 +97,18 @@ OF_TRAINING = (
         "A schedule changes the optimizer's learning rate, and this optimizer has none",
         _no_rate,
         "Set lr_schedule=constant, or an optimizer whose parameter groups have an lr.",
+    ),
+    Clash(
+        "Crops and mirror images are of images, and the clients hold none",
+        _no_images,
+        "Set private_augment=none.",
+        from_data=True,
+    ),
+    Clash(
+        "A crop may lie beside the image, in nothing but padding",
+        _cropped_away,
+        lambda chosen: f"Set private_augment.padding={min(4, _widest(chosen))}.",
+        lambda chosen: f"0 to {_widest(chosen)}, less than the image's shorter side",
+        from_data=True,
     ),
 )

@@ -44,6 +44,7 @@ from fedfuse.select import PublicRounds
 from fedfuse.testing import example_view
 from fedfuse.train.facts import Facts, ask, told, wants
 from fedfuse.train.learning_rate import share
+from fedfuse.train.views import check_views
 from fedfuse.types import Space, Teachers
 from fedfuse.uptake import take_up
 from fedfuse.user_code import PartError, blamed, is_foreign, kind_of
@@ -103,6 +104,11 @@ def _faults(part: Any, toy: Toy) -> None:
 def _lr_schedule(part: Any, toy: Toy) -> None:
     for done in range(rounds := toy.parts.cfg.num_rounds):
         share(part, done, rounds)
+
+
+def _private_augment(part: Any, toy: Toy) -> None:
+    shape = 3, *toy.parts.data.input_shape
+    check_views(part, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
 
 def _local_loss(part: Any, toy: Toy) -> None:
@@ -317,6 +323,7 @@ TRIALS: dict[str, Callable[[Any, Toy], None]] = {
     "familiarity": _familiarity,
     "local_loss": _local_loss,
     "lr_schedule": _lr_schedule,
+    "private_augment": _private_augment,
     "attack": _attack,
     "extract": _extract,
     "privacy": _privacy,

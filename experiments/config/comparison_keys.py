@@ -52,7 +52,7 @@ FUSION_ONLY = frozenset(
 FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "left_out"})
 """Keys of ``client`` of which the same is true."""
 
-UNSAID = ("continue_from", "features", "lr_schedule")
+UNSAID = ("continue_from", "features", "lr_schedule", "private_augment")
 """Keys that say nothing of local training while they are as they were before there were such."""
 
 HELD_IN = "fedfuse.participation.HeldIn"

@@ -54,6 +54,10 @@ CONTRACTS = {
     "participation": _function("fedfuse.protocols.Participation", "round", "sizes", "generator"),
     "select": _function("fedfuse.select.Select", "round", "num_public", "labels", "generator"),
     "augment": _function("fedfuse.augment.Augment", "inputs", "generator"),
+    "private_augment": Contract(
+        "fedfuse.train.views.PrivateAugment",
+        {"draw": ("num", "generator"), CALL: ("inputs", "draws", "empty")},
+    ),
     "optimizer": _function("torch.optim.Optimizer", "parameters"),
     "lr_schedule": _function("fedfuse.train.learning_rate.LearningRate", "done", "num_rounds"),
     "local_loss": Contract(

@@ -31,6 +31,7 @@ NEWER: dict[str, Any] = {
     "answer": {"_target_": None},
     "wish": {"_target_": None},
     "client": {"left_out": "visit", "clip_norm": None},
+    "private_augment": {"_target_": None},
     "lr_schedule": {
         "_target_": "fedfuse.train.learning_rate.Constant",
         "warmup": 0.0,

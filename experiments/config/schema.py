@@ -174,6 +174,7 @@ class ExperimentConfig:
     public: Any = MISSING
     select: Any = MISSING
     augment: Any = MISSING
+    private_augment: Any = MISSING
     partitioner: Any = MISSING
     participation: Any = MISSING
     faults: Any = MISSING

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config.comparison_keys import UNSAID
 from experiments.config.former_names import NEWER, as_first_written
 from experiments.config.prior_use import uses_prior
 
@@ -70,7 +71,7 @@ DECLARED: Mapping[str, May] = {
             "evaluation.resting", "evaluation.resting_every", "evaluation.resting_sample",
             "evaluation.probes", "evaluation.probe_every", "evaluation.probe_samples",
             "dataset", "sites", "public", "select", "partitioner", "participation", "faults",
-            "model", "pretrain", "optimizer", "lr_schedule",
+            "model", "pretrain", "optimizer", "lr_schedule", "private_augment",
             "scorer", "neighbours", "rule", "sharpen", "distill",
             "exchange", "attack", "extract", "student", "privacy", "familiarity",
             "filter", "cache", "guard", "codec", "uptake", "augment", "method", "merge",
@@ -176,7 +177,7 @@ def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
         "request",
         "answer",
         "wish",
-        *(name for name in ("features", "lr_schedule") if values.get(name) in (None, NEWER[name])),
+        *(name for name in UNSAID if values.get(name) in (None, NEWER[name])),
     )
     kept = {
         name: value

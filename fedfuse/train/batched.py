@@ -26,6 +26,7 @@ from fedfuse.train.precision import Precision
 from fedfuse.train.replay import Batch, Replay, Step, record_on
 from fedfuse.train.stacked import StackedModels
 from fedfuse.train.trainer import LoopTrainer, Student
+from fedfuse.train.views import same_views
 from fedfuse.train.work import SampleLoss, Work
 
 _Feed = Callable[[Sequence[int], slice], tuple[Tensor, bool]]
@@ -347,10 +348,11 @@ def _alike(rows: Sequence[int], works: Sequence[Work]) -> list[list[int]]:
     """Return the rows whose works minimise the same together, each group in their order."""
     groups: list[list[int]] = []
     for row in rows:
-        mine = works[row].loss, works[row].anchor is None
+        mine = works[row]
         for group in groups:
             first = works[group[0]]
-            if mine == (first.loss, first.anchor is None):
+            alike = (mine.loss, mine.anchor is None) == (first.loss, first.anchor is None)
+            if alike and same_views(mine.views, first.views):
                 group.append(row)
                 break
         else:

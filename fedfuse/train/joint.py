@@ -20,6 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fedfuse.train.batched import BatchedTrainer
 from fedfuse.train.obstacles import draws_randomly
 from fedfuse.train.trainer import Student, Trainer
+from fedfuse.train.views import same_views
 from fedfuse.train.work import Work
 
 
@@ -226,7 +227,11 @@ def _like(one: Work, other: Work) -> bool:
     """Tell whether two clients' steps minimise the same."""
     if (one.anchor is None) != (other.anchor is None) or one.anchor_weight != other.anchor_weight:
         return False
-    if one.anchor is not None and other.anchor is not None and one.anchor.loss != other.anchor.loss:
+    if one.anchor is not None and other.anchor is not None:
+        views = one.anchor.views, other.anchor.views
+        if one.anchor.loss != other.anchor.loss or not same_views(*views):
+            return False
+    if not same_views(one.views, other.views):
         return False
     return bool(one.loss == other.loss) and one.penalty is None and other.penalty is None
 

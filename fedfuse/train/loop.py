@@ -95,7 +95,10 @@ def _batches(work: Work) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
             stop, last = stop + sizes[last], last + 1
         index = order[start:stop]
         split = list(sizes[step:last])
-        inputs = torch.split(work.inputs.index_select(0, index), split)
+        seen = work.inputs.index_select(0, index)
+        if work.views is not None:
+            seen = work.views.of(seen, work.views.draws[start:stop])
+        inputs = torch.split(seen, split)
         targets = torch.split(work.targets.index_select(0, index), split)
         if work.sample_weight is None:
             yield from ((x, y, None) for x, y in zip(inputs, targets, strict=True))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedfuse.train.views import Views, same_views
 from fedfuse.train.work import SampleLoss, Schedule, Work
 
 
@@ -31,6 +32,8 @@ class PaddedSteps:
         loss: Per-sample loss, the same for all.
         rates: float64 [T, K, 1], share of the learning rate at each step, 0 when a client's steps
             are over; None for all of it everywhere.
+        views: How samples are changed, the same way for all; None for nothing.
+        draws: What was drawn for each sample, [T, K, B, d]; None without views.
     """
 
     inputs: Tensor
@@ -45,6 +48,8 @@ class PaddedSteps:
     even: tuple[bool, ...]
     loss: SampleLoss
     rates: Tensor | None = None
+    views: Views | None = None
+    draws: Tensor | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return inputs [A, B, ...], targets [A, B, ...] and weights [A, B] of the active clients.
@@ -60,6 +65,9 @@ class PaddedSteps:
             real = (position < self.sizes[step, :active, None]).float()
             weights = real if weights is None else weights * real
         inputs = self.inputs[index + self.first_input[:active, None]]
+        if self.views is not None and self.draws is not None:
+            drawn = self.draws[step, :active, :width].flatten(0, 1)
+            inputs = self.views.of(inputs.flatten(0, 1), drawn).view_as(inputs)
         return inputs, self.targets[rows], weights
 
 
@@ -76,7 +84,9 @@ def pad(works: Sequence[Work]) -> PaddedSteps:
         raise ValueError("works must come by falling number of steps")
     if any(work.loss != works[0].loss for work in works):
         raise ValueError("clients that train together share one loss")
-    index, sizes = _tables([work.schedule for work in works])
+    if not all(same_views(works[0].views, work.views) for work in works):
+        raise ValueError("clients that train together see samples the same way")
+    index, sizes, address = _tables([work.schedule for work in works])
     active = (sizes > 0).sum(dim=1).tolist()
     widths = sizes.amax(dim=1).tolist()
     even = [bool((row[:n] == w).all()) for row, n, w in zip(sizes, active, widths, strict=True)]
@@ -101,7 +111,23 @@ def pad(works: Sequence[Work]) -> PaddedSteps:
         even=tuple(even),
         loss=works[0].loss,
         rates=_rates(works, device),
+        views=works[0].views,
+        draws=_draws(works, index.shape, address),
     )
+
+
+def _draws(works: Sequence[Work], shape: torch.Size, address: Tensor) -> Tensor | None:
+    """Return what was drawn for each sample, [T, K, B, d], where it stands in tables of ``shape``.
+
+    None if nobody draws anything. Where padded, it is what was drawn for some other sample.
+    """
+    rows = [w.views.draws[: len(w.schedule.order)] for w in works if w.views is not None]
+    if not rows:
+        return None
+    drawn = torch.cat(rows)
+    table = drawn[:1].expand(shape.numel(), -1).clone()
+    table[address] = drawn
+    return table.view(*shape, -1).to(works[0].inputs.device)
 
 
 def _rates(works: Sequence[Work], device: torch.device) -> Tensor | None:
@@ -116,12 +142,14 @@ def _rates(works: Sequence[Work], device: torch.device) -> Tensor | None:
     return torch.from_numpy(table).to(device)
 
 
-def _tables(schedules: Sequence[Schedule]) -> tuple[Tensor, Tensor]:
+def _tables(schedules: Sequence[Schedule]) -> tuple[Tensor, Tensor, Tensor]:
     """Return the samples of each step and client, [T, K, B], and how many they are, [T, K].
 
-    >>> index, sizes = _tables([Schedule(torch.tensor([4, 2, 7]), (2, 1))])
-    >>> index.tolist(), sizes.tolist()
-    ([[[4, 2]], [[7, 0]]], [[2], [1]])
+    And where each sample of all schedules in turn stands in the former, flattened.
+
+    >>> index, sizes, address = _tables([Schedule(torch.tensor([4, 2, 7]), (2, 1))])
+    >>> index.tolist(), sizes.tolist(), address.tolist()
+    ([[[4, 2]], [[7, 0]]], [[2], [1]], [0, 1, 2])
     """
     counts = np.array([schedule.num_steps for schedule in schedules])
     taken = np.concatenate([np.array(schedule.sizes, dtype=np.int64) for schedule in schedules])
@@ -132,8 +160,9 @@ def _tables(schedules: Sequence[Schedule]) -> tuple[Tensor, Tensor]:
     index = torch.zeros(*sizes.shape, int(taken.max()), dtype=torch.int64)
     # One address per sample: as three index tensors they would cost three times the memory.
     row = np.repeat((step * len(counts) + client) * index.shape[2], taken) + _within(taken)
-    index.view(-1)[torch.from_numpy(row)] = torch.cat([schedule.order for schedule in schedules])
-    return index, torch.from_numpy(sizes)
+    address = torch.from_numpy(row)
+    index.view(-1)[address] = torch.cat([schedule.order for schedule in schedules])
+    return index, torch.from_numpy(sizes), address
 
 
 def _within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fedfuse.train.views import Views
+
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
 """Map logits [B, C] and targets [B, ...] to one loss per sample, [B]."""
 
@@ -182,6 +184,7 @@ class Work:
             that have a penalty.
         entropy: Seed of the layers that draw random numbers (dropout); None leaves torch's
             generators where they are.
+        views: How its samples are changed each time that a step sees one; None for nothing.
         rates: Share of the optimiser's learning rate at which each step is taken; None for all of
             it.
     """
@@ -196,6 +199,7 @@ class Work:
     entropy: int | None = None
     penalty: Penalty | None = None
     before_step: BeforeStep | None = None
+    views: Views | None = None
     rates: tuple[float, ...] | None = None
 
     @property

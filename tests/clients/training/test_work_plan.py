@@ -46,6 +46,7 @@ def work_plan(**changed) -> WorkPlan:
         rounds=SimpleNamespace(index=lambda _: torch.arange(NUM_PUBLIC), size=lambda _: NUM_PUBLIC),
         lesson=lambda _: public,
         private=lambda clients: [private[client.row] for client in clients],
+        augmented=lambda work, *_: work,
     )
     return WorkPlan(inputs, replace(PLAN, **changed), KL(), Streams(0))  # type: ignore[arg-type]
 

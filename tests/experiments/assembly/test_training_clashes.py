@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from experiments.assembly import capabilities
+from experiments.assembly.parts import build_data
 from fedfuse.errors import ConfigError, FedfuseError
 from tests.experiments.assembly.test_capabilities import configured
 
@@ -38,6 +39,30 @@ class NoRate(torch.optim.Optimizer):
 def test_one_message_each(keys, told):
     with pytest.raises(FedfuseError, match=told):
         capabilities.check(configured("mean", *keys.split()))
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (
+            "padding=8",
+            "beside the image.*got .*padding=8 with 8 x 8, allowed: 0 to 7",
+        ),
+        ("padding=-1", "'padding' parameter of CropFlip .*got -1"),
+        ("flip=1.5", "'flip' parameter of CropFlip .*got 1.5"),
+    ],
+)
+def test_a_crop_lies_in_its_image(keys, told):
+    cfg = configured("mean", "private_augment=crop_flip", f"private_augment.{keys}")
+    with pytest.raises(FedfuseError, match=told):
+        capabilities.check(cfg, build_data(cfg))
+
+
+@pytest.mark.parametrize("dataset", ["docstrings", "breast_cancer"])
+def test_only_images_are_cropped(dataset):
+    cfg = configured("mean", f"dataset={dataset}", "private_augment=crop_flip")
+    with pytest.raises(ConfigError, match=r"clients hold none: got .*Set private_augment=none"):
+        capabilities.check(cfg, build_data(cfg))
 
 
 def test_a_schedule_needs_a_rate_to_change():

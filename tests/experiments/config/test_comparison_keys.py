@@ -78,11 +78,12 @@ def test_a_baseline_depends_on_the_mixed_batches_only_where_samples_are_equal():
 
 def test_how_steps_are_taken_is_a_key_of_the_baseline_and_unsaid_as_it_was():
     other = ("lr_schedule=cosine", "lr_schedule.warmup=1", "client.clip_norm=1")
+    other = (*other, "private_augment=crop_flip")
     known = {baseline_identity(configured(), "data")}
     known |= {baseline_identity(configured(line), "data") for line in other}
-    assert len(known) == 4
+    assert len(known) == 5
     old = OmegaConf.create(OmegaConf.to_container(configured()))
-    del old["lr_schedule"], old.client["clip_norm"]
+    del old["lr_schedule"], old["private_augment"], old.client["clip_norm"]
     assert baseline_identity(old, "data") == baseline_identity(configured(), "data")
 
 

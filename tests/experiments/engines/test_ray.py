@@ -33,6 +33,7 @@ QUICK = [
 ]
 
 TRAINING = ["lr_schedule=cosine", "lr_schedule.per=step", "client.clip_norm=0.5"]
+TRAINING += ["private_augment=crop_flip"]
 
 MECHANISMS = [  # a loss that wants facts, a chain with the clock, a rule with labels and rounds
     *("distill=taid", "+uptake@uptake.stages.clock=clock"),

@@ -33,6 +33,7 @@ TINY = (
     "distill=taid",
     "evaluation.test_samples=100",
     *("lr_schedule=cosine", "lr_schedule.warmup=1", "lr_schedule.per=step", "client.clip_norm=1"),
+    "private_augment=crop_flip",
 )
 
 

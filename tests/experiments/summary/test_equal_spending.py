@@ -35,7 +35,7 @@ LINES = [
     "evaluation.batch_size=500", "model.hidden=8", "client.batch_size=16",
     "client.distill_batch_size=16", "checkpoint.every=0",
 ]  # fmt: skip
-FAULTS = "fedfuse.faults"
+FAULTS, LEARNING_RATE = "fedfuse.faults", "fedfuse.train.learning_rate"
 UNIFORM = {"participation": {"_target_": "fedfuse.participation.Uniform", "fraction": 0.5}}
 SCENES: dict[str, dict] = {
     "all": {},
@@ -231,6 +231,26 @@ def test_with_a_budget_of_rounds_fusion_may_spend_more_and_says_so(method):
     assert any("budget=rounds" in reason for reason in by_design(cfg))
 
 
+STEPS = {
+    "lr_schedule": {"_target_": f"{LEARNING_RATE}.Cosine", "warmup": 1, "per": "step"},
+    "private_augment": {"_target_": "fedfuse.train.views.CropFlip", "padding": 2},
+    "client.clip_norm": 0.2,
+}
+"""How steps are taken: at rates of their own, of samples changed anew, with short gradients."""
+
+
+@pytest.mark.parametrize("method", ["knfu", "fedavg", "fedavg_ft", "pfedme"])
+@pytest.mark.parametrize("budget", ["optimiser_steps", "samples"])
+def test_schedules_clipping_and_augmentation_cost_nothing(method, budget):
+    scene = {**UNIFORM, "budget": budget}
+    plain, asked = (spent(configured(method, scene, **more), method) for more in ({}, STEPS))
+    assert plain.taken == asked.taken
+    assert plain.last != asked.last
+    other = {name: configured(method, {**scene, name: STEPS[name]}) for name in STEPS}
+    known = {baseline_identity(cfg, "data") for cfg in (configured(method, scene), *other.values())}
+    assert len(known) == 4  # none of them shares a baseline with another
+
+
 USELESS = [
     ("ditto", {"exchange.lam": 0.0}),
     ("fd", {"exchange.gamma": 0.0}),
@@ -241,10 +261,10 @@ USELESS = [
 """Methods whose teacher says nothing: what is left is local training, to the bit."""
 
 
-@pytest.mark.parametrize("scene", ["all", "half", "dropout", "late, half"])
+@pytest.mark.parametrize("scene", ["all", "half", "dropout", "late, half", "steps"])
 @pytest.mark.parametrize(("method", "useless"), USELESS, ids=[name for name, _ in USELESS])
 def test_a_useless_teacher_is_local_training(method, useless, scene):
-    cfg = configured(method, SCENES[scene], **useless)
+    cfg = configured(method, STEPS if scene == "steps" else SCENES[scene], **useless)
     ours, theirs = spent(cfg, method), twin(cfg)
     assert ours.last == theirs.last
     assert len(ours.last) == K
