@@ -11,7 +11,7 @@ from fedfuse.codec import channel_of
 from fedfuse.declarations import declared
 
 
-def _changed(chosen: Chosen) -> bool:
+def changes_samples(chosen: Chosen) -> bool:
     """Tell whether every round's answers are about other samples."""
     augment = chosen.part("augment")
     return augment is not None and not declared(augment, "lesson_only", False)
@@ -32,7 +32,7 @@ def _remember(chosen: Chosen, slot: str) -> bool:
 
 
 def _remembered(chosen: Chosen, slot: str) -> str | None:
-    clash = _changed(chosen) and _remember(chosen, slot)
+    clash = changes_samples(chosen) and _remember(chosen, slot)
     return chosen.named("augment", slot) if clash else None
 
 
@@ -60,7 +60,7 @@ def _same_samples() -> Iterator[Clash]:
 
 
 def _moved(chosen: Chosen) -> str | None:
-    told = chosen.cfg.server.persuasion and _changed(chosen)
+    told = chosen.cfg.server.persuasion and changes_samples(chosen)
     return chosen.named("augment") + ", server.persuasion=true" if told else None
 
 

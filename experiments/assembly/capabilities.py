@@ -25,6 +25,7 @@ from experiments.assembly.public_sample_clashes import OF_PUBLIC_SAMPLES
 from experiments.assembly.request_clashes import OF_REQUESTS
 from experiments.assembly.rule_clashes import OF_RULES
 from experiments.assembly.scored_clashes import OF_SCORES
+from experiments.assembly.student_clashes import OF_STUDENTS
 from experiments.assembly.text_clashes import OF_TEXTS
 from experiments.assembly.training_clashes import OF_TRAINING
 from fedfuse.codec import channel_of
@@ -195,11 +196,7 @@ CLASHES: tuple[Clash, ...] = (
         _no_fold,
         "Set guard.public_fold=0.",
     ),
-    Clash(
-        "A model on the server learns from fused predictions, and this method has none",
-        partial(not_fused, slot="student"),
-        "Set student=none, or choose a method that fuses predictions.",
-    ),
+    *OF_STUDENTS,
     Clash(
         "An uptake changes what clients distil of fused predictions, and this method has none",
         partial(not_fused, slot="uptake"),

@@ -60,10 +60,17 @@ def needs_labels(chosen: Chosen, slot: str) -> bool:
 
 
 def _other_classes(chosen: Chosen, slot: str) -> str | None:
+    reads = "labels" in wants(chosen.part(slot)) if slot == "distill" else chosen.needs(slot, NEEDS)
+    if not reads or (slot in _FUSING and not chosen.fuses):
+        return None
+    return strange_classes(chosen)
+
+
+def strange_classes(chosen: Chosen) -> str | None:
+    """Return in words which classes the public labels are of, if there are others among them."""
     data = chosen.data
     assert data is not None
-    reads = "labels" in wants(chosen.part(slot)) if slot == "distill" else chosen.needs(slot, NEEDS)
-    if not reads or (slot in _FUSING and not chosen.fuses) or data.public.labels is None:
+    if data.public.labels is None:
         return None
     low, high = int(np.min(data.public.labels)), int(np.max(data.public.labels))
     return f"{low} to {high}" if low < 0 or high >= data.num_classes else None

@@ -45,6 +45,7 @@ from server.fusion.combine import FusePredictions
 from server.fusion.guided import GuidedSamples
 from server.fusion.persuasion import AlsoMeasurePersuasion
 from server.fusion.requests import Requests
+from server.fusion.selection import RightAnswers
 from server.fusion.student import AlsoTeach, ServerModel
 from server.fusion.target_cache import TargetCache
 from server.fusion.wishes import HeedWishes
@@ -185,6 +186,9 @@ def build_student(
         width=width,
         rates=build_rates(cfg),
         clip_norm=cfg.client.clip_norm,
+        right=RightAnswers(len(data.public), data.num_classes)
+        if cfg.server.student_selects
+        else None,
     )
 
 

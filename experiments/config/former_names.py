@@ -40,7 +40,7 @@ NEWER: dict[str, Any] = {
     "merge": {"_target_": "fedfuse.merge.Mean"},
     "merge_base": "last",
     "augment": {"_target_": None},
-    "server": {"persuasion": False},
+    "server": {"persuasion": False, "student_selects": False},
     "evaluation": {
         "prior": "none",
         "own_test_shift": 0.0,

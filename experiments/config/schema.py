@@ -89,6 +89,7 @@ class ServerConfig:
     fail_fast: bool = field(default=MISSING)  # type: ignore[assignment]
     student_epochs: int = _at_least(1)
     student_teaches: bool = field(default=MISSING)  # type: ignore[assignment]
+    student_selects: bool = field(default=MISSING)  # type: ignore[assignment]
     persuasion: bool = field(default=MISSING)  # type: ignore[assignment]
 
 

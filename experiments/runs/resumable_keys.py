@@ -48,6 +48,7 @@ DECLARED: Mapping[str, May] = {
     "server.device": May.STAY,
     "server.student_epochs": May.STAY,
     "server.student_teaches": May.STAY,
+    "server.student_selects": May.STAY,
     "server.persuasion": May.STAY,
     "client.state": May.CHANGE,
     "dataset.path": May.MOVE,

@@ -12,6 +12,7 @@ from fedfuse.distill.taid import TAID
 from fedfuse.distill.targets import as_targets
 from fedfuse.distill.tgeo import TGeo
 from fedfuse.distill.weighted_sum import WeightedSum
+from fedfuse.distill.with_labels import WithLabels
 
 __all__ = [
     "DIST",
@@ -31,5 +32,6 @@ __all__ = [
     "StandardisedKL",
     "TGeo",
     "WeightedSum",
+    "WithLabels",
     "as_targets",
 ]

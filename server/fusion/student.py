@@ -33,6 +33,7 @@ from fedfuse.train.saved import restore_training, training_state, weights_of
 from fedfuse.train.sides import FeatureTerm, on_sides
 from fedfuse.train.work import Work, schedule_over, steps_per_epoch
 from fedfuse.types import FederatedData, Fusion, Space, Teachers
+from server.fusion.selection import RightAnswers, selected
 
 if TYPE_CHECKING:
     from server.fusion.guided import GuidedSamples
@@ -57,6 +58,8 @@ class ServerModel:
         width: D of those features; its own are projected on as many.
         rates: At which share of the learning rate steps are taken; None for all of it.
         clip_norm: Largest norm that the gradient of a step keeps; None for any.
+        right: What it said of samples as it last was right, by which it selects what it learns of
+            others (FedGEMS); None learns what was fused.
     """
 
     model: nn.Module
@@ -73,10 +76,12 @@ class ServerModel:
     width: int = 0
     rates: Rates | None = None
     clip_norm: float | None = None
+    right: RightAnswers | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
     _public: Tensor | None = None
     samples: PublicSamples = field(init=False)
     _test: Tensor | None = None
+    _shares: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.optimizer = self.make_optimizer(self.model.parameters())
@@ -98,14 +103,16 @@ class ServerModel:
         inputs = self.samples.learned(round_)
         steps = self.epochs * steps_per_epoch(len(inputs), self.batch_size)
         generator = self.streams.torch("server", "student", round_)
-        targets = as_targets(common, self.loss)[0]
+        targets, weight = as_targets(common, self.loss)[0], common.sample_weight
+        if self.right is not None:
+            targets, weight = self._selected(targets, weight, round_)
         if wanted := wants(self.loss):
             labels = labels_for(self.loss, self.rounds.labels(round_), targets)
             asked = self.samples.asked(round_)
             own = predict(self.model, asked, self.batch_size) if "own" in wanted else None
             facts = told(self.loss, Facts(labels=labels, own=own))
             targets = widen(targets, facts.to(self.device))
-        weight, counts = common.sample_weight, torch.ones(len(inputs))
+        counts = torch.ones(len(inputs))
         if weight is not None and self.left_out == "skip":
             counts = weight[0].cpu()
         work = Work(
@@ -129,8 +136,27 @@ class ServerModel:
             raise diverged(what, loss, work, self.optimizer)
         return work.schedule.num_steps
 
+    def _selected(
+        self, fused: Tensor, weight: Tensor | None, round_: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return targets of the model's own right answers and of others, and what counts."""
+        assert self.right is not None
+        labels, index = self.rounds.labels(round_), self.rounds.index(round_)
+        assert labels is not None
+        own = predict(self.model, self.samples.asked(round_), self.batch_size).cpu()
+        right, before = self.right.note(index, own, labels)
+        kept = self.right.of(index, float(declared(self.loss, "temperature", 1.0)))
+        self._shares = {
+            "server_right": float(right.float().mean()),
+            "server_remembered": float(before.float().mean()),
+        }
+        targets = selected(fused.cpu(), kept, labels, right, before).to(self.device)
+        if weight is not None:  # it needs no answer of anybody else
+            weight = torch.where((right | before).to(self.device), 1, weight)
+        return targets, weight
+
     def metrics(self) -> dict[str, float]:
-        """Return accuracy and loss on the balanced test pool."""
+        """Return accuracy and loss on the balanced test pool, and of what the lesson was made."""
         if self._test is None:
             inputs = to_inputs(self.data.test.inputs, self.data.mean, self.data.std)
             self._test = inputs.to(self.device)
@@ -139,6 +165,7 @@ class ServerModel:
         return {
             "accuracy_server": accuracy(logits, labels),
             "loss_server": cross_entropy(logits, labels),
+            **self._shares,
         }
 
     def teach(self, client_ids: Tensor, round_: int) -> Teachers:
@@ -170,13 +197,18 @@ class ServerModel:
         return weights_of(self.model)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the model and its optimiser's moments by name."""
-        return training_state(self.model, self.optimizer)
+        """Return the model, its optimiser's moments and what it remembers, by name."""
+        kept = {} if self.right is None else self.right.state()
+        return training_state(self.model, self.optimizer) | kept
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what :meth:`state` returned."""
         self.optimizer = self.make_optimizer(self.model.parameters())
-        restore_training(self.model, self.optimizer, state)
+        kept = {name: value for name, value in state.items() if name.startswith("right/")}
+        of_model = {name: value for name, value in state.items() if name not in kept}
+        restore_training(self.model, self.optimizer, of_model)
+        if self.right is not None:
+            self.right.restore(kept)
 
     def _whole(self) -> Tensor:
         if self._public is None:

@@ -83,6 +83,8 @@ BUNDLES = {
     "gradient_agreement": [],
     "cuber": ["scorer.unknown=left_out"],
     "swing_rarity": ["privacy.seed=simulated"],
+    # a model on the server that selects what it learns
+    "fedgems": ["student.hidden=20"],
     # which samples a client answers for
     "edgefd": ["familiarity.num_clusters=3"],
     # a client's own prediction

@@ -30,6 +30,7 @@ OTHERWISE = {
     ("optimizer=sgd", "momentum"): "the same",
     ("public=skewed", "draw"): "it is what the option is for",
     ("distill=ap_at_k", "base"): "plain KL at the run's temperature, as the class makes it",
+    ("distill=with_labels", "base"): "the same",
     ("distill=dkd", "temperature"): "the class has the authors' 4, an option follows the run's",
     ("distill=tvd", "scale_by_t2"): "its gradients shrink with the temperature, not its square",
     ("exchange=aligned_rows", "shown"): "it is what the option is for",
@@ -67,6 +68,8 @@ UNNAMED = {
 UNTOLD = {
     ("distill=ap_at_k.base", "direction"): "another loss in its place would not take it",
     ("distill=ap_at_k.base", "scale_by_t2"): "the same",
+    ("distill=with_labels.base", "direction"): "the same",
+    ("distill=with_labels.base", "scale_by_t2"): "the same",
     ("distill=tvd", "weight"): "this kind has none",
     ("exchange=aligned_rows", "kept_teacher"): "exchange=kept_teacher has it",
     ("exchange=creamfl", "kept_teacher"): "exchange=kept_teacher has it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from fedfuse.distill import (
     Similarity,
     SoftCrossEntropy,
     WeightedSum,
+    WithLabels,
 )
 from fedfuse.distill.ap_at_k import reciprocal_rank
 from fedfuse.distill.dkd import decoupled
@@ -63,6 +65,7 @@ def batch(num_classes: int = 5, size: int = 6) -> tuple[Tensor, Tensor, Facts]:
         DKD(),
         DKD(alpha=0, beta=0.5, temperature=1.0),
         APAtK(k=1),
+        WithLabels(0.3, KL(temperature=2.0)),
         APAtK(k=3, base=KL(temperature=2.0)),
         APAtK(k=2, base=MSELogits()),
         APAtK(k=2, base=DKD()),
@@ -318,3 +321,13 @@ def test_A10_only_the_nearest_of_the_teacher_s_graph_count() -> None:
     for wrong in ({"tau": 0}, {"neighbours": 0}, {"temperature": -1}):
         with pytest.raises(ParameterError):
             replace(RelationGraph(), **wrong)
+
+
+def test_labels_beside_a_teacher_in_shares():
+    logits, said = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.75, 0.25]])
+    kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    for share in (0.0, 0.25, 1.0):
+        loss = WithLabels(share)(logits, said, Facts(labels=torch.tensor([1])))
+        assert loss.item() == pytest.approx(share * math.log(2) + (1 - share) * kl, abs=1e-6)
+    with pytest.raises(ParameterError, match="share"):
+        WithLabels(1.5)
