@@ -11,6 +11,7 @@ from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.global_header import GlobalHeader
 from clients.exchange.group_knowledge import GroupKnowledge
 from clients.exchange.interactive import Interactive
+from clients.exchange.knowledge_cache import KnowledgeCache
 from clients.exchange.latent_features import LatentFeatures
 from clients.exchange.loss_rated import LossRated
 from clients.exchange.mutual import Mutual
@@ -39,6 +40,7 @@ __all__ = [
     "GlobalHeader",
     "GroupKnowledge",
     "Interactive",
+    "KnowledgeCache",
     "LatentFeatures",
     "LossRated",
     "Mutual",

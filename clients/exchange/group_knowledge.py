@@ -10,7 +10,7 @@ import torch
 
 from clients.exchange.feature_predictions import showing
 from clients.exchange.protocol import Tools
-from clients.exchange.taught_samples import TaughtSamples
+from clients.exchange.taught_samples import TaughtSamples, private_answers
 from fedfuse.errors import ModelError, ParameterError
 from fedfuse.exchange.congruence import Refinement
 from fedfuse.exchange.group_knowledge import GroupServer, SampleKnowledge, SampleTeachers
@@ -140,16 +140,7 @@ class GroupKnowledge(TaughtSamples):
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> SampleKnowledge:  # noqa: ARG002
         """Return features, logits and labels of the clients' private samples, in eval mode."""
         num_classes = tools.inputs.data.num_classes
-        clients = [tools.inputs.data.clients[student.client_id] for student in held]
-        rows = tools.inputs.private(clients)
-        sides = [
-            side.cpu()
-            for side in tools.trainer.predict_each(
-                [self.showing(student, tools) for student in held],
-                [inputs for inputs, _ in rows],
-                tools.plan.eval_batch_size,
-            )
-        ]
+        sides, rows = private_answers([self.showing(student, tools) for student in held], tools)
         sizes = torch.tensor([len(side) for side in sides])
         return SampleKnowledge(
             client_ids=torch.tensor([student.client_id for student in held]),

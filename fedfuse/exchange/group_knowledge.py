@@ -8,11 +8,11 @@ every private sample, features, logits and the label; the server's model takes f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +23,6 @@ from fedfuse.local_loss import cross_entropy
 from fedfuse.payload import LOGITS, NOT_NEGATIVE, ArrayField, Payload
 from fedfuse.payload.fields import Bounds
 from fedfuse.rng import Streams
-from fedfuse.train.divergence import diverged
 from fedfuse.train.loop import fit, predict
 from fedfuse.train.saved import restore_training, training_state
 from fedfuse.train.work import Scaled, Work, schedule, steps_per_epoch
@@ -114,16 +113,19 @@ class GroupServer:
             KnowledgeError: If a client's labels are of classes that there are not.
             FedfuseError: If the model's training diverges.
         """
-        self._check_labels(knowledge)
+        check_labels(knowledge, self.num_classes)
         features = knowledge.features.reshape(-1, *self.shape)
         logits = knowledge.logits.reshape(-1, self.num_classes)
         work = self.lesson(features, logits, knowledge.labels.long(), round_)
         with torch.random.fork_rng(devices=[]):
             loss = fit(self.model, self.optimizer, work)
-        if not np.isfinite(loss):
-            what = f"Training of the server's model diverged in round {round_}"
-            error: FedfuseError = diverged(what, loss, work, self.optimizer)
-            raise error
+        if not math.isfinite(loss):
+            raise FedfuseError(
+                f"Training of the server's model diverged in round {round_}",
+                got=f"loss {loss}",
+                allowed="a finite loss",
+                next_step=f"Lower exchange.learning_rate, which is {self.learning_rate:g}.",
+            )
         said = predict(self.model, features, ASK_AT_ONCE).clone()
         down = SampleTeachers(knowledge.client_ids, knowledge.logit_sizes, said.flatten())
         return Fusion(down, None, {"server_steps": float(work.schedule.num_steps)})
@@ -153,15 +155,17 @@ class GroupServer:
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
 
-    def _check_labels(self, knowledge: SampleKnowledge) -> None:
-        for client_id, labels in zip(
-            knowledge.client_ids.tolist(), knowledge.split("labels"), strict=True
-        ):
-            if int(labels.max()) >= self.num_classes:
-                error = KnowledgeError(
-                    f"'labels' of client {client_id} are of classes that there are not",
-                    got=int(labels.max()),
-                    allowed=f"0 to {self.num_classes - 1}",
-                )
-                error.client_ids = (client_id,)
-                raise error
+
+def check_labels(knowledge: Payload, num_classes: int) -> None:
+    """Raise for the first client with ``labels`` of classes that there are not."""
+    for client_id, labels in zip(
+        knowledge.client_ids.tolist(), knowledge.split("labels"), strict=True
+    ):
+        if len(labels) and int(labels.max()) >= num_classes:
+            error = KnowledgeError(
+                f"'labels' of client {client_id} are of classes that there are not",
+                got=int(labels.max()),
+                allowed=f"0 to {num_classes - 1}",
+            )
+            error.client_ids = (client_id,)
+            raise error

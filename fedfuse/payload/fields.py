@@ -77,6 +77,7 @@ class ArrayField:
             each client's; None where all have as many.
         most: The largest size of a dimension that nobody asks for by number.
         own: Whether it is about the client alone, so that no two clients are sent the same.
+        may_be_empty: Whether a client may send none of it, where it has ``lengths``: it has before.
         asked: Whether it travels where the exchange's :class:`~fedfuse.exchange.kind.Kind` asks for
             it, and nowhere else; it is optional then.
     """
@@ -88,6 +89,7 @@ class ArrayField:
     lengths: str | None = None
     most: int | None = None
     own: bool = False
+    may_be_empty: bool = False
     asked: bool = False
 
 

@@ -255,6 +255,8 @@ def check_flat(
     lengths = found[field.lengths].tolist()
     asked = None if expect is None else expect.sizes.get(field.dims)
     allowed = list(asked) if isinstance(asked, tuple) else lengths
+    if field.may_be_empty:
+        allowed = [size and most for size, most in zip(lengths, allowed, strict=True)]
     if lengths != allowed or sum(lengths) != len(values):
         raise KnowledgeError(
             f"'{name}' has other lengths than were asked for",

@@ -98,6 +98,7 @@ BUNDLES = {
     # knowledge of private samples
     "fedgkt": ["exchange.epochs=2"],
     "feddkc": ["exchange.refine=peak"],
+    "fedcache": ["exchange.neighbours=3"],
     # models, held near the average
     "fedntd": ["exchange.mu=0.1"],
     # a small model beside them

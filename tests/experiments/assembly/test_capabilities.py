@@ -217,6 +217,7 @@ def test_every_pair_is_decided_by_the_table() -> None:
         ("fedgems student=none", "has no model"),
         ("fedgkt student=mlp", "student=mlp, method=fedgkt"),
         ("fedgkt attack=random_logits", "attack=randomlogits, exchange=groupknowledge"),
+        ("fedcache cache=rounds", "A cache keeps fused predictions"),
         ("feddkc privacy=gaussian", "privacy=gaussian.*exchange=groupknowledge"),
         ("task_arithmetic client.init=per_client", "from one start.*client.init=per_client"),
         (
@@ -407,6 +408,7 @@ def test_a_prior_has_a_strength_and_a_floor(key: str, words: str) -> None:
         ("fedkd", "exchange.weighing=some", "'weighing' parameter of Mutual .*got 'some'"),
         ("fedgems", "rule.average=mean", "'average' parameter of RightAndSure .*got 'mean'"),
         ("fedgems", "distill.share=2", "'share' parameter of WithLabels .*got 2"),
+        ("fedcache", "exchange.neighbours=0", "'neighbours' parameter of KnowledgeCache .*got 0"),
         ("feddkc", "exchange.refine=entropie", "'refine' parameter .*Did you mean 'entropy'"),
         ("fedntd", "exchange.ntd_weight=-1", "'ntd_weight' parameter of Averaged .*got -1"),
         ("creamfl_logits", "rule.tau=.nan", "'tau' parameter of Contrastive .*got nan"),

@@ -58,6 +58,7 @@ def test_the_example_keeps_every_promise():
         built_in.Pooled(),
         built_in.GroupKnowledge(model=partial(mlp, hidden=4, depth=1), refine="entropy"),
         built_in.GroupKnowledge(model=partial(mlp, hidden=4, depth=1), layer="1"),
+        built_in.KnowledgeCache(neighbours=2),
         built_in.DistilledOnServer(server_steps=5),
     ],
     ids=lambda exchange: type(exchange).__name__,
