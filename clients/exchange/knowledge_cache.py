@@ -13,7 +13,7 @@ from clients.exchange.protocol import Task, Tools
 from clients.exchange.taught_samples import TaughtSamples, private_answers
 from fedfuse.exchange.group_knowledge import SampleTeachers
 from fedfuse.exchange.kind import Kind
-from fedfuse.exchange.knowledge_cache import CachedSamples, CacheServer
+from fedfuse.exchange.knowledge_cache import CachedSamples, CacheServer, word_counts
 from fedfuse.models.projection import projection
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
@@ -29,7 +29,8 @@ class KnowledgeCache(TaughtSamples):
     """Exchange knowledge of private samples through what is like them (Wu et al. 2024).
 
     A sample's hash is its input, as models take it, times a fixed random orthogonal map that all
-    clients have; inputs that are frozen features of a pre-trained network make it the paper's.
+    clients have; inputs that are frozen features of a pre-trained network make it the paper's. Of
+    a text it is how many of its words fall into each of H bins.
 
     Args:
         neighbours: R, the relatives of a sample.
@@ -83,6 +84,8 @@ class KnowledgeCache(TaughtSamples):
 
     def hashed(self, inputs: Tensor, tools: Tools) -> Tensor:
         """Return the hashes of inputs [N, ...], [N, H]."""
+        if tools.inputs.data.is_text:
+            return word_counts(inputs.cpu(), self.width)
         flat = inputs.flatten(1).float()
         entropy = tools.streams.entropy("exchange", "hash")
         return (flat @ projection(flat.shape[1], self.width, entropy, flat.device)).cpu()

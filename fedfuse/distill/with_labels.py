@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from fedfuse.distill.composite import Composite, require_shared
 from fedfuse.distill.losses import KL
 from fedfuse.errors import require
-from fedfuse.local_loss import cross_entropy
 from fedfuse.protocols import DistillLoss
 from fedfuse.shapes import Float
 from fedfuse.train.facts import Facts, ask, wants
@@ -50,7 +50,7 @@ class WithLabels(Composite):
     ) -> Float[Tensor, " B"]:
         """Return one loss per sample."""
         assert facts.labels is not None
-        label = cross_entropy(student_logits, facts.labels)
+        label = cross_entropy(student_logits, facts.labels, reduction="none")
         return self.share * label + (1 - self.share) * ask(
             self.base, student_logits, targets, facts
         )

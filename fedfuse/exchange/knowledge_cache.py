@@ -82,6 +82,17 @@ def relatives(
     return found
 
 
+def word_counts(words: Int[Tensor, "N W"], width: int) -> Float[Tensor, "N H"]:
+    """Return how often words fall into each of ``width`` bins, by their numbers; 0 is no word.
+
+    >>> word_counts(torch.tensor([[1, 3, 4, 0], [3, 0, 0, 0]]), 2)
+    tensor([[1., 2.],
+            [0., 1.]])
+    """
+    counts = torch.zeros(len(words), width)
+    return counts.scatter_add_(1, words.long() % width, (words > 0).float())
+
+
 def mean_of(logits: Float[Tensor, "N C"], related: Int[Tensor, "n R"]) -> Float[Tensor, "n C"]:
     """Return the mean logits of each sample's relatives; NaN where there are none.
 
