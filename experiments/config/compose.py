@@ -29,6 +29,7 @@ from experiments.config.choices import composed
 from experiments.config.folder import check_own
 from experiments.config.hints import unknown_key, unknown_parameter
 from experiments.config.probe_options import spell_out
+from experiments.config.remembered import Remembering
 from experiments.config.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
 from experiments.config.texts import check_texts, keep_texts
 from experiments.config.unread_keys import check_keys_are_read, known_keys
@@ -44,12 +45,15 @@ def open_hydra(config_dir: Path | None = None) -> Hydra:
     version.setbase("1.3")
     GlobalHydra.instance().clear()
     keep_texts()
-    ConfigStore.instance().store("schema", ExperimentConfig)
+    if not ConfigStore.instance().list("").count("schema.yaml"):  # a fortieth of a second
+        ConfigStore.instance().store("schema", ExperimentConfig)
     path = create_automatic_config_search_path(None, None, "pkg://experiments.conf")
     if config_dir is not None:
         check_own(config_dir, get_yaml_loader())
         path.prepend("command-line", f"file://{config_dir.resolve()}", SearchPathQuery("schema"))
-    return Hydra.create_main_hydra2("fedfuse", path)
+    hydra = Hydra.create_main_hydra2("fedfuse", path)
+    hydra.config_loader.repository = Remembering(path)  # type: ignore[attr-defined]
+    return hydra
 
 
 def expand(hydra: Hydra, lines: list[str], *, multirun: bool) -> list[str]:
