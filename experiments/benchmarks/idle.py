@@ -149,7 +149,7 @@ def idle_ray(num_clients: int, num_nodes: int, rounds: int, *, tuned: bool) -> l
     """Return seconds per round on Ray, with fedfuse's backend or with Flower's own."""
     from flwr.simulation import run_simulation
 
-    from experiments.engines import ray, ray_backend
+    from experiments.engines import ray, ray_backend, ray_cluster
     from experiments.engines.resources import RayPlan, fit, this_host
 
     times: list[float] = []
@@ -163,12 +163,12 @@ def idle_ray(num_clients: int, num_nodes: int, rounds: int, *, tuned: bool) -> l
     client = make_client_app(IdleRecipe(num_clients), StatePlan("context"))
     resources: Any = {"num_cpus": 1, "num_gpus": 0}
     with tempfile.TemporaryDirectory() as folder, ray.quiet(Path(folder) / "log"):
-        ray.connect(plan, 1, chosen)
+        ray_cluster.connect(plan, 1, chosen)
         try:
             with ray_backend.tuned(notifier, num_nodes, lambda: None) if tuned else nullcontext():
                 run_simulation(
                     server, client, num_nodes, backend_config={"client_resources": resources}
                 )
         finally:
-            ray.shut_down()
+            ray_cluster.shut_down()
     return times

@@ -10,13 +10,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import signal
-import socket
 import sys
 import tempfile
 import threading
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,8 +28,9 @@ from clients.app import make_client_app
 from clients.state.state_store import StatePlan
 from experiments.assembly.parts import Parts
 from experiments.engines.hosting import NodeRecipe
-from experiments.engines.processes import descendants, end, terminable, uninterrupted
-from experiments.engines.resources import Fit, Host, RayPlan, fit, this_host
+from experiments.engines.processes import descendants, terminable, uninterrupted
+from experiments.engines.ray_cluster import connect, shut_down
+from experiments.engines.resources import Fit, RayPlan, fit, this_host
 from experiments.engines.sockets import ray_folder
 from fedfuse.errors import ConfigError, FedfuseError
 from server.app import ServerSetup, make_server_app
@@ -40,11 +38,6 @@ from server.reporters.folder import RunFolder
 from server.transport.reply_timeout import ReplyTimeout
 
 LOG = "engine.log"
-NICENESS = "RAY_worker_niceness"
-PRELOAD = "RAY_preload_python_modules"
-"""Ray's own variables."""
-MODULES = "experiments.assembly.node,flwr.simulation.ray_transport.ray_actor"
-"""What a worker imports before it is asked for anything."""
 
 
 class CancelledError(BaseException):
@@ -121,119 +114,6 @@ def where(chosen: str, *, several_hosts: bool) -> str:
     if chosen != "auto":
         return chosen
     return "context" if several_hosts else "disk"
-
-
-def connect(
-    plan: RayPlan, threads: int, chosen: Fit | None, folder: str | None = None
-) -> list[Host]:
-    """Start Ray here, or find a running cluster; return the machines.
-
-    Args:
-        plan: What is asked of Ray.
-        threads: torch threads of a worker.
-        chosen: What to start here; None for a cluster that runs.
-        folder: Where the session of a Ray that is started goes; None for its usual place.
-
-    Raises:
-        FedfuseError: If nobody answers at ``engine.address``.
-    """
-    import ray
-
-    if ray.is_initialized():
-        raise FedfuseError(
-            "This process has already started Ray.",
-            next_step="Call ray.shutdown() first, or run fedfuse in a process of its own.",
-        )
-    # What a worker needs of this process: the user's modules, and as many threads as asked.
-    path = [entry or str(Path.cwd()) for entry in sys.path]
-    variables = {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": str(threads)}
-    for name in ("FEDFUSE_CACHE", "FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"):
-        if name in os.environ:
-            variables[name] = os.environ[name]
-    arguments: dict[str, Any] = {
-        "include_dashboard": False,
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-    }
-    inherited: dict[str, str] = {}
-    if chosen is not None:
-        size = chosen.num_workers * plan.cpus_per_node
-        arguments |= {"num_cpus": max(1, -int(-size // 1)), "_temp_dir": folder}
-        # Ray gives its workers a low priority (nice 15), so that anything else on the
-        # machine starves them; they are the run, and run with the priority it was started with.
-        variables[NICENESS] = os.environ.get(NICENESS, "0")
-        # They import what they need while Ray is still starting.
-        variables[PRELOAD] = os.environ.get(PRELOAD, MODULES)
-        # Whatever Ray starts here inherits them. A runtime environment would say the same, and
-        # take two seconds more for workers of its own.
-        inherited = variables
-        # Never a cluster that happens to run here: that one is asked for with engine.address.
-        address = "local"
-    else:
-        address = str(plan.address)
-        arguments["runtime_env"] = {"env_vars": variables}
-    try:
-        if plan.address not in (None, "auto"):
-            check_address(str(plan.address))
-        with warnings.catch_warnings(), environment(inherited):
-            # Ray announces that it will hide GPUs in another way.
-            warnings.simplefilter("ignore", FutureWarning)
-            ray.init(address=address, **arguments)
-    except Exception as error:  # bare where a process of Ray's takes more than half a minute
-        if plan.address is None:
-            raise FedfuseError(
-                "Ray could not be started",
-                got=str(error).splitlines()[0],
-                next_step="Ray's own logs say more: ray/session_latest/logs in the folder for "
-                "temporary files. engine=serial needs no Ray.",
-            ) from error
-        raise FedfuseError(
-            "No Ray cluster answers at engine.address",
-            got=repr(plan.address),
-            next_step="Start one with 'ray start --head', or leave engine.address out.",
-        ) from error
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    alive = [node for node in nodes if node["Alive"]]
-    return [
-        Host(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in alive
-    ]
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a while."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def check_address(address: str) -> None:
-    """Raise an OSError or ValueError unless somebody listens; Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5):
-        pass
-
-
-def shut_down(before: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-    """Stop Ray, or leave the cluster.
-
-    Args:
-        before: This process's children before Ray began; all others are Ray's, and Ray does not
-            wait for them.
-    """
-    import ray
-
-    with uninterrupted():
-        started = descendants([os.getpid()]) - before
-        ray.shutdown()
-        end(started, (None, signal.SIGKILL))
 
 
 def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, threads: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("ray", reason="the extra 'sim' is not installed")
 
-from experiments.engines import ray
+from experiments.engines import ray_cluster
 from experiments.engines.processes import descendants
 from experiments.run import main
 
@@ -180,9 +180,10 @@ def machines():
     """A Ray cluster of two machines with one CPU each."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
+    with ray_cluster.without_unused():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
         cluster.add_node(num_cpus=1)
+    try:
         cluster.wait_for_nodes()
         yield ["engine=ray", f"engine.address={cluster.address}"]
     finally:
@@ -248,4 +249,4 @@ def test_a_round_goes_on_without_a_killed_worker_or_a_lost_machine(
 
 
 def test_what_workers_import_beforehand_is_there():
-    assert all(importlib.util.find_spec(name) for name in ray.MODULES.split(","))
+    assert all(importlib.util.find_spec(name) for name in ray_cluster.MODULES.split(","))
