@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/tutorial.md").read_text("utf-8")
@@ -28,14 +28,7 @@ def test_its_commands_print_what_it_shows(tmp_path):
     (tmp_path / "my_partitioner.py").write_text(CODE, "utf-8")
     assert len(SESSIONS) >= 7
     for command, shown in SESSIONS:
-        program, *arguments = shlex.split(command)
-        done = subprocess.run(
-            [Path(sys.executable).parent / program, *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = forked.command(shlex.split(command), tmp_path)
         assert "Traceback" not in done.stderr, done.stderr
         assert (done.returncode == 0) != shown.startswith("error: "), done.stderr
         printed = words(done.stdout + done.stderr)
