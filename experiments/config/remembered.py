@@ -12,7 +12,7 @@ import pickle
 from typing import Any
 
 from hydra import version
-from hydra._internal import defaults_list
+from hydra._internal import defaults_list as tree
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.default_element import InputDefault
 from hydra.plugins.config_source import ConfigResult
@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 _read: dict[tuple[str, ...], bytes] = {}
 """What a file held, by the sources that are asked before it and its name; ours, so no secret."""
-_known_choices = defaults_list._create_interpolation_map
+_known_choices = tree._create_interpolation_map
 
 
 class Remembering(ConfigRepository):
@@ -42,12 +42,14 @@ class Remembering(ConfigRepository):
         return found
 
 
-def _only_where_asked(overrides: Any, defaults: list[InputDefault], self_added: bool) -> DictConfig:
+def _only_where_asked(
+    overrides: tree.Overrides, defaults_list: list[InputDefault], self_added: bool
+) -> DictConfig:
     """Return what interpolations in a defaults list may name, if there are any."""
-    if any(default.is_interpolation() for default in defaults if not default.is_self()):
-        return _known_choices(overrides, defaults, self_added)
+    if any(default.is_interpolation() for default in defaults_list if not default.is_self()):
+        return _known_choices(overrides, defaults_list, self_added)
     return DictConfig({})
 
 
-defaults_list._create_interpolation_map = _only_where_asked
+tree._create_interpolation_map = _only_where_asked
 version._get_version = functools.cache(version._get_version)  # asked for each option of each group
