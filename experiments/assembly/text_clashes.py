@@ -97,20 +97,6 @@ def _of_slots() -> Iterator[Clash]:
 
 
 OF_TEXTS = (
-    Clash(
-        "The samples are texts, and a model is for pictures or numbers",
-        partial(_wrong_models, text=True),
-        "Set model=ngrams, model=text_transformer or model=text_tiers"
-        " (student=ngrams for the server's own).",
-        from_data=True,
-    ),
-    Clash(
-        "A model is for texts, and the samples are none",
-        partial(_wrong_models, text=False),
-        "Choose another model, such as model=mlp, or a data set of texts: dataset=docstrings, "
-        "dataset=text.",
-        from_data=True,
-    ),
     *_of_slots(),
     Clash(
         "The kept teacher mixes public samples, and they are texts",
@@ -128,6 +114,20 @@ OF_TEXTS = (
         "Familiarity is a distance between inputs, and texts have none",
         _words_compared,
         "Set familiarity.of=features.",
+        from_data=True,
+    ),
+    Clash(
+        "The samples are texts, and a model is for pictures or numbers",
+        partial(_wrong_models, text=True),
+        "Set model=ngrams, model=text_transformer or model=text_tiers"
+        " (student=ngrams for the server's own).",
+        from_data=True,
+    ),
+    Clash(
+        "A model is for texts, and the samples are none",
+        partial(_wrong_models, text=False),
+        "Choose another model, such as model=mlp, or a data set of texts: dataset=docstrings, "
+        "dataset=text.",
         from_data=True,
     ),
 )
