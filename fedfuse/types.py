@@ -148,6 +148,8 @@ class FederatedData:
         common: Hash of what every host must share, where sites bring their own data; empty where
             all of it is shared.
         class_names: C names in the order of the class ids; empty where nobody gave any.
+        domains: The domain of each client, [K], where the data is put together from several; else
+            empty.
     """
 
     name: str
@@ -166,6 +168,7 @@ class FederatedData:
     own_test_rows: IntArray | None = None
     common: str = ""
     class_names: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
 
     @property
     def num_clients(self) -> int:

@@ -23,7 +23,7 @@ from experiments.config.process_objects import Objects
 from experiments.config.words import OPTION, TARGET, assignments, axis
 from fedfuse.errors import ConfigError
 
-_DATA = re.compile(r"(.*\.)?dataset")
+_DATA = re.compile(r"(.*\.)?dataset(\.domains\.\d+)?")
 
 
 def lines_of(

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from clients.exchange import Exchange
 from clients.training.pretrain import Pretraining
 from experiments.assembly.saved_models import SavedModels, continued
+from experiments.config.domain_options import DOMAINS
 from experiments.config.instantiate import instantiate
 from experiments.config.probe_options import KEY, configured
 from experiments.config.targets import target_name
@@ -27,6 +28,7 @@ from fedfuse.data.known import check_known
 from fedfuse.data.public import External, PublicSource, match
 from fedfuse.data.raw import RawDataset
 from fedfuse.data.sites import OwnData, Site, check_fits, federate_sites
+from fedfuse.data.sources.domains import domains
 from fedfuse.data.split import federate
 from fedfuse.distill.targets import batchable
 from fedfuse.errors import ConfigError, DataError, DataWarning
@@ -158,8 +160,14 @@ def build_source(node: DictConfig, where: str, *, rename: bool = False) -> Calla
         rename: Whether one at a path that is something else is called by its folder's name, with
             a warning, and not refused.
     """
-    load = instantiate(node, where)
     target = str(node._target_)
+    if target == DOMAINS and OmegaConf.is_list(node.domains):
+        each = [
+            build_source(part, f"{where}.domains[{i}]") if OmegaConf.is_dict(part) else part
+            for i, part in enumerate(node.domains)
+        ]
+        return partial(domains, each, node.name)
+    load = instantiate(node, where)
     if not target.startswith(f"{SOURCES}."):
         return load  # type: ignore[no-any-return]
     name = node.get("name") or (target_name(node) if target == MNIST5K else None)

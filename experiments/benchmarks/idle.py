@@ -18,7 +18,7 @@ from clients.app import make_client_app
 from clients.sharing.channel import ClientChannel
 from clients.state.state import ClientStates
 from clients.state.state_store import StatePlan
-from fedfuse.data.sites import hosted
+from fedfuse.data.by_domain import hosted
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.types import KnowledgeBank, Space, Teachers

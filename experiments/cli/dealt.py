@@ -82,6 +82,7 @@ class Dealt:
         clients = [
             {
                 "client_id": client,
+                **({"domain": self.data.domains[client]} if self.data.domains else {}),
                 **{split: int(row[i].sum()) for i, split in enumerate(SPLITS)},
                 "classes": int((row[0] > 0).sum()),
                 "effective_classes": float(stats.effective_classes[client]),
@@ -158,6 +159,9 @@ class Dealt:
         if data.repaired:
             moved = f"{data.repaired:,} samples, to give every client its min_samples"
             rows.insert(3, ("moved", moved))
+        for name in dict.fromkeys(data.domains):
+            theirs = [client for client, of in enumerate(data.domains) if of == name]
+            rows.append(("domain", f"{name}: clients {theirs[0]} to {theirs[-1]}"))
         if any(client.transform is not None for client in data.clients):
             shifted = "every client sees its inputs through a transform of its own"
             rows.append(("inputs", f"{shifted}, which no label shows"))

@@ -26,6 +26,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from experiments.config import overrides as typed
 from experiments.config.choices import composed
+from experiments.config.domain_options import spell_out_domains
 from experiments.config.folder import check_own
 from experiments.config.hints import unknown_key, unknown_parameter
 from experiments.config.probe_options import spell_out
@@ -194,6 +195,7 @@ def _check_one(
         new_keys |= new
         cfg = _compose(hydra, [_line(item, new) for item in parsed])
     spell_out(cfg, hydra.config_loader)
+    spell_out_domains(cfg, hydra.config_loader)
     tree = own_keys(cfg)
     try:
         for key in sorted(OmegaConf.missing_keys(tree)):

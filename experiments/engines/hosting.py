@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from clients.node import Node
 from experiments.assembly.node import build_node
 from experiments.assembly.parts import Parts, build_parts
-from fedfuse.data.sites import hosted
+from fedfuse.data.by_domain import hosted
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.train.trainer import Trainer
 

@@ -103,6 +103,7 @@ def _seedless(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 DATA_PATHS = (
     "dataset.path",
+    "dataset.domains",
     "public.dataset.path",
     "sites.paths",
     "partitioner.path",

@@ -164,6 +164,7 @@ def _run(
         val_sizes=np.array([len(client.val) for client in parts.data.clients]),
         cfg=cfg,
         others={arm: memory.rows(arm) for arm in setup.info.controls[1:]},
+        domains=parts.data.domains,
     )
 
 

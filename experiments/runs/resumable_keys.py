@@ -52,6 +52,7 @@ DECLARED: Mapping[str, May] = {
     "server.persuasion": May.STAY,
     "client.state": May.CHANGE,
     "dataset.path": May.MOVE,
+    "dataset.domains": May.MOVE,  # names, shapes and rows are part of the data's hash
     "public.dataset.path": May.MOVE,
     "sites.paths": May.MOVE,
     "partitioner.path": May.MOVE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from experiments.assembly.pretraining import Pretrained, pretrained
 from experiments.assembly.privacy import Disclosure
 from experiments.summary.arm_rows import ArmRows
 from experiments.summary.break_even import BreakEven
+from experiments.summary.by_domain import OfDomain, by_domain
 from experiments.summary.client_lines import (
     EXTREMES,
     MOST_LINES,
@@ -82,6 +83,7 @@ class Summary:
         quantiles: Of more clients than have lines, per test the quantiles of what lines hold.
         extremes: Of these the lines of those who lost and gained most.
         probed: What models answered to the probes; None where nobody asked.
+        domains: The means of each domain's clients, where the data is put together from several.
     """
 
     method: str
@@ -117,6 +119,7 @@ class Summary:
     quantiles: Mapping[str, Quantiles] = field(default_factory=dict)
     extremes: tuple[ClientLine, ...] = ()
     probed: Probed | None = None
+    domains: tuple[OfDomain, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``."""
@@ -142,6 +145,7 @@ def summarise(
     val_sizes: Sizes | None = None,
     cfg: DictConfig | None = None,
     others: Mapping[str, Iterable[MetricRow]] | None = None,
+    domains: Sequence[str] = (),
 ) -> Summary:
     """Return the closing numbers of a run.
 
@@ -161,6 +165,7 @@ def summarise(
         val_sizes: Validation samples of each client, [K]; None where they are unknown.
         cfg: The configuration, which says what the arms spend alike.
         others: By arm the rows of the ways of training alone beside the baseline.
+        domains: The domain of each client, [K]; empty where there are none.
     """
     sizes = test_sizes or {}
     attackers = frozenset(() if attack is None else attack.adversaries)
@@ -219,6 +224,7 @@ def summarise(
         else (),
         post_hoc=post_hoc_of(twin, sizes) if twin else None,
         probed=probed(arm, twin, seconds or {}),
+        domains=by_domain(lines, domains),
         rested=rested(cfg, len(arm.at("accuracy_global", last)), seconds or {}),
     )
 

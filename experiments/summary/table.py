@@ -181,6 +181,7 @@ def _costs(summary: Summary) -> Text:
             and found.newly_right is not None
             and found.newly_wrong is not None
         ]
+    lines += [domain.line() for domain in summary.domains]
     lines += _quantiles(summary)
     if summary.probed is not None:
         lines += summary.probed.lines()

@@ -158,6 +158,37 @@ def check_classes(raw: RawDataset, *, all_present: bool = True) -> None:
     warnings.warn(f"{told}.", DataWarning, stacklevel=3)
 
 
+def ids_among(own: RawDataset, shared: RawDataset, what: str, *, every: bool = False) -> IntArray:
+    """Return the id in another data set of each class, by name, or by number without names.
+
+    Args:
+        own: The data set whose classes are to be found.
+        shared: The other one.
+        what: What is wrong if they are not there, in one sentence.
+        every: Whether it must have all classes of the other.
+
+    Raises:
+        DataError: If a class is not there.
+    """
+    number = {name: index for index, name in enumerate(shared.class_names)}
+    fits = own.num_classes == shared.num_classes if every else own.num_classes <= len(number)
+    if fits and all(name in number for name in own.class_names):
+        return np.array([number[name] for name in own.class_names], dtype=np.int64)
+    numbers = tuple(map(str, range(max(own.num_classes, shared.num_classes))))
+    nameless = numbers[: own.num_classes] == own.class_names
+    nameless |= every and numbers[: shared.num_classes] == shared.class_names
+    if fits and nameless:
+        return np.arange(own.num_classes)
+    theirs = set(own.class_names) - set(number)
+    missing = [name for name in shared.class_names if name not in own.class_names]
+    raise DataError(
+        what,
+        got=", ".join([name for name in own.class_names if name in theirs][:5])
+        or f"all but {', '.join(missing[:5])}",
+        allowed=", ".join(shared.class_names[:20]),
+    )
+
+
 def _text(name: object) -> str:
     """Return a name as text that can be written to a file."""
     raw = name if isinstance(name, bytes) else str(name).encode("utf-8", "replace")

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedfuse.data.draw import apportion, draw_by_class, without
+from fedfuse.data.draw import apportion, apportion_rows, draw_by_class, without
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import RawDataset, statistics
 from fedfuse.errors import DataError, DataWarning
 from fedfuse.rng import Streams
 from fedfuse.types import IntArray, PublicSet, Samples
 from fedfuse.validation import require_count, require_number
+
+NOTHING: IntArray = np.empty(0, dtype=np.int64)
+NOTHING.setflags(write=False)
 
 BALANCED_WITHIN = 1.5
 """A test pool counts as balanced if its largest class is at most this much larger than its
@@ -81,28 +84,76 @@ def share(
         require_count("the data split", "max_test_samples", max_test_samples)
     available = np.arange(len(raw.train))
     mean, std = raw.mean, raw.std
-    if raw.test is None:
-        held = draw_test(raw, test_fraction, streams.numpy("data", "test pool"))
+    held = _held_out(raw, test_fraction, streams)
+    if len(held):
         available = without(available, held)
         pool = _rows(raw.train, held)
+        if raw.test is not None:  # of the domains that have one
+            pool = Samples(
+                np.concatenate([raw.test.inputs, pool.inputs]),
+                np.concatenate([raw.test.labels, pool.labels]),
+            )
         if raw.mean:  # the statistics must not know the test samples
             mean, std = statistics(raw.train.inputs, available)
     else:
-        held, pool = np.empty(0, dtype=np.int64), raw.test
-    test, kept = _balance(
-        pool, raw.num_classes, max_test_samples, streams.numpy("data", "balanced test")
-    )
+        assert raw.test is not None
+        pool = raw.test
+    rng = streams.numpy("data", "balanced test")
+    test, kept = _balance(pool, raw.num_classes, max_test_samples, rng, tested_domains(raw, held))
     public_set, taken = public(raw, available, streams.numpy("data", "public"))
     _check_public(raw, public_set, taken, available)
     private = without(available, taken)
     return Shared(pool, test, public_set, private, held, kept, taken, mean, std)
 
 
-def draw_test(raw: RawDataset, fraction: float, rng: np.random.Generator) -> IntArray:
-    """Return the rows of the training pool that become the test pool, stratified."""
-    supply = np.bincount(raw.train.labels, minlength=raw.num_classes)
-    counts = apportion(supply, max(1, round(fraction * len(raw.train))), supply, rng)
-    return draw_by_class(raw.train.labels, np.arange(len(raw.train)), counts, rng)
+def _held_out(raw: RawDataset, fraction: float, streams: Streams) -> IntArray:
+    """Return the rows of the training pool that become test samples, ascending.
+
+    None where there is a test split; of a union of domains, some of each that has none.
+    """
+    if not raw.domains:
+        stream = streams.numpy("data", "test pool")
+        return NOTHING if raw.test is not None else draw_test(raw, fraction, stream)
+    begin, held = 0, [NOTHING]
+    for number, domain in enumerate(raw.domains):
+        rows = np.arange(begin, begin := begin + domain.train)
+        if not domain.test:
+            rng = streams.numpy("data", "test pool", "domain", number)
+            held.append(draw_test(raw, fraction, rng, rows))
+    return np.concatenate(held)
+
+
+def tested_domains(raw: RawDataset, held: IntArray) -> IntArray:
+    """Return the domain of each row of the test pool; 0 for all where there are none.
+
+    In the pool come the test splits, one after the other, then what was held out.
+
+    Args:
+        raw: The data set.
+        held: Rows of the training pool that became test samples.
+    """
+    if not raw.domains:
+        return np.zeros(len(held) if raw.test is None else len(raw.test), dtype=np.int64)
+    split = np.repeat(np.arange(len(raw.domains)), [domain.test for domain in raw.domains])
+    begins = np.cumsum([domain.train for domain in raw.domains])
+    return np.concatenate([split, np.searchsorted(begins, held, side="right")])
+
+
+def draw_test(
+    raw: RawDataset, fraction: float, rng: np.random.Generator, rows: IntArray | None = None
+) -> IntArray:
+    """Return the rows of the training pool that become the test pool, stratified.
+
+    Args:
+        raw: The data set.
+        fraction: Share of the rows.
+        rng: The stream for this draw.
+        rows: Those that may be drawn; None for all.
+    """
+    rows = np.arange(len(raw.train)) if rows is None else rows
+    supply = np.bincount(raw.train.labels[rows], minlength=raw.num_classes)
+    counts = apportion(supply, max(1, round(fraction * len(rows))), supply, rng)
+    return draw_by_class(raw.train.labels, rows, counts, rng)
 
 
 def add_array(
@@ -114,11 +165,16 @@ def add_array(
 
 
 def _balance(
-    pool: Samples, num_classes: int, limit: int | None, rng: np.random.Generator
+    pool: Samples,
+    num_classes: int,
+    limit: int | None,
+    rng: np.random.Generator,
+    domain: IntArray,
 ) -> tuple[Samples, IntArray]:
     """Return the pool, cut to equal counts per class if it is not balanced or above ``limit``.
 
-    Classes that the pool does not have at all stay missing, with a warning.
+    Of each class as many samples are of one domain as of another, as far as they have them. Classes
+    that the pool does not have at all stay missing, with a warning.
     """
     every = np.arange(len(pool))
     supply = np.bincount(pool.labels, minlength=num_classes)
@@ -134,7 +190,15 @@ def _balance(
         return pool, every
     if limit is not None:
         smallest = min(smallest, max(1, limit // int((supply > 0).sum())))
-    kept = draw_by_class(pool.labels, every, np.minimum(supply, smallest), rng)
+    counts, several = np.minimum(supply, smallest), int(domain.max()) + 1
+    if several == 1:
+        kept = draw_by_class(pool.labels, every, counts, rng)
+        return _rows(pool, kept), kept
+    cells = pool.labels * several + domain
+    there = np.bincount(cells, minlength=num_classes * several).reshape(num_classes, several)
+    noise = rng.random(there.shape)
+    counts = apportion_rows(np.ones(there.shape), there, totals=counts, noise=noise)
+    kept = draw_by_class(cells, every, counts.ravel(), rng)
     return _rows(pool, kept), kept
 
 

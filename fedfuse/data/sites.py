@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedfuse.data.by_domain import hosted
 from fedfuse.data.cache import cached
-from fedfuse.data.classes import check_classes
+from fedfuse.data.classes import check_classes, ids_among
 from fedfuse.data.owned import Share, Testable, check_batches, own, shifts_of
 from fedfuse.data.public import PublicSource
 from fedfuse.data.raw import Decoded, RawDataset
@@ -87,16 +88,6 @@ class Site:
 
     raw: RawDataset
     client_ids: tuple[int, ...]
-
-
-def hosted(index: int, count: int, num_clients: int) -> tuple[int, ...]:
-    """Return the clients of site (or node) ``index`` of ``count``: an even share, in blocks.
-
-    >>> [hosted(node, 2, 5) for node in range(2)]
-    [(0, 1), (2, 3, 4)]
-    """
-    borders = np.linspace(0, num_clients, count + 1).astype(int)
-    return tuple(range(borders[index], borders[index + 1]))
 
 
 def federate_sites(
@@ -208,7 +199,8 @@ def _pool(
             held.append(begin + draw_test(own_raw, test_fraction, rng))
         else:
             held.append(begin + np.arange(train, train + len(own_raw.test)))
-        ids = _class_ids(own_raw, raw)
+        who = f"A site's data ({own_raw.name}) has classes that"
+        ids = ids_among(own_raw, raw, f"{who} the shared data set {raw.name} has not")
         pools = [own_raw.train] if own_raw.test is None else [own_raw.train, own_raw.test]
         labels += [ids[pool.labels] for pool in pools]
         begin += sum(map(len, pools))
@@ -282,21 +274,6 @@ def check_fits(site: RawDataset, raw: RawDataset) -> None:
             allowed=f"{ours[0]} {list(ours[1])}",
             next_step="Set sites.image_size, or convert the site's data.",
         )
-
-
-def _class_ids(site: RawDataset, raw: RawDataset) -> IntArray:
-    """Return the shared id of each of a site's classes, by name, or by number without names."""
-    number = {name: index for index, name in enumerate(raw.class_names)}
-    if all(name in number for name in site.class_names):
-        return np.array([number[name] for name in site.class_names], dtype=np.int64)
-    nameless = site.class_names == tuple(str(i) for i in range(site.num_classes))
-    if nameless and site.num_classes <= raw.num_classes:
-        return np.arange(site.num_classes)
-    raise DataError(
-        f"A site's data ({site.name}) has classes that the shared data set {raw.name} has not",
-        got=", ".join([name for name in site.class_names if name not in number][:5]),
-        allowed=", ".join(raw.class_names[:20]),
-    )
 
 
 def _fingerprint(

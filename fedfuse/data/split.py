@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fedfuse.compare.outcomes import ENOUGH
+from fedfuse.data.by_domain import blocks, deal_blocks, test_rows, train_rows
 from fedfuse.data.classes import check_classes
 from fedfuse.data.duplicates import count_duplicates
 from fedfuse.data.owned import (
@@ -26,7 +27,6 @@ from fedfuse.data.raw import RawDataset
 from fedfuse.data.shared import Shared, add_array, share
 from fedfuse.data.values import warn_of_scale
 from fedfuse.errors import DataError, DataWarning
-from fedfuse.partition.apply import deal_rows
 from fedfuse.protocols import Partitioner
 from fedfuse.rng import Streams
 from fedfuse.types import ClientData, FederatedData
@@ -93,19 +93,22 @@ def federate(
             allowed=f"at most {len(private)}, what {raw.name} leaves beside public and test data",
             next_step="Lower num_clients or public.size.",
         )
-    rng = streams.numpy("data", "partition")
-    reserved = {"test": common.held, "public": common.taken}
-    parts, moved = deal_rows(partitioner, raw.train.labels, private, num_clients, rng, reserved)
+    domains = blocks(raw, common, num_clients)
+    parts, moved = deal_blocks(partitioner, domains, raw.train.labels, common, streams)
     tested = None
     if own_test_shift:
         have = [np.bincount(raw.train.labels[part], minlength=raw.num_classes) for part in parts]
         tested = tested_classes(np.stack(have), own_test_shift)
-    everything = np.arange(len(common.pool))
-    testable = Testable(common.pool.labels, everything, common.kept, raw.num_classes)
     shift = shifts_of(partitioner, num_clients, streams, raw)
     labels = np.asarray(raw.train.labels)  # indexing a mapped file costs three times as much
-    everybody = range(num_clients)
-    clients = tuple(own(everybody, parts, labels, testable, use, streams, shift, tested))
+    clients: tuple[ClientData, ...] = ()
+    for domain in domains:
+        ids = domain.client_ids
+        first = np.intersect1d(common.kept, domain.tests, assume_unique=True)
+        testable = Testable(common.pool.labels, domain.tests, first, raw.num_classes)
+        theirs = parts[ids[0] : ids[-1] + 1]
+        mixes = None if tested is None else tested[ids[0] : ids[-1] + 1]
+        clients += tuple(own(ids, theirs, labels, testable, use, streams, shift, mixes))
     check_batches(clients, use)
     cut = common.test is not common.pool
     data = FederatedData(
@@ -121,8 +124,10 @@ def federate(
         repaired=moved,
         own_test=common.pool if cut else None,
         kept=common.kept if cut else None,
-        own_test_rows=common.held if raw.test is None else None,
+        train_rows=(file_rows := train_rows(raw)),
+        own_test_rows=test_rows(raw, common, file_rows),
         class_names=raw.class_names,
+        domains=tuple(part.name for part in domains for _ in part.client_ids if part.name),
     )
     _check_disjoint(data, common)
     warn_of_copies(data)

@@ -30,6 +30,8 @@ NEEDS = {
     "dataset=npz": ["dataset.path=x.npz"],
     "dataset=image_folder": ["dataset.path=x"],
     "dataset=table": ["dataset.path=x.csv"],
+    "dataset=domains": ["dataset.domains=[mnist5k,breast_cancer]"],
+    "dataset=local": ["dataset.path=x"],
     "dataset=idx": ["dataset.path=x"],
     "features=saved": ["features.module.path=x.pt2"],
     "features=custom": ["features.module._target_=torch.nn.Flatten"],
