@@ -101,11 +101,11 @@ class Membership:
     def _training(
         self, rows: tuple[Tensor, Tensor], tools: Tools, streams: Streams, number: int
     ) -> Work:
-        """Return as many local epochs as the client has had."""
+        """Return as much local training as the client has had."""
         plan, (inputs, labels) = tools.plan, rows
         targets, loss = tools.work_plan.lesson(labels)
-        epochs = self.round * plan.local_epochs
-        steps = epochs * steps_per_epoch(len(labels), plan.batch_size)
+        each = plan.local_epochs * steps_per_epoch(len(labels), plan.batch_size)
+        steps = self.round * (plan.local_steps or each)
         generator = streams.torch("shadow", number)
         work = Work(
             inputs=inputs,

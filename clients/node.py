@@ -432,4 +432,7 @@ class Node:
             state.forget_optimizers()
         apart = distils and self.plan.optimizer_state == "separate"
         optimizer = state.optimizer("distill" if apart else "main", self.make_optimizer)
+        if apart and self.plan.distill_lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.plan.distill_lr
         return Student(client_id, architecture, state.model, optimizer)

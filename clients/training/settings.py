@@ -20,6 +20,7 @@ class ClientPlan:
     Args:
         batch_size: Private samples per step.
         local_epochs: Passes over the private data per round.
+        local_steps: Private steps per round in the place of those passes; None for passes.
         distill_epochs: Passes over the public set per round.
         distill_batch_size: Public samples per step.
         private_weight: Weight of the private cross-entropy mixed into distillation; 0 for none.
@@ -28,6 +29,7 @@ class ClientPlan:
         optimizer_state: ``keep`` carries the optimiser's moments from phase to phase and round
             to round; ``reset`` starts them afresh at every phase; ``separate`` keeps those of
             distillation and those of private steps apart, as two optimisers do.
+        distill_lr: Learning rate of distillation's own optimiser; None for the optimiser's.
         threads: torch threads per client; reductions depend on it, so it is the same everywhere.
         share_class_distribution: Whether the label histogram may leave the client.
         budget: What a client does in the place of distillation when nothing came back: as many
@@ -49,6 +51,8 @@ class ClientPlan:
     budget: str
     eval_batch_size: int
     left_out: str = "skip"
+    distill_lr: float | None = None
+    local_steps: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "distill_batch_size", "threads", "eval_batch_size"):

@@ -130,13 +130,19 @@ class WorkPlan:
         return works
 
     def passes(self, client_ids: Sequence[int], epochs: int | None = None) -> list[int]:
-        """Return the cost of so many passes (``local_epochs`` if None) over the private data.
+        """Return the cost of so many passes over the private data.
+
+        If None of ``local_steps``, or of ``local_epochs`` passes without those.
 
         Costs are in what the arms of a comparison spend alike: samples with ``budget=samples``,
         steps with any other.
         """
-        epochs = self.plan.local_epochs if epochs is None else epochs
         sizes = self._sizes(client_ids)
+        if epochs is None and (steps := self.plan.local_steps) is not None:
+            if self.plan.budget == "samples":
+                return [samples_processed(size, self.plan.batch_size, steps) for size in sizes]
+            return [steps] * len(sizes)
+        epochs = self.plan.local_epochs if epochs is None else epochs
         if self.plan.budget == "samples":
             return [epochs * size for size in sizes]
         return [epochs * steps_per_epoch(size, self.plan.batch_size) for size in sizes]

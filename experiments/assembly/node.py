@@ -104,6 +104,8 @@ def build_node(
             distill_epochs=client.distill_epochs,
             distill_batch_size=client.distill_batch_size,
             private_weight=client.private_weight,
+            distill_lr=client.distill_lr,
+            local_steps=client.local_steps,
             init=client.init,
             optimizer_state=client.optimizer_state,
             threads=client.threads,

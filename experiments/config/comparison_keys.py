@@ -49,7 +49,9 @@ FUSION_ONLY = frozenset(
 )
 """Top-level keys that cannot change what a client learns alone."""
 
-FUSION_ONLY_CLIENT = frozenset({"private_weight", "share_class_distribution", "left_out"})
+FUSION_ONLY_CLIENT = frozenset(
+    {"private_weight", "share_class_distribution", "left_out", "distill_lr"}
+)
 """Keys of ``client`` of which the same is true."""
 
 UNSAID = ("continue_from", "features", "lr_schedule", "private_augment")
@@ -93,8 +95,9 @@ def baseline_identity(cfg: DictConfig, data_fingerprint: str, arm: str = BASELIN
     # With equal samples, local training learns from as many as the mixed batches have.
     free = FUSION_ONLY_CLIENT - ({"private_weight"} if kept["budget"] == "samples" else set())
     kept["client"] = {name: value for name, value in kept["client"].items() if name not in free}
-    if kept["client"].get("clip_norm") is None:
-        kept["client"].pop("clip_norm", None)
+    for name in ("clip_norm", "local_steps"):
+        if kept["client"].get(name) is None:
+            kept["client"].pop(name, None)
     tests = kept["evaluation"]
     # What nobody asks for is as it was before there were such keys.
     unasked = {"prior", *(() if tests["probes"] else PROBES)}

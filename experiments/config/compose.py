@@ -30,6 +30,7 @@ from experiments.config.domain_options import spell_out_domains
 from experiments.config.folder import check_own
 from experiments.config.hints import unknown_key, unknown_parameter
 from experiments.config.probe_options import spell_out
+from experiments.config.protocols import under_protocol
 from experiments.config.remembered import Remembering
 from experiments.config.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
 from experiments.config.texts import check_texts, keep_texts
@@ -131,9 +132,12 @@ def check(hydra: Hydra, lines: list[str], *, multirun: bool) -> tuple[list[str],
     parsed += typed.parse(typed.choose_fitting(parsed), loader, multirun=False)
     bases: dict[tuple[str, ...], DictConfig] = {}
     new_keys: set[str] = set()
-    configs = [_check_one(hydra, lines, bases, new_keys) for lines in _product(parsed)]
+    runs = [under_protocol(lines) for lines in _product(parsed)]
+    configs = [_check_one(hydra, lines, bases, new_keys) for lines in runs]
     if multirun:
         new_keys |= _swept_keys(hydra, parsed)
+    if not multirun:
+        parsed = typed.parse(runs[0], loader, multirun=False)
     return [_line(item, new_keys) for item in parsed], configs
 
 

@@ -30,7 +30,7 @@ NEWER: dict[str, Any] = {
     "request": {"_target_": None},
     "answer": {"_target_": None},
     "wish": {"_target_": None},
-    "client": {"left_out": "visit", "clip_norm": None},
+    "client": {"left_out": "visit", "clip_norm": None, "distill_lr": None, "local_steps": None},
     "private_augment": {"_target_": None},
     "lr_schedule": {
         "_target_": "fedfuse.train.learning_rate.Constant",
@@ -122,7 +122,7 @@ def as_today(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration, as plain values, with today's names, and with what it leaves unsaid.
 
     >>> as_today({"client": {"guard": "validation", "threads": 1}})["client"]
-    {'left_out': 'visit', 'clip_norm': None, 'threads': 1}
+    {'left_out': 'visit', 'clip_norm': None, 'distill_lr': None, 'local_steps': None, 'threads': 1}
     """
     found = with_newer(renamed(config))
     client = found.get("client")

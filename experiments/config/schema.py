@@ -57,6 +57,9 @@ class ClientConfig:
 
     batch_size: int = _at_least(1)
     local_epochs: int = _at_least(1)
+    local_steps: int | None = _rule(
+        "null or an integer of at least 1", lambda value: value is None or value >= 1
+    )
     distill_epochs: int = _at_least(1)
     distill_batch_size: int = _at_least(1)
     private_weight: float = _rule(
@@ -64,6 +67,9 @@ class ClientConfig:
     )
     init: str = _one_of("shared", "per_client")
     optimizer_state: str = _one_of("keep", "reset", "separate")
+    distill_lr: float | None = _rule(
+        "null or a finite number above 0", lambda value: value is None or 0 < value < math.inf
+    )
     threads: int = _at_least(1)
     device: str = _rule(
         "auto, cpu, cuda or cuda:N",
@@ -238,6 +244,14 @@ def validate(cfg: Mapping[str, Any]) -> None:
             "budget=bytes and budget_bytes go together",
             got=f"budget={cfg['budget']} with budget_bytes={cfg['budget_bytes']}",
             next_step="Set budget=bytes budget_bytes=N, what all clients may exchange in a run.",
+        )
+    client = cfg["client"]
+    if client["distill_lr"] is not None and client["optimizer_state"] != "separate":
+        raise ConfigError(
+            "client.distill_lr is the learning rate of distillation's own optimiser",
+            got=f"client.optimizer_state={client['optimizer_state']}, one for all steps",
+            allowed="client.optimizer_state=separate",
+            next_step="Set it, or leave client.distill_lr out.",
         )
     tests, clients = cfg["evaluation"], cfg["num_clients"]
     if tests["resting"] == "sample" and tests["resting_sample"] > clients:

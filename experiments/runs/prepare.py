@@ -33,6 +33,11 @@ def prepare(
     lines, configs = compose.check(hydra, asked, multirun=multirun)
     if not launched_elsewhere(configs[0]):
         _check_hydra_keys(lines)
+    elif multirun and any(line.startswith("protocol=") and "paper" in line for line in lines):
+        raise ConfigError(
+            "a launcher composes runs by itself, and protocol=paper is said by fedfuse",
+            next_step="Leave out hydra/launcher, or start the runs one by one.",
+        )
     # Only now: it takes torch, and a slip of the pen is found without.
     from experiments.assembly.build_all import check_parts
     from experiments.pack.preflight import packed

@@ -67,6 +67,7 @@ DECLARED: Mapping[str, May] = {
             "client.distill_batch_size", "client.private_weight", "client.init",
             "client.optimizer_state", "client.threads", "client.device", "client.precision",
             "client.share_class_distribution", "client.left_out", "client.clip_norm",
+            "client.distill_lr", "client.local_steps",
             "evaluation.every", "evaluation.batch_size", "evaluation.test_samples",
             "evaluation.own_test_samples", "evaluation.membership", "evaluation.shadow_models",
             "evaluation.own_test_shift", "evaluation.prior", "local_loss", "prior",

@@ -24,23 +24,23 @@ fedfuse tune: a method's settings, chosen on its clients' validation data.
   fedfuse tune resume=FOLDER
 
 Every method gets the same number of trials, the same rounds and the same
-federations, whose seeds (from 10000) no table uses. The first trial is the method
-as it is; the others draw each key that the method reads from its range. The trial
-with the highest mean validation accuracy in the last round wins (of equals that
-with the smallest loss); test data are not looked at.
+federations, whose seeds (from 10000) no table uses. The first trial is the
+method as it is; the others draw each key that the method reads from its range.
+The highest mean validation accuracy in the last round wins (of equals the
+smallest loss); test data are not looked at.
 
   trials=N           of each method (default: 8)
   search=random      all trials run all rounds; with halving all begin with few
                      rounds, and the best third goes on to three times as many
-  KEY=RANGE          a range of your own, or in place of the declared one: a,b,c or
-                     'interval(a,b)' or 'tag(log,interval(a,b))'
+  KEY=RANGE          a range of your own, also in place of the declared one:
+                     a,b,c or 'interval(a,b)' or 'tag(log,interval(a,b))'
   KEY=VALUE          sets a key, which is then not searched over
   seed=A,B           one federation or more for each trial (default: 10000)
   workers=N          trials side by side, each in a process (default: 1)
   hydra.sweep.dir=DIR  the folder (default: tune/DATE/TIME); resume=DIR goes on,
                      also after a failed trial was mended
 
-The folder holds, for each METHOD, METHOD.yaml (fedfuse --config-file), METHOD.csv
+The folder holds, for each METHOD, METHOD.yaml (for --config-file), METHOD.csv
 (every trial) and method/METHOD_tuned.yaml, so that all winners can be named:
 fedfuse -m --config-dir FOLDER method=A_tuned,B_tuned seed=0,1,2
 

@@ -127,7 +127,7 @@ def test_fedmd_pretrained_is_set_up_as_its_authors_code_is():
 def test_distillation_may_have_an_optimiser_of_its_own(tmp_path):
     """Digest and private steps each go on with their own moments, on disk and in batches too."""
     more = ("pretrain=none", "warmup_rounds=0", "num_rounds=3", "baseline=none")
-    apart = "client.optimizer_state=separate"
+    apart, slow = "client.optimizer_state=separate", "client.distill_lr=0.00001"
     found = {
         name: values(run(tmp_path / name, *more, *lines) / "metrics.parquet", "loss_global", 3)
         for name, lines in {
@@ -135,8 +135,16 @@ def test_distillation_may_have_an_optimiser_of_its_own(tmp_path):
             "separate": (apart,),
             "disk": (apart, "client.state=disk", "engine.num_nodes=2"),
             "batched": (apart, "trainer=batched"),
+            "same": (apart, "client.distill_lr=0.001"),
+            "slow": (apart, slow),
+            "slow disk": (apart, slow, "client.state=disk", "engine.num_nodes=2"),
+            "slow batched": (apart, slow, "trainer=batched"),
         }.items()
     }
+    assert found["same"] == found["separate"]
+    assert found["slow"] != found["separate"]
+    assert found["slow disk"] == found["slow"]
+    assert found["slow batched"] == pytest.approx(found["slow"], rel=1e-3)
     assert found["separate"] != found["keep"]
     assert found["separate"] == found["disk"]
     assert found["batched"] == pytest.approx(found["separate"], rel=1e-3)

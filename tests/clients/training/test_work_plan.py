@@ -131,3 +131,12 @@ def test_without_an_anchor_it_takes_no_step(trainer):
     assert spent[1] == {"steps": 0, "samples": 0}
     assert torch.equal(students[1].model.weight, before[1].model.weight)
     assert not torch.equal(students[0].model.weight, before[0].model.weight)
+
+
+def test_local_steps_take_the_place_of_passes() -> None:
+    works = work_plan(local_steps=2).local([0, 1], 1)
+    assert [work.schedule.num_steps for work in works] == [2, 2]
+    assert [work.num_samples for work in works] == [6, 6]  # two batches of 3, of 7 samples
+    assert [work.schedule.num_steps for work in work_plan().local([0, 1], 1)] == [3, 3]
+    assert work_plan(local_steps=2).passes([0], 4) == [12]  # somebody else's passes
+    assert work_plan(local_steps=4, budget="samples").passes([0]) == [10]  # 3 + 3 + 1, and 3
