@@ -110,12 +110,12 @@ def test_what_cannot_be_searched_is_refused_in_one_message(word: str, message: s
 
 
 def test_a_plan_holds_every_run_and_equal_rounds_for_all_methods() -> None:
-    words = ["method=mean,fedmd", "num_rounds=4", "seed=10000,10001", "temperature=2"]
+    words = ["method=mean,fedmd", "num_rounds=6", "seed=10000,10001", "temperature=2"]
     study, configs = plan(compose.open_hydra(), words, 3, "halving")
     places = list(study.places())
     assert len(places) == len(set(places)) == len(configs) == 2 * 2 * 3 * 2
     for (method, rung, _, seed), cfg in zip(places, configs, strict=True):
-        assert (cfg.method.name, cfg.num_rounds, cfg.seed) == (method, (2, 4)[rung], seed)
+        assert (cfg.method.name, cfg.num_rounds, cfg.seed) == (method, (2, 6)[rung], seed)
         assert (cfg.baseline, cfg.evaluation.every) == ("none", cfg.num_rounds)
     assert all("temperature" not in one.ranges for one in study.tuned)  # it was set
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from experiments.results.arms import Arm
 from experiments.run import main
 from experiments.tune import ranking
 from experiments.tune.ranking import Score, ranked, scores
@@ -31,62 +35,71 @@ def tune(*words: str) -> int:
     return main(["tune", *words, *([] if words[0].startswith("resume") else SMALL)])
 
 
-def table(name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(Path(name).read_text().splitlines()))
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the folder of a tuning of two methods, and what it printed."""
+    path, out = tmp_path_factory.mktemp("tuned") / "t", io.StringIO()
+    with contextlib.redirect_stdout(out):
+        words = ["method=fedmd,mean", "trials=2", "temperature=1", f"hydra.sweep.dir={path}"]
+        assert tune(*words) == 0
+    return path, out.getvalue()
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text().splitlines()))
 
 
 def test_the_winner_is_run_from_either_file_and_the_table_says_how_trials_rank(
-    capsys: pytest.CaptureFixture[str],
+    tuned: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tune("method=fedmd,mean", "trials=3", "hydra.sweep.dir=t", "temperature=1") == 0
-    out = capsys.readouterr().out
-    assert max(map(len, out[out.index("fedmd: validation") :].splitlines())) <= 80
+    path, out = tuned
+    of_table = out[out.index("fedmd: validation") : out.index("settings that won")]
+    assert max(map(len, of_table.splitlines())) <= 80
     assert "global" not in out  # the tests that a run shows
-    rows = table("t/fedmd.csv")
+    rows = table(path / "fedmd.csv")
     accuracies = [float(row["accuracy_val"]) for row in rows]
     assert accuracies == sorted(accuracies, reverse=True)
-    assert {row["trial"] for row in rows} == {"0", "1", "2"}
+    assert {row["trial"] for row in rows} == {"0", "1"}
     best = rows[0]["client.private_weight"]
-    assert main(["--config-file", "t/fedmd.yaml", "--cfg", "job"]) == 0
+    assert main(["--config-file", str(path / "fedmd.yaml"), "--cfg", "job"]) == 0
     study = capsys.readouterr().out
     assert f"private_weight: {float(best)}" in study
-    assert main(["--config-dir", "t", "--cfg", "job", "method=fedmd_tuned"]) == 0
+    assert main(["--config-dir", str(path), "--cfg", "job", "method=fedmd_tuned"]) == 0
     bundle = capsys.readouterr().out
     assert f"private_weight: {float(best)}" in bundle
     assert "fedfuse.distill.MAE" in bundle  # it begins with the method's own parts
     assert "name: fedmd_tuned" in bundle
 
 
-def test_test_data_choose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials whose tests are turned round rank as before; with validation they would not."""
-    tune("method=fedmd", "trials=3", "hydra.sweep.dir=t")
-    folders = {n: [next(Path("t").glob(f"{n}-*"))] for n in range(3)}
-    before = [score.trial for score in scores(folders, 0)]
+def test_test_data_choose_nothing(tuned: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = {n: [next(tuned[0].glob(f"{n}-*"))] for n in range(2)}
     read: list[str] = []
-    real = ranking._honest
+    real = Arm.values
 
-    def spied(run: Any, metric: str) -> Any:
+    def spied(arm: Arm, metric: str, *rest: Any) -> Any:
         read.append(metric)
-        return real(run, metric)
+        return real(arm, metric, *rest)
 
-    monkeypatch.setattr(ranking, "_honest", spied)
-    assert [score.trial for score in scores(folders, 0)] == before
+    monkeypatch.setattr(Arm, "values", spied)
+    assert len(scores(folders, 0)) == 2
     assert set(read) == {"accuracy_val", "loss_val"}
 
 
-def test_it_goes_on_where_it_was_broken_off(capsys: pytest.CaptureFixture[str]) -> None:
-    tune("method=mean", "trials=3", "hydra.sweep.dir=t")
+def test_it_goes_on_where_it_was_broken_off(
+    tuned: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tuned[0], "t")
     whole = Path("t/mean.csv").read_bytes()
     first = next(Path("t").glob("0-*")) / "run.json"
     kept = first.stat().st_mtime_ns
-    shutil.rmtree(next(Path("t").glob("2-*")))
+    shutil.rmtree(next(Path("t").glob("3-*")))
     Path("t/mean.csv").unlink()
-    capsys.readouterr()
     assert main(["resume=t"]) == 0  # the same as: tune resume=t
-    assert "2 are done, 1 to run" in capsys.readouterr().out
+    assert "3 are done, 1 to run" in capsys.readouterr().out
     assert Path("t/mean.csv").read_bytes() == whole
     assert first.stat().st_mtime_ns == kept
-    assert tune("resume=t") == 0
+    Path("t/mean.csv").unlink()
+    assert tune("resume=t") == 0  # all is done: it is only ranked
     assert Path("t/mean.csv").read_bytes() == whole
 
 
@@ -98,7 +111,7 @@ def test_a_trial_that_fails_is_last_and_the_others_are_ranked(
     told = capsys.readouterr()
     assert "diverged" in told.err
     assert "1 trials failed; once mended: fedfuse tune resume=t" in told.out
-    assert [row["status"] for row in table("t/mean.csv")] == ["finished", "failed"]
+    assert [row["status"] for row in table(Path("t/mean.csv"))] == ["finished", "failed"]
 
 
 def test_where_every_trial_fails_nothing_wins(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,21 +121,19 @@ def test_where_every_trial_fails_nothing_wins(capsys: pytest.CaptureFixture[str]
     assert not Path("t/fedmd.yaml").exists()
 
 
-def test_side_by_side_and_packed_trials_are_those_of_one_after_the_other() -> None:
-    tune("method=mean", "trials=2", "hydra.sweep.dir=a")
-    tune("method=mean", "trials=2", "hydra.sweep.dir=b", "workers=2")
-    assert Path("a/mean.csv").read_bytes() == Path("b/mean.csv").read_bytes()
-    assert tune("method=mean", "trials=2", "hydra.sweep.dir=c", "engine.pack=true") == 0
-    assert len(table("c/mean.csv")) == 2
+def test_side_by_side_trials_are_those_of_one_after_the_other(tuned: tuple[Path, str]) -> None:
+    words = ["method=fedmd", "trials=2", "temperature=1", "hydra.sweep.dir=t", "workers=2"]
+    assert tune(*words) == 0
+    assert Path("t/fedmd.csv").read_bytes() == (tuned[0] / "fedmd.csv").read_bytes()
 
 
 def test_halving_gives_the_best_third_more_rounds() -> None:
-    words = ["method=mean", "trials=4", "search=halving", "hydra.sweep.dir=t", "num_rounds=4"]
+    words = ["method=mean", "trials=3", "search=halving", "hydra.sweep.dir=t", "num_rounds=3"]
     assert main(["tune", *words, *(word for word in SMALL if "rounds" not in word)]) == 0
-    rows = table("t/mean.csv")
-    assert [row["rounds"] for row in rows] == ["4", "4", "2", "2"]
+    rows = table(Path("t/mean.csv"))
+    assert [row["rounds"] for row in rows] == ["3", "2", "2"]
     ran = [json.loads(file.read_text())["status"] for file in Path("t").glob("*/run.json")]
-    assert ran == ["finished"] * 6
+    assert ran == ["finished"] * 4
 
 
 @pytest.mark.parametrize(
@@ -161,9 +172,12 @@ def test_of_equals_the_smaller_loss_wins_and_what_failed_comes_last() -> None:
     assert [one.trial for one in ranked(found)] == [3, 2, 0, 1]
 
 
-def test_clients_that_attack_do_not_judge(tmp_path: Path) -> None:
-    words = ["method=mean", "trials=2", "attack=label_flip", "attack.fraction=0.34"]
-    tune(*words, "hydra.sweep.dir=t", "temperature=1")
-    accuracy, _ = ranking.validated(next(Path("t").glob("0-*"))) or (None, None)
-    assert accuracy is not None
-    assert int(np.isnan(accuracy).sum()) == 1
+def test_clients_that_attack_do_not_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = Arm(np.array([1]), {"accuracy_val@fused": np.array([[0.5, 0.9, 0.7]])}, {})
+    run = SimpleNamespace(
+        finished=True, arm=arm, config={"num_clients": 3}, summary={"attack": {"adversaries": [1]}}
+    )
+    monkeypatch.setattr(ranking, "read_run", lambda _: run)
+    accuracy, loss = ranking.validated(Path()) or (np.zeros(0), np.zeros(0))
+    np.testing.assert_array_equal(accuracy, [0.5, np.nan, 0.7])
+    assert np.isnan(loss).all()
