@@ -125,7 +125,7 @@ OPTIONS = {
         if option != "custom" and (group, option) not in ABSENT
     ]
     for group in groups(LOADER)
-    if group not in ("method", "experiment")  # they choose options of other groups
+    if group not in ("method", "experiment", "protocol")  # they set keys of other groups
 }
 
 

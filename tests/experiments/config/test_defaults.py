@@ -22,7 +22,7 @@ from server.fusion.student import ServerModel
 from server.loop import ServerPlan
 from server.records.checkpoint import Checkpoints
 
-BUNDLES = ("method", "experiment", "engine")
+BUNDLES = ("method", "experiment", "engine", "protocol")
 """Groups whose options name no part: they set the keys of others, or are read as they are."""
 
 OTHERWISE = {
