@@ -13,13 +13,18 @@ from traitlets.config import Config
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def executed(file: Path) -> nbformat.NotebookNode:
+def executed(file: Path, before: str = "") -> nbformat.NotebookNode:
     """Return a notebook with the outputs of a fresh kernel, started in an empty folder.
+
+    Args:
+        file: The notebook.
+        before: Code that the kernel runs first, which the notebook does not show.
 
     Raises:
         CellExecutionError: If a cell fails.
     """
     book = nbformat.read(file, as_version=4)
+    book.cells.insert(0, nbformat.v4.new_code_cell(before))
     os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
@@ -36,6 +41,7 @@ def executed(file: Path) -> nbformat.NotebookNode:
             resources=resources,
             config=config,
         ).execute()
+    del book.cells[0]
     for cell in book.cells:
         cell.metadata.clear()  # when each cell ran
     return book

@@ -37,7 +37,7 @@ def interrupt(tmp_path: Path) -> Callable[..., str]:
         ) as process:
             assert process.stdout is not None
             while at not in (line := process.stdout.readline()):
-                assert line, f"it ended before '{at}'"
+                assert line, f"it ended before '{at}': {process.communicate()[1]}"
             family = descendants([process.pid])
             assert family
             process.send_signal(signal.SIGINT)

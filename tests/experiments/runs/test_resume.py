@@ -21,6 +21,8 @@ from server.records.checkpoint import Checkpoints
 
 TINY = (
     "dataset=synthetic",
+    "dataset.num_train=600",
+    "public.size=100",
     "num_clients=3",
     "num_rounds=4",
     "model=mlp",
