@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ MODULES = "experiments.assembly.node,flwr.simulation.ray_transport.ray_actor"
 UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
 """What Ray starts besides, each a process that imports Python anew, and waits for the first: a page
 on the cluster, the adding of machines, the workers' logs on this terminal."""
+
+PATIENCE = 120.0
+"""Seconds in which Ray's own process for this machine must come up."""
 
 
 def connect(
@@ -79,7 +83,7 @@ def connect(
     try:
         if plan.address not in (None, "auto"):
             check_address(str(plan.address))
-        with warnings.catch_warnings(), environment(inherited), without_unused():
+        with warnings.catch_warnings(), environment(inherited), lean():
             # Ray announces that it will hide GPUs in another way.
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **arguments)
@@ -141,15 +145,29 @@ def shut_down(before: set[int] = frozenset()) -> None:  # type: ignore[assignmen
 
 
 @contextmanager
-def without_unused() -> Iterator[None]:
-    """Let Ray start nothing that a run does not use."""
+def lean() -> Iterator[None]:
+    """Let Ray start nothing that a run does not use, and wait for the rest on a busy machine."""
+    from ray._private import services
     from ray._private.node import Node
 
-    kept = {name: getattr(Node, name) for name in UNUSED}
+    kept, get_node = {name: getattr(Node, name) for name in UNUSED}, services.get_node
+
+    def patient(*of: Any) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return get_node(*of)
+            except RuntimeError:  # it has not come up yet; Ray gives it 30 seconds
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
     for name in UNUSED:
         setattr(Node, name, lambda *_, **__: None)
+    services.get_node = patient
     try:
         yield
     finally:
+        services.get_node = get_node
         for name, start in kept.items():
             setattr(Node, name, start)

@@ -180,7 +180,7 @@ def machines():
     """A Ray cluster of two machines with one CPU each."""
     from ray.cluster_utils import Cluster
 
-    with ray_cluster.without_unused():
+    with ray_cluster.lean():
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
         cluster.add_node(num_cpus=1)
     try:
@@ -250,3 +250,24 @@ def test_a_round_goes_on_without_a_killed_worker_or_a_lost_machine(
 
 def test_what_workers_import_beforehand_is_there():
     assert all(importlib.util.find_spec(name) for name in ray_cluster.MODULES.split(","))
+
+
+def test_a_node_that_is_slow_to_come_up_is_waited_for(monkeypatch):
+    from ray._private import services
+    from ray._private.node import Node
+
+    calls = []
+
+    def get_node(*of):
+        calls.append(of)
+        if len(calls) < 3:
+            raise RuntimeError("not there yet")
+        return {"labels": {}}
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    started = Node.start_api_server
+    with ray_cluster.lean():
+        assert services.get_node("gcs", "id") == {"labels": {}}
+        assert Node.start_api_server is not started
+    assert calls == [("gcs", "id")] * 3
+    assert (services.get_node, Node.start_api_server) == (get_node, started)
