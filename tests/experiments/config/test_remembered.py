@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hydra._internal import defaults_list
 from hydra._internal.config_repository import ConfigRepository
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -52,3 +53,13 @@ def test_an_interpolated_default_knows_the_choices(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     cfg = composed("experiment=mine", "method=knfu", own=tmp_path)
     assert cfg.hydra.runtime.choices.scorer == "knfu"
+
+
+def test_a_word_is_parsed_once_and_each_caller_may_change_its_own() -> None:
+    parser = OverridesParser.create()
+    before = remembered._parsed.cache_info().misses
+    first, second = (parser.parse_overrides(["some.key=[1,2]"])[0] for _ in range(2))
+    assert remembered._parsed.cache_info().misses == before + 1
+    first.value().append(3)
+    assert second.value() == [1, 2]
+    assert remembered._parsed("some.key=[1,2]", "override").value() == [1, 2]
