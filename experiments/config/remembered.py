@@ -65,5 +65,5 @@ def _parse_once(_: OverridesParser, text: str, rule: str) -> Any:
 
 
 tree._create_interpolation_map = _only_where_asked
-OverridesParser.parse_rule = _parse_once  # type: ignore[method-assign]
+OverridesParser.parse_rule = _parse_once  # type: ignore[method-assign,assignment]
 version._get_version = functools.cache(version._get_version)  # asked for each option of each group

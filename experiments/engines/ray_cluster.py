@@ -156,7 +156,7 @@ def lean() -> Iterator[None]:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                return get_node(*of)
+                return get_node(*of)  # type: ignore[no-untyped-call]
             except RuntimeError:  # it has not come up yet; Ray gives it 30 seconds
                 if time.monotonic() > deadline:
                     raise
