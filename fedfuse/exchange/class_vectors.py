@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from fedfuse.payload import COUNTS, ArrayField, Payload
+from fedfuse.payload import COUNTS, LOGITS, ArrayField, Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,6 @@ class ClassKnowledge(Payload):
             them, because they are the client's label histogram.
     """
 
-    values: Annotated[Tensor, ArrayField("K C D")]
+    values: Annotated[Tensor, ArrayField("K C D", bounds=LOGITS)]
     present: Annotated[Tensor, ArrayField("K C", torch.bool)]
     num_examples: Annotated[Tensor | None, ArrayField("K C", torch.int64, COUNTS, own=True)] = None

@@ -52,17 +52,18 @@ class KeptModel:
         """Take the steps of a round; return how many.
 
         Raises:
-            FedfuseError: If the loss is no finite number any more.
+            FedfuseError: If the loss, or a weight that would travel, is no finite number any more.
         """
         with torch.random.fork_rng(devices=[]):
             entropy = self.streams.entropy("server", self.name, round_, "layers")
             work = Work(inputs, targets, loss, steps, entropy=entropy)
             found = fit(self.model, optimizer(self.model.parameters()), work)
-        if steps.num_steps and not math.isfinite(found):
+        finite = all(bool(value.isfinite().all()) for value in self.model.state_dict().values())
+        if steps.num_steps and not (finite and math.isfinite(found)):
             raise FedfuseError(
                 f"Training of the server's {self.name} diverged in round {round_}",
-                got=f"loss {found}",
-                allowed="a finite loss",
+                got=f"loss {found}" if finite else f"loss {found}, weights beyond all numbers",
+                allowed="a finite loss and finite weights",
                 next_step="Lower its learning rate, which is a key of the exchange.",
             )
         return steps.num_steps
