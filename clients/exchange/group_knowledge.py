@@ -72,6 +72,8 @@ class GroupKnowledge(TaughtSamples):
         require_number(name, "learning_rate", self.learning_rate, above=0)
         _ = self.refinement
         object.__setattr__(self, "model", as_plan(self.model))
+        if self.layer is not None:  # layers of an nn.Sequential are called 0, 1, ...
+            object.__setattr__(self, "layer", str(self.layer))
 
     @property
     def refinement(self) -> Refinement:

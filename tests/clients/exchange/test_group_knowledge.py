@@ -146,6 +146,7 @@ def test_what_a_named_layer_makes_travels_and_ends_where_it_is_not():
     assert torch.equal(sides[:, 10:], model[0](inputs).flatten(1))
     with pytest.raises(ModelError, match="no such layer: got conv1, allowed: 0, 1"):
         layer_shape(model, "conv1", (1, 28, 28))
+    assert GroupKnowledge(model=SERVER, layer=0).layer == "0"  # as a command line has it
     inplace = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True))
     out = WithLayer(inplace, "0")(torch.tensor([[-9.0, 3.0]]))
     assert torch.equal(out[:, 2:], inplace[0](torch.tensor([[-9.0, 3.0]])))
