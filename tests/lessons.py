@@ -24,7 +24,8 @@ from fedfuse.distill.divergence import KINDS
 from fedfuse.models.cnn import cnn2, cnn4
 from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
-from fedfuse.models.resnet import resnet8, resnet20
+from fedfuse.models.resnet import resnet8, resnet18, resnet20
+from fedfuse.models.vit import vit
 from fedfuse.train.facts import Facts, wants, widen
 
 MODELS = {
@@ -35,6 +36,8 @@ MODELS = {
     "cnn4": partial(cnn4, width=4, hidden=16),
     "resnet8": partial(resnet8, width=4),
     "resnet20": partial(resnet20, width=4),
+    "resnet18": partial(resnet18, width=4),
+    "vit": partial(vit, width=8, blocks=2, heads=2),
 }
 LOSSES = [
     KL(),

@@ -18,27 +18,33 @@ class Block(nn.Module):
     Args:
         width: Numbers of a word.
         heads: Attention heads.
+        ratio: How much wider the perceptron is.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, ratio: int = 2) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.joined = nn.Linear(width, width)
         self.perceptron = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+            nn.LayerNorm(width),
+            nn.Linear(width, ratio * width),
+            nn.GELU(),
+            nn.Linear(ratio * width, width),
         )
 
-    def forward(self, words: Tensor, absent: Tensor) -> Tensor:
-        """Map words [B, L, D] to the same; nobody attends to the absent, [B, L]."""
+    def forward(self, words: Tensor, absent: Tensor | None = None) -> Tensor:
+        """Map words [B, L, D] to the same; nobody attends to the absent, [B, L], if there are."""
         length, width = words.shape[1:]
         shape = (-1, length, 3, self.heads, width // self.heads)
         parts = self.queries_keys_values(self.norm(words)).reshape(shape)
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)  # each [B, heads, L, D / heads]
         scores = queries @ keys.mT / math.sqrt(width // self.heads)
-        # Not infinity: of a text without words the softmax would be no number.
-        weights = scores.masked_fill(absent[:, None, None], -1e4).softmax(dim=-1)
+        if absent is not None:
+            # Not infinity: of a text without words the softmax would be no number.
+            scores = scores.masked_fill(absent[:, None, None], -1e4)
+        weights = scores.softmax(dim=-1)
         words = words + self.joined((weights @ values).transpose(1, 2).flatten(2))
         made: Tensor = words + self.perceptron(words)
         return made

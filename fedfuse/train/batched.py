@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,7 @@ from fedfuse.train.device_memory import bytes_per_sample, clients_that_fit
 from fedfuse.train.moments import Update, trained, update_of
 from fedfuse.train.obstacles import obstacle
 from fedfuse.train.padded import PaddedSteps, pad
-from fedfuse.train.patches import Patches
+from fedfuse.train.patches import Patches, PlainLayout
 from fedfuse.train.precision import Precision
 from fedfuse.train.replay import Batch, Replay, Step, record_on
 from fedfuse.train.stacked import StackedModels
@@ -331,8 +331,8 @@ class BatchedTrainer:
 
     def _convolutions(self, device: torch.device) -> AbstractContextManager[object]:
         if self.patches is None:
-            return Patches(always=False) if device.type == "cuda" else nullcontext()
-        return Patches(always=True) if self.patches else nullcontext()
+            return Patches(always=False) if device.type == "cuda" else PlainLayout()
+        return Patches(always=True) if self.patches else PlainLayout()
 
 
 def _key_of(loss: SampleLoss) -> Hashable:

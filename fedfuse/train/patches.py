@@ -32,7 +32,26 @@ _TILE = 64
 """Columns that a matrix product works on at least, however few there are."""
 
 
-class Patches(TorchFunctionMode):
+class PlainLayout(TorchFunctionMode):
+    """While active, what asks how channels lie finds them plain: vmap cannot tell it.
+
+    A convolution of 1 x 1 pixels leaves them otherwise, as its kernel lies both ways.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return what ``func`` returns."""
+        if func in _ASKS_LAYOUT:
+            args = (args[0].contiguous(), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+class Patches(PlainLayout):
     """While active, ``conv2d`` without groups unfolds its input and multiplies.
 
     Args:
@@ -64,13 +83,11 @@ class Patches(TorchFunctionMode):
                 named.pop("groups", None)
                 found = _convolve(**named, always=self._always)
                 return func(*args, **options) if found is None else found
-        if func in _PLAIN_LAYOUT:
-            args = (args[0].contiguous(), *args[1:])
-        return func(*args, **options)
+        return super().__torch_function__(func, types, args, options)
 
 
-_PLAIN_LAYOUT = (F.group_norm, torch.group_norm)
-"""What asks how channels lie, which vmap cannot tell."""
+_ASKS_LAYOUT = (F.group_norm, torch.group_norm)
+"""What asks how channels lie."""
 
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 

@@ -34,7 +34,7 @@ def plan(cfg):
     return as_plan(instantiate(cfg.model, "model"))
 
 
-SAME = ("mlp", "lenet5", "cnn2", "cnn4", "resnet8", "resnet20")
+SAME = ("mlp", "lenet5", "cnn2", "cnn4", "resnet8", "resnet20", "resnet18", "mobilenet_v2", "vit")
 
 TEXT = ("ngrams", "text_transformer")
 

@@ -1,6 +1,7 @@
 """The networks: shapes, sizes worked out by hand, refusals, and training by vmap."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -9,16 +10,24 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
 from fedfuse.errors import ModelError, ParameterError
+from fedfuse.models.cells import map_size
 from fedfuse.models.cnn import cnn2, cnn4
 from fedfuse.models.layers import norm_layer
 from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
-from fedfuse.models.resnet import ResidualBlock, resnet8, resnet20
+from fedfuse.models.mobilenet import InvertedResidual, mobilenet_v2
+from fedfuse.models.resnet import ResidualBlock, resnet8, resnet18, resnet20
+from fedfuse.models.vit import vit
 
 CONVOLUTIONAL = {"lenet5": lenet5, "cnn2": cnn2, "cnn4": cnn4, "resnet8": resnet8}
 CONVOLUTIONAL["resnet20"] = resnet20
-ALL = {"mlp": mlp, **CONVOLUTIONAL}
+CONVOLUTIONAL["resnet18"] = partial(resnet18, width=8)
+CONVOLUTIONAL["mobilenet_v2"] = partial(mobilenet_v2, width=0.25)
+ANY_SIZE = {"mlp": mlp, **CONVOLUTIONAL}
+ALL = {**ANY_SIZE, "vit": partial(vit, patch=7, blocks=2, width=16, heads=2)}
 SMALLEST = {"lenet5": 12, "cnn2": 4, "cnn4": 4, "resnet8": 4, "resnet20": 4}
+SMALLEST |= {"resnet18": 8, "mobilenet_v2": 8}
+NORMED = ["cnn2", "cnn4", "resnet8", "resnet20", "resnet18", "mobilenet_v2"]
 
 
 def size(model: nn.Module) -> int:
@@ -26,9 +35,9 @@ def size(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 17, 23), (3, 64, 64)])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ANY_SIZE)
 def test_returns_float32_logits(name, shape):
-    logits = ALL[name](shape, 7)(torch.rand(2, *shape))
+    logits = ANY_SIZE[name](shape, 7)(torch.rand(2, *shape))
     assert logits.shape == (2, 7)
     assert logits.dtype == torch.float32
 
@@ -70,7 +79,78 @@ def test_parameter_counts_by_hand():
     assert size(resnet20((3, 32, 32), 10)) == 269_722
 
 
-@pytest.mark.parametrize("name", ["cnn2", "cnn4", "resnet8", "resnet20"])
+def test_published_parameter_counts():
+    """A GroupNorm has as many parameters as the BatchNorm whose place it takes."""
+    # Of torchvision's 11,689,512, 990 classes and 40 weights of 192 (a stem of 7x7) are left out.
+    whole = 11_689_512 - 990 * 513 - (49 - 9) * 3 * 64
+    assert size(resnet18((3, 32, 32), 10)) == whole == 11_173_962
+    # torchvision's MobileNetV2, and the 1.97 and 6.11 million of 0.5 and 1.4 times the channels.
+    assert size(mobilenet_v2((3, 32, 32), 1000)) == 3_504_872
+    assert size(mobilenet_v2((3, 32, 32), 1000, width=0.5)) == 1_968_680
+    assert round(size(mobilenet_v2((3, 32, 32), 1000, width=1.4)) / 1e6, 2) == 6.11
+    # DeiT-Ti, whose body is the ViT's.
+    deit = vit((3, 224, 224), 1000, patch=16, blocks=12, width=192, heads=3)
+    assert size(deit) == 5_717_416
+
+
+def test_maps_are_halved_three_times_from_32_pixels():
+    for model, channels in ((resnet18, 512), (mobilenet_v2, 1280)):
+        assert map_size(model((3, 32, 32), 10), (3, 32, 32), 4) == channels
+        with pytest.raises(ModelError, match="4 x 4 places"):
+            map_size(model((3, 32, 32), 10), (3, 32, 32), 5)
+
+
+def test_projections_are_shortcuts_where_a_stage_begins_and_nowhere_else():
+    blocks = [b for b in resnet18((3, 32, 32), 10, width=8) if isinstance(b, ResidualBlock)]
+    places = [number for number, block in enumerate(blocks) if block.shortcut is not None]
+    assert (len(blocks), places) == (8, [2, 4, 6])
+    block = ResidualBlock(1, 2, stride=2, norm="none", projected=True)
+    for parameter in block.parameters():
+        nn.init.zeros_(parameter)
+    block.shortcut[0].weight.data[:, 0, 0, 0] = torch.tensor([1.0, 2.0])
+    made = block(torch.arange(1.0, 17.0).reshape(1, 1, 4, 4))
+    assert made.tolist() == [[[[1.0, 3.0], [9.0, 11.0]], [[2.0, 6.0], [18.0, 22.0]]]]
+
+
+def test_narrow_ends_are_added_where_nothing_changes_size():
+    blocks = [b for b in mobilenet_v2((3, 32, 32), 10) if isinstance(b, InvertedResidual)]
+    assert [block.added for block in blocks].count(True) == 10  # 17 blocks, one a stage is not
+    block = InvertedResidual(8, 8, 6, 1, "none")
+    for parameter in block.parameters():
+        nn.init.zeros_(parameter)
+    x = torch.randn(2, 8, 4, 4)
+    assert torch.equal(block(x), x)
+    apart = next(c for c in block.modules() if isinstance(c, nn.Conv2d) and c.kernel_size == (3, 3))
+    assert apart.groups == 48
+
+
+def test_patches_are_told_apart_by_their_places():
+    torch.manual_seed(0)
+    model = vit((1, 8, 8), 3, patch=4, width=16, blocks=2, heads=2)
+    image = torch.randn(1, 1, 8, 8)
+    swapped = image.roll(4, dims=3)  # the same patches elsewhere
+    assert not torch.allclose(model(image), model(swapped), atol=1e-5)
+    nn.init.zeros_(model.places)
+    torch.testing.assert_close(model(image), model(swapped))
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters", "told"),
+    [
+        ((3, 32, 32), {"patch": 5}, "do not divide.*got patch=5, images of 32x32.*model.patch=4"),
+        ((1, 28, 20), {"patch": 8}, "allowed: a divisor of 4. Set model.patch=4"),
+        ((1, 7, 5), {}, "Set model.patch=1"),
+        ((3, 32, 32), {"patch": 64}, "Set model.patch=32"),
+        ((3, 32, 32), {"width": 100, "heads": 3}, "Heads of model 'vit'.*Set model.width=99"),
+        ((12,), {}, r"needs images.*\[12\].*model=mlp"),
+    ],
+)
+def test_what_a_vit_cannot_be_cut_into(shape, parameters, told):
+    with pytest.raises(ModelError, match=told):
+        vit(shape, 10, **parameters)
+
+
+@pytest.mark.parametrize("name", NORMED)
 def test_norm_decides_the_layers(name):
     kinds = {
         norm: {type(layer) for layer in ALL[name]((1, 28, 28), 10, norm=norm).modules()}
@@ -140,6 +220,11 @@ def test_groups_divide_the_channels(channels, groups):
         ("cnn4", {"norm": "layer"}),
         ("resnet8", {"norm": None}),
         ("resnet20", {"width": "16"}),
+        ("resnet18", {"width": 0}),
+        ("mobilenet_v2", {"width": 0.0}),
+        ("mobilenet_v2", {"norm": "layer"}),
+        ("vit", {"patch": 0}),
+        ("vit", {"blocks": 1.5}),
     ],
 )
 def test_hyperparameters_are_checked(name, parameters):

@@ -15,6 +15,7 @@ from fedfuse.distill import KL
 from fedfuse.errors import FedfuseError
 from fedfuse.models.lenet import lenet5
 from fedfuse.models.mlp import mlp
+from fedfuse.models.mobilenet import mobilenet_v2
 from fedfuse.train import batched, device_memory
 from fedfuse.train.batched import BatchedTrainer, LoopFallbackWarning
 from fedfuse.train.facts import as_trained
@@ -142,6 +143,14 @@ def compare(make_model, make_optimizer, phases, trainer=None, atol=ATOL):
 def test_every_model_learns_as_in_the_loop(model, optimizer):
     phases = [private(sizes=(9, 3, 6)), taught(KL())]
     compare(MODELS[model], OPTIMIZERS[optimizer], phases, atol=1e-4)
+
+
+@pytest.mark.parametrize("patches", [None, True])
+def test_fifty_layers_take_a_step_as_in_the_loop(patches):
+    """One each: so thin a network makes a hundredth of rounding within a dozen."""
+    works = private(sizes=(4, 3, 2))
+    trainer = BatchedTrainer(patches=patches)
+    compare(partial(mobilenet_v2, width=0.1), sgd, [works], trainer, atol=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
