@@ -24,6 +24,10 @@ NAMED = 3
 """So many reasons are told."""
 
 
+KINDS = {"data set": "never fitted on", "left-out data set": "left out", "seeds": "left-out seeds"}
+"""What advice had not seen, in words."""
+
+
 def render(run: Run, probe: Probe, advisor: Advisor) -> None:
     """Print the advice on a probe."""
     console = Console(highlight=False)
@@ -142,7 +146,7 @@ def worth(run: Run, probe: Probe, advisor: Advisor) -> Iterator[str]:
     if not advisor.evaluated:
         yield "It has not been evaluated: fedfuse-advise evaluate MAP... -o FILE does it."
     for entry in advisor.evaluated:
-        kind = "left-out seeds" if entry["unseen"] == "seeds" else "never fitted on"
+        kind = KINDS[entry["unseen"]]
         yield f"On {entry['dataset']} ({kind}, {entry['federations']} federations):"
         for test, name in TESTS.items():
             yield f"  {name}: {_record(entry['scores'][f'federation/{test}'])}"

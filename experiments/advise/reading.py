@@ -10,6 +10,7 @@ import numpy.typing as npt
 from experiments.results import Arm, Run
 from fedfuse.advise.advisor import TESTS, Case
 from fedfuse.advise.probe import Probe
+from fedfuse.advise.rivals import distances
 from fedfuse.compare import CONTROLS, ENOUGH
 from fedfuse.errors import ConfigError
 
@@ -86,6 +87,7 @@ def read_probe(run: Run, rounds: int) -> Probe:
         num_classes=num_classes,
         rounds=rounds,
         samples=train,
+        label_classes=_effective(_halves(run, num_clients).sum(axis=0)),
         val_samples=val,
         val_accuracy=measured["accuracy_val_fused"],
         val_loss=measured["loss_val_fused"],
@@ -122,7 +124,16 @@ def read_case(run: Run, rounds: int) -> Case:
                 f"the run '{run.path.name}' was not tested in its last round, or on fewer than "
                 f"{ENOUGH} samples a client.",
             )
-    return Case(probe, gains, group=f"{run.fingerprint}", fold=run.seed)
+    apart = distances(_halves(run, probe.num_clients))
+    return Case(probe, gains, f"{run.fingerprint}", run.seed, str(run.summary["dataset"]), apart)
+
+
+def _effective(counts: Array) -> Array:
+    """Return of how many classes samples are by their counts [K, C], [K]; NaN of none."""
+    with np.errstate(invalid="ignore"):
+        shares = counts / counts.sum(axis=1, keepdims=True)
+    logs = np.log(np.where(shares > 0, shares, 1.0))
+    return np.asarray(np.exp(-(shares * logs).sum(axis=1)))
 
 
 def _rounds_done(arm: Arm) -> int:
@@ -154,6 +165,20 @@ def _sizes(run: Run) -> tuple[Array, Array, int]:
         np.bincount(ids[split == part], minlength=num_clients) for part in ("train", "val")
     )
     return train, val, int(table["label"].to_numpy().max()) + 1
+
+
+def _halves(run: Run, num_clients: int) -> Array:
+    """Return training labels by client and class, in two halves that are drawn, [2, K, C]."""
+    table = run.partition("client_id", "split", "label")
+    assert table is not None  # the probe has read it
+    train = np.asarray(table["split"]) == "train"
+    ids, labels = table["client_id"].to_numpy()[train], table["label"].to_numpy()[train]
+    halves = np.zeros((2, num_clients, int(labels.max()) + 1))
+    for client in range(num_clients):
+        own = np.random.default_rng(client).permutation(labels[ids == client])
+        for half in (0, 1):
+            halves[half, client] = np.bincount(own[half::2], minlength=halves.shape[2])
+    return halves
 
 
 def _too_short(run: Run, done: int, rounds: int) -> ConfigError:

@@ -21,12 +21,21 @@ TITLES = {
     "never": "never fuse",
     "majority": "majority",
     "validation": "validation",
+    "fedcollab": "FedCollab",
+    "threshold": "size times heterogeneity",
 }
 WORDS = {
     "always": "always fusing",
     "never": "never fusing",
     "majority": "the majority",
     "validation": "the probe's validation alone",
+    "fedcollab": "FedCollab's coalitions",
+    "threshold": "a threshold of size times heterogeneity",
+}
+UNSEEN = {
+    "data set": "a data set it was not fitted on",
+    "left-out data set": "forecast by what was fitted on the other data sets",
+    "seeds": "each seed forecast by what was fitted on the others",
 }
 LEVELS = {"federation": "federations", "client": "clients"}
 
@@ -34,11 +43,7 @@ LEVELS = {"federation": "federations", "client": "clients"}
 def render(entry: Mapping[str, Any], scores: Mapping[tuple[str, str], Score]) -> None:
     """Print how an advisor did on one data set."""
     console = Console(highlight=False)
-    unseen = (
-        "a data set it was not fitted on"
-        if entry["unseen"] == "data set"
-        else "each seed forecast by what was fitted on the others"
-    )
+    unseen = UNSEEN[entry["unseen"]]
     console.print(
         literal(
             f"\n{entry['dataset']}: {entry['runs']} runs of {entry['federations']} federations, "
@@ -76,7 +81,7 @@ def conclusion(found: Score) -> str:
         parts.append(f"{'it' if parts else 'Following advice'} cost more than {_listed(worse)}")
     if open_:
         words = f"no difference from {_listed(open_)} is shown"
-        parts.append(words if parts else words.capitalize())
+        parts.append(words if parts else words[0].upper() + words[1:])
     return "; ".join(parts) + " (95%)."
 
 

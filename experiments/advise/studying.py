@@ -12,7 +12,7 @@ from experiments.advise.reading import read_case
 from experiments.results import Run, load
 from experiments.terminal.console import say, tell
 from fedfuse import __version__
-from fedfuse.advise.advisor import Advisor, Case, fit_advisor, save_advisor
+from fedfuse.advise.advisor import Advisor, Case, fit_advisor, save_advisor, several
 from fedfuse.advise.study import leave_one_out, on_unseen
 from fedfuse.compare.controls import CONTROLS
 from fedfuse.errors import ConfigError
@@ -58,7 +58,8 @@ def fit(maps: Sequence[Path], rounds: int, output: Path) -> None:
 def evaluate(maps: Sequence[Path], advisor: Advisor, output: Path | None) -> None:
     """Judge an advisor on each data set of some maps, and print it.
 
-    Runs that it was fitted on are forecast by advisors fitted without their seed.
+    Runs that it was fitted on are forecast by advisors fitted without their data set; where too few
+    would be left, without their seed.
     """
     from experiments.advise.scoreboard import render
 
@@ -68,12 +69,17 @@ def evaluate(maps: Sequence[Path], advisor: Advisor, output: Path | None) -> Non
     for run, case in found:
         parts.setdefault((_dataset(run), case.group in seen), []).append((run, case))
     entries = []
+    learned = [case for _, case in found if case.group in seen]
     for (dataset, known), part in parts.items():
         cases = [case for _, case in part]
-        scores = leave_one_out(cases, advisor.rounds) if known else on_unseen(cases, advisor)
+        if known:
+            scores = leave_one_out(learned, advisor.rounds, dataset)
+        else:
+            scores = on_unseen(cases, advisor)
+        left = several([case for case in learned if case.dataset != dataset])
         entry = {
             "dataset": dataset,
-            "unseen": "seeds" if known else "data set",
+            "unseen": "data set" if not known else "left-out data set" if left else "seeds",
             **_axes(part),
             "scores": {"/".join(key): value.as_dict() for key, value in scores.items()},
         }

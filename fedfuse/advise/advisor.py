@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,22 @@ import numpy as np
 from fedfuse.advise.forecast import Forecast
 from fedfuse.advise.probe import FEATURES, Array, Probe, beside_federation
 from fedfuse.advise.ridge import Ridge, fit_ridge
+from fedfuse.advise.rivals import coalitions, heterogeneity
 from fedfuse.advise.score import Past
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.files import confined
 
-FORMAT = 1
+FORMAT = 2
 SHIPPED = Path(__file__).with_name("fitted.json")
 """The coefficients that come with fedfuse."""
 
 TESTS = ("accuracy_own", "accuracy_global")
 MIN_FEDERATIONS = 4
 """Fewer teach nothing."""
+LEAST_GAIN = 1e-3
+"""What a data set's gains are told in at least: smaller ones are the tests' error."""
+MIN_DATASETS = 3
+"""Fewer do not show what changes from one to the next."""
 
 FEDERATION, CLIENT = "federation", "client"
 
@@ -39,12 +45,28 @@ class Case:
         gains: Per test protocol each client's accuracy minus its twin's at the end, [K].
         group: The federation; cases of several methods on it share one.
         fold: What is left out together in an evaluation: the seed.
+        dataset: The data set, left out together where there are several.
+        apart: What rivals know and a probe does not: how far apart the clients' labels are,
+            :func:`fedfuse.advise.rivals.distances`, [K, K].
     """
 
     probe: Probe
     gains: Mapping[str, Array]
     group: str
     fold: int
+    dataset: str
+    apart: Array
+
+    @cached_property
+    def heterogeneity(self) -> Array:
+        """Each client's size times heterogeneity, [K]."""
+        return heterogeneity(self.probe.samples, self.apart)
+
+    @cached_property
+    def in_company(self) -> Array:
+        """Whether FedCollab leaves each client not alone, [K]."""
+        groups = coalitions(self.probe.samples, self.apart)
+        return np.array([groups.count(group) > 1 for group in groups])
 
 
 @dataclass(frozen=True)
@@ -87,9 +109,11 @@ class Advisor:
 def fit_advisor(cases: Sequence[Case], rounds: int, fitted: Mapping[str, Any]) -> Advisor:
     """Fit every regression.
 
-    What is left out to choose a penalty and to know the error is all of one seed: its federations
-    share their public set and initial weights, and along a map's row the clients' class shares.
-    Of one seed alone it is one federation after the other.
+    What is left out to choose a penalty and to know the error is all of one data set, if there are
+    three or more: the next one is another again. Else it is all of one seed: its federations share
+    their public set and initial weights, and along a map's row the clients' class shares. Of one
+    seed alone it is one federation after the other. Of several data sets, gains count in units of
+    their own data set's, for where they are ten times as large fusing need not be decided.
 
     Args:
         cases: Probes and what came of them.
@@ -108,6 +132,8 @@ def fit_advisor(cases: Sequence[Case], rounds: int, fitted: Mapping[str, Any]) -
         )
     whole = np.stack([case.probe.federation() for case in cases])
     groups = [str(case.fold) if seeds > 1 else case.group for case in cases]
+    if several(cases):
+        groups = [case.dataset for case in cases]
     each = [beside_federation(case.probe.clients()) for case in cases]
     there = [
         np.isfinite(rows).all(axis=1) & np.all([np.isfinite(case.gains[t]) for t in TESTS], axis=0)
@@ -122,10 +148,31 @@ def fit_advisor(cases: Sequence[Case], rounds: int, fitted: Mapping[str, Any]) -
         single = np.concatenate(
             [case.gains[test][kept] for case, kept in zip(cases, there, strict=True)]
         )
-        heads[FEDERATION, test] = fit_ridge(whole, mean, groups, tuple(FEATURES))
-        heads[CLIENT, test] = fit_ridge(clients, single, owners, both)
-        past[FEDERATION, test], past[CLIENT, test] = Past.of(mean), Past.of(single)
+        units = _units(mean, groups) if several(cases) else dict.fromkeys(groups, 1.0)
+        told = [np.array([units[name] for name in whose]) for whose in (groups, owners)]
+        heads[FEDERATION, test] = fit_ridge(whole, mean, groups, tuple(FEATURES), units=told[0])
+        heads[CLIENT, test] = fit_ridge(clients, single, owners, both, units=told[1])
+        past[FEDERATION, test] = Past.of(mean, np.array([c.heterogeneity.mean() for c in cases]))
+        past[CLIENT, test] = Past.of(
+            single,
+            np.concatenate([c.heterogeneity[k] for c, k in zip(cases, there, strict=True)]),
+        )
     return Advisor(rounds, heads, past, fitted)
+
+
+def _units(gains: Array, groups: Sequence[str]) -> dict[str, float]:
+    """Return the root mean square of each data set's gains over the geometric mean of all."""
+    rms = {
+        name: max(float(np.sqrt(np.mean(gains[np.array(groups) == name] ** 2))), LEAST_GAIN)
+        for name in set(groups)
+    }
+    usual = math.exp(sum(map(math.log, rms.values())) / len(rms))
+    return {name: value / usual for name, value in rms.items()}
+
+
+def several(cases: Sequence[Case]) -> bool:
+    """Tell whether cases are of data sets enough to learn what changes between them."""
+    return len({case.dataset for case in cases}) >= MIN_DATASETS
 
 
 def _forecasts(ridge: Ridge, x: Array) -> Iterable[Forecast]:
@@ -182,7 +229,7 @@ def load_advisor(file: Path = SHIPPED) -> Advisor:
             for name, values in content["heads"].items()
         }
         past = {
-            _key(name): Past(tuple(values["shares"]), values["fuses"])
+            _key(name): Past(tuple(values["shares"]), values["fuses"], values["threshold"])
             for name, values in content["past"].items()
         }
         rounds, evaluated = int(content["rounds"]), tuple(content["evaluated"])

@@ -15,6 +15,7 @@ SHRINK = 20.0
 """A client's validation result counts like that of its federation over so many samples."""
 
 FEATURES = {
+    "skew": "samples times squared lack of classes (log2)",
     "val_gain": "validation accuracy: fused minus alone",
     "val_loss_gain": "validation loss: alone minus fused, of their sum",
     "val_alone": "validation accuracy alone",
@@ -38,6 +39,8 @@ class Probe:
         num_classes: C.
         rounds: Rounds of the probe.
         samples: Private training samples, [K].
+        label_classes: Of how many classes each client's training labels are, the exponential of
+            their entropy, [K]: one number, which a client may tell.
         val_samples: Samples held back for validation, [K].
         val_accuracy: Validation accuracy after the last round of the probe, [K].
         val_loss: Mean negative log-likelihood on them, nats, [K].
@@ -51,6 +54,7 @@ class Probe:
     num_classes: int
     rounds: int
     samples: Array
+    label_classes: Array
     val_samples: Array
     val_accuracy: Array
     val_loss: Array
@@ -72,6 +76,7 @@ class Probe:
         losses = (self.alone_loss - self.val_loss) / (self.alone_loss + self.val_loss + 0.1)
         own = self.val_samples / (self.val_samples + SHRINK)
         columns = {
+            "skew": np.log2(self.samples * (1 - self.label_classes / self.num_classes) ** 2 + 0.5),
             "val_gain": _shrunk(self.val_accuracy - self.alone_accuracy, own),
             "val_loss_gain": _shrunk(losses, own),
             "val_alone": _shrunk(self.alone_accuracy, own),

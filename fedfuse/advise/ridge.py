@@ -80,6 +80,7 @@ def fit_ridge(
     groups: Sequence[Any],
     names: Sequence[str],
     penalties: Sequence[float] = PENALTIES,
+    units: Array | None = None,
 ) -> Ridge:
     """Fit a regression; its penalty and its error come from leaving out one group at a time.
 
@@ -93,6 +94,9 @@ def fit_ridge(
         groups: Whom a case belongs to, [N].
         names: Of the features.
         penalties: To choose from.
+        units: In which the coefficients and the penalty are chosen, 1 in the geometric mean, so
+            that cases in which all is larger do not decide for the others, [N]; the error is of y
+            itself. None for 1.
 
     Raises:
         FedfuseError: If there is one group alone, or a number is not finite.
@@ -104,19 +108,22 @@ def fit_ridge(
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise FedfuseError("A feature or a gain to learn from is not a finite number")
     best: tuple[float, float, float] | None = None
+    aim = y if units is None else y / units
     for penalty in penalties:
         squares = np.zeros(len(y))
         relative = np.zeros(len(y))
         for kind in range(len(kinds)):
             out = where == kind
-            part = _solve(x[~out], y[~out], names, penalty)
-            squares[out] = (y[out] - part.expect(x[out])) ** 2
-            relative[out] = squares[out] / (1 + _leverage(part.standardised(x[out]), part))
+            part = _solve(x[~out], aim[~out], names, penalty)
+            expected = part.expect(x[out])
+            squares[out] = (aim[out] - expected) ** 2
+            room = 1 + _leverage(part.standardised(x[out]), part)
+            relative[out] = (y[out] - expected) ** 2 / room
         if best is None or squares.mean() < best[0]:
             best = float(squares.mean()), penalty, float(np.sqrt(relative.mean()))
     assert best is not None
     _, penalty, sigma = best
-    return _solve(x, y, names, penalty, sigma)
+    return _solve(x, aim, names, penalty, sigma)
 
 
 def _solve(x: Array, y: Array, names: Sequence[str], penalty: float, sigma: float = 0.0) -> Ridge:

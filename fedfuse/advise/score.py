@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fedfuse.advise.forecast import OUTCOMES, Advice, Forecast, outcome
+from fedfuse.advise.rivals import threshold
 
 Array = npt.NDArray[Any]
 
-POLICIES = ("advice", "always", "never", "majority", "validation")
+POLICIES = ("advice", "always", "never", "majority", "validation", "fedcollab", "threshold")
 """Who decides between fusing and training alone: the majority does what had been better most often,
-validation fuses where the probe's validation accuracy is above that of training alone."""
+validation fuses where the probe's validation accuracy is above that of training alone, the last
+two are :mod:`fedfuse.advise.rivals`: FedCollab fuses clients that it leaves not alone (of a
+federation, most of them), the threshold those that are small and alike enough."""
 
 DRAWS = 4000
 
@@ -85,28 +88,31 @@ class Past:
     Args:
         shares: Of :data:`OUTCOMES`, summing to 1.
         fuses: Whether fusing had been the better side in most.
+        threshold: Below which size times heterogeneity it had paid best.
     """
 
     shares: tuple[float, float, float]
     fuses: bool
+    threshold: float = 0.0
 
     @classmethod
-    def of(cls, gains: Array) -> Past:
+    def of(cls, gains: Array, heterogeneity: Array) -> Past:
         """Return the past of these gains.
 
-        >>> Past.of(np.array([0.03, 0.02, -0.02, 0.0]))
-        Past(shares=(0.5, 0.25, 0.25), fuses=False)
+        >>> Past.of(np.array([0.03, 0.02, -0.02, 0.0]), np.array([1.0, 3.0, 5.0, 9.0]))
+        Past(shares=(0.5, 0.25, 0.25), fuses=False, threshold=4.0)
         """
         came = [outcome(float(gain)) for gain in gains]
         helped, none, harmed = (came.count(kind) / len(came) for kind in OUTCOMES)
-        return cls((helped, none, harmed), bool((gains > 0).sum() * 2 > len(gains)))
+        fuses = bool((gains > 0).sum() * 2 > len(gains))
+        return cls((helped, none, harmed), fuses, threshold(heterogeneity, gains))
 
 
 def score(
     gains: Array,
     forecasts: Sequence[Forecast],
     past: Sequence[Past],
-    validated: Sequence[bool],
+    others: Mapping[str, Sequence[bool]],
     groups: Sequence[Any],
 ) -> Score:
     """Return how forecasts did on what came out.
@@ -115,7 +121,8 @@ def score(
         gains: What fusing gained over training alone, as a share, [N].
         forecasts: Made before, N.
         past: What each forecast was learned from, N.
-        validated: Whether the probe's validation accuracy was above that of training alone, N.
+        others: Of every policy that reads what a case is and not what had come out, whether it
+            fuses, N.
         groups: The federation of each case; intervals are over federations, N.
     """
     gains = np.asarray(gains, dtype=np.float64)
@@ -129,7 +136,10 @@ def score(
         "always": [Advice.HELP] * len(said),
         "never": [Advice.HARM] * len(said),
         "majority": frequent,
-        "validation": [Advice.HELP if better else Advice.HARM for better in validated],
+        **{
+            name: [Advice.HELP if better else Advice.HARM for better in told]
+            for name, told in others.items()
+        },
     }
     fuses = {
         "advice": [
@@ -139,7 +149,7 @@ def score(
         "always": [True] * len(said),
         "never": [False] * len(said),
         "majority": [before.fuses for before in past],
-        "validation": list(validated),
+        **{name: list(told) for name, told in others.items()},
     }
     chosen = {name: np.where(fuses[name], gains, 0.0) for name in POLICIES}
     best = np.maximum(gains, 0.0)

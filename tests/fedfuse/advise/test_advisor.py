@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from fedfuse.errors import ConfigError, FedfuseError
 OWN, BALANCED = TESTS
 
 
-def planted(seed: int, gain: float, *, clients: int = 8, noise: float = 0.004) -> Case:
+def planted(
+    seed: int, gain: float, *, clients: int = 8, noise: float = 0.004, dataset: str = "planted"
+) -> Case:
     """Return a federation in which fusing gains ``gain``, as its validation data hints.
 
     On the balanced test set the gain has nothing to do with what the probe shows.
@@ -39,6 +42,7 @@ def planted(seed: int, gain: float, *, clients: int = 8, noise: float = 0.004) -
         num_classes=10,
         rounds=2,
         samples=rng.integers(40, 200, clients),
+        label_classes=np.random.default_rng([seed, 8]).uniform(2, 9, clients),
         val_samples=np.full(clients, 500),
         val_accuracy=alone + own + rng.normal(0, 0.01, clients),
         val_loss=losses,
@@ -49,13 +53,13 @@ def planted(seed: int, gain: float, *, clients: int = 8, noise: float = 0.004) -
             **{
                 name: rng.uniform(0.1, 0.9, clients)
                 for name in FEATURES
-                if name not in ("val_gain", "val_loss_gain", "val_alone", "size", "classes")
+                if name not in ("skew", "val_gain", "val_loss_gain", "val_alone", "size", "classes")
             },
         },
     )
     unforeseen = rng.normal(0, 0.05)
     gains = {OWN: own, BALANCED: unforeseen + rng.normal(0, noise, clients)}
-    return Case(probe, gains, group=f"federation {seed}", fold=seed % 3)
+    return Case(probe, gains, f"federation {seed}", seed % 3, dataset, np.zeros((clients,) * 2))
 
 
 GAINS = (0.08, 0.05, 0.0, -0.05, -0.08)
@@ -90,7 +94,8 @@ def test_where_the_probe_says_nothing_it_names_no_outcome_and_does_not_pretend(a
     assert set(blind.beaten) != {"always", "never", "majority"}
     telling = scores[FEDERATION, OWN]
     assert telling.right["advice"].mean > 0.95
-    assert set(telling.beaten) == {"never", "majority"}  # always fusing is as good here
+    # Always fusing is as good here, and so are clients that do not differ in labels.
+    assert set(telling.beaten) == {"never", "majority", "threshold"}
 
 
 @pytest.mark.parametrize(
@@ -120,11 +125,33 @@ def test_left_out_seeds_are_forecast_by_the_others():
         leave_one_out([case for case in CASES if case.fold == 0], 2)
 
 
+def test_of_several_data_sets_each_is_forecast_by_the_others_and_what_differs_widens_intervals():
+    shifts = {"a": 0.05, "b": 0.0, "c": -0.05, "d": 0.02}
+
+    def moved(case: Case, name: str) -> Case:
+        gains = {test: values + shifts[name] for test, values in case.gains.items()}
+        return replace(case, gains=gains, dataset=name, group=f"{name} {case.group}")
+
+    cases = [
+        moved(planted(100 * n + seed, GAINS[seed % 5]), name)
+        for n, name in enumerate(shifts)
+        for seed in range(15)
+    ]
+    found = leave_one_out(cases, 2, "d")[FEDERATION, OWN]
+    assert found.cases == 15
+    assert found.covered.mean > 0.8
+    one = [case for case in cases if case.dataset in ("a", "b")]
+    assert leave_one_out(one, 2, "a")[FEDERATION, OWN].cases == 15, "by its seeds: two are too few"
+    several, single = (fit_advisor(some, 2, {}) for some in (cases, cases[:15]))
+    wide, narrow = (a.heads[FEDERATION, OWN].sigma for a in (several, single))
+    assert wide > 2 * narrow
+
+
 def test_a_probe_unlike_all_others_gets_no_advice(advisor):
     case = planted(1, 0.08)
     strange = Probe(**{**vars(case.probe), "samples": case.probe.samples * 10_000})
     found = advisor.federation(strange, OWN)
-    assert found.strange == ("size",)
+    assert found.strange == ("skew", "size")
     assert found.advice is Advice.UNSURE
 
 
@@ -214,7 +241,7 @@ def test_too_little_is_refused():
 
 
 def test_of_one_seed_it_learns_from_federation_to_federation():
-    alike = [Case(case.probe, case.gains, case.group, 0) for case in CASES]
+    alike = [replace(case, fold=0) for case in CASES]
     assert fit_advisor(alike, 2, {}).federation(CASES[0].probe, OWN).advice is Advice.HELP
 
 

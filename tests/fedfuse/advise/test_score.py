@@ -7,7 +7,7 @@ import pytest
 
 from experiments.advise.scoreboard import conclusion
 from fedfuse.advise.forecast import Forecast
-from fedfuse.advise.score import Past, score
+from fedfuse.advise.score import POLICIES, Past, score
 
 SURE = 0.001
 PAST = Past((0.5, 0.25, 0.25), fuses=True)
@@ -16,7 +16,9 @@ PAST = Past((0.5, 0.25, 0.25), fuses=True)
 def scored(gains, forecasts, groups=None, validated=None):
     groups = range(len(gains)) if groups is None else groups
     validated = [True] * len(gains) if validated is None else validated
-    return score(np.array(gains), forecasts, [PAST] * len(gains), validated, groups)
+    never = [False] * len(gains)
+    others = {"validation": validated, "fedcollab": never, "threshold": never}
+    return score(np.array(gains), forecasts, [PAST] * len(gains), others, groups)
 
 
 def test_by_hand():
@@ -24,6 +26,7 @@ def test_by_hand():
     forecasts = [Forecast(0.05, SURE), Forecast(0.03, SURE), Forecast(0.0, SURE), Forecast(0, 0.9)]
     found = scored(gains, forecasts, validated=[True, False, False, False])
     assert found.regret["validation"].mean == pytest.approx(0.02 / 4)
+    assert found.regret["fedcollab"].mean == pytest.approx(0.06 / 4)  # here it never fuses
     assert found.side["validation"].mean == 0.75
     assert found.right["validation"].mean == pytest.approx(2 / 3)
     assert found.outcomes == (0.5, 0.25, 0.25)
@@ -47,11 +50,12 @@ def test_perfect_advice_regrets_nothing_and_beats_all_for_certain():
     gains = [0.05, -0.05] * 20
     found = scored(gains, [Forecast(gain, SURE) for gain in gains])
     assert found.regret["advice"].mean == 0
-    assert set(found.beaten) == {"always", "never", "majority", "validation"}
+    assert set(found.beaten) == set(POLICIES) - {"advice"}
     assert found.brier.mean == pytest.approx(0, abs=1e-9)
     assert conclusion(found) == (
-        "Following advice cost less than always fusing, never fusing, the majority and the "
-        "probe's validation alone (95%)."
+        "Following advice cost less than always fusing, never fusing, the majority, the probe's "
+        "validation alone, FedCollab's coalitions and a threshold of size times heterogeneity "
+        "(95%)."
     )
 
 
