@@ -20,7 +20,7 @@ from experiments.map.grid import Axes
 
 HOME = Path(__file__).parents[3]
 PACKAGES = ("fedfuse", "clients", "server", "experiments")
-OF_COMMANDS = {"resume", "name", "experiment", "hydra"}
+OF_COMMANDS = {"resume", "name", "experiment", "hydra", "trials", "workers"}
 """Words before a dot or an equals sign that commands read themselves."""
 OTHERS = {"class", "mask", "rel", "x", "y", "path", "x_train", "y_train", "axis", "reduction"}
 """Words before an equals sign that are Python's."""
