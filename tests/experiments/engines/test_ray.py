@@ -32,8 +32,8 @@ QUICK = [
     "evaluation.probes=[pgd,consistency]",
 ]
 
+SEEN = ["model=lenet5", "private_augment=crop_flip"]
 TRAINING = ["lr_schedule=cosine", "lr_schedule.per=step", "client.clip_norm=0.5"]
-TRAINING += ["private_augment=crop_flip"]
 
 MECHANISMS = [  # a loss that wants facts, a chain with the clock, a rule with labels and rounds
     *("distill=taid", "+uptake@uptake.stages.clock=clock"),
@@ -92,7 +92,7 @@ def ray_processes() -> list[str]:
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
-    return run(tmp_path_factory.mktemp("serial") / "run", "model=lenet5")
+    return run(tmp_path_factory.mktemp("serial") / "run", *SEEN)
 
 
 @pytest.mark.parametrize("where", ["context", "disk"])
@@ -105,7 +105,7 @@ def test_states_that_leave_the_process_change_no_number(tmp_path, where, optimiz
 
 
 def test_ray_gives_the_numbers_of_serial(tmp_path, serial):
-    assert run(tmp_path / "run", "model=lenet5", "engine=ray") == serial
+    assert run(tmp_path / "run", *SEEN, "engine=ray") == serial
     assert ray_processes() == []
 
 
@@ -203,7 +203,7 @@ def machines():
 def test_a_cluster_of_two_machines_gives_the_numbers_of_serial(
     tmp_path, serial, machines, overrides, capsys
 ):
-    assert run(tmp_path / "run", "model=lenet5", *machines, *overrides) == serial
+    assert run(tmp_path / "run", *SEEN, *machines, *overrides) == serial
     assert "on 2 machines" in capsys.readouterr().out
 
 
