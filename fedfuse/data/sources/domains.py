@@ -46,8 +46,8 @@ def domains(domains: Sequence[Source], name: str | None = None) -> RawDataset:
         raise DataError(
             "The domains do not have inputs of one shape",
             got=", ".join(f"{shape} of {name}" for name, shape in zip(names, shapes, strict=True)),
-            next_step="Give images one size, as in dataset.domains=[{image_folder:{path:DIR,"
-            "image_size:28}},mnist5k], and all of them one number of channels.",
+            next_step="Give images one size (a domain's own dataset.image_size), and all of them "
+            "one number of channels.",
         )
     if len({raw.columns for raw in raws}) > 1:
         raise DataError(

@@ -295,7 +295,7 @@ def test_W8_models_of_several_widths_share_one(simulate) -> None:
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        (["codec=fp16"], r"A codec writes predictions.*exchange.width=null"),
+        (["codec=fp16"], r"A codec writes predictions.*Set codec=none"),
         (["cache=rounds"], "A cache keeps fused predictions, and not"),
         (["privacy=laplace"], "would leave bare"),
         (["attack=random_logits"], "beside them would be honest"),
