@@ -39,7 +39,6 @@ QUICK = [
 MECHANISMS = [  # a loss that wants facts, a chain with the clock, a rule with labels and rounds
     *("distill=taid", "uptake=chain", "+uptake@uptake.stages.clock=clock"),
     *("rule=mix_by_round", "+rule@rule.inner=better_sources", "rule.inner.by=label"),
-    "private_augment=crop_flip",
     *("lr_schedule=step", "lr_schedule.at=[0.01]", "lr_schedule.per=step", "client.clip_norm=0.5"),
 ]
 
