@@ -103,7 +103,7 @@ def _faults(part: Any, toy: Toy) -> None:
 
 def _lr_schedule(part: Any, toy: Toy) -> None:
     for done in range(rounds := toy.parts.cfg.num_rounds):
-        share(part, done, rounds)
+        share(part, done, rounds, toy.what)
 
 
 def _private_augment(part: Any, toy: Toy) -> None:

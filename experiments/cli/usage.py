@@ -58,14 +58,15 @@ def usage(config_dir: Path | None = None) -> str:
     if config_dir is not None:
         check_own(config_dir)
     lines: list[str] = []
+    column = max(map(len, groups())) + 3
     for group, (default, _) in groups().items():
         names = option_files(group, config_dir)
         shown = (f"{word}*" if word == default else word for word in names)
         lines += textwrap.wrap(
             ", ".join(shown),
             width=80,
-            initial_indent=f"  {group:<14}",
-            subsequent_indent=" " * 16,
+            initial_indent=f"  {group}".ljust(column),
+            subsequent_indent=" " * column,
             break_long_words=False,
         )
     return HEAD + "\n".join(lines) + "\n" + TAIL

@@ -19,6 +19,7 @@ class AlsoTaught:
     Targets hold what the loss learns from and, in their last C columns, t; rows of zeros teach
     nothing.
 
+    >>> import torch
     >>> from fedfuse.local_loss import cross_entropy
     >>> loss = AlsoTaught(cross_entropy, weight=2.0)
     >>> loss(torch.zeros(2, 2), torch.tensor([[1, 1.0, 0.0], [0, 0.0, 0.0]]))

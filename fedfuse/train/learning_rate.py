@@ -150,13 +150,13 @@ def is_flat(schedule: LearningRate) -> bool:
     return isinstance(schedule, Constant) and schedule.warmup == 0
 
 
-def share(schedule: LearningRate, done: float, num_rounds: int) -> float:
+def share(schedule: LearningRate, done: float, num_rounds: int, what: str | None = None) -> float:
     """Return what a schedule says, which may be anybody's function.
 
     Raises:
         PartError: If it is no share of a rate.
     """
-    what = f"The lr_schedule {part_name(schedule)}"
+    what = what or f"The lr_schedule {part_name(schedule)}"
     told = call(what, schedule, {"done": done, "num_rounds": num_rounds})
     if isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told < math.inf:
         return float(told)

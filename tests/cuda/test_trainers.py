@@ -111,6 +111,9 @@ def assert_same(ours, theirs, atol=1e-4):
             )
 
 
+DEEP = ("resnet20", "resnet18")
+
+
 def exactly(works):
     return [replace(work, inputs=work.inputs.double()) for work in works]
 
@@ -120,7 +123,7 @@ def compare(make_model, make_optimizer, phases, device, trainer=None):
     ours, theirs = (students(make_model, make_optimizer, device) for _ in range(2))
     plain = students(make_model, make_optimizer, torch.device("cpu"))
     trainer = trainer or BatchedTrainer()
-    if make_model is MODELS["resnet20"]:
+    if make_model in [MODELS[name] for name in DEEP]:
         # In twenty layers a sum so near zero that rounding turns its sign, and the ReLU with it,
         # comes with every tenth draw, on the CPU alone as well.
         phases = [lambda place, phase=phase: exactly(phase(place)) for phase in phases]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from experiments.config.folder import CONF
 from experiments.config.instantiate import instantiate
+from fedfuse.declarations import declared
 from fedfuse.payload.fields import LARGEST_LOGIT, MOST_EXAMPLES
 from fedfuse.protocols import ClassScores
 from fedfuse.types import KnowledgeBank
@@ -63,9 +64,10 @@ def test_scores_are_numbers(config, drawn):
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(drawn=banks())
 def test_teachers_are_finite(config, drawn):
-    bank, _ = drawn
+    bank, labels = drawn
     weights = torch.full((bank.num_clients, bank.num_clients), 1 / bank.num_clients)
-    fused = instantiate(config, "rule")(bank, weights)
+    rule = instantiate(config, "rule")
+    fused = rule(bank, weights, *([labels] if declared(rule, "needs_labels", False) else []))
     targets = fused if isinstance(fused, torch.Tensor) else fused[0]
     assert targets.shape == bank.logits.shape
     assert torch.isfinite(targets).all()

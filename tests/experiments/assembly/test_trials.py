@@ -409,7 +409,8 @@ def test_what_it_returns_is_seen_before_the_first_round(parts, slot, name):
 
 
 @pytest.mark.parametrize(
-    "slot", [slot for slot in TRIALS if slot not in ("attack", "extract", "faults")]
+    "slot",
+    [slot for slot in TRIALS if slot not in ("attack", "extract", "faults", "private_augment")],
 )
 def test_an_exception_in_a_trial_shows_the_lines_of_its_author(parts, slot):
     with pytest.raises(PartError) as caught:

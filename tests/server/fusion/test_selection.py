@@ -64,7 +64,7 @@ def test_the_servers_model_learns_what_was_selected_whoever_answered(parts, monk
     own[10:] = own[10:].roll(1, dims=1)  # right of the first ten
     monkeypatch.setattr(module, "predict", lambda *_: own.clone())
     works = []
-    monkeypatch.setattr(module, "fit", lambda _, __, work: works.append(work) or 0.0)
+    monkeypatch.setattr(module, "fit", lambda _, __, work, **_more: works.append(work) or 0.0)
     fused = torch.full((1, 20, 10), 0.1)
     weight = torch.zeros(1, 20)
     weight[:, 15:] = 1  # of the others five were answered
