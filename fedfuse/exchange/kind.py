@@ -16,6 +16,10 @@ Combine = Callable[[Any, int], Fusion]
 """The server's half: what clients sent in a round (and its number) to what they get back."""
 
 
+OF_METRICS = ("M", "O", "G")
+"""Dimensions of the clients' metrics, which travel beside an exchange's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What travels up and down in a round.
@@ -80,6 +84,11 @@ class Kind:
     def _check(self, where: str, declared: ArrayField) -> None:
         wanted = int if declared.lengths is None else tuple
         for dim in declared.dims.split():
+            if dim in OF_METRICS:
+                raise ConfigError(
+                    f"The dimension {dim} of {where} has the name of another",
+                    allowed="any letter but K, P, C, M, O and G",
+                )
             known = dim in ("K", "P", "C") or dim.isdigit()
             if not known and not isinstance(self.sizes.get(dim), wanted):
                 per_client = "(...)  # one per client, by client id"

@@ -16,11 +16,14 @@ def settled(model: nn.Module, device: torch.device) -> nn.Module:
     """Return the model on its device as it runs fastest there; what it computes stays the same.
 
     Weights lie in ``channels_last``, the layout in which convolutions are fastest on CPU and GPU,
-    and pooling layers that :class:`HalvingMaxPool2d` can stand for become such.
+    and pooling layers that :class:`HalvingMaxPool2d` can stand for become such. On a CPU, models
+    with strided 1 x 1 convolutions keep their layout.
     """
     for layer in model.modules():
         if type(layer) is nn.MaxPool2d and _halves(layer):
             layer.__class__ = HalvingMaxPool2d
+    if device.type == "cpu" and any(_skips_pixels(layer) for layer in model.modules()):
+        return model.to(device)
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -45,3 +48,12 @@ def _halves(pool: nn.MaxPool2d) -> bool:
     """Tell whether its windows of 2 x 2 tile the image."""
     tiles = all(getattr(pool, name) in (size, (size, size)) for name, size in _WINDOW.items())
     return tiles and not (pool.return_indices or pool.ceil_mode)
+
+
+def _skips_pixels(layer: nn.Module) -> bool:
+    """Return whether a layer is a 1 x 1 convolution with a stride, as in torchvision's ResNets.
+
+    Its gradient in ``channels_last`` writes beyond its memory on a CPU (seen with torch 2.13): the
+    process ends, or other numbers are wrong.
+    """
+    return isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride != (1, 1)

@@ -61,3 +61,11 @@ def test_other_pooling_stays(pool: nn.Module) -> None:
 def test_torch_itself_pools_where_gradients_are_wanted() -> None:
     images = torch.randn(2, 3, 4, 4, requires_grad=True)
     assert "MaxPool2D" in type(HalvingMaxPool2d(2)(images).grad_fn).__name__
+
+
+@pytest.mark.parametrize("stride", [1, 2, (1, 2)])
+def test_strided_1x1_convolutions_keep_a_model_out_of_channels_last_on_a_cpu(stride):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1, stride=stride))
+    weight = settled(model, torch.device("cpu"))[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == (stride == 1)
+    assert weight.is_contiguous() == (stride != 1)

@@ -185,3 +185,9 @@ def test_a_declaration_that_cannot_be_kept_is_a_mistake(annotation, says):
 def test_a_kind_says_every_size(sizes):
     with pytest.raises(ConfigError, match="Nobody says how large"):
         Kind(Mixed, Mixed, sizes)
+
+
+def test_a_dimension_of_the_metrics_beside_it_is_no_ones_own():
+    cls = declares(Annotated[Tensor, ArrayField("K G")])
+    with pytest.raises(ConfigError, match="dimension G .* has the name of another"):
+        Kind(cls, cls, {"G": 8})
