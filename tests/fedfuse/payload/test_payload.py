@@ -189,5 +189,5 @@ def test_a_kind_says_every_size(sizes):
 
 def test_a_dimension_of_the_metrics_beside_it_is_no_ones_own():
     cls = declares(Annotated[Tensor, ArrayField("K G")])
-    with pytest.raises(ConfigError, match="dimension G .* has the name of another"):
+    with pytest.raises(ConfigError, match=r"dimension G .* has the name of another"):
         Kind(cls, cls, {"G": 8})
