@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from clients.exchange.protocol import Exchange, Task, Tools
+from clients.exchange.private_steps import PrivateSteps
+from clients.exchange.protocol import Task, Tools
 from fedfuse.distill.losses import soft_cross_entropy
 from fedfuse.exchange.class_logits import LeaveOneOut, class_means
 from fedfuse.exchange.class_vectors import ClassKnowledge
@@ -29,7 +30,7 @@ from fedfuse.validation import require_number
 
 
 @dataclass(frozen=True, slots=True)
-class ClassLogits(Exchange):
+class ClassLogits(PrivateSteps):
     """Exchange mean logits per class (Jeong et al. 2018, arXiv 1811.11479).
 
     Args:
@@ -53,18 +54,6 @@ class ClassLogits(Exchange):
         """Return the leave-one-out mean."""
         return LeaveOneOut()
 
-    def train(
-        self,
-        held: Sequence[Student],
-        tools: Tools,
-        round_: int,
-        *,
-        exchanging: bool,  # noqa: ARG002
-    ) -> list[Task]:
-        """Return the local epochs, towards what came back last."""
-        works = tools.work_plan.local([student.client_id for student in held], round_)
-        return self._taught(held, works, tools)
-
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:  # noqa: ARG002
         """Return each client's mean logits per class."""
         clients = [tools.inputs.data.clients[student.client_id] for student in held]
@@ -86,10 +75,15 @@ class ClassLogits(Exchange):
         for student, values, present in zip(held, received.values, received.present, strict=True):
             memory = tools.memory(student.client_id)
             memory["exchange/values"], memory["exchange/present"] = values, present
-        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
-        return self._taught(held, works, tools)
+        return self.after(held, tools, round_)
 
-    def _taught(self, held: Sequence[Student], works: list[Work], tools: Tools) -> list[Task]:
+    def beside(
+        self,
+        held: Sequence[Student],
+        works: Sequence[Work],
+        tools: Tools,
+        when: tuple[int, str],  # noqa: ARG002
+    ) -> list[Task]:
         """Return the steps with each sample's class teacher beside its label."""
         memories = [tools.memory(student.client_id) for student in held]
         if not any("exchange/values" in memory for memory in memories):

@@ -15,7 +15,8 @@ from clients.exchange.class_means import (
     knowledge_of,
     with_features,
 )
-from clients.exchange.protocol import Exchange, Task, Tools
+from clients.exchange.private_steps import PrivateSteps
+from clients.exchange.protocol import Task, Tools
 from fedfuse.errors import ModelError
 from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.heads import Heads, TrainedHeader
@@ -32,7 +33,7 @@ from fedfuse.validation import require_count, require_number
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalHeader(Exchange):
+class GlobalHeader(PrivateSteps):
     """Exchange class means for a header trained on them (Yi et al., ACM MM 2023, arXiv 2303.13137).
 
     The header takes the place of each client's last layer, and private steps follow, as many as
@@ -86,8 +87,7 @@ class GlobalHeader(Exchange):
         """Take the header over; return as many private steps as distillation would take."""
         for student, head in zip(held, received.heads, strict=True):
             take_head(student, head)
-        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
-        return list(zip(held, works, strict=True))
+        return self.after(held, tools, round_)
 
 
 def require_bias(models: ModelPlan, data: FederatedData) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from clients.exchange.class_means import common_feature_size
 from clients.exchange.global_header import require_bias, take_head
-from clients.exchange.protocol import Exchange, Task, Tools
+from clients.exchange.private_steps import PrivateSteps
+from clients.exchange.protocol import Task, Tools
 from fedfuse.distill import KL
 from fedfuse.exchange.heads import Heads
 from fedfuse.exchange.kept_model import KeptModel
@@ -35,7 +36,7 @@ GENERATOR = "exchange/generator"
 
 
 @dataclass(frozen=True, slots=True)
-class LatentFeatures(Exchange):
+class LatentFeatures(PrivateSteps):
     """Exchange last layers for generated features (Zhu et al., ICML 2021, arXiv 2105.10056).
 
     Every step on private data of round t adds, with z = G(y, e) and z' = G(y', e') of other noise,
@@ -112,18 +113,6 @@ class LatentFeatures(Exchange):
         """Return a generator, whatever its weights."""
         return LatentGenerator(num_classes, size, self.noise, self.hidden)
 
-    def train(
-        self,
-        held: Sequence[Student],
-        tools: Tools,
-        round_: int,
-        *,
-        exchanging: bool,  # noqa: ARG002
-    ) -> list[Task]:
-        """Return the local epochs, with generated features once there is a generator."""
-        works = tools.work_plan.local([student.client_id for student in held], round_)
-        return self._with_features(held, works, tools, round_, "train")
-
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> Heads:  # noqa: ARG002
         """Return last layers, and each client's samples per class."""
         ids = [student.client_id for student in held]
@@ -138,19 +127,19 @@ class LatentFeatures(Exchange):
         for student, head, vector in zip(held, received.heads, received.generator, strict=True):
             take_head(student, head)
             tools.memory(student.client_id)[GENERATOR] = vector.clone()
-        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
-        return self._with_features(held, works, tools, round_, "distill")
+        return self.after(held, tools, round_)
 
-    def _with_features(
-        self, held: Sequence[Student], works: list[Work], tools: Tools, round_: int, phase: str
+    def beside(
+        self, held: Sequence[Student], works: Sequence[Work], tools: Tools, when: tuple[int, str]
     ) -> list[Task]:
-        factor = self.decay ** (round_ - 1)
+        """Return the steps with generated features, once there is a generator."""
+        factor = self.decay ** (when[0] - 1)
         return [
-            (student, self._beside(student, work, tools, (round_, phase), factor))
+            (student, self._generated(student, work, tools, when, factor))
             for student, work in zip(held, works, strict=True)
         ]
 
-    def _beside(
+    def _generated(
         self, student: Student, work: Work, tools: Tools, when: tuple[int, str], factor: float
     ) -> Work:
         """Return the steps with two generated features beside each private sample."""

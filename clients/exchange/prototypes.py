@@ -20,7 +20,8 @@ from clients.exchange.class_means import (
     knowledge_of,
     with_features,
 )
-from clients.exchange.protocol import Exchange, Task, Tools
+from clients.exchange.private_steps import PrivateSteps
+from clients.exchange.protocol import Task, Tools
 from fedfuse.distill import KL
 from fedfuse.errors import require
 from fedfuse.exchange.class_vectors import ClassKnowledge
@@ -38,7 +39,7 @@ from fedfuse.validation import require_flag, require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Prototypes(Exchange):
+class Prototypes(PrivateSteps):
     """Exchange mean features per class (Tan et al., AAAI 2022, arXiv 2105.00243).
 
     Args:
@@ -99,18 +100,6 @@ class Prototypes(Exchange):
             return MeanPrototypes(self.by_count)
         return self.trained.of(data.num_classes, common_feature_size("Prototypes", models, data))
 
-    def train(
-        self,
-        held: Sequence[Student],
-        tools: Tools,
-        round_: int,
-        *,
-        exchanging: bool,  # noqa: ARG002
-    ) -> list[Task]:
-        """Return the local epochs, near the prototypes that came back last."""
-        works = tools.work_plan.local([student.client_id for student in held], round_)
-        return self._near(held, works, tools)
-
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:
         """Return each client's mean features per class, and mean predictions behind them."""
         num_classes = tools.inputs.data.num_classes
@@ -139,8 +128,7 @@ class Prototypes(Exchange):
         for student, values, present in zip(held, received.values, received.present, strict=True):
             memory = tools.memory(student.client_id)
             memory["exchange/values"], memory["exchange/present"] = values, present
-        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
-        return self._near(held, works, tools)
+        return self.after(held, tools, round_)
 
     def evaluation_models(
         self,
@@ -161,7 +149,13 @@ class Prototypes(Exchange):
             evaluation_models.append(student)
         return evaluation_models
 
-    def _near(self, held: Sequence[Student], works: list[Work], tools: Tools) -> list[Task]:
+    def beside(
+        self,
+        held: Sequence[Student],
+        works: Sequence[Work],
+        tools: Tools,
+        when: tuple[int, str],  # noqa: ARG002
+    ) -> list[Task]:
         """Return the steps of models that show their features, held near the prototypes."""
         num_classes, device = tools.inputs.data.num_classes, tools.inputs.device
         tasks = []

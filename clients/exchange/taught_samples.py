@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clients.exchange.protocol import Exchange, Task, Tools
+from clients.exchange.private_steps import PrivateSteps
+from clients.exchange.protocol import Task, Tools
 from fedfuse.distill.taught import also_taught
 from fedfuse.exchange.group_knowledge import SampleTeachers
 from fedfuse.train.trainer import Student
@@ -24,7 +25,7 @@ TAUGHT = "exchange/taught"
 
 
 @dataclass(frozen=True, slots=True)
-class TaughtSamples(Exchange):
+class TaughtSamples(PrivateSteps):
     """Learn ``CE + alpha T**2 KL(teacher || own)`` of private samples, once a teacher has come.
 
     Args:
@@ -39,18 +40,6 @@ class TaughtSamples(Exchange):
         require_number(type(self).__name__, "alpha", self.alpha, at_least=0)
         require_number(type(self).__name__, "temperature", self.temperature, above=0)
 
-    def train(
-        self,
-        held: Sequence[Student],
-        tools: Tools,
-        round_: int,
-        *,
-        exchanging: bool,  # noqa: ARG002
-    ) -> list[Task]:
-        """Return the local epochs, with what came back last."""
-        works = tools.work_plan.local([student.client_id for student in held], round_)
-        return self.taught(held, works, tools)
-
     def learn(
         self, held: Sequence[Student], tools: Tools, round_: int, received: SampleTeachers
     ) -> list[Task]:
@@ -59,10 +48,15 @@ class TaughtSamples(Exchange):
         for student, logits in zip(held, received.split("logits"), strict=True):
             memory = tools.memory(student.client_id)
             memory[TAUGHT] = logits.reshape(-1, num_classes).clone()
-        works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
-        return self.taught(held, works, tools)
+        return self.after(held, tools, round_)
 
-    def taught(self, held: Sequence[Student], works: list[Work], tools: Tools) -> list[Task]:
+    def beside(
+        self,
+        held: Sequence[Student],
+        works: Sequence[Work],
+        tools: Tools,
+        when: tuple[int, str],  # noqa: ARG002
+    ) -> list[Task]:
         """Return the steps with each sample's teacher beside its label."""
         memories = [tools.memory(student.client_id) for student in held]
         if self.alpha == 0 or not any(TAUGHT in memory for memory in memories):
