@@ -25,6 +25,9 @@ def map_figure(
 ) -> Figure | None:
     """Return the map; None if the federations differ in nothing, or in more than two things.
 
+    There is none either where they differ in a part that only some have, as in the size of a subset
+    of the public samples that one method takes: that has no place on an axis.
+
     Args:
         found: The line-ups.
         done: The comparisons of each.
@@ -35,7 +38,8 @@ def map_figure(
     flat = [flatten(next(iter(run_group.methods.values()))[0].config) for run_group in found]
     if keys is None:
         keys = [key for key in varying(flat) if key != "seed" and not is_fusion_only(key)]
-    if not 1 <= len(keys) <= 2 or not any(done):
+    everywhere = all(key in own for own in flat for key in keys)
+    if not 1 <= len(keys) <= 2 or not everywhere or not any(done):
         return None
     across, up = keys[-1], keys[0] if len(keys) == 2 else None
     columns = _values([own[across] for own in flat])
