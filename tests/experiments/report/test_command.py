@@ -276,7 +276,7 @@ def test_a_sweep_over_federations_has_a_map_and_a_part_for_each(tmp_path: Path) 
 
 def test_federations_that_differ_in_a_part_that_only_one_has_have_no_map(tmp_path: Path) -> None:
     line = ["-m", "dataset=synthetic", "model=mlp", "num_clients=3", "num_rounds=2"]
-    line += ["public.size=260", "method=mean,mean_subset", f"hydra.sweep.dir={tmp_path / 's'}"]
+    line += ["public.size=260", "method=mean,scarlet", f"hydra.sweep.dir={tmp_path / 's'}"]
     assert run.main(line) == 0
     ids = Reader(report(tmp_path / "s")).ids()
     assert "map" not in ids
