@@ -33,37 +33,50 @@ def sentences(done: Sequence[Compared]) -> tuple[Verdict, ...]:
     """
     if not done:
         return ()
-    return Verdict(ranking(_by_test(done)), BEST, "best"), *(
-        Verdict(
-            item.sentence(),
-            f"{item.method} · tested on: {TESTS[item.test]}",
-            _tone_of(item),
-        )
-        for item in to_tell(done)
-    )
+    return Verdict(ranking(_by_test(done)), BEST, "best"), *map(_sentence, to_tell(done))
+
+
+def _sentence(item: Compared) -> Verdict:
+    where = f"{item.method} · tested on: {TESTS[item.test]}"
+    return Verdict(item.sentence(), where, _tone_of(item))
 
 
 def overall(done: Sequence[Compared]) -> tuple[Verdict, ...]:
     """Return a sentence per method, test set and control on several federations together.
 
-    It only counts what the single comparisons show; they stand with their federations.
+    It only counts what the single comparisons show; they stand with their federations. A method
+    that was run on one of them alone has its own sentences.
     """
     if not done:
         return ()
     federations: dict[str, list[Compared]] = {}
-    kinds: dict[tuple[str, str, str], list[Compared]] = {}
+    methods: dict[str, list[Compared]] = {}
     for item in done:
         federations.setdefault(item.federation, []).append(item)
     for item in [item for item in done if not item.alone] or done:
-        kinds.setdefault((item.method, item.test, item.over), []).append(item)
+        methods.setdefault(item.method, []).append(item)
     each = [_by_test(items) for items in federations.values()]
     told = [Verdict(ranking_over(each), BEST, "best")]
+    for own in methods.values():
+        if len({item.federation for item in own}) == 1:
+            told += map(_sentence, to_tell(own))
+        else:
+            told += _over_federations(own)
+    return tuple(told)
+
+
+def _over_federations(done: Sequence[Compared]) -> list[Verdict]:
+    """Return the sentences of one method that was run on several federations."""
+    kinds: dict[tuple[str, str, str], list[Compared]] = {}
+    for item in done:
+        kinds.setdefault((item.method, item.test, item.over), []).append(item)
+    told = []
     for (method, test, over), items in kinds.items():
         where = f"{method} · tested on: {TESTS[test]}"
         if answers := [item.decision.answer for item in items if item.decision]:
             told.append(Verdict(_counted(answers), where, ""))
         told.append(Verdict(*_over_all(method, over, [item.found for item in items], where)))
-    return tuple(told)
+    return told
 
 
 def _counted(answers: Sequence[Answer]) -> str:
