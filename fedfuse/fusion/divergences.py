@@ -40,8 +40,8 @@ class Form(NamedTuple):
     Args:
         prepare: Exact distributions [K, C] to what represents receivers and sources, each [K, F].
         compare: Some receivers [R, F] and some sources [S, F] to their divergences, float64 [R, S],
-            before :func:`finish`; perhaps in a given place [R, S], since fresh memory costs more
-            than the product that fills it.
+            before :func:`finish`, or batches of both; perhaps in a given place [R, S], since fresh
+            memory costs more than the product that fills it.
     """
 
     prepare: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -131,12 +131,12 @@ def _all_pairs(form: Form, epds: Float[Tensor, "K C"]) -> Float[Tensor, "K K"]:
 
 
 def _product(
-    receivers: Float[Tensor, "R F"],
-    sources: Float[Tensor, "S F"],
+    receivers: Float[Tensor, "*batch R F"],
+    sources: Float[Tensor, "*batch S F"],
     place: Float[Tensor, "R S"] | None,
-) -> Float[Tensor, "R S"]:
+) -> Float[Tensor, "*batch R S"]:
     """Return the sums of products; whatever is added per client is one more column of each."""
-    return torch.mm(receivers, sources.T, out=place)
+    return torch.matmul(receivers, sources.mT, out=place)
 
 
 def _prepare_kl(e: Float[Tensor, "K C"]) -> tuple[Float[Tensor, "K F"], Float[Tensor, "K F"]]:
@@ -169,24 +169,25 @@ def _prepare_js(e: Float[Tensor, "K C"]) -> tuple[Float[Tensor, "K F"], Float[Te
 
 
 def _compare_js(
-    receivers: Float[Tensor, "R F"],
-    sources: Float[Tensor, "S F"],
+    receivers: Float[Tensor, "*batch R F"],
+    sources: Float[Tensor, "*batch S F"],
     place: Float[Tensor, "R S"] | None,  # noqa: ARG001
-) -> Float[Tensor, "R S"]:
+) -> Float[Tensor, "*batch R S"]:
     """Return ``H(e_i / 2 + e_j / 2) - H(e_i) / 2 - H(e_j) / 2``."""
     rows = max(1, _BLOCK_ELEMENTS // sources.numel())
     parts = [
-        _entropy(block[:, None, 1:] + sources[:, 1:]) - (block[:, :1] + sources[:, 0])
-        for block in torch.split(receivers, rows)
+        _entropy(block[..., None, 1:] + sources[..., None, :, 1:])
+        - (block[..., :1] + sources[..., None, :, 0])
+        for block in torch.split(receivers, rows, dim=-2)
     ]
-    return torch.cat(parts).clamp_(max=math.log(2))
+    return torch.cat(parts, dim=-2).clamp_(max=math.log(2))
 
 
 def _compare_l1(
-    receivers: Float[Tensor, "R F"],
-    sources: Float[Tensor, "S F"],
+    receivers: Float[Tensor, "*batch R F"],
+    sources: Float[Tensor, "*batch S F"],
     place: Float[Tensor, "R S"] | None,  # noqa: ARG001
-) -> Float[Tensor, "R S"]:
+) -> Float[Tensor, "*batch R S"]:
     return torch.cdist(receivers, sources, p=1.0)
 
 
@@ -198,10 +199,10 @@ def _prepare_hellinger(
 
 
 def _compare_hellinger(
-    receivers: Float[Tensor, "R F"],
-    sources: Float[Tensor, "S F"],
+    receivers: Float[Tensor, "*batch R F"],
+    sources: Float[Tensor, "*batch S F"],
     place: Float[Tensor, "R S"] | None,  # noqa: ARG001
-) -> Float[Tensor, "R S"]:
+) -> Float[Tensor, "*batch R S"]:
     exactly = "donot_use_mm_for_euclid_dist"
     return torch.cdist(receivers, sources, compute_mode=exactly).clamp_(max=1.0)
 

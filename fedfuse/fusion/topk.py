@@ -4,26 +4,26 @@ Exact, and the same as sorting the dense scores: best first, ties to the smaller
 receiver itself strictly first (``include_self``) or left out. A block of float64 divergences is
 written by one product and read once, for the least of each group of sources; only the ``k`` best
 groups can hold the ``k`` best sources, so all that costs more per number sees a few hundred of
-them. Scores agree with the dense ones to the rounding of a float64 sum, whatever the blocks.
+them, once per strip of receivers. Nothing waits for a number of the device: the host queues the
+same operations whatever the values are. Scores agree with the dense ones to the rounding of a
+float64 sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
+from fedfuse.fusion.blocks import spans
 from fedfuse.fusion.divergences import FORMS, Form, exact, finish
 from fedfuse.shapes import Float, Int
 
 _GROUP = 32
 _ID_BITS = 32
-_NOBODY = torch.iinfo(torch.int64).min
-
-Score = Callable[[Tensor], Tensor]
-"""What a source costs, such as a divergence, to its score in float32."""
+_NOBODY = torch.iinfo(torch.int64).max
 
 
 def distance_scores(divergences: Float[Tensor, "*batch"], beta: float) -> Float[Tensor, "*batch"]:
@@ -84,15 +84,11 @@ def nearest(
     if others < 1:
         return own, own_scores
     form = FORMS[divergence]
-    receivers, sources = form.prepare(_checked(exact(epds)))
-    rows, columns = blocks or ((256, 4096) if epds.device.type == "cpu" else (8192, 32768))
-    keys = torch.cat(
-        [
-            _best_of_rows(form, receivers, sources, start, rows, columns, beta, others, bias)
-            for start in range(0, num_clients, rows)
-        ]
-    )
-    index, scores = _unpack(keys)
+    search = Search(form, *form.prepare(_checked(exact(epds))), beta, bias)
+    rows, columns = blocks or _blocks(num_clients, epds.device)
+    keys = [search.strip(part, columns, others) for part in spans(num_clients, rows)]
+    index, costs = _unpack(torch.cat(keys))
+    scores = 0.0 - costs  # no minus zero
     if include_self:
         index = torch.cat([own, index], dim=1)
         scores = torch.cat([own_scores, scores], dim=1)
@@ -124,130 +120,130 @@ def best_everywhere(
     return index, scores[index]
 
 
-def _best_of_rows(
-    form: Form,
-    receivers: Float[Tensor, "K F"],
-    sources: Float[Tensor, "K F"],
-    start: int,
-    rows: int,
-    columns: int,
-    beta: float,
-    count: int,
-    bias: Float[Tensor, " K"] | None,
-) -> Int[Tensor, "R count"]:
-    """Return the keys of the best sources of the receivers from ``start`` on, best first."""
-    block = receivers[start : start + rows]
-    best = block.new_empty(len(block), 0, dtype=torch.int64)
-    memory = block.new_empty(len(block) * min(columns, len(sources)))
+class Search(NamedTuple):
+    """Whom to find the best sources of, among whom.
 
-    def plain(divergences: Tensor) -> Tensor:
-        return distance_scores(finish(divergences), beta)
+    A source's *cost* is its score with the other sign, so that the least is the best.
 
-    score: Score
-    for first in range(0, len(sources), columns):
-        some = sources[first : first + columns]
-        place = memory[: len(block) * len(some)]
-        # A source per row where many threads read side by side: neighbours are other receivers.
-        on_cpu = place.device.type == "cpu"
-        place = place.view(len(block), -1) if on_cpu else place.view(-1, len(block)).T
-        costs, score = form.compare(block, some, place), plain
-        if bias is not None:
-            biased = plain(costs) + bias[first : first + columns]
-            costs, score = -biased.clamp_min(torch.finfo(biased.dtype).min), torch.neg
-        _leave_out_self(costs, first - start)
-        best = _merge(best, costs, first, score, count)
-    return best
-
-
-def _merge(
-    best: Int[Tensor, "R found"],
-    costs: Float[Tensor, "R S"],
-    first: int,
-    score: Score,
-    count: int,
-) -> Int[Tensor, "R more"]:
-    """Return the keys of the best sources so far with those of a block of later ids, best first.
-
-    The less a source costs, the higher it scores.
-
-    A source outside the ``count`` best groups, ties to the smaller position, is beaten by the best
-    of each of them. Nor does a group matter whose best does not beat the last of the best so far,
-    which has a smaller id and wins a tie: after the first block hardly any group does.
+    Args:
+        form: The divergence.
+        receivers: What it prepared of the receivers, [K, F].
+        sources: What it prepared of the sources, [K, F].
+        beta: Sharpness of the scores.
+        bias: What every source's score has for all receivers alike; None for nothing.
     """
-    num_rows, num_sources = costs.shape
-    ids = torch.arange(first, first + num_sources, device=costs.device)
-    if num_sources <= count * _GROUP:
-        return _top(torch.cat([best, _pack(costs, ids, score)], dim=1), count)
-    whole = num_sources // _GROUP * _GROUP
-    groups = costs[:, :whole].unflatten(1, (-1, _GROUP))  # type: ignore[no-untyped-call]
-    if best.shape[1] == count:
-        best = _merge_few(best, groups, first, score)
-        if whole < num_sources:
-            rest = _pack(costs[:, whole:], ids[whole:], score)
-            best = _top(torch.cat([best, rest], dim=1), count)
-        return best
-    ranked = _pack(groups.amin(dim=2), torch.arange(groups.shape[1], device=ids.device), score)
-    chosen = _unpack(_top(ranked, count))[0]
-    inside = chosen.unsqueeze(2).expand(-1, -1, _GROUP)
-    candidates = torch.cat([groups.gather(1, inside).flatten(1), costs[:, whole:]], dim=1)
-    chosen_ids = ids[:whole].view(-1, _GROUP)[chosen].flatten(1)
-    candidate_ids = torch.cat([chosen_ids, ids[whole:].expand(num_rows, -1)], dim=1)
-    return _top(torch.cat([best, _pack(candidates, candidate_ids, score)], dim=1), count)
+
+    form: Form
+    receivers: Float[Tensor, "K F"]
+    sources: Float[Tensor, "K F"]
+    beta: float
+    bias: Float[Tensor, " K"] | None
+
+    def strip(self, part: slice, columns: int, count: int) -> Int[Tensor, "R count"]:
+        """Return the keys of the best sources of some receivers, best first.
+
+        Args:
+            part: Which receivers.
+            columns: Sources at a time.
+            count: Sources per receiver.
+
+        A source outside the ``count`` best groups, ties to the smaller position, is beaten by the
+        best of each of them. Their members' costs are worked out again: 32 ``count`` of K.
+        """
+        num_sources, receivers = len(self.sources), self.receivers[part]
+        columns = -(-columns // _GROUP) * _GROUP
+        memory = receivers.new_empty(len(receivers) * min(columns, num_sources))
+        num_groups = -(-num_sources // _GROUP)
+        least = receivers.new_empty(num_groups, len(receivers), dtype=torch.float32)
+        for some in spans(num_sources, columns):
+            place = memory[: len(receivers) * len(self.sources[some])]
+            # A source per row where many threads read side by side: neighbours are other receivers.
+            on_cpu = place.device.type == "cpu"
+            place = place.view(len(receivers), -1) if on_cpu else place.view(-1, len(receivers)).T
+            costs = self.form.compare(receivers, self.sources[some], place)
+            if self.bias is not None:
+                costs = self._costs(costs, self.bias[some])
+            # Nobody is a source of its own here; row r is in the column r - shift, if any.
+            torch.diagonal(costs, part.start - some.start).fill_(torch.inf)
+            best = _least_of_groups(costs.T)
+            best = self._costs(best, None) if self.bias is None else best
+            least[some.start // _GROUP :][: len(best)] = best
+        inside = _members(_best(least, count))
+        own = torch.arange(part.start, part.stop, device=inside.device).unsqueeze(1)
+        absent = (inside >= num_sources) | (inside == own)
+        inside = inside.clamp_max(num_sources - 1)
+        sources = self.sources.index_select(0, inside.flatten()).view(*inside.shape, -1)
+        costs = self.form.compare(receivers.unsqueeze(1), sources, None).squeeze(1)
+        costs = self._costs(costs, None if self.bias is None else self.bias[inside])
+        return _top(_pack(costs, inside).masked_fill_(absent, _NOBODY), count)
+
+    def _costs(self, divergences: Tensor, bias: Tensor | None) -> Tensor:
+        """Return what sources with these divergences cost, in float32."""
+        scores = distance_scores(finish(divergences), self.beta)
+        return -scores if bias is None else -(scores + bias)
 
 
-def _merge_few(
-    best: Int[Tensor, "R count"], groups: Float[Tensor, "R G size"], first: int, score: Score
-) -> Int[Tensor, "R count"]:
-    """Merge what beats the last of the best so far: of later blocks a few sources per receiver."""
-    count, size = best.shape[1], groups.shape[2]
-    least = (best[:, -1] >> _ID_BITS).int()
-    row, group = (_order(score(groups.amin(dim=2))) > least[:, None]).nonzero(as_tuple=True)
-    costs = groups[row, group]
-    which, place = (_order(score(costs)) > least[row, None]).nonzero(as_tuple=True)
-    row, group = row[which], group[which]
-    if len(row) == 0:
-        return best
-    keys = _pack(costs[which, place], first + size * group + place, score)
-    found = row.bincount(minlength=len(best))
-    column = torch.arange(len(row), device=row.device) - (found.cumsum(0) - found)[row]
-    table = best.new_full((len(best), count + int(found.max())), _NOBODY)
-    table[:, :count] = best
-    table[row, count + column] = keys
-    return _top(table, count)
+def _blocks(num_clients: int, device: torch.device) -> tuple[int, int]:
+    """Return how many receivers and sources a device compares best at a time.
+
+    On the CPU a block stays in the caches. On a device it is 1 GiB, and so are the costs of a
+    strip's groups at most.
+    """
+    if device.type == "cpu":
+        return 256, 2048
+    return max(256, min(8192, 2**28 * _GROUP // num_clients)), 16384
+
+
+def _least_of_groups(costs: Float[Tensor, "S R"]) -> Float[Tensor, "G R"]:
+    """Return the least cost of each group of sources; the last may be a smaller one."""
+    whole = len(costs) // _GROUP * _GROUP
+    least: Tensor = costs[:whole].view(-1, _GROUP, costs.shape[1]).amin(dim=1)
+    if whole == len(costs):
+        return least
+    return torch.cat([least, costs[whole:].amin(dim=0, keepdim=True)])
+
+
+def _best(costs: Float[Tensor, "S R"], count: int) -> Int[Tensor, "R found"]:
+    """Return the positions of each receiver's least costs, ties to the smaller position.
+
+    All if there are fewer. Of many, the least of each 32 are asked first which of them to look at.
+    """
+    if len(costs) <= 2 * count * _GROUP:
+        positions = torch.arange(len(costs), device=costs.device)
+        return _unpack(_top(_pack(costs.T, positions), count))[0]
+    inside = _members(_best(_least_of_groups(costs), count))
+    absent = inside >= len(costs)
+    inside = inside.clamp_max(len(costs) - 1)
+    keys = _pack(costs.T.gather(1, inside), inside).masked_fill_(absent, _NOBODY)
+    return _unpack(_top(keys, count))[0]
+
+
+def _members(groups: Int[Tensor, "R n"]) -> Int[Tensor, "R N"]:
+    """Return the positions that groups have, also those that the last has not."""
+    within = torch.arange(_GROUP, device=groups.device)
+    return (groups.unsqueeze(2) * _GROUP + within).flatten(1)
 
 
 def _top(keys: Int[Tensor, "R S"], count: int) -> Int[Tensor, "R found"]:
-    """Return each row's largest keys, all if there are fewer, in descending order."""
-    return keys.topk(min(count, keys.shape[1]), dim=1).values
+    """Return each row's smallest keys, all if there are fewer, in ascending order."""
+    return keys.topk(min(count, keys.shape[1]), dim=1, largest=False).values
 
 
-def _leave_out_self(costs: Float[Tensor, "R S"], shift: int) -> None:
-    """Put infinity where row ``r`` meets itself, the column ``r - shift``, if there, in place."""
-    torch.diagonal(costs, -shift).fill_(torch.inf)
+def _pack(costs: Float[Tensor, "*shape"], ids: Int[Tensor, "*ids"]) -> Int[Tensor, "*shape"]:
+    """Return integers that sort as (cost, id).
 
-
-def _pack(
-    costs: Float[Tensor, "*shape"], ids: Int[Tensor, "*ids"], score: Score
-) -> Int[Tensor, "*shape"]:
-    """Return integers that sort as (score, smaller id), and last of all the receiver itself.
-
-    The upper half is the score's float32 bits, turned into an integer that sorts the same.
+    The upper half is the cost's float32 bits, turned into an integer that sorts the same.
     """
-    order = _order(score(costs)).long()
-    keys: Tensor = order * 2**_ID_BITS + (2**_ID_BITS - 1 - ids)
-    return keys.masked_fill_(costs == torch.inf, _NOBODY)
-
-
-def _order(scores: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """Return integers of 32 bits that sort as the scores do."""
-    bounded = scores.clamp_min(torch.finfo(scores.dtype).min) + 0.0  # no minus zero
-    return _sortable(bounded.view(torch.int32))
+    bounded = costs.clamp_max(torch.finfo(costs.dtype).max) + 0.0  # no minus zero
+    order = _sortable(bounded.view(torch.int32)).long()
+    keys: Tensor = order * 2**_ID_BITS + ids
+    return keys
 
 
 def _unpack(keys: Int[Tensor, "R S"]) -> tuple[Int[Tensor, "R S"], Float[Tensor, "R S"]]:
-    """Return the ids and the scores that the keys were made of."""
+    """Return the ids and the costs that the keys were made of."""
     bits = _sortable((keys >> _ID_BITS).int())
-    return 2**_ID_BITS - 1 - (keys & (2**_ID_BITS - 1)), bits.view(torch.float32)
+    return keys & (2**_ID_BITS - 1), bits.view(torch.float32)
 
 
 def _sortable(bits: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.fusion.divergences import DIVERGENCES
 from fedfuse.fusion.neighbours import top_k
-from fedfuse.fusion.topk import best_everywhere, distance_scores, nearest
+from fedfuse.fusion.topk import _best, best_everywhere, distance_scores, nearest
 
 
 def distributions(num_clients: int, num_classes: int, seed: int, copies: int = 1) -> Tensor:
@@ -86,6 +87,66 @@ def test_copies_of_the_receiver_are_its_nearest_and_tie(name: str) -> None:
     assert (epds[index] == epds.unsqueeze(1)).all()
     assert not scores.any()
     assert torch.equal(index[:, 1:], index[:, 1:].sort(dim=1).values)
+
+
+@pytest.mark.parametrize("include_self", [True, False])
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 99), blocks=st.tuples(st.integers(30, 200), st.integers(1, 200)))
+def test_with_a_bias_the_best_are_those_of_the_sum(
+    include_self: bool, seed: int, blocks: tuple[int, int]
+) -> None:
+    """Biases of a few values, among clients of which some are copies: many sums tie."""
+    epds = distributions(150, 4, seed, copies=3)
+    bias = torch.randint(-3, 3, (150,), generator=torch.Generator().manual_seed(seed)).float()
+    dense = distance_scores(DIVERGENCES["kl"](epds), 10.0) + bias
+    index, scores = nearest(epds, "kl", 10.0, 4, include_self, blocks, bias)
+    assert torch.equal(as_choice(index), top_k(dense, 4, include_self))
+    torch.testing.assert_close(scores, dense.gather(1, index), rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    sources=st.integers(1, 5_000),
+    values=st.sampled_from([1, 3, 1_000_000]),
+    count=st.integers(1, 3),
+)
+def test_the_least_of_many_are_those_of_a_stable_sort(
+    seed: int, sources: int, values: int, count: int
+) -> None:
+    """So many groups that groups of them are asked first; few values tie."""
+    generator = torch.Generator().manual_seed(seed)
+    costs = torch.randint(-values, values, (sources, 3), generator=generator).float()
+    expected = costs.argsort(dim=0, stable=True)[:count].T
+    assert torch.equal(_best(costs, count), expected)
+
+
+class Counted(TorchDispatchMode):
+    """Note the operations that are asked for, views of what is there left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view:
+            self.found.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_is_queued_depends_on_no_value_and_is_little() -> None:
+    """On a GPU whatever asks for a value, or for how many there are, waits for the device."""
+    waits = {"_local_scalar_dense", "nonzero", "bincount", "unique", "masked_select", "index"}
+
+    def queued(num_clients: int, seed: int) -> list[str]:
+        with Counted() as ops:
+            nearest(distributions(num_clients, 5, seed), "kl", 1.0, 4, blocks=(1_024, 128))
+        return ops.found[ops.found.index("mm") :]
+
+    few, many = queued(512, 0), queued(1_024, 0)
+    assert not waits & set(many)
+    assert many == queued(1_024, 1)
+    assert len(many) - len(few) <= 4 * 8  # 4 more blocks of sources
 
 
 def test_a_row_that_is_no_distribution_is_named() -> None:
