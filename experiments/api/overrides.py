@@ -52,7 +52,7 @@ def lines_of(
             lines.append(word)
         elif isinstance(word, Mapping):
             for key, value in word.items():
-                if sweeps and isinstance(value, list):
+                if sweeps and isinstance(value, range | list):
                     lines.append(axis(str(key), [as_node(str(key), v, objects) for v in value]))
                 else:
                     lines += assignments(str(key), as_node(str(key), value, objects))
@@ -74,12 +74,12 @@ def as_node(key: str, value: Any, objects: Objects) -> Any:
         value: A value, a mapping, a function, a class, an instance, or arrays.
         objects: Keeps what only this process knows.
     """
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        value = value.item()
     if isinstance(value, str | bool | int | float | None):
         return str(value) if isinstance(value, str) else value
     if isinstance(value, Path):
         return str(value)
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
-        return value.item()
     if isinstance(value, Mapping):
         return {str(k): _member(key, str(k), v, objects) for k, v in value.items()}
     if _DATA.fullmatch(key) and not callable(value):
@@ -88,6 +88,8 @@ def as_node(key: str, value: Any, objects: Objects) -> Any:
         return str(value.folder)
     if key == "features" and not is_dataclass(value):  # a module, which is one key of the option
         return {OPTION: "custom", "module": _part(f"{key}.module", value, objects)}
+    if callable(getattr(value, "tolist", None)) and hasattr(value, "shape"):  # numbers
+        return value.tolist()
     if isinstance(value, list | tuple | range):
         return [as_node(f"{key}.{i}", item, objects) for i, item in enumerate(value)]
     return _part(key, value, objects)
@@ -112,6 +114,9 @@ def _data(value: Any, objects: Objects) -> dict[str, Any]:
                 got=_kind(value),
                 allowed="(x, y), (x, y, x_test, y_test), a fedfuse.data.raw.RawDataset, a "
                 "function that returns one, or the name of an option",
+                next_step="Stack its samples: x, y = zip(*dataset); dataset=(torch.stack(x), y)."
+                if hasattr(value, "__getitem__") and not isinstance(value, tuple | list)
+                else None,
             )
         raw = from_arrays(*value)
     said = [raw.name, raw.fingerprint, list(raw.class_names)]

@@ -6,7 +6,7 @@ fused, and goes on with what the loop decided. Everything else is the same run, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from experiments.api.simulate import (
     Override,
     Place,
     hydra_of,
+    literal,
     own_targets,
     told_from_python,
     watchers,
@@ -36,7 +37,6 @@ from experiments.runs.prepare import prepare
 from experiments.runs.reserve import reserve_for
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.exchange.kind import Combine
-from fedfuse.files.paths import expand
 from fedfuse.payload import Payload
 from fedfuse.train.joint import Outcome
 from fedfuse.types import Fusion, MetricRow, RoundRecord, Teachers
@@ -134,9 +134,9 @@ class Rounds:
     off, so that no comparison takes it for a whole run.
     """
 
-    def __init__(self, begun: Begun, progress: bool | Reporter, objects: Objects) -> None:
+    def __init__(self, begun: Begun, watching: Sequence[Reporter], objects: Objects) -> None:
         self._begun, self._objects = begun, objects
-        self._turn = Turn(0, lambda turn: _work(begun, turn, progress))
+        self._turn = Turn(0, lambda turn: _work(begun, turn, watching))
         self._now: Round | None = None
 
     def __iter__(self) -> Iterator[Round]:
@@ -187,7 +187,7 @@ class Rounds:
             self._turn.go_on(Outcome(self._now))
 
 
-def _work(begun: Begun, turn: Turn, progress: bool | Reporter) -> None:
+def _work(begun: Begun, turn: Turn, watching: Sequence[Reporter]) -> None:
     """Do the run, in the thread of its turn."""
     watcher = _Watcher(turn)
 
@@ -195,7 +195,7 @@ def _work(begun: Begun, turn: Turn, progress: bool | Reporter) -> None:
         serial.run(parts, _handing(setup, watcher), folder)
 
     with told_from_python(begun):
-        perform(begun, [watcher, *watchers(progress)], engine=engine)
+        perform(begun, [watcher, *watching], engine=engine)
 
 
 def rounds(
@@ -226,9 +226,10 @@ def rounds(
     """
     objects = Objects()
     with objects, as_found():
+        watching = watchers(progress)
         lines = lines_of(overrides, keys, objects, who="rounds")
         hydra = hydra_of(config_dir)
-        lines += [] if out is None else [f"hydra.run.dir={text(str(expand(out)))}"]
+        lines += [] if out is None else [f"hydra.run.dir={literal(out)}"]
         given = {line.partition("=")[0].lstrip("+") for line in lines}
         if "checkpoint.every" not in given:
             lines.append("checkpoint.every=0")
@@ -249,7 +250,7 @@ def rounds(
                 )
         with reserve_for(whole, lines) as path:
             begun = open_run(cfg, path, list(whole.hydra.overrides.task))
-    return Rounds(begun, progress, objects)
+    return Rounds(begun, watching, objects)
 
 
 class _Watcher:

@@ -15,6 +15,7 @@ from experiments.api.run import Run
 from experiments.api.surroundings import as_found
 from experiments.api.sweeps import Sweep
 from experiments.config import compose
+from experiments.config.contracts import CONTRACTS
 from experiments.config.process_objects import Objects, is_process_object
 from experiments.config.untrusted import targets
 from experiments.config.words import text
@@ -76,17 +77,18 @@ def simulate(
     if resume is not None:
         _check_alone(out, "simulate")
     with Objects() as objects, as_found():
+        watching = watchers(progress)
         lines = lines_of(overrides, keys, objects)
         hydra = hydra_of(config_dir)
         if resume is not None:
-            return _perform(reopen_run(expand(resume), lines, hydra), objects, progress)
-        lines += [] if out is None else [f"hydra.run.dir={text(str(expand(out)))}"]
+            return _perform(reopen_run(expand(resume), lines, hydra), objects, watching)
+        lines += [] if out is None else [f"hydra.run.dir={literal(out)}"]
         lines, (whole,) = prepare(hydra, lines)
         cfg = compose.own_keys(whole)
         check_engine(cfg)
         with reserve_for(whole, lines) as path:
             run = open_run(cfg, path, list(whole.hydra.overrides.task))
-            return _perform(run, objects, progress)
+            return _perform(run, objects, watching)
 
 
 def sweep(
@@ -125,7 +127,7 @@ def sweep(
             return _perform_all(
                 sweeps.reopen_sweep(expand(resume), lines, hydra), objects, progress
             )
-        lines += [] if out is None else [f"hydra.sweep.dir={text(str(expand(out)))}"]
+        lines += [] if out is None else [f"hydra.sweep.dir={literal(out)}"]
         lines, configs = prepare(hydra, lines, multirun=True)
         for cfg in configs:
             check_engine(compose.own_keys(cfg))
@@ -174,9 +176,19 @@ def check_engine(cfg: DictConfig) -> None:
 
 
 def watchers(progress: bool | Reporter) -> list[Reporter]:
-    """Return who watches a run."""
+    """Return who watches a run.
+
+    Raises:
+        ConfigError: If it is no reporter.
+    """
     if isinstance(progress, bool):
         return [Lines()] if progress else []
+    if not all(hasattr(progress, method) for method in CONTRACTS["reporter"].takes):
+        raise ConfigError(
+            "progress is not valid",
+            got=repr(progress),
+            allowed="True, False, or a reporter (server.reporters.protocol.Reporter)",
+        )
     return [progress]
 
 
@@ -207,10 +219,15 @@ def own_targets(configs: Sequence[DictConfig]) -> set[str]:
     return {target for config in plain for _, target in targets(config)}
 
 
-def _perform(run: Begun, objects: Objects, progress: bool | Reporter) -> Run:
+def literal(out: Place) -> str:
+    """Return a folder as the command line has it, in which no ${...} is replaced."""
+    return text(str(expand(out)).replace("${", r"\${"))
+
+
+def _perform(run: Begun, objects: Objects, watching: Sequence[Reporter]) -> Run:
     with told_from_python(run):
         check_engine(run.cfg)
-        perform(run, watchers(progress))
+        perform(run, watching)
     return Run(run.folder.path.absolute(), objects, own_targets([run.cfg]))
 
 

@@ -11,7 +11,8 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from fedfuse.errors import ConfigError
 
@@ -160,7 +161,7 @@ class ExperimentConfig:
     num_clients: int = _at_least(1)
     num_rounds: int = _at_least(1)
     warmup_rounds: int = _at_least(0)
-    temperature: float = _rule("a finite number above 0", lambda value: 0 < value < math.inf)
+    temperature: float = _rule("a number from 1e-6 to 1e6", lambda value: 1e-6 <= value <= 1e6)
     baseline: str = _one_of("local", "none")
     budget: str = _one_of("optimiser_steps", "samples", "bytes", "rounds")
     budget_bytes: int = _at_least(0)
@@ -226,7 +227,19 @@ def key_type(key: str) -> type | None:
     owner: Any = ExperimentConfig
     for part in key.split("."):
         owner = get_type_hints(owner).get(part) if is_dataclass(owner) else None
+    kinds = get_args(owner)
+    owner = kinds[0] if NoneType in kinds else owner
     return owner if owner in TYPE_WORDS else None
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Tell whether a value is of a key's type; interpolations bring any."""
+    kinds = get_args(kind) or (kind,)
+    if kinds[0] not in TYPE_WORDS or (value is None and NoneType in kinds):
+        return True
+    return isinstance(value, bool) == (kinds[0] is bool) and isinstance(
+        value, (int, float) if kinds[0] is float else kinds[0]
+    )
 
 
 def validate(cfg: Mapping[str, Any]) -> None:
@@ -280,6 +293,9 @@ def _validate(schema: Any, cfg: Mapping[str, Any], prefix: str) -> None:
         value = cfg[entry.name]
         if is_dataclass(types[entry.name]):
             _validate(types[entry.name], value, f"{prefix}{entry.name}.")
+        elif not _is_of(types[entry.name], value):
+            wanted = TYPE_WORDS[(get_args(types[entry.name]) or (types[entry.name],))[0]]
+            raise ConfigError(f"{prefix}{entry.name} must be {wanted}, got {value!r}.")
         elif "ok" in entry.metadata and not entry.metadata["ok"](value):
             raise ConfigError(
                 f"{prefix}{entry.name} is not valid",

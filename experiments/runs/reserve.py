@@ -10,8 +10,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf.errors import OmegaConfBaseException
+
 from experiments.runs import sweep_plan
 from fedfuse.errors import ConfigError
+from fedfuse.files.paths import expand
 from server.records.durable import sync_folder
 
 if TYPE_CHECKING:
@@ -57,7 +60,20 @@ def reserve_for(
     """
     kind = "sweep" if sweep else "run"
     named = any(line.lstrip("+").startswith(f"hydra.{kind}.dir=") for line in lines)
-    return reserve(shortest(Path(cfg.hydra[kind].dir)), exact=named)
+    return reserve(shortest(named_folder(cfg, kind)), exact=named)
+
+
+def named_folder(cfg: DictConfig, kind: str) -> Path:
+    """Return the folder that a composed configuration names for its ``run`` or its ``sweep``.
+
+    Raises:
+        ConfigError: If it is made of what there is not.
+    """
+    try:
+        return expand(str(cfg.hydra[kind].dir))
+    except OmegaConfBaseException as error:
+        said = str(error).splitlines()[0]
+        raise ConfigError(f"hydra.{kind}.dir cannot be read: {said}.") from error
 
 
 def shortest(path: Path) -> Path:

@@ -116,7 +116,7 @@ def _count(own: dict[str, str], key: str, default: int, least: int) -> int:
 def _begin(words: list[str], hydra: Hydra, trials: int, search: str, workers: int) -> int:
     from datetime import datetime
 
-    from experiments.runs.reserve import reserve, shortest
+    from experiments.runs.reserve import named_folder, reserve, shortest
     from experiments.runs.sweep import new_sweep
     from experiments.tune.study import plan
 
@@ -124,7 +124,7 @@ def _begin(words: list[str], hydra: Hydra, trials: int, search: str, workers: in
     study, configs = plan(hydra, words, trials, search)
     wanted = Path("tune") / datetime.now().astimezone().strftime("%Y-%m-%d/%H-%M-%S")
     if named:
-        wanted = Path(str(configs[0].hydra.sweep.dir))
+        wanted = named_folder(configs[0], "sweep")
     with reserve(shortest(wanted), exact=bool(named)) as path:
         sweep = new_sweep(path, configs)
         study.write(path)

@@ -75,12 +75,18 @@ def _samples(x: Any, y: Any, x_name: str, y_name: str) -> Samples:
 
 def _array(values: Any, name: str) -> npt.NDArray[Any]:
     """Return an array, a tensor on any device, or a nested list as an array of its own."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
     try:
+        if hasattr(values, "detach"):
+            values = values.detach().cpu()
+            values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
         array = np.array(values)
-    except ValueError as error:  # a ragged list
+    except (ValueError, TypeError, RuntimeError) as error:  # a ragged list, a sparse tensor
         raise DataError(f"{name} is no array", got=str(error).split(".")[0]) from error
+    if np.ma.is_masked(values):
+        raise DataError(
+            f"{name} has masked values, which would count as they are",
+            next_step=f"Fill them, or leave their rows out: {name}.filled(0).",
+        )
     if array.ndim == 0:
         raise DataError(f"{name} is no array", got=repr(values)[:100], allowed="one row a sample")
     return array

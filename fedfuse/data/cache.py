@@ -27,7 +27,7 @@ from fedfuse.types import Samples
 
 LOG = logging.getLogger(__name__)
 
-DECODE_VERSION = 2
+DECODE_VERSION = 3
 """Raised whenever decoding changes its result."""
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedfuse.data.classes import tidy
-from fedfuse.errors import DataError
+from fedfuse.errors import DataError, DataWarning
 from fedfuse.types import IntArray
 
 USUAL = ("label", "labels", "target", "class", "y")
 MOST = 1000
 """Different labels; more are ids or measurements."""
-FEW, EACH = 20, 5
-"""Above so many different numbers, each must come so often on average, or they are measurements."""
+FEW, EACH, EACH_NAME = 20, 5, 2
+"""Above so many different labels, each number and each name must come so often on average, or they
+are measurements and texts."""
 MOST_EXACT = 2.0**53
 """Above it floats skip whole numbers."""
 
@@ -45,7 +47,7 @@ def class_ids(
     """Return the class ids of each file, int64 [n], and the names of the classes.
 
     Classes are the different labels of the training files: names in their order, numbers in
-    theirs.
+    theirs. White space around a name is not part of it.
 
     Args:
         columns: The label column, a pyarrow array, by its file in words.
@@ -62,17 +64,20 @@ def class_ids(
     numbers = all(isinstance(value, int) for part in read.values() for value in part)
     different: list[Any] = sorted(set(training)) if numbers else sorted({str(v) for v in training})
     many = len(different)
-    measured = numbers and many > max(FEW, len(training) / EACH)
+    each = EACH if numbers else EACH_NAME
+    measured = many > max(FEW, len(training) / each)
     if many > MOST or measured:
         raise DataError(
             f"Column '{label}' of {places[0]} holds too many different labels to be classes"
             + (": a quantity to be predicted (regression) is no class" if numbers else ""),
             got=f"{many} different ones in {len(training)} rows",
             allowed=f"at most {MOST}"
-            + (f", and on average {EACH} rows of each" if measured and many <= MOST else ""),
+            + (f", and on average {each} rows of each" if measured and many <= MOST else ""),
             next_step="Name another one in dataset.label_column, or cut it into classes "
             "(pandas.cut) first.",
         )
+    if not numbers:
+        _warn_of_case(different, label)
     known = {value: i for i, value in enumerate(different)}
     ids = []
     for place in places:
@@ -115,6 +120,7 @@ def _labels(values: Any, label: str, place: str) -> list[Any]:
         values = values.cast(pa.string())
     kind = values.type
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    values = pc.utf8_trim_whitespace(values) if text else values
     empty = values.null_count + (int(pc.sum(pc.equal(values, "")).as_py() or 0) if text else 0)
     if empty:
         raise DataError(
@@ -131,3 +137,18 @@ def _labels(values: Any, label: str, place: str) -> list[Any]:
         )
     found: list[Any] = values.to_pylist()
     return found
+
+
+def _warn_of_case(names: Sequence[str], label: str) -> None:
+    """Warn of names that differ in upper and lower case alone; letters may be classes."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(name.casefold(), name)
+        if other != name and len(name) > 1:
+            warnings.warn(
+                f"'{other}' and '{name}' of column '{label}' are taken for two classes: they "
+                "differ in upper and lower case. Write them alike if they are one.",
+                DataWarning,
+                stacklevel=4,
+            )
+            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ MOST_CATEGORIES = 1000
 """Different texts of a column; more are free text or names of things."""
 UNNAMED = frozenset({"", "Unnamed: 0", "__index_level_0__"})
 """What pandas calls the column of row numbers, which is no feature."""
+
+_OTHERWISE = re.compile(r"[-+]?[$€£¥]? ?(\d+|\d{1,3}([.,' ]\d{3})+)([.,]\d+)? ?[%$€£¥]?", re.ASCII)
+"""A number with a decimal comma, with thousands set apart, of per cent or of money."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,7 @@ def _is_number(kind: Any) -> bool:
 
 def _texts(values: Any) -> list[str]:
     """Return categories as text; an empty cell is a category of its own."""
-    return ["" if value is None else str(value) for value in values.to_pylist()]
+    return ["" if value is None else str(value).strip() for value in values.to_pylist()]
 
 
 def _refuse_numbers(values: Any, name: str, place: str) -> None:
@@ -222,6 +226,15 @@ def _refuse_numbers(values: Any, name: str, place: str) -> None:
         return
     texts = [value for value in values.to_pylist() if value]
     wrong = [text for text in texts if not _is_numeral(text)]
+    odd = [text for text in wrong if _OTHERWISE.fullmatch(text.strip())]
+    if odd and len(wrong) - len(odd) < len(texts) / 2:
+        raise DataError(
+            f"Column '{name}' of {place} holds numbers that are written in another way",
+            got=f"'{odd[0][:40]}'",
+            allowed="digits with a point before decimals, such as 1234.5",
+            next_step=f"Write them so (pandas.read_csv takes decimal=',' and thousands=','), or "
+            f"take them for categories: dataset.categorical=['{name}'].",
+        )
     if wrong and len(wrong) < len(texts) / 2:
         row = next(i for i, value in enumerate(values.to_pylist()) if value == wrong[0])
         raise DataError(

@@ -12,11 +12,14 @@ def expand(path: str | os.PathLike[str]) -> Path:
     """Return the path with its ``~`` or ``~name`` written out.
 
     Raises:
-        FedfuseError: If nobody knows that home folder, as in a container whose user has none.
+        FedfuseError: If it is no path, or if nobody knows that home folder, as in a container whose
+            user has none.
 
     >>> expand("data/digits.npz").as_posix()
     'data/digits.npz'
     """
+    if not isinstance(path, str | os.PathLike) or not str(path) or "\0" in str(path):
+        raise FedfuseError("A path is none", got=repr(path), allowed="text or a pathlib.Path")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -13,6 +13,7 @@ from fedfuse.data.features import encode, find_features, fit
 from fedfuse.data.files import place
 from fedfuse.data.raw import Decoded, RawDataset
 from fedfuse.data.table_files import WANTED, find_tables, read_table
+from fedfuse.errors import require
 from fedfuse.types import Samples
 
 
@@ -20,8 +21,8 @@ def table(
     path: str | Path,
     name: str | None = None,
     label_column: str | None = None,
-    drop: Sequence[str] = (),
-    categorical: Sequence[str] = (),
+    drop: str | Sequence[str] | None = (),
+    categorical: str | Sequence[str] | None = (),
 ) -> RawDataset:
     """Return a table's rows as samples: its columns as features, one column as labels.
 
@@ -43,6 +44,7 @@ def table(
     Raises:
         DataError: If the files are missing or damaged, or a column is not what it should be.
     """
+    drop, categorical = _names("drop", drop), _names("categorical", categorical)
     splits = find_tables(path)
     root = place(path, WANTED)
     files = {str(file): file for part in splits.values() for file in part}
@@ -74,3 +76,11 @@ def table(
 
     key = cache_key("table", parameters, numbered)
     return cached(name or root.resolve().stem, key, decode)
+
+
+def _names(key: str, given: object) -> list[str]:
+    """Return names of columns, of which one may stand alone."""
+    names = [given] if isinstance(given, str | int) else given
+    fit = names is None or isinstance(names, Sequence)
+    require(fit, "table", key, given, "a list of columns, as [age,size]")
+    return [str(name) for name in names or ()]  # type: ignore[attr-defined]

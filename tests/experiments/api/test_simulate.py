@@ -15,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 
 import fedfuse
 from experiments.run import main
-from fedfuse.errors import ConfigError, DataError
+from fedfuse.data.arrays import from_arrays
+from fedfuse.errors import ConfigError, DataError, FedfuseError
 from fedfuse.fusion.scorers import KnFu
 from tests.experiments.three_arms import write
 
@@ -373,3 +374,46 @@ def test_a_control_that_is_not_there_is_one_message(run, folder):
     found = sweep.compare(over="local_adjusted").set_index(["method", "test"])
     assert list(found.index) == [("knfu_adjusted", t) for t in ("accuracy_own", "accuracy_global")]
     assert "local_adjusted" in set(sweep.compare()["method"])
+
+
+def test_what_is_no_path_or_no_reporter_is_told_before_anything(folder):
+    for wrong in (5, True, "", "a\0b"):
+        with pytest.raises(FedfuseError, match="A path is none: got"):
+            fedfuse.simulate("method=mean", **{**SMALL, "out": wrong})
+        with pytest.raises(FedfuseError, match="A path is none: got"):
+            fedfuse.load_config(config_dir=wrong)
+    for start in (fedfuse.simulate, fedfuse.rounds):
+        with pytest.raises(ConfigError, match="progress is not valid: got 'no', allowed: True"):
+            start("method=mean", **{**SMALL, "out": folder / "never", "progress": "no"})
+    assert not (folder / "never").exists()
+
+
+def test_a_folder_is_called_as_it_is_written(folder):
+    place = folder / "a=1, 'q' ${x} %s {y} ü"
+    run = fedfuse.simulate("method=mean", baseline="none", out=place, **SMALL)
+    assert run.folder == place
+    with pytest.raises(ConfigError, match=r"hydra.run.dir cannot be read: Interpolation key 'x'"):
+        fedfuse.simulate("method=mean", "hydra.run.dir=${x}", **SMALL)
+
+
+def test_numbers_of_numpy_are_numbers():
+    cfg = fedfuse.load_config(
+        {"optimizer": {"option": "sgd", "lr": np.float64(0.25)}, "temperature": np.float32(2)},
+        lr_schedule={"option": "step", "at": np.array([0.25, 0.5])},
+        seed=torch.tensor(3),
+    )
+    assert (cfg.optimizer.lr, cfg.temperature, cfg.seed) == (0.25, 2.0, 3)
+    assert list(cfg.lr_schedule.at) == [0.25, 0.5]
+
+
+def test_tensors_of_any_kind_are_arrays_or_refused():
+    x, y = torch.rand(40, 3, requires_grad=True), torch.arange(40) % 2
+    given = from_arrays(x.to(torch.bfloat16), y)
+    assert given.train.inputs.dtype == np.float32
+    with pytest.raises(DataError, match="x is no array: got can't convert Sparse"):
+        from_arrays(x.detach().to_sparse(), y)
+    with pytest.raises(DataError, match="x has masked values"):
+        from_arrays(np.ma.array(np.ones((4, 2)), mask=np.eye(4, 2)), [0, 1, 0, 1])
+    pairs = torch.utils.data.TensorDataset(x, y)
+    with pytest.raises(ConfigError, match=r"got TensorDataset.*Stack its samples: x, y = zip"):
+        fedfuse.load_config(dataset=pairs)

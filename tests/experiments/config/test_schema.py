@@ -41,6 +41,8 @@ BAD = [
     ("num_rounds", 0),
     ("warmup_rounds", -1),
     ("temperature", 0.0),
+    ("temperature", 1e-7),
+    ("temperature", 1e7),
     ("temperature", math.nan),
     ("temperature", math.inf),
     ("val_fraction", -0.1),
@@ -115,3 +117,31 @@ def test_key_type() -> None:
     assert key_type("client") is None
     assert key_type("client.nothing") is None
     assert key_type("scorer.beta") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("seed", "2026", "an integer"),
+        ("seed", 0.5, "an integer"),
+        ("seed", True, "an integer"),
+        ("client.clip_norm", "1", "a number"),
+        ("server.fail_fast", 1, "true or false"),
+        ("continue_from", 5, "text"),
+    ],
+)
+def test_what_an_interpolation_brings_is_of_the_keys_type(default, key, value, what):
+    cfg: Any = OmegaConf.to_container(compose.own_keys(default), resolve=True)
+    *owners, name = key.split(".")
+    node: Any = cfg
+    for owner in owners:
+        node = node[owner]
+    node[name] = value
+    with pytest.raises(ConfigError, match=f"{key} must be {what}, got"):
+        validate(cfg)
+
+
+def test_words_for_a_number_are_told_so_where_null_is_allowed_too():
+    for key in ("client.clip_norm", "client.local_steps"):
+        with pytest.raises(ConfigError, match=f"{key} must be an? .*, got 'abc'"):
+            compose.check(compose.open_hydra(), [f"{key}=abc"], multirun=False)

@@ -19,7 +19,7 @@ from fedfuse.data.sources.synthetic import synthetic
 from fedfuse.data.sources.table import table
 from fedfuse.data.split import federate
 from fedfuse.data.tensors import to_inputs
-from fedfuse.errors import DataError, DataWarning
+from fedfuse.errors import DataError, DataWarning, ParameterError
 from fedfuse.partition import Iid
 
 SHARED = Path(__file__).parents[5] / "shared" / "data"
@@ -210,3 +210,67 @@ def test_letters(tmp_path):
     assert (len(raw.train), len(raw.test), raw.num_classes) == (16000, 4000, 26)
     assert raw.class_names[:3] == ("A", "B", "C")
     assert len(raw.columns) == 16
+
+
+def test_white_space_belongs_to_no_name(tmp_path):
+    train = "size, colour, label\n1, red, no\n3,red , yes\n5,blue,no \n"
+    raw = table(written(tmp_path / "d", train=train) / "train.csv")
+    assert raw.columns == ("size", "colour=blue", "colour=red")
+    assert raw.class_names == ("no", "yes")
+
+
+def test_what_is_no_utf_8_is_said_to_be_none(tmp_path):
+    file = tmp_path / "a.csv"
+    for text in (
+        "größe,label\n1,a\n2,b\n",
+        "size,label\n1,ä\n2,b\n",
+        "a,size,label\nä,1,a\nb,2,b\n",
+    ):
+        file.write_text(text, encoding="latin-1")
+        with pytest.raises(DataError, match=r"a\.csv is not in UTF-8\. Save it as 'CSV UTF-8'"):
+            table(file)
+    file.write_text("size,label\n1,a\n2,b\n", encoding="utf-16")
+    with pytest.raises(DataError, match="is not in UTF-8"):
+        table(file)
+
+
+@pytest.mark.parametrize("cell", ["1,5", "1.234,5", "$ 1,000", "12%", "1'000.50", "-3,0"])
+def test_numbers_in_another_notation_are_no_categories(tmp_path, cell):
+    rows = "".join(f'"{cell}";{i};{"ab"[i % 2]}\n' for i in range(9))
+    said = refused(tmp_path, f"size;x;label\n7;1;a\n{rows}")
+    assert f"holds numbers that are written in another way: got '{cell}'" in said
+    file = written(tmp_path, train=f"size;x;label\n7;1;a\n{rows}") / "train.csv"
+    assert table(file, categorical="size").columns == ("size=" + min("7", cell), "size=" +
+                                                       max("7", cell), "x")  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["10-20", "1.2.3", "3rd", "2024-01"])
+def test_words_with_digits_are_categories(tmp_path, word):
+    file = written(tmp_path, train=f"size,label\n{word},a\n{word},b\n") / "train.csv"
+    assert table(file).columns == (f"size={word}",)
+
+
+def test_columns_may_be_named_one_alone_or_none(tmp_path):
+    file = written(tmp_path, train="age,size,label\n1,2,a\n2,1,b\n") / "train.csv"
+    assert table(file, drop="age", categorical=None).columns == ("size",)
+    with pytest.raises(ParameterError, match=r"'drop' .* of table .* got 1\.5, allowed: a list"):
+        table(file, drop=1.5)  # type: ignore[arg-type]
+
+
+def test_classes_that_differ_in_case_alone_are_told(tmp_path):
+    file = written(tmp_path, train="x,label\n1,Cat\n2,cat\n") / "train.csv"
+    with pytest.warns(DataWarning, match="'Cat' and 'cat' of column 'label' are taken for two"):
+        table(file)
+    letters = written(tmp_path, letters="x,label\n1,A\n2,a\n") / "letters.csv"
+    assert table(letters).class_names == ("A", "a")
+
+
+def test_texts_are_no_classes(tmp_path):
+    rows = "".join(f"{i},text {i * (i % 3 > 0)}\n" for i in range(90))
+    assert "too many different labels to be classes" in refused(tmp_path, f"x,label\n{rows}")
+
+
+def test_a_row_may_be_longer_than_a_megabyte(tmp_path):
+    long = "w" * 1_200_000
+    file = written(tmp_path, train=f"x,c,label\n1,{long},a\n2,{long},b\n3,v,b\n") / "train.csv"
+    assert len(table(file).columns) == 3
