@@ -26,10 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 import jaxtyping
 import pytest
+from _pytest.doctest import DoctestModule
 from beartype import BeartypeConf, FrozenDict, beartype
 from hypothesis import is_hypothesis_test, settings
 
 from fedfuse import protocols
+from fedfuse.train.optimizers import spare_compiler
 from tests import thinning
 from tests.tiny import TINY
 
@@ -75,6 +77,7 @@ _early = [name for name in sys.modules if name.startswith(CHECKED)]
 if _early:
     raise RuntimeError(f"imported before their shapes could be checked: {', '.join(_early)}")
 jaxtyping.install_import_hook(list(CHECKED), f"{_module.__name__}.check")
+spare_compiler()  # as a run does: else the first optimiser costs each worker two seconds
 
 
 # -- one small federation --------------------------------------------------------------------------
@@ -131,6 +134,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Say whether everything runs, before a test file asks: ``--all``, or a test is named."""
     thinning.whole = config.getoption("--all") or any("::" in arg for arg in config.args)
+    config.pluginmanager.register(DoctestsWhereThereAreAny)  # also beside this folder
+
+
+class DoctestsWhereThereAreAny:
+    """Look for examples where a file has a prompt: else each worker imports every module."""
+
+    @staticmethod
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(file_path: Path) -> Iterator[list[pytest.Collector]]:
+        """Leave out the doctests of a file that has none."""
+        found = yield
+        if file_path.suffix == ".py" and ">>> " not in file_path.read_text(encoding="utf-8"):
+            found = [one for one in found if not isinstance(one, DoctestModule)]
+        return found
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -8,7 +8,6 @@ every private sample, features, logits and the label; the server's model takes f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -17,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from fedfuse.distill.taught import also_taught
-from fedfuse.errors import FedfuseError, KnowledgeError
+from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.congruence import Refinement
+from fedfuse.exchange.kept_model import require_finite
 from fedfuse.local_loss import cross_entropy
 from fedfuse.payload import LOGITS, NOT_NEGATIVE, ArrayField, Payload
 from fedfuse.payload.fields import Bounds
@@ -119,14 +119,8 @@ class GroupServer:
         work = self.lesson(features, logits, knowledge.labels.long(), round_)
         with torch.random.fork_rng(devices=[]):
             loss = fit(self.model, self.optimizer, work)
-        if not math.isfinite(loss):
-            raise FedfuseError(
-                f"Training of the server's model diverged in round {round_}",
-                got=f"loss {loss}",
-                allowed="a finite loss",
-                next_step=f"Lower exchange.learning_rate, which is {self.learning_rate:g}.",
-            )
         said = predict(self.model, features, ASK_AT_ONCE).clone()
+        require_finite("model", round_, loss, [said])  # NaN would be no teacher to clients
         down = SampleTeachers(knowledge.client_ids, knowledge.logit_sizes, said.flatten())
         return Fusion(down, None, {"server_steps": float(work.schedule.num_steps)})
 

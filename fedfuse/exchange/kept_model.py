@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,27 @@ from fedfuse.train.loop import fit
 from fedfuse.train.work import SampleLoss, Schedule, Work, schedule, steps_per_epoch
 
 Optimizer = Callable[..., torch.optim.Optimizer]
+
+
+def require_finite(name: str, round_: int, loss: float, left: Iterable[Tensor]) -> None:
+    """Raise FedfuseError if training on the server left a loss, or anything, that is no number.
+
+    The loss is that before the last step: what that has broken shows in what is left.
+
+    Args:
+        name: What was trained.
+        round_: When.
+        loss: Its mean over the steps.
+        left: What would travel, or be kept.
+    """
+    finite = all(bool(value.isfinite().all()) for value in left)
+    if not (finite and math.isfinite(loss)):
+        raise FedfuseError(
+            f"Training of the server's {name} diverged in round {round_}",
+            got=f"loss {loss}" if finite else f"loss {loss}, and numbers beyond all others",
+            allowed="finite numbers",
+            next_step="Lower its learning rate, which is a key of the exchange.",
+        )
 
 
 class KeptModel:
@@ -58,14 +79,8 @@ class KeptModel:
             entropy = self.streams.entropy("server", self.name, round_, "layers")
             work = Work(inputs, targets, loss, steps, entropy=entropy)
             found = fit(self.model, optimizer(self.model.parameters()), work)
-        finite = all(bool(value.isfinite().all()) for value in self.model.state_dict().values())
-        if steps.num_steps and not (finite and math.isfinite(found)):
-            raise FedfuseError(
-                f"Training of the server's {self.name} diverged in round {round_}",
-                got=f"loss {found}" if finite else f"loss {found}, weights beyond all numbers",
-                allowed="a finite loss and finite weights",
-                next_step="Lower its learning rate, which is a key of the exchange.",
-            )
+        if steps.num_steps:
+            require_finite(self.name, round_, found, self.model.state_dict().values())
         return steps.num_steps
 
     def state(self) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from torch import nn
 from clients.exchange import GroupKnowledge
 from clients.exchange.taught_samples import TAUGHT, TaughtSamples
 from clients.testing import Trial
-from fedfuse.errors import KnowledgeError, ModelError, ParameterError
+from fedfuse.errors import FedfuseError, KnowledgeError, ModelError, ParameterError
 from fedfuse.exchange.congruence import Refinement, same_entropy, same_peak
 from fedfuse.exchange.group_knowledge import GroupServer, SampleKnowledge, SampleTeachers
 from fedfuse.local_loss import cross_entropy
@@ -82,6 +83,14 @@ def test_a_model_on_the_server_goes_on_from_a_checkpoint():
     here, there = whole.state(), again.state()
     assert here.keys() == there.keys()
     assert all(torch.equal(value, there[name]) for name, value in here.items())
+
+
+def test_a_model_that_its_last_step_broke_is_no_missing_teacher():
+    """The loss of a round's only step is finite; NaN for logits would teach clients nothing."""
+    sent = bank([0, 1, 0])
+    large = replace(sent, features=100 * sent.features)
+    with pytest.raises(FedfuseError, match="server's model diverged in round 2"):
+        server(learning_rate=1e37, batch_size=3)(large, 2)
 
 
 def test_labels_that_there_are_not_are_their_senders_fault():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from fedfuse.compare import Comparison, certain_together, compare, count_judged, holm
 from fedfuse.compare.interval import p_value
@@ -38,6 +37,8 @@ def test_what_is_no_probability_is_refused(p):
 
 
 def test_a_p_value_is_students_over_the_means_of_seeds():
+    from scipy import stats  # more than a second, which each worker would pay
+
     gains = np.random.default_rng(1).normal(0.5, 1, size=(5, 8))
     gains[2, 3:] = np.nan
     expected = stats.ttest_1samp(np.nanmean(gains, axis=1), 0).pvalue

@@ -1,6 +1,8 @@
 """Flower's partitioners through the adapter."""
 
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from fedfuse.errors import ConfigError, ParameterError, PartitionError
 from fedfuse.partition import FromFlower, validate_partition
 
-flower = pytest.importorskip("flwr_datasets.partitioner", reason="needs the extra 'hub'")
+pytestmark = pytest.mark.skipif(not find_spec("flwr_datasets"), reason="needs the extra 'hub'")
 LABELS = np.random.default_rng(0).permutation(np.arange(600) % 10)
 
 CASES = {
@@ -26,6 +28,12 @@ CASES = {
     },
     "NaturalIdPartitioner": {},
 }
+
+
+@pytest.fixture(scope="module")
+def flower():
+    """Flower's partitioners; nearly two seconds, which each worker would pay for an import."""
+    return import_module("flwr_datasets.partitioner")
 
 
 def run(partitioner, num_clients=10, seed=0, labels=LABELS):
@@ -50,7 +58,7 @@ def test_indices_are_positions_in_our_labels():
     assert [len(p) for p in run(FromFlower("LinearPartitioner"), 3)] == [100, 200, 300]
 
 
-def test_the_samples_are_shuffled_first_unless_told_otherwise():
+def test_the_samples_are_shuffled_first_unless_told_otherwise(flower):
     """Flower's iid cuts consecutive blocks."""
     labels = np.repeat(np.arange(10), 60)
     mixed = run(FromFlower(flower.IidPartitioner), labels=labels)
@@ -59,7 +67,7 @@ def test_the_samples_are_shuffled_first_unless_told_otherwise():
     assert [part.tolist() for part in blocks] == np.arange(600).reshape(10, 60).tolist()
 
 
-def test_an_instance_is_copied_and_can_be_used_again():
+def test_an_instance_is_copied_and_can_be_used_again(flower):
     instance = flower.DirichletPartitioner(10, "label", alpha=1.0, min_partition_size=5, seed=3)
     partitioner = FromFlower(instance)
     assert all(map(np.array_equal, run(partitioner), run(partitioner)))
@@ -108,18 +116,17 @@ def test_exponential_sizes_fit_few_clients_only():
         run(FromFlower("ExponentialPartitioner"), 30)
 
 
-class GivesEveryoneTheSame(flower.Partitioner):
-    """A partitioner of somebody else, with a fault."""
+def test_what_flower_returns_is_checked(flower):
+    class GivesEveryoneTheSame(flower.Partitioner):
+        """A partitioner of somebody else, with a fault."""
 
-    def load_partition(self, partition_id):
-        return self.dataset.select([5, 6])
+        def load_partition(self, partition_id):
+            return self.dataset.select([5, 6])
 
-    @property
-    def num_partitions(self):
-        return 2
+        @property
+        def num_partitions(self):
+            return 2
 
-
-def test_what_flower_returns_is_checked():
     with pytest.raises(PartitionError, match="Clients 0 and 1 both hold sample"):
         run(FromFlower(GivesEveryoneTheSame), 2)
 
@@ -133,12 +140,16 @@ def test_what_flower_returns_is_checked():
         {"partitioner": "IidPartitioner", "options": [1]},
         {"partitioner": "IidPartitioner", "options": {1: 2}},
         {"partitioner": "IidPartitioner", "shuffle": 1},
-        {"partitioner": flower.IidPartitioner(3), "options": {"num_partitions": 3}},
     ],
 )
 def test_bad_arguments_are_refused_when_given(arguments):
     with pytest.raises(ParameterError, match="of from_flower"):
         FromFlower(**arguments)
+
+
+def test_an_instance_has_its_options_already(flower):
+    with pytest.raises(ParameterError, match="of from_flower"):
+        FromFlower(flower.IidPartitioner(3), {"num_partitions": 3})
 
 
 @pytest.mark.parametrize("missing", ["datasets", "flwr_datasets.partitioner"])
