@@ -172,6 +172,13 @@ def plan(
             next_step=f"Give {key} one value.",
         )
     common = [i for i in parsed if i not in given and typed.name(i) not in ("method", "seed")]
+    if taken := [str(item.input_line) for item in common if item.is_delete()]:
+        raise ConfigError(
+            "a method's file, which a tuning leaves, cannot take a key out",
+            got=taken[0],
+            next_step="Write the part without it in an option of its own, and name its folder in "
+            "--config-dir.",
+        )
     lines = [str(item.input_line) for item in common]
     fixed = {typed.name(item) for item in common}
     lines += [f"{key}={value}" for key, value in CHEAPER.items() if key not in fixed]

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from experiments.config.comparison_keys import is_fusion_only
+from experiments.config.study import plain_key
+from experiments.config.texts import loader_of_texts
 from experiments.tune.ranking import Score
 from experiments.tune.study import CHEAPER, Study, Tuned
 from fedfuse.files import confined
@@ -24,9 +26,13 @@ def write(study: Study, tuned: Tuned, order: Sequence[Score], path: Path) -> Non
         order: Its trials, best first.
         path: The folder.
     """
-    common = dict(word.lstrip("+").split("=", 1) for word in study.words)
-    common = {key: value for key, value in common.items() if key not in CHEAPER}
-    common = {key: value for key, value in common.items() if not key.startswith("hydra.")}
+    common = dict(word.split("=", 1) for word in study.words)
+    plain = {key: plain_key(key) for key in common}
+    common = {
+        key: value
+        for key, value in common.items()
+        if plain[key] not in CHEAPER and not plain[key].startswith("hydra.")
+    }
     best = dict(tuned.trials[order[0].trial])
     about = (
         f"# {tuned.method} with the settings that won {len(tuned.trials)} trials "
@@ -36,7 +42,7 @@ def write(study: Study, tuned: Tuned, order: Sequence[Score], path: Path) -> Non
     )
     asked = {"method": tuned.method, **{key: _value(v) for key, v in {**common, **best}.items()}}
     _write(path / f"{tuned.method}.yaml", about + _yaml(asked))
-    own = {key: value for key, value in common.items() if is_fusion_only(key)}
+    own = {plain[key]: value for key, value in common.items() if is_fusion_only(plain[key])}
     own |= best
     bundle = f"# @package _global_\n{about}{_yaml(_bundle(tuned.method, own))}"
     (path / "method").mkdir(exist_ok=True)
@@ -78,8 +84,8 @@ def _bundle(method: str, own: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _value(word: str) -> Any:
-    """Return a value as YAML has it."""
-    return yaml.safe_load(word)
+    """Return a value as our YAML has it, where 1e-5 is a number."""
+    return yaml.load(word, loader_of_texts())  # noqa: S506 - a safe one
 
 
 def _yaml(tree: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ from experiments.results.arms import Arm
 from experiments.run import main
 from experiments.tune import ranking
 from experiments.tune.ranking import Score, ranked, scores
+from experiments.tune.study import Study, Tuned
+from experiments.tune.winner import write
 
 SMALL = [
     "dataset=synthetic", "dataset.num_train=600", "dataset.num_test=200", "public.size=40",
@@ -69,6 +71,22 @@ def test_the_winner_is_run_from_either_file_and_the_table_says_how_trials_rank(
     assert f"private_weight: {float(best)}" in bundle
     assert "fedfuse.distill.MAE" in bundle  # it begins with the method's own parts
     assert "name: fedmd_tuned" in bundle
+
+
+def test_a_winner_runs_whatever_way_its_numbers_and_keys_were_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["optimizer.lr=1e-3", "client.private_weight=1", "temperature=1"]
+    words += ["optimizer.weight_decay=0,1e-05", "++optimizer.amsgrad=true"]
+    ranges = {"optimizer.weight_decay": "0,1e-05"}
+    tuned = Tuned("mean", ranges, [2], [{"optimizer.weight_decay": "1e-05"}])
+    score = Score(0, 0, 0.9, 0.1, 0.0, 0.0)
+    write(Study(words[:3] + words[4:], "random", 1, [10_000], [tuned]), tuned, [score], Path())
+    for asked in (["--config-file", "mean.yaml"], ["--config-dir", ".", "method=mean_tuned"]):
+        assert main([*asked, "--cfg", "job"]) == 0
+        told = capsys.readouterr().out
+        assert "weight_decay: 1.0e-05" in told
+        assert ("amsgrad: true" in told and "lr: 0.001" in told) or "mean_tuned" in asked[-1]
 
 
 def test_test_data_choose_nothing(tuned: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +162,7 @@ def test_halving_gives_the_best_third_more_rounds() -> None:
         (["method=mean", "search=halv"], "Did you mean 'halving'"),
         (["method=local"], "method=local has no key with a declared range"),
         (["method=mean", "workers=2", "engine=ray"], "workers=2 starts a process for each trial"),
+        (["method=fedgkt", "~exchange.model.depth"], "cannot take a key out: got ~exchange.model"),
         (["resume=nowhere"], "'nowhere' holds no tuning that can be read"),
         (["resume=nowhere", "trials=3"], "trials and search cannot be set"),
     ],
