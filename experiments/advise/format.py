@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from rich import box
@@ -24,8 +24,10 @@ NAMED = 3
 """So many reasons are told."""
 
 
-KINDS = {"data set": "never fitted on", "left-out data set": "left out", "seeds": "left-out seeds"}
-"""What advice had not seen, in words."""
+DECIDE = ("advice", "always", "never", "validation")
+"""Of the rules that decide on the same cases those whose regret is told here."""
+NEW = {"data set": " (new)", "left-out data set": "", "seeds": " (seeds)"}
+"""What is written beside the name of a data set: how advice had not seen it."""
 
 
 def render(run: Run, probe: Probe, advisor: Advisor) -> None:
@@ -41,7 +43,8 @@ def render(run: Run, probe: Probe, advisor: Advisor) -> None:
         if few is not None:
             console.print(Text.assemble((f"{name}: ", "bold"), f"no advice can be given: {few}."))
             continue
-        console.print(Text.assemble((f"{name}: ", "bold"), _sentence(found)), soft_wrap=False)
+        sentence = _sentence(found, _rounds(advisor))
+        console.print(Text.assemble((f"{name}: ", "bold"), sentence), soft_wrap=False)
         if not found.strange:
             console.print(_because(advisor, probe, test))
     console.print()
@@ -53,9 +56,14 @@ def render(run: Run, probe: Probe, advisor: Advisor) -> None:
         console.print(
             f"gain: expected, in points; its {LEVEL:.0%} interval is ± the second number\n"
         )
-    for line in worth(run, probe, advisor):
-        deep = " " * (len(line) - len(line.lstrip()))
-        console.print(literal(textwrap.fill(line, 80, subsequent_indent=f"{deep}  ")))
+    for line in limits(run, probe, advisor):
+        console.print(literal(textwrap.fill(line, 80, subsequent_indent="  ")))
+    if advisor.evaluated:
+        for test, name in TESTS.items():
+            console.print(f"\n{name}: how good it was on what it had not seen")
+            console.print(_worth(advisor, test))
+        for line in EXPLAINED:
+            console.print(textwrap.fill(line, 80, subsequent_indent="  "))
 
 
 def _too_few(probe: Probe) -> str | None:
@@ -66,7 +74,13 @@ def _too_few(probe: Probe) -> str | None:
     return f"the clients validate on {held_back} samples in all, fewer than {ENOUGH}"
 
 
-def _sentence(found: Forecast) -> Text:
+def _rounds(advisor: Advisor) -> str:
+    """Return after how many rounds the forecast gain is one."""
+    *others, last = advisor.fitted["num_rounds"]
+    return f"{', '.join(map(str, others))} or {last} rounds" if others else f"{last} rounds"
+
+
+def _sentence(found: Forecast, rounds: str) -> Text:
     """Return the advice in one or two sentences."""
     if found.strange:
         names = ", ".join(FEATURES[name] for name in found.strange if name in FEATURES)
@@ -77,7 +91,7 @@ def _sentence(found: Forecast) -> Text:
     low, high = found.interval
     numbers = (
         f" Probability: helps {helps}%, no difference {none}%, harms {harms}%. Expected gain "
-        f"{signed(found.expected)} points [{signed(low)}, {signed(high)}]."
+        f"after {rounds} {signed(found.expected)} points [{signed(low)}, {signed(high)}]."
     )
     if found.advice is Advice.UNSURE:
         return Text("the probe does not say; no outcome is likely." + numbers)
@@ -126,18 +140,21 @@ def _cells(found: Forecast | None) -> tuple[Text | str, Text | str]:
     )
 
 
-def worth(run: Run, probe: Probe, advisor: Advisor) -> Iterator[str]:
-    """Yield what advice has been worth on what it had not seen, and what it was not tried on."""
+def limits(run: Run, probe: Probe, advisor: Advisor) -> Iterator[str]:
+    """Yield what advice was learned from, and what of this run it was not."""
     fitted = advisor.fitted
     yield (
         f"Learned from {fitted['runs']} runs of {fitted['federations']} federations "
         f"({', '.join(fitted['datasets'])}; {', '.join(fitted['methods'])}; "
-        f"{fitted['num_rounds'][-1]} rounds)."
+        f"{_rounds(advisor)})."
     )
     if run.fingerprint in fitted.get("fingerprints", ()):
         yield "This federation is one of them, so the advice above has seen what came of it."
     if probe.method not in fitted["methods"]:
         yield f"{probe.method} is not among these methods, so this is an extrapolation."
+    own = int(run.config["num_rounds"])
+    if own not in (probe.rounds, *fitted["num_rounds"]):
+        yield f"This run has {own} rounds: its own end may differ from what is forecast."
     if ADJUSTED in run.controls:
         yield (
             "The advice is on plain local training. Of a gain over it a part may be the label "
@@ -145,29 +162,36 @@ def worth(run: Run, probe: Probe, advisor: Advisor) -> Iterator[str]:
         )
     if not advisor.evaluated:
         yield "It has not been evaluated: fedfuse-advise evaluate MAP... -o FILE does it."
+
+
+EXPLAINED = (
+    "named: for how many federations an outcome was named, in %; right: of these, by advice / by "
+    "the most frequent outcome; (new): never fitted on, (seeds): fitted on its other seeds, the "
+    "rest were left out",
+    "advice ... validation: regret, the points lost against the better of both in hindsight, by "
+    "advice, by always and by never fusing, by validation alone; * surely more than advice (95%)",
+)
+
+
+def _worth(advisor: Advisor, test: str) -> Table:
+    """Return what advice has been worth on whole federations of each data set."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("data set")
+    for name in ("federations", "named", "right", *DECIDE):
+        table.add_column(name, justify="right", no_wrap=True)
     for entry in advisor.evaluated:
-        kind = KINDS[entry["unseen"]]
-        yield f"On {entry['dataset']} ({kind}, {entry['federations']} federations):"
-        for test, name in TESTS.items():
-            yield f"  {name}: {_record(entry['scores'][f'federation/{test}'])}"
-
-
-def _record(score: Mapping[str, Any]) -> str:
-    """Return one line on how advice did on whole federations."""
-    regret = {who: 100 * found["mean"] for who, found in score["regret"].items()}
-    right = score["right"]["advice"]["mean"]
-    named = f"outcome named for {100 * score['answered']:.0f}%"
-    if right is not None:
-        usual = 100 * score["right"]["majority"]["mean"]
-        named += f", right in {100 * right:.0f}% of them (majority {usual:.0f}%)"
-    beaten = [w for w, found in score["better"].items() if found["low"] > 0]
-    verdict = (
-        "" if len(beaten) == len(score["better"]) else " Not shown to be better than all of these."
-    )
-    return (
-        f"{named}; regret {regret['advice']:.2f} points, always fusing {regret['always']:.2f}, "
-        f"never {regret['never']:.2f}, by validation alone {regret['validation']:.2f}.{verdict}"
-    )
+        score = entry["scores"][f"federation/{test}"]
+        right, usual = (score["right"][who]["mean"] for who in ("advice", "majority"))
+        lost = {who: f"{100 * score['regret'][who]['mean']:.2f}" for who in DECIDE}
+        lost |= {who: f"{lost[who]}*" for who in DECIDE[1:] if score["better"][who]["low"] > 0}
+        table.add_row(
+            literal(entry["dataset"] + NEW[entry["unseen"]]),
+            str(entry["federations"]),
+            f"{100 * score['answered']:.0f}",
+            "-" if right is None else f"{100 * right:.0f}/{100 * usual:.0f}",
+            *lost.values(),
+        )
+    return table
 
 
 def as_json(run: Run, probe: Probe, advisor: Advisor) -> str:
