@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from experiments.cli.commands import CONFIG_FILE, subcommand
 from experiments.cli.package_guard import check_packages
+from experiments.config.workers import taken
 from experiments.terminal.console import Parser, exit_code, say_version, tell
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.files.paths import expand
@@ -74,23 +75,28 @@ def _dispatch(args: argparse.Namespace, study: Study | None) -> int:
     from experiments.config import choices, compose
 
     hydra = compose.open_hydra(args.config_dir)
-    if broken := [word for word in args.overrides if word.startswith("resume=")]:
+    workers, words = taken(args.overrides)
+    if broken := [word for word in words if word.startswith("resume=")]:
         if args.multirun or args.cfg:
             raise ConfigError("resume=FOLDER goes on with what was begun, without -m or --cfg.")
-        return _go_on(expand(broken[0].partition("=")[2]), args.overrides, hydra)
+        return _go_on(expand(broken[0].partition("=")[2]), words, hydra, workers)
     if args.cfg:
-        lines, _ = compose.check(hydra, args.overrides, multirun=False)
+        lines, _ = compose.check(hydra, words, multirun=False)
         hydra.show_cfg(choices.CONFIG, lines, args.cfg, args.package, args.resolve)
         return 0
-    return _begin(args.overrides, hydra, study, multirun=args.multirun)
+    return _begin(words, hydra, study, workers, multirun=args.multirun)
 
 
-def _begin(lines: list[str], hydra: Hydra, study: Study | None, *, multirun: bool) -> int:
+def _begin(
+    lines: list[str], hydra: Hydra, study: Study | None, workers: int, *, multirun: bool
+) -> int:
     """Do the run or the sweep that a command line describes, and return the exit code."""
     from experiments.config.compose import own_keys
     from experiments.runs.prepare import launched_elsewhere, prepare
     from experiments.runs.reserve import reserve_for
 
+    if not multirun:
+        _one_run(workers)
     lines, configs = prepare(hydra, lines, multirun=multirun)
     with reserve_for(configs[0], lines, sweep=multirun) as path:
         for line in study.lines() if study else ():
@@ -102,30 +108,42 @@ def _begin(lines: list[str], hydra: Hydra, study: Study | None, *, multirun: boo
             return _perform(lambda: open_run(own_keys(configs[0]), path, given))
         from experiments.runs.display import Terminal
         from experiments.runs.hydra_launcher import through_launcher
+        from experiments.runs.side_by_side import side_by_side
         from experiments.runs.sweep import new_sweep, perform_sweep
 
-        terminal, elsewhere = Terminal(), launched_elsewhere(configs[0])
-        each = through_launcher(hydra, lines, terminal) if elsewhere else None
+        terminal, each = Terminal(), side_by_side(workers, configs)
+        if launched_elsewhere(configs[0]):
+            each = through_launcher(hydra, lines, terminal)
         perform_sweep(new_sweep(path, configs), terminal, each)
         return terminal.exit_code
 
 
-def _go_on(path: Path, lines: list[str], hydra: Hydra) -> int:
+def _one_run(workers: int) -> None:
+    if workers > 1:
+        raise ConfigError(
+            f"workers={workers} starts the runs of a sweep side by side, and this is one run",
+            next_step="Add -m and write several values: seed=0,1. One run has engine=ray.",
+        )
+
+
+def _go_on(path: Path, lines: list[str], hydra: Hydra, workers: int) -> int:
     """Go on with the run or the sweep in the folder ``path`` and return the exit code."""
     from experiments.runs.sweep_plan import is_sweep, is_tuning
     from experiments.tune.command import go_on
 
     if is_tuning(path):
-        return go_on(path, lines, hydra)
+        return go_on(path, lines, hydra, workers)
     if not is_sweep(path):
+        _one_run(workers)
         from experiments.runs.resume import reopen_run
 
         return _perform(lambda: reopen_run(path, lines, hydra))
     from experiments.runs.display import Terminal
+    from experiments.runs.side_by_side import side_by_side
     from experiments.runs.sweep import perform_sweep, reopen_sweep
 
-    terminal = Terminal()
-    perform_sweep(reopen_sweep(path, lines, hydra), terminal)
+    terminal, sweep = Terminal(), reopen_sweep(path, lines, hydra)
+    perform_sweep(sweep, terminal, side_by_side(workers, sweep.configs))
     return terminal.exit_code
 
 

@@ -23,7 +23,8 @@ groups, each with its options (* is the default):
 """
 
 TAIL = """
-  -m, --multirun     run every combination of values written as a,b,c
+  -m, --multirun     run every combination of values written as a,b,c;
+                     workers=N runs N at a time, each in a process
   --config-file FILE  run what a YAML file says (keys, a sweep), and print the
                      command it equals; words beside it win
   --config-dir DIR   also look for options in DIR/GROUP/OPTION.yaml

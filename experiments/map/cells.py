@@ -1,4 +1,4 @@
-"""The run folders of a map's cells: which are done, which have to be run, and with what."""
+"""The run folders of a map's cells: which are done, and the sweep of those to be run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from experiments.config.paths import settled
 from experiments.map.grid import Cell
 from experiments.results import Run, flatten, read_run, text, varying
 from experiments.runs.resumable_keys import May, may
+from experiments.runs.sweep import Sweep
+from experiments.runs.sweep_plan import Planned
 from fedfuse.errors import ConfigError, FedfuseError
 
 CELLS = "cells"
@@ -92,10 +94,8 @@ def check_data(configs: Mapping[Cell, DictConfig]) -> None:
             raise
 
 
-def as_job(
-    folder: Path, cell: Cell, cfg: DictConfig, overrides: list[str]
-) -> dict[str, str | list[str]]:
-    """Return what a worker needs to run a cell."""
+def as_sweep(folder: Path, cell: Cell, cfg: DictConfig, overrides: Sequence[str]) -> Sweep:
+    """Return the sweep of one run that a cell is."""
     own = [
         "partitioner=dirichlet_inner",
         f"partitioner.sizes={cell.samples}",
@@ -104,10 +104,5 @@ def as_job(
         f"method={cell.method}",
         f"seed={cell.seed}",
     ]
-    cells = (folder / CELLS).resolve()
-    return {
-        "folder": str(cells / cell.name),
-        "shared": str(cells / ".baselines"),
-        "config": OmegaConf.to_yaml(cfg, resolve=True),
-        "overrides": [*overrides, *own],
-    }
+    planned = Planned(f"{CELLS}/{cell.name}", (*overrides, *own))
+    return Sweep(folder.resolve(), [planned], [cfg])

@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.terminal.console import exit_code, say_version
 from experiments.terminal.literal import literal
+from fedfuse.compare import LOCAL
 from fedfuse.errors import ConfigError
 from fedfuse.files import confined
 
@@ -141,11 +143,11 @@ def _draw(
 
     from experiments.engines.processes import terminable
     from experiments.map import outcome
-    from experiments.map.cells import as_job, check_data, finished
-    from experiments.map.pool import Pool
+    from experiments.map.cells import as_sweep, check_data, finished
     from experiments.map.progress import Estimate, Watch
     from experiments.map.together import Together
     from experiments.pack.preflight import packed
+    from experiments.runs.pool import Pool
 
     runs = finished(folder, configs, overrides)
     todo = {cell: cfg for cell, cfg in configs.items() if cell not in runs}
@@ -160,8 +162,13 @@ def _draw(
         f"{'together' if together else how}"
     )
     console.print(literal(told), soft_wrap=True)
-    log, job = folder / "map.log", lambda c: as_job(folder, c, configs[c], overrides)
-    pool: Pool | Together = Together(log, job) if together else Pool(workers, log, job)
+    log = folder / "map.log"
+
+    def job(cell: Cell) -> dict[str, Any]:
+        return as_sweep(folder, cell, configs[cell], overrides).job(0)
+
+    local = {cell: replace(cell, method=LOCAL) for cell in todo if cell.method != LOCAL}
+    pool = Together(log, job) if together else Pool(workers, log, job, local)
     failed = 0
     watch = Watch(len(configs), len(runs), Estimate(todo, workers), console)
     try:

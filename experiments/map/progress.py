@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from experiments.map.grid import Cell
-from experiments.map.pool import Event
 from experiments.runs.effort import effort
+from experiments.runs.pool import Event
 from fedfuse.compare import LOCAL
 from fedfuse.safe_text import visible
 from server.reporters.figures import clock
@@ -43,16 +43,16 @@ class Estimate:
         self._ticks: dict[Cell, int] = {}
         self._spent = 0.0
 
-    def take(self, event: Event, now: float) -> None:
+    def take(self, event: Event[Cell], now: float) -> None:
         """Learn from an event."""
         if event.kind == "start":  # its data is there; the start of its process is no part of it
-            self._started[event.cell] = now
+            self._started[event.task] = now
         elif event.kind == "round":
-            self._ticks[event.cell] = self._ticks.get(event.cell, 0) + 1
+            self._ticks[event.task] = self._ticks.get(event.task, 0) + 1
         elif event.kind in ("done", "failed"):
-            begun = self._started.pop(event.cell, None)
-            self._ticks.pop(event.cell, None)
-            amount = self._work.pop(event.cell, 0.0)
+            begun = self._started.pop(event.task, None)
+            self._ticks.pop(event.task, None)
+            amount = self._work.pop(event.task, 0.0)
             if begun is not None and event.kind == "done":
                 self._done += amount
                 self._spent += now - begun
@@ -116,7 +116,7 @@ class Watch(AbstractContextManager["Watch"]):
         if self._bar is not None:
             self._bar.stop()
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event[Cell]) -> None:
         """Show what happened."""
         now = monotonic()
         self._estimate.take(event, now)
@@ -125,9 +125,9 @@ class Watch(AbstractContextManager["Watch"]):
             self._done += event.kind == "done"
             self._failed += event.kind == "failed"
             if event.kind == "failed":
-                self._say(f"failed: {event.cell.name}: {event.error}")
+                self._say(f"failed: {event.task.name}: {event.error}")
             elif self._bar is None:
-                self._say(f"{self._done:>4} of {self._total}  {event.cell.name}{after}")
+                self._say(f"{self._done:>4} of {self._total}  {event.task.name}{after}")
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, after=after)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import compose
 from experiments.config.paths import absolute
@@ -25,7 +27,6 @@ from server.reporters.folder import CHECKPOINTS, RunFolder
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
-    from omegaconf import DictConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,29 @@ class Sweep:
             saved = cfg.checkpoint.every or (path / CHECKPOINTS).is_dir()
             if self.hydra is not None and saved and (path / "config.yaml").exists():
                 return reopen_run(path, list(self.lines), self.hydra, number)
-            held = RunFolder(path)
-            held.take()  # nobody else is at it
-            held.release()
-            confined.remove(self.path, *planned.folder.split("/"))
+            RunFolder(path).clear()
         with confined.opened(self.path, *planned.folder.split("/"), make=True):
             pass  # it is a folder within the sweep's, whoever wrote the plan
         shared = path.parent / SHARED
         return open_run(cfg, path, planned.overrides, baselines=shared, number=number)
+
+    def job(self, number: int) -> dict[str, Any]:
+        """Return a run as another process can be told of it (:meth:`of_job`)."""
+        return {
+            "path": str(self.path.absolute()),
+            "run": asdict(self.planned[number]),
+            "config": OmegaConf.to_yaml(self.configs[number]),
+            "lines": list(self.lines),
+            "goes_on": self.hydra is not None,
+        }
+
+    @classmethod
+    def of_job(cls, job: Mapping[str, Any]) -> Sweep:
+        """Return a sweep of the one run that a :meth:`job` is about."""
+        cfg = OmegaConf.create(job["config"])
+        assert isinstance(cfg, DictConfig)
+        hydra = compose.open_hydra() if job["goes_on"] else None
+        return cls(Path(job["path"]), [Planned(**job["run"])], [cfg], job["lines"], hydra)
 
 
 def new_sweep(path: Path, configs: Sequence[DictConfig]) -> Sweep:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.config.workers import count, taken
 from experiments.terminal.console import Parser
 from fedfuse.errors import ConfigError, did_you_mean
 from fedfuse.files.paths import expand
@@ -62,8 +63,9 @@ def run(words: list[str]) -> int:
     parser.add_argument("words", nargs="*")
     parser.add_argument("--config-dir", "-cd", type=Path)
     args = parser.parse_intermixed_args(words)
-    own, rest = _own(args.words)
-    trials, workers = _count(own, "trials", TRIALS, 2), _count(own, "workers", 1, 1)
+    workers, rest = taken(args.words)
+    own, rest = _own(rest)
+    trials = count("trials", own.get("trials", str(TRIALS)), 2)
     search = own.get("search", "random")
     from experiments.tune.study import SEARCHES
 
@@ -95,22 +97,13 @@ def _own(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     rest = []
     for word in words:
         key, equals, value = word.partition("=")
-        if key not in ("trials", "search", "workers", "resume") or not equals:
+        if key not in ("trials", "search", "resume") or not equals:
             rest.append(word)
         elif key in own:
             raise ConfigError(f"'{key}' is given twice: {own[key]} and {value}.")
         else:
             own[key] = value
     return own, rest
-
-
-def _count(own: dict[str, str], key: str, default: int, least: int) -> int:
-    value = own.get(key, str(default))
-    if not (value.isascii() and value.isdigit()) or int(value) < least:
-        raise ConfigError(
-            f"{key} is not valid", got=repr(value), allowed=f"an integer of at least {least}"
-        )
-    return int(value)
 
 
 def _begin(words: list[str], hydra: Hydra, trials: int, search: str, workers: int) -> int:
@@ -148,15 +141,7 @@ def go_on(path: Path, lines: list[str], hydra: Hydra, workers: int = 1) -> int:
 
 
 def _perform(study: Study, sweep: Sweep, workers: int) -> int:
+    from experiments.runs.side_by_side import side_by_side
     from experiments.tune.trials import perform
 
-    engines = {str(cfg.engine.name) for cfg in sweep.configs} - {"serial"}
-    packs = any(cfg.engine.get("pack", False) for cfg in sweep.configs)
-    if workers > 1 and (engines or packs):
-        raise ConfigError(
-            f"workers={workers} starts a process for each trial, with all its clients",
-            got=f"engine={engines.pop()}" if engines else "engine.pack=true",
-            allowed="engine=serial",
-            next_step="Set workers=1, or leave the engine out.",
-        )
-    return 1 if perform(study, sweep, workers) else 0
+    return 1 if perform(study, sweep, side_by_side(workers, sweep.configs)) else 0

@@ -14,10 +14,9 @@ from rich import box
 from rich.table import Table
 
 from experiments.runs.display import Display, Remaining, Terminal
-from experiments.runs.sweep import Sweep, perform_sweep
+from experiments.runs.sweep import Each, Sweep, perform_sweep
 from experiments.terminal.literal import literal
 from experiments.tune.ranking import Score, ranked, scores, validated
-from experiments.tune.side_by_side import side_by_side
 from experiments.tune.study import Study, Tuned, survivors
 from experiments.tune.winner import write
 from fedfuse.errors import FedfuseError
@@ -50,13 +49,13 @@ class _Trials(Terminal):
         """Show nothing yet."""
 
 
-def perform(study: Study, sweep: Sweep, workers: int) -> int:
+def perform(study: Study, sweep: Sweep, each: Each | None = None) -> int:
     """Run what has not finished, write down who won, and return how many trials failed.
 
     Args:
         study: What was asked for.
         sweep: All its runs.
-        workers: Trials side by side.
+        each: Performs its runs, if not one after the other.
 
     Raises:
         FedfuseError: If of a method no trial finished.
@@ -74,12 +73,8 @@ def perform(study: Study, sweep: Sweep, workers: int) -> int:
             }
             for one in there
         }
-        _run(
-            sweep,
-            [n for trials in runs.values() for of in trials.values() for n in of],
-            workers,
-            display,
-        )
+        numbers = [n for trials in runs.values() for of in trials.values() for n in of]
+        _run(sweep, numbers, display, each)
         for one in there:
             folders = {
                 trial: [sweep.path / sweep.planned[n].folder for n in numbers]
@@ -95,7 +90,7 @@ def perform(study: Study, sweep: Sweep, workers: int) -> int:
     return sum(_close(study, one, found[one.method], sweep.path, display) for one in study.tuned)
 
 
-def _run(sweep: Sweep, numbers: Sequence[int], workers: int, display: Terminal) -> None:
+def _run(sweep: Sweep, numbers: Sequence[int], display: Terminal, each: Each | None) -> None:
     """Run those of a sweep's runs that have not finished."""
     part = replace(
         sweep,
@@ -103,7 +98,7 @@ def _run(sweep: Sweep, numbers: Sequence[int], workers: int, display: Terminal) 
         configs=[sweep.configs[number] for number in numbers],
     )
     if part.unfinished():
-        perform_sweep(part, display, side_by_side(workers) if workers > 1 else None)
+        perform_sweep(part, display, each)
 
 
 def _close(

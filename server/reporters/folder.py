@@ -297,7 +297,10 @@ class RunFolder:
                         f"the run in '{self.path}' has finished meanwhile.",
                         next_step="Start the same command again; finished runs are kept.",
                     )
-            shutil.rmtree(self.path)
+            # Its record goes last: without it the rest would be taken for somebody else's.
+            for place in sorted(self.path.iterdir(), key=lambda place: place.name == "run.json"):
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
+            self.path.rmdir()
         finally:
             self.release()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from experiments.claims.__main__ import main as claims
 from experiments.map.command import _folder
@@ -23,6 +24,8 @@ from experiments.map.command import main as draw
 from experiments.report.command import main as report
 from experiments.results.server_model import load_server_model
 from experiments.run import main
+from experiments.runs.sweep import Sweep
+from experiments.runs.sweep_plan import Planned
 from fedfuse.errors import FedfuseError
 from server import loop
 from server.records import checkpoint
@@ -327,19 +330,16 @@ def test_a_folder_in_a_files_place_is_found_before_training(
     assert tree(run) == before
 
 
-def test_a_map_removes_no_cell_that_another_process_works_on_or_has_finished(
+def test_no_run_is_begun_anew_that_another_process_works_on_or_has_finished(
     run: Path, done: Path
 ) -> None:
-    from experiments.map.worker import run_cell
-
     other = RunFolder(run)
     other.take()
-    told: list[tuple[str, str]] = []
     for folder, words in ((run, "still running"), (done / "run", "has finished meanwhile")):
         before = tree(folder)
-        run_cell({"folder": str(folder)}, lambda kind, error="", **_: told.append((kind, error)))
-        assert told[-1][0] == "failed"
-        assert words in told[-1][1]
+        cfg = OmegaConf.create({"checkpoint": {"every": 0}})
+        with pytest.raises(FedfuseError, match=words):
+            Sweep(folder.parent, [Planned(folder.name, ())], [cfg]).open(0)
         assert tree(folder) == before
     other.release()
     other.clear()

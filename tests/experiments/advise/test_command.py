@@ -10,8 +10,8 @@ import pytest
 
 from experiments.advise.command import main
 from experiments.map.command import main as map_main
-from experiments.map.worker import run_cell
 from experiments.run import main as run_main
+from experiments.runs.worker import run_job
 
 BASE = [
     "dataset=synthetic",
@@ -34,19 +34,19 @@ def made(tmp_path_factory):
     class Here:
         """The map's pool, without processes."""
 
-        def __init__(self, workers, log, job):
+        def __init__(self, workers, log, job, after):
             self.job = job
 
         def run(self, cells):
-            from experiments.map.pool import Event
+            from experiments.runs.pool import Event
 
             for cell in cells:
                 said = []
-                run_cell(self.job(cell), lambda event, said=said, **_: said.append(event))
+                run_job(self.job(cell), lambda event, said=said, **_: said.append(event))
                 yield Event(cell, said[-1])
 
     patch = pytest.MonkeyPatch()
-    patch.setattr("experiments.map.pool.Pool", Here)
+    patch.setattr("experiments.runs.pool.Pool", Here)
     grid = ["map.samples=[40]", "map.alpha=[0.1,5]", "map.methods=[knfu]", "map.seeds=[0,1,2]"]
     assert map_main([*grid, *BASE, "num_rounds=3", f"map.dir={folder}", "map.workers=1"]) == 0
     patch.undo()

@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from experiments.config import compose
 from experiments.map.grid import Axes, Cell, configure, parse
-from experiments.map.pool import Event, Order
 from experiments.map.progress import Estimate, work
+from experiments.runs.pool import Event
 from fedfuse.errors import ConfigError
 
 CFG = OmegaConf.create(
@@ -71,24 +71,6 @@ def test_of_the_engine_a_map_takes_only_whether_its_cells_train_together():
     assert parse(["engine.pack=true"])[1] == ["engine.pack=true"]
     with pytest.raises(ConfigError, match=r"map\.workers"):
         parse(["engine.num_nodes=2"])
-
-
-def test_methods_wait_for_the_baseline_of_their_own_federation():
-    cells = Axes(samples=(50,), alpha=(0.1, 1.0), seeds=(0,)).cells()
-    order = Order(cells)
-    first = order.take()
-    assert first == Cell(50, 0.1, "local", 0)
-    second = order.take()
-    assert second == Cell(50, 1.0, "local", 0)
-    order.settle(second, ok=True)
-    assert order.take() == Cell(50, 1.0, "knfu", 0)
-    # What waits for a baseline that failed is given up, by name.
-    assert order.settle(first, ok=False) == [Cell(50, 0.1, "knfu", 0)]
-    assert order.take() is None
-
-
-def test_a_baseline_that_is_done_is_not_waited_for():
-    assert Order([Cell(50, 0.1, "knfu", 0)]).take() == Cell(50, 0.1, "knfu", 0)
 
 
 def test_the_estimate_knows_nothing_at_first_and_the_truth_at_last():

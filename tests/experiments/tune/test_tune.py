@@ -161,7 +161,7 @@ def test_halving_gives_the_best_third_more_rounds() -> None:
         (["trials=2"], "fedfuse tune needs a method"),
         (["method=mean", "search=halv"], "Did you mean 'halving'"),
         (["method=local"], "method=local has no key with a declared range"),
-        (["method=mean", "workers=2", "engine=ray"], "workers=2 starts a process for each trial"),
+        (["method=mean", "workers=2", "engine=ray"], "workers=2 starts a process for each run"),
         (["method=fedgkt", "~exchange.model.depth"], "cannot take a key out: got ~exchange.model"),
         (["resume=nowhere"], "'nowhere' holds no tuning that can be read"),
         (["resume=nowhere", "trials=3"], "trials and search cannot be set"),

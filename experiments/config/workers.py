@@ -1,0 +1,35 @@
+"""``workers=N``: how many runs go side by side; a word of commands, not a key of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedfuse.errors import ConfigError
+
+KEY = "workers"
+
+
+def taken(words: Sequence[str]) -> tuple[int, list[str]]:
+    """Return how many runs go side by side, 1 if no word says so, and the other words.
+
+    >>> taken(["seed=0,1", "workers=2"])
+    (2, ['seed=0,1'])
+    """
+    given = [word.partition("=")[2] for word in words if word.startswith(f"{KEY}=")]
+    if len(given) > 1:
+        raise ConfigError(f"'{KEY}' is given twice: {' and '.join(given)}.")
+    rest = [word for word in words if not word.startswith(f"{KEY}=")]
+    return count(KEY, given[0], 1) if given else 1, rest
+
+
+def count(key: str, value: str, least: int) -> int:
+    """Return the integer that a word gives.
+
+    Raises:
+        ConfigError: If it is none, or smaller than ``least``.
+    """
+    if not (value.isascii() and value.isdigit()) or int(value) < least:
+        raise ConfigError(
+            f"{key} is not valid", got=repr(value), allowed=f"an integer of at least {least}"
+        )
+    return int(value)
