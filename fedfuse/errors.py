@@ -119,8 +119,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     >>> did_you_mean("dirichelt", ["iid", "dirichlet"])
     'dirichlet'
     """
-    matches = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    return next(iter(nearest(word, known, 1)), None)
+
+
+def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return the known names that are near to ``word``, the nearest first."""
+    return difflib.get_close_matches(word, sorted(known), n=most, cutoff=0.6)
 
 
 def require(ok: bool, owner: str, name: str, got: object, allowed: str) -> None:

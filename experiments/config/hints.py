@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fedfuse.errors import ConfigError, did_you_mean
+from fedfuse.errors import ConfigError, did_you_mean, nearest
+
+MANY = 20
+"""A group with more options than these names the nearest, and the command that lists them all."""
 
 
 def hint(word: str, known: Iterable[str], label: str = "Options") -> str:
@@ -18,16 +21,27 @@ def hint(word: str, known: Iterable[str], label: str = "Options") -> str:
     ''
     """
     names = sorted(known)
-    nearest = did_you_mean(word, names)
-    said = [f"Did you mean '{nearest}'?"] if nearest else []
+    near = did_you_mean(word, names)
+    said = [f"Did you mean '{near}'?"] if near else []
     if names:
         said.append(f"{label}: {', '.join(names)}.")
     return " ".join(said)
 
 
 def unknown_option(group: str, word: object, options: Iterable[str]) -> ConfigError:
-    """Return the error for an option that a group does not have."""
-    return ConfigError(f"no '{word}' in group '{group}'.", next_step=hint(str(word), options))
+    """Return the error for an option that a group does not have.
+
+    >>> print(unknown_option("method", "fedmx", ["fedmd", "fedma", *map(str, range(99))]))
+    no 'fedmx' in group 'method'. Did you mean 'fedmd' or 'fedma'? All 101: fedfuse list method
+    """
+    names = sorted(options)
+    told = hint(str(word), names)
+    if len(names) > MANY:
+        near = [f"'{name}'" for name in nearest(str(word), names)]
+        either = " or ".join(filter(None, [", ".join(near[:-1]), *near[-1:]]))
+        asked = f"Did you mean {either}? " if near else ""
+        told = f"{asked}All {len(names)}: fedfuse list {group}"
+    return ConfigError(f"no '{word}' in group '{group}'.", next_step=told)
 
 
 def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
@@ -41,10 +55,10 @@ def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
     names = sorted(known)
     tail = key.rsplit(".", 1)[-1]
     ending = [name for name in names if name.endswith(f".{tail}")]
-    nearest = ending[0] if len(ending) == 1 else did_you_mean(key, names)
+    near = ending[0] if len(ending) == 1 else did_you_mean(key, names)
     after = (
-        f"Did you mean '{nearest}'?"
-        if nearest
+        f"Did you mean '{near}'?"
+        if near
         else "'fedfuse --help' lists the groups, 'fedfuse --cfg job' every key."
     )
     return ConfigError(f"there is no key or group '{key}'.", next_step=after)

@@ -27,7 +27,7 @@ MISTAKES = {
         "Did you mean 'dirichlet'?",
         "Options: by_column, custom, dirichlet,",
     ],
-    "method=fedmb": ["no 'fedmb' in group 'method'", "Did you mean 'fedmd'?"],
+    "method=fedmb": ["no 'fedmb' in group 'method'", "Did you mean 'fedmd'"],
     "partitioner=null": ["no 'null' in group 'partitioner'", "Options:"],
     "partitoner=iid": ["no key or group 'partitoner'", "Did you mean 'partitioner'?"],
     "foo/bar=x": ["no key or group 'foo/bar'"],
@@ -81,7 +81,7 @@ MISTAKES = {
     "method=mean method=knfu": ["'method' is given twice"],
     "seed=1,2": ["'seed=1,2' names several values", "-m"],
     "-m seed=0,one": ["seed must be an integer, got 'one'"],
-    "-m method=mean,fedmb": ["no 'fedmb' in group 'method'"],
+    "-m method=mean,fedmb": ["no 'fedmb' in group 'method'", ": fedfuse list method"],
     "-m partitioner=dirichlet,iid partitioner.alpha=1": [
         "partitioner=iid has no parameter 'alpha'"
     ],

@@ -91,7 +91,7 @@ MISTAKES: dict[str | bytes, list[str]] = {
         "line 3: partitioner=dirichlet has no parameter 'alhpa'",
         "Did you mean 'alpha'?",
     ],
-    "seed: 3\nmethod: fedmb\n": ["line 2: no 'fedmb' in group 'method'", "mean 'fedmd'?"],
+    "seed: 3\nmethod: fedmb\n": ["line 2: no 'fedmb' in group 'method'", "mean 'fedmd'"],
     "seed: 3\nevaluation: {probes: [fgms]}\n": [
         "line 2: no 'fgms' in group 'probe'",
         "mean 'fgsm'?",
