@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,7 +130,7 @@ def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, thr
     setup = replace(
         setup, num_nodes=chosen.num_nodes, reply_timeout=reply_timeout, counts_clients=True
     )
-    server = guarded(make_server_app(lambda _: setup), outcome, threads)
+    server = guarded(make_server_app(lambda _: setup), outcome, threads, notifier.end)
     resources: Any = {
         "num_cpus": plan.cpus_per_node,
         "num_gpus": plan.gpus_per_node,
@@ -157,8 +157,8 @@ def simulate(app: ClientApp, setup: ServerSetup, plan: RayPlan, chosen: Fit, thr
         raise outcome.error
 
 
-def guarded(inner: ServerApp, outcome: Outcome, threads: int) -> ServerApp:
-    """Return a ServerApp that keeps what ``inner`` raises, and uses the run's number of threads."""
+def guarded(inner: ServerApp, outcome: Outcome, threads: int, end: Callable[[], None]) -> ServerApp:
+    """Return a ServerApp that keeps what ``inner`` raises, and calls ``end`` after it."""
     outer = ServerApp()
 
     @outer.main()
@@ -174,6 +174,7 @@ def guarded(inner: ServerApp, outcome: Outcome, threads: int) -> ServerApp:
             # Workers that are still busy are not waited for.
             outcome.stopped.set()
             outcome.ended.set()
+            end()
 
     return outer
 

@@ -23,8 +23,11 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.server.superlink.fleet.vce import vce_api
 from flwr.server.superlink.fleet.vce.backend import raybackend
-from flwr.simulation.ray_transport.ray_actor import BasicActorPool, ClientAppActor
+from flwr.simulation.ray_transport.ray_actor import BasicActorPool
 from ray.exceptions import RayActorError
+
+from experiments.engines.ray_cluster import swapped
+from experiments.engines.ray_worker import Worker
 
 START_TIMEOUT = 20.0
 """Seconds in which the replacement of a dead worker must come up."""
@@ -43,8 +46,9 @@ class Notifier:
     def __init__(self, num_nodes: int) -> None:
         self.interval = 0.1 if num_nodes <= FEW_NODES else 0.05
         """Seconds after which the server looks for replies, rung or not."""
-        self.asked: SimpleQueue[int] = SimpleQueue()
-        """Nodes that a message waits for."""
+        self.asked: SimpleQueue[int | None] = SimpleQueue()
+        """Nodes that a message waits for; None when the server has ended."""
+        self._queues: list[Mailbox] = []
         self._wakes = num_nodes <= FEW_NODES
         self._answered = Event()
 
@@ -55,6 +59,17 @@ class Notifier:
         elif self._answered.wait(seconds):
             # What comes from here on is seen by the look that follows, or rings again.
             self._answered.clear()
+
+    def queue(self) -> Mailbox:
+        """Return a queue for Flower whose readers hear of the server's end."""
+        self._queues.append(Mailbox())
+        return self._queues[-1]
+
+    def end(self) -> None:
+        """Wake everybody: the server has ended."""
+        self.asked.put(None)
+        for queue in self._queues:
+            queue.put(None)
 
     def hang(self, state: Any) -> None:
         """Ring for whatever is written into Flower's state from now on."""
@@ -71,6 +86,19 @@ class Notifier:
             return stored
 
         state.store_message_ins, state.store_message_res = store_message_ins, store_message_res
+
+
+class Mailbox(Queue[Any]):
+    """A queue of Flower's, which waits for a second before it looks whether the run has ended."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Return what comes; nothing does when None has come."""
+        item = super().get(block, timeout)
+        if item is not None:
+            return item
+        self.put(None)  # the next reader waits as well
+        time.sleep(0.005)  # Flower sets its flag right after the server's last line
+        raise Empty
 
 
 class PinnedRayBackend(raybackend.RayBackend):
@@ -96,7 +124,7 @@ class PinnedRayBackend(raybackend.RayBackend):
         """Start the workers."""
         self.app_fn = app_fn
         self.pool = BasicActorPool(
-            actor_type=ClientAppActor,
+            actor_type=Worker,  # type: ignore[arg-type]
             client_resources=self.client_resources,
             actor_kwargs=self.actor_kwargs,
         )
@@ -125,16 +153,15 @@ class PinnedRayBackend(raybackend.RayBackend):
         if slot in self._dead:
             self._replace(slot)
         actor = self._actors[slot]
-        partition = str(context.node_config["partition-id"])
-        reference = actor.run.remote(self.app_fn, message, partition, context)
+        reference = actor.run.remote(self.app_fn, message, context)
         try:
             while not ray.wait([reference], timeout=0.5)[0]:
                 self._check()
-            _, reply, context = ray.get(reference)
+            answer: tuple[Message, Context] = ray.get(reference)
         except RayActorError:
             self._dead.add(slot)
             raise
-        return reply, context
+        return answer
 
     def _replace(self, slot: int) -> None:
         """Start a new worker in a dead one's place; if there is no room, share another's."""
@@ -162,21 +189,22 @@ def tuned(notifier: Notifier, num_nodes: int, check: Callable[[], None]) -> Iter
         state: Any, queue: Queue[Message], nodes_mapping: dict[int, int], f_stop: Event
     ) -> None:
         notifier.hang(state)
-        for node_id in nodes_mapping:  # who was asked before that
-            notifier.asked.put(node_id)
+        for known in nodes_mapping:  # who was asked before that
+            notifier.asked.put(known)
         while not f_stop.is_set():
             try:
                 node_id = notifier.asked.get(timeout=0.5)
             except Empty:
                 continue
+            if node_id is None:
+                f_stop.wait(timeout=0.5)
+                continue
             for message in state.get_message_ins(node_id=node_id, limit=1):
                 queue.put(message)
 
-    backend, feed = raybackend.RayBackend, vce_api.add_messages_to_queue
-    raybackend.RayBackend = partial(PinnedRayBackend, num_nodes=num_nodes, check=check)  # type: ignore[misc,assignment]
-    vce_api.add_messages_to_queue = add_messages_to_queue
-    try:
+    backend = partial(PinnedRayBackend, num_nodes=num_nodes, check=check)
+    with (
+        swapped(raybackend, RayBackend=backend),
+        swapped(vce_api, add_messages_to_queue=add_messages_to_queue, Queue=notifier.queue),
+    ):
         yield
-    finally:
-        raybackend.RayBackend = backend  # type: ignore[misc]
-        vce_api.add_messages_to_queue = feed

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,21 @@ from fedfuse.errors import FedfuseError
 NICENESS = "RAY_worker_niceness"
 PRELOAD = "RAY_preload_python_modules"
 """Ray's own variables."""
-MODULES = "experiments.assembly.node,flwr.simulation.ray_transport.ray_actor"
+MODULES = "experiments.engines.ray_preload,experiments.engines.ray_worker"
 """What a worker imports before it is asked for anything."""
 UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
 """What Ray starts besides, each a process that imports Python anew, and waits for the first: a page
 on the cluster, the adding of machines, the workers' logs on this terminal."""
+
+AGENT = re.compile("^(--[a-z_]+_agent_command)=.*", re.DOTALL)
+"""What Ray's process for a machine is told of its agents; a blank starts none."""
+PORTS = (
+    "metrics_agent_port",
+    "metrics_export_port",
+    "dashboard_agent_listen_port",
+    "runtime_env_agent_port",
+)
+"""What it waits to hear from them; -1 says that there is no such service."""
 
 PATIENCE = 120.0
 """Seconds in which Ray's own process for this machine must come up."""
@@ -83,7 +94,8 @@ def connect(
     try:
         if plan.address not in (None, "auto"):
             check_address(str(plan.address))
-        with warnings.catch_warnings(), environment(inherited), lean():
+        alone = nullcontext() if chosen is None else agentless()
+        with warnings.catch_warnings(), environment(inherited), lean(), alone:
             # Ray announces that it will hide GPUs in another way.
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **arguments)
@@ -145,12 +157,25 @@ def shut_down(before: set[int] = frozenset()) -> None:  # type: ignore[assignmen
 
 
 @contextmanager
+def swapped(owner: object, **attributes: Any) -> Iterator[None]:
+    """Replace attributes for a while, those that this version of the owner has."""
+    kept = {name: getattr(owner, name) for name in attributes if hasattr(owner, name)}
+    try:
+        for name in kept:
+            setattr(owner, name, attributes[name])
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(owner, name, value)
+
+
+@contextmanager
 def lean() -> Iterator[None]:
     """Let Ray start nothing that a run does not use, and wait for the rest on a busy machine."""
     from ray._private import services
     from ray._private.node import Node
 
-    kept, get_node = {name: getattr(Node, name) for name in UNUSED}, services.get_node
+    get_node = services.get_node
 
     def patient(*of: Any) -> Any:
         deadline = time.monotonic() + PATIENCE
@@ -162,12 +187,41 @@ def lean() -> Iterator[None]:
                     raise
                 time.sleep(0.05)
 
-    for name in UNUSED:
-        setattr(Node, name, lambda *_, **__: None)
-    services.get_node = patient
-    try:
+    nothing = dict.fromkeys(UNUSED, lambda *_, **__: None)
+    with swapped(Node, **nothing), swapped(services, get_node=patient):
         yield
-    finally:
-        services.get_node = get_node
-        for name, start in kept.items():
-            setattr(Node, name, start)
+
+
+@contextmanager
+def agentless() -> Iterator[None]:
+    """Let Ray's process for this machine start without its two agents, if it can.
+
+    They are for its page and for runtime environments; it starts no worker before both have
+    imported themselves and said at which port they listen.
+    """
+    from ray._private import ray_constants, services
+    from ray._private.node import Node
+
+    try:
+        from ray._raylet import persist_port  # type: ignore[attr-defined]
+    except ImportError:  # another version of Ray
+        yield
+        return
+    start_raylet, start_process = Node.start_raylet, services.start_ray_process
+
+    def unattended(command: list[str], *of: Any, **named: Any) -> Any:
+        command = [AGENT.sub(r"\1= ", word) for word in command]
+        return start_process(command, *of, **named)
+
+    def start(node: Any, *of: Any, **named: Any) -> None:
+        for port in PORTS:
+            persist_port(node._session_dir, node._node_id, port, -1)
+        start_raylet(node, *of, **named)
+
+    with (
+        swapped(Node, start_raylet=start),
+        swapped(services, start_ray_process=unattended),
+        # 'uv run' asks for a runtime environment that is this very process's
+        swapped(ray_constants, RAY_ENABLE_UV_RUN_RUNTIME_ENV=False),
+    ):
+        yield

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments.terminal.encoding import any_character
+from experiments.terminal.garbage import collect_rarely
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
 from fedfuse.files.paths import expand
 from fedfuse.safe_text import visible
@@ -55,6 +56,8 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
         command: Words to exit code.
         argv: The words; those that the program was started with if None.
     """
+    if argv is None:  # this process is the command's
+        collect_rarely()
     any_character()
     warnings.formatwarning = _format_warning
     _tell_notices()

@@ -9,6 +9,8 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -271,3 +273,48 @@ def test_a_node_that_is_slow_to_come_up_is_waited_for(monkeypatch):
         assert Node.start_api_server is not started
     assert calls == [("gcs", "id")] * 3
     assert (services.get_node, Node.start_api_server) == (get_node, started)
+
+
+def test_ray_starts_without_the_agents_it_would_wait_for(monkeypatch, tmp_path):
+    from ray._private import services
+    from ray._private.node import Node
+
+    commands = []
+    agents = ["--runtime_env_agent_command=python main.py --a=1", "--dashboard_agent_command=b\nc"]
+    monkeypatch.setattr(services, "start_ray_process", lambda words, kind: commands.append(words))
+    monkeypatch.setattr(
+        Node,
+        "start_raylet",
+        lambda _, plasma: services.start_ray_process(["raylet", plasma, *agents], "raylet"),
+    )
+    usual = Node.start_raylet
+    node = SimpleNamespace(_session_dir=str(tmp_path), _node_id="ab" * 28)
+    with ray_cluster.agentless():
+        Node.start_raylet(node, "/dev/shm")
+    [[*others, runtime, dashboard]] = commands
+    assert others == ["raylet", "/dev/shm"]
+    assert (runtime, dashboard) == ("--runtime_env_agent_command= ", "--dashboard_agent_command= ")
+    assert {file.name.split("_ab")[0] for file in tmp_path.iterdir()} == set(ray_cluster.PORTS)
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"-1"}
+    assert Node.start_raylet is usual
+
+
+def test_what_another_version_does_not_have_is_not_replaced():
+    owner = SimpleNamespace(known=1)
+    with ray_cluster.swapped(owner, known=2, gone=3):
+        assert vars(owner) == {"known": 2}
+    assert vars(owner) == {"known": 1}
+
+
+def test_the_readers_of_a_queue_hear_of_the_end_at_once():
+    from experiments.engines.ray_backend import Notifier
+
+    notifier = Notifier(2)
+    queue = notifier.queue()
+    queue.put("a reply")
+    notifier.end()
+    assert queue.get(timeout=3600) == "a reply"
+    for _ in range(2):
+        with pytest.raises(Empty):
+            queue.get(timeout=3600)
+    assert notifier.asked.get(timeout=3600) is None
