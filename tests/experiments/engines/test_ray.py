@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty
 from types import SimpleNamespace
@@ -15,13 +15,14 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("ray", reason="the extra 'sim' is not installed")
-
 from experiments.engines import ray_cluster
 from experiments.engines.processes import descendants
 from experiments.run import main
 
-pytestmark = pytest.mark.ray
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(not find_spec("ray"), reason="the extra 'sim' is not installed"),
+]
 
 QUICK = [
     "dataset=synthetic",
@@ -251,7 +252,7 @@ def test_a_round_goes_on_without_a_killed_worker_or_a_lost_machine(
 
 
 def test_what_workers_import_beforehand_is_there():
-    assert all(importlib.util.find_spec(name) for name in ray_cluster.MODULES.split(","))
+    assert all(find_spec(name) for name in ray_cluster.MODULES.split(","))
 
 
 def test_a_node_that_is_slow_to_come_up_is_waited_for(monkeypatch):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from importlib.util import find_spec
 from queue import Queue
 from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("ray", reason="the extra 'sim' is not installed")
+pytestmark = pytest.mark.skipif(not find_spec("ray"), reason="the extra 'sim' is not installed")
 
-from flwr.server.superlink.fleet.vce import vce_api
 
-from experiments.engines.ray_backend import FEW_NODES, Notifier, tuned
+@pytest.fixture(scope="module")
+def backend():
+    """What is tested; with Ray it takes two seconds, which each worker would pay for an import."""
+    from experiments.engines import ray_backend
+
+    return ray_backend
 
 
 class State:
@@ -42,8 +47,8 @@ def message(node_id: int) -> SimpleNamespace:
     return SimpleNamespace(metadata=SimpleNamespace(dst_node_id=node_id))
 
 
-def test_a_reply_ends_the_wait_and_rings_once():
-    notifier, state = Notifier(2), State()
+def test_a_reply_ends_the_wait_and_rings_once(backend):
+    notifier, state = backend.Notifier(2), State()
     notifier.hang(state)
     threading.Timer(0.05, lambda: state.store_message_res(message(1))).start()
     begun = time.monotonic()
@@ -53,8 +58,8 @@ def test_a_reply_ends_the_wait_and_rings_once():
     assert not notifier._answered.is_set()
 
 
-def test_a_reply_that_comes_before_the_wait_is_not_lost():
-    notifier, state = Notifier(2), State()
+def test_a_reply_that_comes_before_the_wait_is_not_lost(backend):
+    notifier, state = backend.Notifier(2), State()
     notifier.hang(state)
     state.store_message_res(message(1))
     begun = time.monotonic()
@@ -62,8 +67,8 @@ def test_a_reply_that_comes_before_the_wait_is_not_lost():
     assert time.monotonic() - begun < 250
 
 
-def test_with_many_nodes_replies_gather():
-    notifier, state = Notifier(FEW_NODES + 1), State()
+def test_with_many_nodes_replies_gather(backend):
+    notifier, state = backend.Notifier(backend.FEW_NODES + 1), State()
     notifier.hang(state)
     state.store_message_res(message(1))
     begun = time.monotonic()
@@ -71,13 +76,13 @@ def test_with_many_nodes_replies_gather():
     assert time.monotonic() - begun >= 0.05
 
 
-def test_messages_reach_the_queue_whenever_they_come_and_nobody_looks_in_vain():
-    notifier, state, queue, stop = Notifier(2), State(), Queue(), threading.Event()
+def test_messages_reach_the_queue_whenever_they_come_and_nobody_looks_in_vain(backend):
+    notifier, state, queue, stop = backend.Notifier(2), State(), Queue(), threading.Event()
     early, late = message(7), message(8)
     state.store_message_ins(early)  # before the bell hangs
-    with tuned(notifier, 2, lambda: None):
+    with backend.tuned(notifier, 2, lambda: None):
         feeder = threading.Thread(
-            target=vce_api.add_messages_to_queue, args=(state, queue, {7: 0, 8: 1}, stop)
+            target=backend.vce_api.add_messages_to_queue, args=(state, queue, {7: 0, 8: 1}, stop)
         )
         feeder.start()
         try:
