@@ -6,9 +6,9 @@ Everything is accumulated in float64, on the device of its inputs; means are ove
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -83,64 +83,109 @@ def evaluate_logits(
     >>> round(evaluate_logits(logits, torch.tensor([0, 1]))["ece"], 6)
     0.25
     """
-    _check(logits, labels)
-    log_probs = logits.double().log_softmax(dim=1)
-    confidence, predicted = log_probs.max(dim=1)
-    correct = predicted == labels
-    return {
-        "accuracy": _mean(correct),
-        "loss": float(F.nll_loss(log_probs, labels)),
-        "ece": _calibration_error(confidence.exp(), correct, num_bins),
-    }
+    told = Judged.of(logits, labels).told([len(labels)], num_bins)
+    return {name: values[0] for name, values in told.items()}
 
 
-def client_metrics(
-    pool_logits: Float[Tensor, "N C"],
-    pool_labels: Int[Tensor, " N"],
-    own_index: Int[Tensor, " M"] | npt.NDArray[np.int64],
-    *,
-    own: tuple[Tensor, Tensor] | None = None,
-    num_bins: int = 15,
-) -> dict[str, float]:
-    """Return a client's metrics from one pass of its model over the test pool.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What metrics need to know of N answers, each by itself: those of many models at once.
 
-    The client's own test set is a choice of rows of the pool, so the same logits serve both.
+    A sample's numbers do not depend on which others stand beside it, so those of many models
+    joined are those of each alone, to the bit.
 
     Args:
-        pool_logits: The model's answers to the whole pool, the balanced global test set.
-        pool_labels: Class ids of the pool.
-        own_index: The rows of the pool that are the client's own test set; repeats count.
-        own: Logits [M, C] and labels [M] of the own test set as the client sees it, in the place
-            of ``own_index``; for clients whose inputs are transformed.
-        num_bins: Bins of the calibration error.
-
-    Returns:
-        ``accuracy``, ``loss`` and ``ece``, each with the suffix ``_own`` and ``_global``.
+        log_probs: Logarithm of the probability that was given to the label, float64 [N].
+        confidence: The largest probability, float64 [N].
+        right: Whether it is the label's, bool [N].
     """
-    if own is None:
-        rows = torch.as_tensor(own_index, device=pool_logits.device)
-        own = pool_logits[rows], pool_labels[rows]
-    private = evaluate_logits(*own, num_bins)
-    balanced = evaluate_logits(pool_logits, pool_labels, num_bins)
-    return {f"{name}_own": value for name, value in private.items()} | {
-        f"{name}_global": value for name, value in balanced.items()
-    }
+
+    log_probs: Float[Tensor, " N"]
+    confidence: Float[Tensor, " N"]
+    right: Bool[Tensor, " N"]
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Judged:
+        """Judge answers, a few thousand at a time: float64 is twice what they are."""
+        _check(logits, labels)
+        parts = []
+        for some, theirs in zip(
+            torch.split(logits, _BLOCK), torch.split(labels, _BLOCK), strict=True
+        ):
+            log_probs = some.double().log_softmax(dim=1)
+            confidence, predicted = log_probs.max(dim=1)
+            told = log_probs.gather(1, theirs.unsqueeze(1)).squeeze(1)
+            parts.append((told, confidence.exp(), predicted == theirs))
+        return cls(*map(torch.cat, zip(*parts, strict=True)))
+
+    def at(self, rows: Int[Tensor, " M"]) -> Judged:
+        """Return what is known of some of the answers; repeats count."""
+        return Judged(self.log_probs[rows], self.confidence[rows], self.right[rows])
+
+    def told(self, sizes: Sequence[int], num_bins: int = 15) -> dict[str, list[float]]:
+        """Return what :func:`evaluate_logits` does of each of k models, whose answers are joined.
+
+        Args:
+            sizes: How many answers each model gave, at least 1; one model's behind the other's.
+            num_bins: Bins of the calibration error.
+        """
+        if min(sizes, default=0) < 1:
+            raise DataError("Of no answers there is nothing to tell", got=f"sizes {list(sizes)}")
+        return {
+            "accuracy": accuracies(self.right, sizes),
+            "loss": self.losses(sizes),
+            "ece": self._calibration_errors(sizes, num_bins),
+        }
+
+    def cpu(self) -> Judged:
+        """Return it in host memory, where sums do not depend on who is judged beside."""
+        return Judged(self.log_probs.cpu(), self.confidence.cpu(), self.right.cpu())
+
+    def losses(self, sizes: Sequence[int]) -> list[float]:
+        """Return each model's mean negative log-likelihood, nats."""
+        parts = torch.split(self.log_probs.unsqueeze(1), list(sizes))
+        first = torch.zeros(len(self.log_probs), dtype=torch.int64, device=self.log_probs.device)
+        means = [F.nll_loss(part, first[: len(part)]) for part in parts]
+        told: list[float] = torch.stack(means).tolist()
+        return told
+
+    def _calibration_errors(self, sizes: Sequence[int], num_bins: int) -> list[float]:
+        if num_bins < 1:
+            raise ParameterError("evaluate_logits", "num_bins", num_bins, "at least 1")
+        confidence, device = self.confidence, self.confidence.device
+        edges = torch.arange(1, num_bins, dtype=torch.float64, device=device) / num_bins
+        bins = torch.bucketize(confidence, edges)  # an edge belongs to the bin below it
+        bins += _owners(sizes, confidence) * num_bins
+        # A bin's weight times its gap is |sum of hits - sum of confidences| / N.
+        missed = self.right.double() - confidence
+        gaps = torch.bincount(bins, weights=missed, minlength=len(sizes) * num_bins)
+        sums = gaps.view(-1, num_bins).abs().sum(dim=1).tolist()
+        return [gap / size for gap, size in zip(sums, sizes, strict=True)]
+
+
+def accuracies(right: Bool[Tensor, " N"], sizes: Sequence[int]) -> list[float]:
+    """Return the share of each model's answers that are right, as :meth:`Judged.told` does.
+
+    >>> accuracies(torch.tensor([True, False, True]), [2, 1])
+    [0.5, 1.0]
+    """
+    hits = torch.bincount(_owners(sizes, right), right.double(), len(sizes)).tolist()
+    return [hit / size for hit, size in zip(hits, sizes, strict=True)]
+
+
+_BLOCK = 8192
+"""Answers that are judged at once: what is made of them stays in the processor's cache."""
+
+
+def _owners(sizes: Sequence[int], like: Tensor) -> Tensor:
+    """Return whose each of the joined answers is, from 0, on the device of ``like``."""
+    lengths = torch.tensor(sizes, device=like.device)
+    return torch.repeat_interleave(lengths, output_size=len(like))
 
 
 def _mean(flags: Tensor) -> float:
     """Return the share of True, exact for any number of samples."""
     return int(flags.sum()) / flags.numel()
-
-
-def _calibration_error(confidence: Tensor, correct: Tensor, num_bins: int) -> float:
-    """Return the calibration error of float64 confidences [N] and bool hits [N]."""
-    if num_bins < 1:
-        raise ParameterError("evaluate_logits", "num_bins", num_bins, "at least 1")
-    edges = torch.arange(1, num_bins, dtype=torch.float64, device=confidence.device) / num_bins
-    bins = torch.bucketize(confidence, edges)  # an edge belongs to the bin below it
-    # A bin's weight times its gap is |sum of hits - sum of confidences| / N.
-    gaps = torch.bincount(bins, weights=correct.double() - confidence, minlength=num_bins)
-    return float(gaps.abs().sum()) / len(confidence)
 
 
 def _check(scores: Tensor, labels: Tensor) -> None:

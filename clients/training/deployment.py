@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clients.training.evaluation import Answers, Evaluation, Pair, Tested
+from clients.training.evaluation import Answers, Evaluation, Joined, Pair, Tested
 from clients.training.twins import LocalTwins
 from fedfuse.declarations import part_name
 from fedfuse.guard import Choice, Guard, Paired, mixed
-from fedfuse.metrics import accuracy
 from fedfuse.rng import Streams
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData
@@ -51,45 +49,44 @@ class Deployment:
         """
         of_twins = replace(self.evaluate, prior=self.evaluate.prior.of_local_twins())
         sides = (self.evaluate, students), (of_twins, self.twins.of(students))
-        answers = [evaluate.answers(models) for evaluate, models in sides]
-        balanced = [
-            [own.validation_balanced for own in told]
+        fused, local = (evaluate.answers(models) for evaluate, models in sides)
+        theirs, mine = (
+            told.validation_balanced.pairs()
             if self.public is None
             else evaluate.public(models, self.public)
-            for told, (evaluate, models) in zip(answers, sides, strict=True)
-        ]
-        return [
-            self._tested(student.client_id, fused, local, _alike(_paired(mine, theirs)))
-            for student, fused, local, theirs, mine in zip(
-                students, *answers, *balanced, strict=True
-            )
-        ]
-
-    def _tested(self, client_id: int, fused: Answers, local: Answers, balanced: Paired) -> Tested:
-        own = _paired(local.validation, fused.validation)
-        num_clients = self.evaluate.inputs.data.num_clients
-        for_own, for_balanced = _checked(self.guard(own, balanced, num_clients), self.guard)
-        tested = self.evaluate.judged(
-            client_id,
-            Answers(
-                balanced=_mixed(local.balanced, fused.balanced, for_balanced),
-                own=_mixed(local.own, fused.own, for_own),
-                validation=_mixed(local.validation, fused.validation, for_own),
-                validation_balanced=None,
-                plain=fused.plain,
-            ),
+            for told, (evaluate, models) in zip((fused, local), sides, strict=True)
         )
-        balanced_tests = fused.balanced, local.plain  # the latter is what local training is worth
-        sides = ("unguarded", fused), ("local", local)
-        for (name, answers), whole in zip(sides, balanced_tests, strict=True):
-            tested.metrics[f"accuracy_own_{name}"] = accuracy(*answers.own)
-            tested.metrics[f"accuracy_global_{name}"] = accuracy(*whole)
-            if answers.validation is not None:
-                tested.metrics[f"accuracy_val_{name}"] = accuracy(*answers.validation)
-        for name, choice in (("own", for_own), ("global", for_balanced)):
-            tested.metrics[f"deployed_{name}"] = choice.share
-            if choice.decided is not None:
-                tested.metrics[f"decided_{name}"] = float(choice.decided)
+        num_clients = self.evaluate.inputs.data.num_clients
+        own = zip(local.validation.pairs(), fused.validation.pairs(), strict=True)
+        choices = [
+            _checked(self.guard(_paired(*own), _alike(_paired(*balanced)), num_clients), self.guard)
+            for own, balanced in zip(own, zip(mine, theirs, strict=True), strict=True)
+        ]
+        for_own, for_balanced = zip(*choices, strict=True)
+        deployed = Answers(
+            balanced=_mixed(local.balanced, fused.balanced, for_balanced),
+            own=_mixed(local.own, fused.own, for_own),
+            validation=_mixed(local.validation, fused.validation, for_own),
+            validation_balanced=fused.validation_balanced,
+            plain=fused.plain,
+        )
+        tested = self.evaluate.judged([student.client_id for student in students], deployed)
+        # The plain answers of the twins are what local training is worth.
+        for name, answers, whole in (
+            ("unguarded", fused, fused.balanced),
+            ("local", local, local.plain),
+        ):
+            for test, told in (
+                ("own", answers.own), ("global", whole), ("val", answers.validation)
+            ):  # fmt: skip
+                for row, value in zip(tested, told.accuracies(), strict=True):
+                    if value is not None:
+                        row.metrics[f"accuracy_{test}_{name}"] = value
+        for row, chosen in zip(tested, choices, strict=True):
+            for name, choice in zip(("own", "global"), chosen, strict=True):
+                row.metrics[f"deployed_{name}"] = choice.share
+                if choice.decided is not None:
+                    row.metrics[f"decided_{name}"] = float(choice.decided)
         return tested
 
 
@@ -130,14 +127,12 @@ def _checked(told: object, guard: Guard) -> tuple[Choice, Choice]:
     )
 
 
-@overload
-def _mixed(local: Pair, fused: Pair, choice: Choice) -> Pair: ...
-@overload
-def _mixed(local: Pair | None, fused: Pair | None, choice: Choice) -> Pair | None: ...
-def _mixed(local: Pair | None, fused: Pair | None, choice: Choice) -> Pair | None:
-    if local is None or fused is None:
-        return None
-    return mixed(local[0], fused[0], choice.share), fused[1]
+def _mixed(local: Joined, fused: Joined, choices: Sequence[Choice]) -> Joined:
+    """Return what clients deploy: of each its own mixture."""
+    ours, theirs = (torch.split(told.logits, list(told.sizes)) for told in (local, fused))
+    shares = [choice.share for choice in choices]
+    each = [mixed(*three) for three in zip(ours, theirs, shares, strict=True)]
+    return replace(fused, logits=torch.cat(each))
 
 
 def _paired(local: Pair | None, fused: Pair | None) -> Paired:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,10 @@ import torch
 from clients.training.arm import TestPrior
 from clients.training.samples import ModelInputs
 from fedfuse.compare.controls import POST_HOC_METRIC
-from fedfuse.metrics import accuracy, client_metrics, cross_entropy
+from fedfuse.metrics import Judged, accuracies
 from fedfuse.prior import log_prior, remove_prior
 from fedfuse.train.trainer import Student, Trainer
-from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray
+from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray, Samples
 from fedfuse.wire.messages import SPENT, TWIN
 
 
@@ -45,30 +46,67 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What one model says of a client's tests: logits and labels of each.
+class Joined:
+    """What k models say of samples of their own each, one model's behind the other's.
 
     Args:
-        balanced: Of the balanced test set [N, C], as a test on which all classes are alike reads
-            them.
-        own: Of the client's own test set [M, C], as one that is distributed as its data reads them.
-        validation: Of its validation data [V, C], read like ``own``; None without such data.
+        logits: [S, C].
+        labels: [S].
+        sizes: Samples of each model, from 0; S in all.
+    """
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+    sizes: Sequence[int]
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair | None]) -> Joined:
+        """Join what single models say; None says nothing, but not all of them."""
+        there = [pair for pair in pairs if pair is not None]
+        logits, labels = (torch.cat(parts) for parts in zip(*there, strict=True))
+        return cls(logits, labels, [0 if pair is None else len(pair[1]) for pair in pairs])
+
+    def pairs(self) -> list[Pair | None]:
+        """Return what each model says; None of those that say nothing."""
+        sizes = list(self.sizes)
+        each = zip(torch.split(self.logits, sizes), torch.split(self.labels, sizes), strict=True)
+        return [pair if len(pair[1]) else None for pair in each]
+
+    def accuracies(self) -> list[float | None]:
+        """Return the share of samples whose largest logit is their label's, None without any."""
+        told = iter(accuracies(self.logits.argmax(dim=1) == self.labels, _positive(self.sizes)))
+        return [next(told) if size else None for size in self.sizes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What some models say of their clients' tests.
+
+    Args:
+        balanced: Of the balanced test set, as a test on which all classes are alike reads it.
+        own: Of the client's own test set, as one that is distributed as its data reads it.
+        validation: Of its validation data, read like ``own``; nothing without such data.
         validation_balanced: The same read like ``balanced``.
         plain: The balanced test set's as the model was trained.
         post_hoc: The balanced test set's without the prior; None unless that is told beside.
+        own_at: Where the answers of ``own`` stand in ``balanced``; None if some do not.
     """
 
-    balanced: Pair
-    own: Pair
-    validation: Pair | None
-    validation_balanced: Pair | None
-    plain: Pair
-    post_hoc: Pair | None = None
+    balanced: Joined
+    own: Joined
+    validation: Joined
+    validation_balanced: Joined
+    plain: Joined
+    post_hoc: Joined | None = None
+    own_at: torch.Tensor | None = None
+
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Evaluate students.
+    """Evaluate students: many as one, and each as if it were alone.
 
     Args:
         inputs: The samples.
@@ -84,67 +122,127 @@ class Evaluation:
 
     def __call__(self, students: Sequence[Student]) -> list[Tested]:
         """Test each student; those without validation data lack its metrics."""
-        answers = self.answers(students)
-        return [self.judged(s.client_id, own) for s, own in zip(students, answers, strict=True)]
+        if not students:
+            return []
+        answers = self.answers(students, self.inputs.device)
+        return self.judged([student.client_id for student in students], answers)
 
-    def judged(self, client_id: int, answers: Answers) -> Tested:
-        """Return how good a client's answers are."""
-        data, client = self.inputs.data, self.inputs.data.clients[client_id]
-        metrics = client_metrics(*answers.balanced, in_test(data, client), own=answers.own)
+    def judged(self, client_ids: Sequence[int], answers: Answers) -> list[Tested]:
+        """Return how good each client's answers are."""
+        data, clients = self.inputs.data, [self.inputs.data.clients[i] for i in client_ids]
+        balanced = Judged.of(answers.balanced.logits, answers.balanced.labels)
+        own = balanced
+        if answers.own_at is None:
+            own = Judged.of(answers.own.logits, answers.own.labels).cpu()
+        balanced = balanced.cpu()
+        if answers.own_at is not None:
+            own = balanced.at(answers.own_at.cpu())
+        table: dict[str, Sequence[float | None]] = {}
+        for test, judged, sizes in (
+            ("own", own, answers.own.sizes),
+            ("global", balanced, answers.balanced.sizes),
+        ):
+            table |= {f"{name}_{test}": told for name, told in judged.told(sizes).items()}
         if answers.post_hoc is not None:
-            metrics[POST_HOC_METRIC] = accuracy(*answers.post_hoc)
+            table[POST_HOC_METRIC] = answers.post_hoc.accuracies()
         if data.common:  # the server does not see how many samples a site tests on
-            metrics["test_samples_own"] = float(len(client.test))
-        elif (absent := self._absent(client_id, answers.balanced[1])).any():
-            logits, labels = answers.balanced
-            metrics["accuracy_absent"] = accuracy(logits[absent], labels[absent])
-        if answers.validation is not None:
-            metrics["accuracy_val"] = accuracy(*answers.validation)
-            metrics["loss_val"] = cross_entropy(*answers.validation)
-        balanced, own = (
-            np.packbits((logits.argmax(dim=1) == labels).numpy())
-            for logits, labels in (answers.balanced, answers.own)
+            table["test_samples_own"] = [float(len(client.test)) for client in clients]
+        else:
+            labels = answers.balanced.labels.cpu()
+            table["accuracy_absent"] = self._on_absent(client_ids, balanced.right, labels)
+        if sizes := _positive(answers.validation.sizes):
+            table["accuracy_val"] = answers.validation.accuracies()
+            held_back = Judged.of(answers.validation.logits, answers.validation.labels)
+            losses = iter(held_back.cpu().losses(sizes))
+            where = answers.validation.sizes
+            table["loss_val"] = [next(losses) if size else None for size in where]
+        all_right = np.packbits(balanced.right.view(len(clients), -1).numpy(), axis=1)
+        own_right = own.right.numpy()
+        ends = np.cumsum(answers.own.sizes).tolist()
+        return [
+            Tested(
+                {name: told for name, values in table.items() if (told := values[row]) is not None},
+                np.packbits(own_right[end - size : end]),
+                all_right[row],
+            )
+            for row, (end, size) in enumerate(zip(ends, answers.own.sizes, strict=True))
+        ]
+
+    def _on_absent(
+        self, client_ids: Sequence[int], right: torch.Tensor, labels: torch.Tensor
+    ) -> list[float | None]:
+        """Return each client's accuracy where the label is one that it has never trained on.
+
+        Args:
+            client_ids: The clients.
+            right: Which of the balanced tests each gets right, joined.
+            labels: The labels of those.
+        """
+        absent = self.inputs.class_counts(client_ids) == 0  # [k, C]
+        size, num_classes = len(client_ids), absent.shape[1]
+        by_class = torch.arange(size).repeat_interleave(len(labels) // size) * num_classes + labels
+        totals, hits = (
+            (torch.bincount(by_class, weights, size * num_classes).view(size, -1) * absent).sum(1)
+            for weights in (None, right.double())
         )
-        return Tested(metrics, own, balanced)
+        pairs = zip(hits.tolist(), totals.tolist(), strict=True)
+        return [hit / total if total else None for hit, total in pairs]
 
-    def _absent(self, client_id: int, labels: torch.Tensor) -> torch.Tensor:
-        """Return which of these labels the client has never trained on, bool [N]."""
-        return self.inputs.class_counts([client_id])[0].to(labels.device)[labels] == 0
-
-    def answers(self, students: Sequence[Student]) -> list[Answers]:
+    def answers(self, students: Sequence[Student], device: torch.device = CPU) -> Answers:
         """Ask each student its client's tests.
 
         One pass over the balanced test set also answers those of the client's own test samples
         that are among them, unless the client sees its samples through a feature shift.
+
+        Args:
+            students: Whom.
+            device: Where the answers are wanted: they are brought there together.
         """
         data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
-        pool = self.trainer.predict(students, self.inputs.test(), self.batch_size).cpu()
-        labels = torch.from_numpy(np.array(data.test.labels))
-        priors = self.priors(clients)
-        shared = [in_test(data, client) for client in clients]
-        others = [client.test[at < 0] for client, at in zip(clients, shared, strict=True)]
-        asked = [row for row, rows in enumerate(others) if len(rows)]
-        validated = [row for row, client in enumerate(clients) if len(client.val)]
-        wanted = [(data.own_pool, others[row], clients[row]) for row in asked]
-        wanted += [(data.train, clients[row].val, clients[row]) for row in validated]
-        rows = [self.inputs.rows(*which) for which in wanted]
-        own = self.trainer.predict_each(
-            [students[row] for row in (*asked, *validated)],
-            [inputs for inputs, _ in rows],
-            self.batch_size,
-        )
-        told = [(logits.cpu(), their.cpu()) for logits, (_, their) in zip(own, rows, strict=True)]
-        beside = dict(zip(asked, told[: len(asked)], strict=True))
-        held_back = dict(zip(validated, told[len(asked) :], strict=True))
-        return [
-            self._read(
-                priors[row],
-                (pool[row], labels),
-                _joined((pool[row], labels), at, beside.get(row)),
-                held_back.get(row),
+        pool = self.trainer.predict(students, self.inputs.test(), self.batch_size).to(device)
+        labels = torch.from_numpy(np.array(data.test.labels)).to(device)
+        size, everybody = len(labels), range(len(clients))
+        balanced = Joined(pool.flatten(0, 1), labels.repeat(len(clients)), [size] * len(clients))
+        sizes = [len(client.test) for client in clients]
+        at, owners = in_test(data, clients), np.repeat(everybody, sizes)
+        places = torch.from_numpy(owners * size + np.maximum(at, 0)).to(device)
+        logits, truth = balanced.logits[places], balanced.labels[places]
+        if (outside := at < 0).any():
+            others = np.concatenate([client.test for client in clients])[outside]
+            counts = np.bincount(owners[outside], minlength=len(clients))
+            index = np.split(others, np.cumsum(counts)[:-1])
+            wanted = [(row, data.own_pool, index[row]) for row in everybody if counts[row]]
+            beside, where = (
+                self._ask(students, wanted, device),
+                torch.from_numpy(outside).to(device),
             )
-            for row, at in enumerate(shared)
-        ]
+            logits[where], truth[where] = beside.logits, beside.labels
+        val = self._ask(students, self._held_back(clients), device)
+        return self._read(clients, pool, balanced, Joined(logits, truth, sizes), val, places, at)
+
+    def _ask(
+        self,
+        students: Sequence[Student],
+        wanted: Sequence[tuple[int, Samples, IntArray]],
+        device: torch.device,
+    ) -> Joined:
+        """Ask some students, each by its place, about rows of a pool as its client sees them."""
+        clients = [self.inputs.data.clients[student.client_id] for student in students]
+        rows = self.inputs.each([(pool, index, clients[row]) for row, pool, index in wanted])
+        asked = [students[row] for row, _, _ in wanted]
+        told = self.trainer.predict_each(asked, [inputs for inputs, _ in rows], self.batch_size)
+        sizes = [0] * len(students)
+        for row, _, index in wanted:
+            sizes[row] = len(index)
+        if not wanted:
+            nothing = torch.zeros(0, self.inputs.data.num_classes, device=device)
+            return Joined(nothing, nothing[:, 0].long(), sizes)
+        labels = torch.cat([their for _, their in rows])
+        return Joined(torch.cat(told).to(device), labels.to(device), sizes)
+
+    def _held_back(self, clients: Sequence[ClientData]) -> list[tuple[int, Samples, IntArray]]:
+        train = self.inputs.data.train
+        return [(row, train, client.val) for row, client in enumerate(clients) if len(client.val)]
 
     def public(self, students: Sequence[Student], index: torch.Tensor) -> list[Pair]:
         """Ask each student labelled public samples, read as where all classes are alike.
@@ -157,82 +255,85 @@ class Evaluation:
         labels = torch.from_numpy(np.array(data.public.labels))[index]
         asked = self.inputs.whole_public()[index.to(self.inputs.device)]
         logits = self.trainer.predict(students, asked, self.batch_size).cpu()
-        return [
-            (self.prior.balanced(own, prior), labels)
-            for own, prior in zip(logits, self.priors(clients), strict=True)
-        ]
+        return [(own, labels) for own in self.prior.balanced(logits, self._prior_rows(clients))]
 
     def _read(
-        self, prior: torch.Tensor | None, pool: Pair, own: Pair, validation: Pair | None
+        self,
+        clients: Sequence[ClientData],
+        pool: torch.Tensor,
+        plain: Joined,
+        own: Joined,
+        validation: Joined,
+        places: torch.Tensor,
+        at: IntArray,
     ) -> Answers:
-        """Return a client's logits as its tests read them: with its label prior, or without."""
+        """Return logits as the clients' tests read them: with their label priors, or without."""
+        priors = self._prior_rows(clients)
+        priors = None if priors is None else priors.to(pool.device)
+        each = [None] * len(clients) if priors is None else list(priors)
+        alike = priors is None or self.prior.use == "none"
 
-        def as_own(pair: Pair) -> Pair:
-            return self.prior.own(pair[0], prior), pair[1]
-
-        def as_balanced(pair: Pair) -> Pair:
-            return self.prior.balanced(pair[0], prior), pair[1]
+        def read(by: Callable[[Any, Any], torch.Tensor], told: Joined) -> Joined:
+            if alike:
+                return told
+            parts = torch.split(told.logits, list(told.sizes))
+            logits = torch.cat([by(part, prior) for part, prior in zip(parts, each, strict=True)])
+            return replace(told, logits=logits)
 
         post_hoc = None
-        if self.prior.post_hoc and prior is not None:
-            post_hoc = remove_prior(pool[0], prior, self.prior.tau), pool[1]
+        if self.prior.post_hoc and priors is not None:
+            without = remove_prior(pool, priors, self.prior.tau)
+            post_hoc = replace(plain, logits=without.flatten(0, 1))
         return Answers(
-            as_balanced(pool),
-            as_own(own),
-            None if validation is None else as_own(validation),
-            None if validation is None else as_balanced(validation),
-            pool,
+            replace(plain, logits=self.prior.balanced(pool, priors).flatten(0, 1)),
+            read(self.prior.own, own),
+            read(self.prior.own, validation),
+            read(self.prior.balanced, validation),
+            plain,
             post_hoc,
+            places if alike and not (at < 0).any() else None,
         )
 
     def validation(self, students: Sequence[Student]) -> list[float | None]:
         """Return each student's validation accuracy; None for those without such data."""
-        data, clients = self.inputs.data, [self.inputs.data.clients[s.client_id] for s in students]
-        rows = [row for row, client in enumerate(clients) if len(client.val)]
-        held_back = [self.inputs.rows(data.train, clients[row].val, clients[row]) for row in rows]
-        answers = self.trainer.predict_each(
-            [students[row] for row in rows], [inputs for inputs, _ in held_back], self.batch_size
-        )
-        found: list[float | None] = [None] * len(students)
-        priors = self.priors(clients)
-        for row, logits, (_, labels) in zip(rows, answers, held_back, strict=True):
-            found[row] = accuracy(self.prior.own(logits.cpu(), priors[row]), labels.cpu())
-        return found
+        clients = [self.inputs.data.clients[student.client_id] for student in students]
+        told = self._ask(students, self._held_back(clients), CPU)
+        parts = zip(torch.split(told.logits, list(told.sizes)), self.priors(clients), strict=True)
+        logits = torch.cat([self.prior.own(part, prior) for part, prior in parts])
+        return replace(told, logits=logits).accuracies()
+
+    def _prior_rows(self, clients: Sequence[ClientData]) -> torch.Tensor | None:
+        """Return the logarithm of each client's class shares [k, C]; None where no test asks."""
+        if not (clients and self.prior.asked):
+            return None
+        counts = self.inputs.class_counts([client.client_id for client in clients])
+        return log_prior(counts, self.prior.floor)
 
     def priors(self, clients: Sequence[ClientData]) -> Sequence[torch.Tensor | None]:
         """Return the logarithm of each client's class shares [C]; None where no test asks."""
-        if not (clients and self.prior.asked):
-            return [None] * len(clients)
-        counts = self.inputs.class_counts([client.client_id for client in clients])
-        return list(log_prior(counts, self.prior.floor))
+        rows = self._prior_rows(clients)
+        return [None] * len(clients) if rows is None else list(rows)
 
 
-def in_test(data: FederatedData, client: ClientData) -> IntArray:
-    """Return where the client's own test samples stand in the balanced test set, -1 if nowhere.
+def _positive(sizes: Sequence[int]) -> list[int]:
+    return [size for size in sizes if size]
+
+
+def in_test(data: FederatedData, clients: Sequence[ClientData]) -> IntArray:
+    """Return where clients' own test samples stand in the balanced test set, -1 if nowhere.
 
     Nowhere is also where a sample of that set that the client sees in its own way stands.
+
+    Returns:
+        One client's behind the other's.
     """
-    if client.transform is not None or (data.own_test is not None and data.kept is None):
-        return np.full(len(client.test), -1)
+    tests = np.concatenate([client.test for client in clients])
+    shifted = [client.transform is not None for client in clients]
+    own = np.repeat(shifted, [len(client.test) for client in clients])
     if data.kept is None:
-        return client.test
-    at = np.minimum(np.searchsorted(data.kept, client.test), len(data.kept) - 1)
-    return np.where(data.kept[at] == client.test, at, -1)
-
-
-def _joined(pool: Pair, at: IntArray, beside: Pair | None) -> Pair:
-    """Return logits [M, C] and labels [M] of the own test samples, in their order.
-
-    Args:
-        pool: Logits and labels of the balanced test set.
-        at: Where the samples stand in it [M], -1 if nowhere.
-        beside: Logits and labels of those that stand nowhere; None if there are none.
-    """
-    where = torch.from_numpy(np.ascontiguousarray(at))
-    logits, labels = (values[where.clamp(min=0)] for values in pool)
-    if beside is not None:
-        logits[where < 0], labels[where < 0] = beside
-    return logits, labels
+        return np.where(own | (data.own_test is not None), -1, tests)
+    at = np.minimum(np.searchsorted(data.kept, tests), len(data.kept) - 1)
+    return np.where((data.kept[at] == tests) & ~own, at, -1)
 
 
 def with_spending(

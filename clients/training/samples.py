@@ -58,12 +58,30 @@ class ModelInputs:
         Clients without a feature shift get consecutive slices of one tensor, so that who trains
         many at once need not copy them together.
         """
-        if any(client.transform is not None for client in clients):
-            return [self.rows(self.data.train, client.train, client) for client in clients]
-        sizes = [len(client.train) for client in clients]
-        joined = np.concatenate([client.train for client in clients])
-        inputs, labels = self.rows(self.data.train, joined, clients[0])
-        return list(zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True))
+        return self.each([(self.data.train, client.train, client) for client in clients])
+
+    def each(
+        self, wanted: Sequence[tuple[Samples, IntArray, ClientData]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return inputs and labels of rows of a pool as each of several clients sees them.
+
+        What several clients without a feature shift look at in one pool is one tensor's slices.
+        """
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        together: dict[int, list[int]] = {}
+        for at, (pool, index, client) in enumerate(wanted):
+            if client.transform is None:
+                together.setdefault(id(pool), []).append(at)
+            else:
+                found[at] = self.rows(pool, index, client)
+        for places in together.values():
+            pool, _, client = wanted[places[0]]
+            sizes = [len(wanted[at][1]) for at in places]
+            joined = np.concatenate([wanted[at][1] for at in places])
+            inputs, labels = self.rows(pool, joined, client)
+            parts = zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
+            found.update(zip(places, parts, strict=True))
+        return [found[at] for at in range(len(wanted))]
 
     def augmented(self, work: Work, streams: Streams, *names: int | str) -> Work:
         """Return steps on private samples with what is drawn to change those.
@@ -96,9 +114,12 @@ class ModelInputs:
 
     def class_counts(self, client_ids: Sequence[int]) -> Tensor:
         """Return the private training samples of each client and class, int64 [k, C]."""
-        labels, num_classes = self.data.train.labels, self.data.num_classes
-        owned = [labels[self.data.clients[i].train] for i in client_ids]
-        return torch.from_numpy(np.stack([np.bincount(y, minlength=num_classes) for y in owned]))
+        num_classes, owned = self.data.num_classes, [self.data.clients[i].train for i in client_ids]
+        labels = np.asarray(self.data.train.labels)[np.concatenate(owned)]
+        owners = np.repeat(np.arange(len(owned)), [len(index) for index in owned])
+        size = len(owned) * num_classes
+        counts = np.bincount(owners * num_classes + labels, minlength=size)
+        return torch.from_numpy(counts).view(-1, num_classes)
 
     def whole_public(self) -> Tensor:
         """Return all public inputs [P, ...], prepared once per process."""

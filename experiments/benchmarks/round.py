@@ -154,7 +154,7 @@ def bare_task(
     for client in data.clients:
         inputs, labels = gather(data.train, client.train, data.mean, data.std)
         val_inputs, val_labels = gather(data.train, client.val, data.mean, data.std)
-        at = in_test(data, client)
+        at = in_test(data, [client])
         beside_inputs, beside_labels = gather(
             data.own_pool, client.test[at < 0], data.mean, data.std
         )

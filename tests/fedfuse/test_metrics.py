@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from fedfuse.errors import DataError, ParameterError
 from fedfuse.metrics import (
+    Judged,
     accuracy,
-    client_metrics,
     cross_entropy,
     evaluate_logits,
     pairwise_disagreement,
@@ -101,29 +100,41 @@ def test_evaluate_logits_agrees_with_the_single_functions():
     }
 
 
-def test_client_metrics_by_hand():
-    own = np.array([0, 1, 1])  # repeats count
-    metrics = client_metrics(LOGITS[[0, 1, 3]], LABELS[[0, 1, 3]], own, num_bins=1)
-    assert metrics == {
-        "accuracy_own": 1 / 3,
-        "accuracy_global": 2 / 3,
-        "loss_own": pytest.approx((math.log(3 / 2) + 2 * math.log(4)) / 3, abs=1e-7),
-        "loss_global": pytest.approx(
-            (math.log(3 / 2) + math.log(4) + math.log(5 / 4)) / 3, abs=1e-7
+def test_many_models_at_once_by_hand():
+    judged = Judged.of(LOGITS[[0, 1, 3]], LABELS[[0, 1, 3]])
+    own = judged.at(torch.tensor([0, 1, 1]))  # repeats count
+    joined = Judged.of(LOGITS[[0, 1, 1, 0, 1, 3]], LABELS[[0, 1, 1, 0, 1, 3]])
+    assert joined.told([3, 3], num_bins=1) == {
+        "accuracy": [1 / 3, 2 / 3],
+        "loss": pytest.approx(
+            [
+                (math.log(3 / 2) + 2 * math.log(4)) / 3,
+                (math.log(3 / 2) + math.log(4) + math.log(5 / 4)) / 3,
+            ],
+            abs=1e-7,
         ),
-        "ece_own": pytest.approx(abs(1 / 3 - (2 / 3 + 3 / 4 + 3 / 4) / 3), abs=1e-7),
-        "ece_global": pytest.approx(abs(2 / 3 - (2 / 3 + 3 / 4 + 4 / 5) / 3), abs=1e-7),
+        "ece": pytest.approx(
+            [abs(1 / 3 - (2 / 3 + 3 / 4 + 3 / 4) / 3), abs(2 / 3 - (2 / 3 + 3 / 4 + 4 / 5) / 3)],
+            abs=1e-7,
+        ),
     }
+    assert own.told([3]) == {name: [values[0]] for name, values in joined.told([3, 3]).items()}
 
 
-def test_client_metrics_of_a_shifted_client():
-    index = np.array([0, 1])
-    plain = client_metrics(LOGITS, LABELS, index)
-    shifted = client_metrics(LOGITS, LABELS, index, own=(LOGITS[[3, 3]], LABELS[[3, 3]]))
-    assert shifted["accuracy_own"] == 1
-    assert shifted["loss_own"] == pytest.approx(math.log(5 / 4), abs=1e-7)
-    for name in ("accuracy_global", "loss_global"):
-        assert shifted[name] == plain[name]
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.lists(st.integers(1, 300), min_size=1, max_size=6))
+def test_who_is_judged_beside_does_not_matter_to_the_last_bit(seed, sizes):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(sum(sizes), 7, generator=generator)
+    labels = torch.randint(7, (sum(sizes),), generator=generator)
+    parts = zip(torch.split(logits, sizes), torch.split(labels, sizes), strict=True)
+    alone = [evaluate_logits(own.clone(), theirs.clone()) for own, theirs in parts]
+    told = Judged.of(logits, labels).told(sizes)
+    assert alone == [{name: told[name][row] for name in told} for row in range(len(sizes))]
+    assert [one["loss"] for one in alone] == [
+        cross_entropy(own, theirs)
+        for own, theirs in zip(torch.split(logits, sizes), torch.split(labels, sizes), strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +144,7 @@ def test_client_metrics_of_a_shifted_client():
         lambda: cross_entropy(LOGITS, LABELS[:2]),
         lambda: evaluate_logits(LOGITS[0], LABELS[:1]),
         lambda: evaluate_logits(LOGITS, LABELS[:, None]),
-        lambda: client_metrics(LOGITS, LABELS, np.array([], dtype=np.int64)),
+        lambda: Judged.of(LOGITS, LABELS).told([4, 0]),
     ],
 )
 def test_what_cannot_be_measured_is_refused(call):
