@@ -16,6 +16,7 @@ from experiments.api.surroundings import as_found
 from experiments.api.sweeps import Sweep
 from experiments.config import compose
 from experiments.config.contracts import CONTRACTS
+from experiments.config.plain import plain
 from experiments.config.process_objects import Objects, is_process_object
 from experiments.config.untrusted import targets
 from experiments.config.words import text
@@ -163,7 +164,7 @@ def check_engine(cfg: DictConfig) -> None:
     """
     if cfg.engine.name == "serial":
         return
-    for where, target in targets(OmegaConf.to_container(cfg, resolve=True)):
+    for where, target in targets(plain(cfg)):
         if is_process_object(target):
             raise ConfigError(
                 f"engine={cfg.engine.name} starts other processes, and they cannot import what "
@@ -200,8 +201,8 @@ def told_from_python(run: Begun) -> Iterator[None]:
         yield
     except BaseException as error:
         if (path / CHECKPOINTS).is_dir():
-            plain = OmegaConf.to_container(run.cfg, resolve=True)
-            own = [where for where, target in targets(plain) if is_process_object(target)]
+            named = targets(plain(run.cfg))
+            own = [where for where, target in named if is_process_object(target)]
             given = "".join(f", {where}=..." for where in own)
             error.add_note(f"from Python: fedfuse.simulate(resume={str(path)!r}{given})")
         if isinstance(error, ClientFailedError):
@@ -215,8 +216,7 @@ def told_from_python(run: Begun) -> Iterator[None]:
 
 def own_targets(configs: Sequence[DictConfig]) -> set[str]:
     """Return the code that configurations of the user's own name."""
-    plain = (OmegaConf.to_container(cfg, resolve=True) for cfg in configs)
-    return {target for config in plain for _, target in targets(config)}
+    return {target for cfg in configs for _, target in targets(plain(cfg))}
 
 
 def literal(out: Place) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from clients.exchange import CreamFL, FeaturePredictions
 from experiments.assembly.attack import attackers
@@ -21,6 +21,7 @@ from experiments.assembly.parts import (
 from experiments.assembly.privacy import draws_from_secrets
 from experiments.assembly.saved_models import about_models
 from experiments.config.instantiate import instantiate
+from experiments.config.plain import plain
 from experiments.config.prior_use import controls, trains_otherwise
 from experiments.config.probe_options import configured
 from experiments.config.targets import brief
@@ -77,7 +78,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             model=describe(parts.models, cfg.num_clients),
             # A server that sees nobody's private data has nothing to show.
             preview=preview(counts) if (counts := data.class_counts()).any() else "",
-            config=cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)),
+            config=plain(cfg),
         ),
         combines=combines,
         plan=ServerPlan(

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from clients.exchange import Predictions
@@ -21,6 +21,7 @@ from experiments.assembly.privacy import build_mechanism
 from experiments.assembly.toy import Toy
 from experiments.config.contracts import CONTRACTS, named
 from experiments.config.instantiate import instantiate, locate
+from experiments.config.plain import plain
 from experiments.config.probe_options import GROUP, configured
 from experiments.config.untrusted import targets
 from fedfuse.arrival import Arrival
@@ -61,7 +62,7 @@ def try_parts(parts: Parts) -> None:
     """
     fuses = parts.pipeline is not None and isinstance(parts.exchange, Predictions)
     for slot, attempt in TRIALS.items():
-        node: Any = OmegaConf.to_container(parts.cfg[slot], resolve=True)
+        node: Any = plain(parts.cfg[slot])
         own = any(is_foreign(locate(target, slot)) for _, target in targets(node))
         if not own or (slot in _FUSING and not fuses):
             continue

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.config.former_names import NEWER, first, renamed
+from experiments.config.plain import plain
 from experiments.config.prior_use import BASELINE, uses_prior
 
 FUSION_ONLY = frozenset(
@@ -85,7 +86,7 @@ def baseline_identity(cfg: DictConfig, data_fingerprint: str, arm: str = BASELIN
         data_fingerprint: The data's.
         arm: Which control it is.
     """
-    values = renamed(OmegaConf.to_container(cfg, resolve=True), first)
+    values = renamed(plain(cfg), first)
     kept = {name: value for name, value in values.items() if name not in FUSION_ONLY}
     for name in UNSAID:  # as it was before there was such a key
         if kept.get(name) == NEWER[name]:

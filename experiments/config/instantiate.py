@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config.former_names import today
 from experiments.config.hints import unknown_parameter
+from experiments.config.plain import plain
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
 from fedfuse.user_code import brief, frames, kind_of, note_module, showing
 
@@ -47,7 +48,7 @@ def instantiate(node: Any, where: str) -> Any:
     """
     if OmegaConf.is_config(node):
         try:
-            node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+            node = plain(node, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
     return _build(node, where)

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.folder import PATH
+from experiments.config.plain import plain
 from fedfuse.files.paths import expand
 
 FOLDER = "continue_from"
@@ -23,17 +24,16 @@ _ELSEWHERE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|databricks")
 
 
 def absolute(cfg: DictConfig) -> DictConfig:
-    """Return a configuration whose paths do not depend on the folder it is read in.
+    """Return a configuration whose paths do not depend on the folder it is read in: the same if so.
 
     A path that is to be read and does not exist stays as it was written, for the message about it;
     a URI is no path.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, Mapping)
-    result = cfg.copy()
-    for key, value in settled(plain).items():
-        if value != plain[key]:
-            OmegaConf.update(result, str(key), value, merge=False, force_add=True)
+    values = plain(cfg)
+    changed = {key: now for key, now in settled(values).items() if now != values[key]}
+    result = cfg.copy() if changed else cfg
+    for key, value in changed.items():
+        OmegaConf.update(result, str(key), value, merge=False, force_add=True)
     return result
 
 

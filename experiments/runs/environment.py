@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -25,6 +26,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache  # what is imported stays
 def _version(package: str) -> str | None:
     try:
         return version(package)

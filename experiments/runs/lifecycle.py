@@ -84,14 +84,15 @@ def open_run(
     Raises:
         FedfuseError: If the folder holds anything already, or cannot be written.
     """
+    from omegaconf import OmegaConf
+
     from experiments.config.paths import absolute
     from experiments.runs.environment import environment
     from server.reporters.folder import RunFolder
 
     run = Run(absolute(cfg), RunFolder(path), list(overrides), baselines, number)
-    text = as_yaml(
-        run.cfg
-    )  # before there is a folder: whoever is killed leaves one that can be read
+    OmegaConf.resolve(run.cfg)
+    text = as_yaml(run.cfg)  # before there is a folder: who is killed leaves one that can be read
     run.folder.open(overrides=run.overrides, seed=cfg.seed, **environment())
     with last_word(run):
         run.folder.write_config(text)
@@ -185,11 +186,13 @@ def again(folder: Path) -> str:
 
 def as_yaml(cfg: DictConfig) -> str:
     """Return a run's configuration as it is written down."""
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import open_dict
+
+    from experiments.config.plain import as_yaml as written
 
     with open_dict(cfg.privacy):  # an option of one's own may not know the key; a resumed run must
         cfg.privacy.setdefault("seed", "secret")
-    return OmegaConf.to_yaml(cfg, resolve=True)
+    return written(cfg)
 
 
 def _give_up(folder: RunFolder, reason: str, error: BaseException) -> None:

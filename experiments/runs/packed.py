@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from omegaconf import OmegaConf
 
+from experiments.config.plain import plain
 from experiments.engines import serial
 from experiments.engines.hosting import check_sites
 from experiments.pack.trainer import PackTrainer
@@ -123,7 +123,7 @@ def perform_in_turns(
     assert run.baselines is not None, "a run of a sweep"
     with last_word(run):
         check_sites(run.cfg)
-    family = json.dumps(OmegaConf.to_container(run.cfg.model, resolve=True), sort_keys=True)
+    family = json.dumps(plain(run.cfg.model), sort_keys=True)
 
     def wrap(own: Trainer) -> Trainer:
         return PackTrainer(member.number, family, own, member.ask)

@@ -9,10 +9,11 @@ from enum import StrEnum
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.config.comparison_keys import UNSAID
 from experiments.config.former_names import NEWER, as_first_written
+from experiments.config.plain import plain
 from experiments.config.prior_use import uses_prior
 
 FINGERPRINT = "(the data)"
@@ -129,7 +130,7 @@ def declared(key: str) -> May | None:
 
 def identity(cfg: DictConfig, data_fingerprint: str) -> dict[str, str]:
     """Return everything that results depend on, by its dotted key, as JSON."""
-    values = as_first_written(OmegaConf.to_container(cfg, resolve=True))
+    values = as_first_written(plain(cfg))
     kept = {
         key: json.dumps(value, sort_keys=True, default=str)
         for key, value in leaves(values)
@@ -165,7 +166,7 @@ def device(name: str, engine: Mapping[str, Any] | None = None) -> str:
 
 def legacy_identity(cfg: DictConfig, data_fingerprint: str) -> str:
     """Return the hash that checkpoints held before their keys had names in them."""
-    values = as_first_written(OmegaConf.to_container(cfg, resolve=True))
+    values = as_first_written(plain(cfg))
     without = (
         "engine",
         "checkpoint",
