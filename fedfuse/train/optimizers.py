@@ -58,8 +58,27 @@ def stepper(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
         return optimizer.step
     plain = inspect.unwrap(type(optimizer).step)
 
+    sgd = isinstance(optimizer, torch.optim.SGD)
+
     def step() -> None:
+        if sgd:
+            complete_momentum(optimizer)
         with torch.no_grad():
             plain(optimizer)
 
     return step
+
+
+def complete_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give what moves for the first time a momentum of zero, if other parameters have theirs.
+
+    Torch's fused kernel of SGD knows nothing between the first step of all and a later one of all.
+    An exchange that replaces a part of a model drops the moments of that part alone. From zero the
+    first step is what it is from nothing.
+    """
+    for group in optimizer.param_groups:
+        if group["fused"] and group["momentum"]:
+            moved = [p for p in group["params"] if p.grad is not None]
+            new = [p for p in moved if optimizer.state[p].get("momentum_buffer") is None]
+            for parameter in new if len(new) < len(moved) else []:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

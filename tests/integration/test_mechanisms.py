@@ -92,7 +92,7 @@ BUNDLES = {
     "local_pseudo": ["filter=ambiguity"],
     # means of classes
     "fedgen": ["exchange.hidden=16"],
-    "fedgh": ["exchange.server_epochs=5"],
+    "fedgh": ["exchange.server_epochs=5", "optimizer=sgd"],
     "fedhkd": ["exchange.soft_weight=2", "exchange.lam=2", "exchange.noise=0.1"],
     "fedtgp": ["exchange.trained.epochs=5"],
     # knowledge of private samples
@@ -102,12 +102,12 @@ BUNDLES = {
     # models, held near the average
     "fedntd": ["exchange.mu=0.1"],
     # a small model beside them
-    "fedkd": [],
+    "fedkd": ["optimizer=sgd"],
     # models that travel
     **(
         MERGES := {
             "pfedme": ["exchange.eta=0.05", "exchange.inner_steps=3"],
-            "apfl": ["exchange.alpha_rate=2"],
+            "apfl": ["exchange.alpha_rate=2", "optimizer=sgd"],
             "task_arithmetic": [],
             "ties": [],
             "dare": [],

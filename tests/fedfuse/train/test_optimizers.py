@@ -36,6 +36,25 @@ def test_a_step_is_bitwise_the_optimisers_own(make):
     assert torch.equal(model.weight, twin.weight)
 
 
+def test_what_moves_for_the_first_time_beside_others_begins_from_no_momentum():
+    """An exchange that replaces a last layer drops its moments alone; one kernel moves all."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    twin = copy.deepcopy(model)
+    ours = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    theirs = torch.optim.SGD(twin.parameters(), lr=0.1, momentum=0.9, foreach=False)
+    step = stepper(ours)
+    for _ in range(2):
+        x = torch.randn(5, 4)
+        for net, optimizer, take in ((model, ours, step), (twin, theirs, theirs.step)):
+            net.zero_grad()
+            net(x).square().mean().backward()
+            take()
+            for parameter in net[1].parameters():
+                optimizer.state.pop(parameter)
+    for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
 @pytest.mark.parametrize("where", ["pre", "post", "scheduler", "global"])
 def test_hooks_and_schedulers_are_not_passed_over(where):
     calls = []
