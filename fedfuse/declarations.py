@@ -53,6 +53,9 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "needs_class_counts": Declaration("its client's samples of each class", ("privacy",)),
     "needs_all_private_data": Declaration("all private data in one place", ("exchange",)),
     "needs_sample_counts": Declaration("how many private samples clients have", ("exchange",)),
+    "tells_label_counts": Declaration(
+        "whether it tells how many samples of each class clients have", ("exchange",)
+    ),
     "needs_images": Declaration("images, not features", ("probe", "augment", "private_augment")),
     "needs_numbers": Declaration(
         "inputs to calculate with, not texts", ("augment", "uptake", "exchange", "probe")

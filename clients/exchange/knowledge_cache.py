@@ -41,6 +41,7 @@ class KnowledgeCache(TaughtSamples):
     neighbours: int = 16
     width: int = 64
     needs_sample_counts: ClassVar[bool] = True
+    tells_label_counts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         TaughtSamples.__post_init__(self)

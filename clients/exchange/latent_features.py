@@ -73,6 +73,7 @@ class LatentFeatures(PrivateSteps):
     server_weight_decay: float = 0.01
     seed: int = 0
     batchable: ClassVar[bool] = False
+    tells_label_counts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "diversity", "server_weight_decay"):

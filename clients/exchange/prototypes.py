@@ -84,6 +84,11 @@ class Prototypes(PrivateSteps):
         """Whether the models that are tested answer with logits."""
         return self.inference == "head"
 
+    @property
+    def tells_label_counts(self) -> bool:
+        """Whether how many samples of each class clients have leaves them."""
+        return self.by_count
+
     def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
         """Return class vectors as long as the features of all models.
 

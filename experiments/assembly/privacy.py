@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.instantiate import instantiate
+from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
 from fedfuse.privacy import (
     Calibrated,
@@ -116,13 +117,16 @@ def build_privacy(cfg: DictConfig, rounds: PublicRounds) -> PrivacyStage | None:
     return PrivacyStage(mechanism, not draws_from_secrets(cfg), covered)
 
 
-def disclosure(cfg: DictConfig, rounds: PublicRounds, *, shares: bool) -> Disclosure:
+def disclosure(
+    cfg: DictConfig, rounds: PublicRounds, *, shares: bool, exchange: object = None
+) -> Disclosure:
     """Return what leaves the clients of a run and what is promised about it.
 
     Args:
         cfg: The run's configuration.
         rounds: The public samples of its rounds.
         shares: Whether its clients share at all.
+        exchange: What its clients exchange; None for predictions.
     """
     mechanism = build_mechanism(cfg.privacy)
     asked = queries(cfg, rounds) if shares else []
@@ -131,7 +135,8 @@ def disclosure(cfg: DictConfig, rounds: PublicRounds, *, shares: bool) -> Disclo
     if isinstance(mechanism, Calibrated) and asked and not simulated:
         guarantee = mechanism.spent(asked)
     name = "none" if mechanism is None else str(cfg.privacy._target_).rsplit(".", 1)[-1]
-    histograms = bool(cfg.client.share_class_distribution) and bool(asked)
+    told = cfg.client.share_class_distribution or declared(exchange, "tells_label_counts", False)
+    histograms = bool(told) and bool(asked)
     uncovered = ["numbers of samples"]
     uncovered += ["label histograms"] * histograms
     uncovered += ["confidences"] * (cfg.get("familiarity", {}).get("_target_") is not None)

@@ -102,7 +102,7 @@ def _run(
     check_compatible(parts)
     setup = build_server(parts, reporter)
     combines = setup.combines[setup.info.arms[-1]] is not None
-    told = disclosure(cfg, setup.plan.public, shares=combines)
+    told = disclosure(cfg, setup.plan.public, shares=combines, exchange=parts.exchange)
     kept = checkpoints(cfg, folder.path, parts.data.fingerprint)
     if kept is not None:
         kept.check()  # before a resumed run's record is overwritten with another run's facts

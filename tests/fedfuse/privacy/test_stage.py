@@ -6,8 +6,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from clients.exchange import (
+    GlobalHeader,
+    GroupKnowledge,
+    KnowledgeCache,
+    LatentFeatures,
+    Prototypes,
+)
 from experiments.assembly.privacy import build_privacy, disclosure
 from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.models.mlp import mlp
 from fedfuse.privacy import Gaussian, Laplace, PrivacyStage, Swing
 from fedfuse.privacy.bound import centre, clip_l2
 from fedfuse.privacy.draw import draw_laplace, draw_normal
@@ -200,3 +208,20 @@ def test_histograms_are_told_of_also_without_a_mechanism():
     assert disclosure(cfg, TenSamples(), shares=True).line() is None
     cfg.client.share_class_distribution = True
     assert disclosure(cfg, TenSamples(), shares=True).line() == "label histograms left the clients"
+
+
+@pytest.mark.parametrize(
+    ("exchange", "tells"),
+    [
+        (LatentFeatures(), True),
+        (GroupKnowledge(model=mlp), True),
+        (KnowledgeCache(), True),
+        (Prototypes(by_count=True), True),
+        (Prototypes(), False),
+        (GlobalHeader(), False),
+    ],
+)
+def test_histograms_that_an_exchange_needs_are_told_of(exchange, tells):
+    told = disclosure(configuration(), TenSamples(), shares=True, exchange=exchange)
+    assert (told.label_histograms, told.line() is not None) == (tells, tells)
+    assert not disclosure(configuration(), TenSamples(), shares=False).label_histograms
