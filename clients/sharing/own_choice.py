@@ -46,8 +46,7 @@ class OwnChoice:
         if self.answer is not None:
             chosen = self._each("answer", self.answer, own, context)
             if chosen.dtype == torch.bool:
-                mask = chosen if bank.mask is None else chosen & bank.mask
-                bank = replace(bank, mask=mask)
+                bank = replace(bank, mask=_familiar(chosen, bank.mask))
             else:
                 sure = chosen if bank.confidence is None else chosen * bank.confidence
                 bank = replace(bank, confidence=sure)
@@ -93,6 +92,14 @@ class OwnChoice:
                 allowed="the same for all",
             )
         return torch.stack(chosen)
+
+
+def _familiar(chosen: Tensor, familiar: Tensor | None) -> Tensor:
+    """Return what a client chooses of the samples that are familiar to it; all of them if none."""
+    if familiar is None:
+        return chosen
+    both = chosen & familiar
+    return torch.where(both.any(dim=1, keepdim=True), both, familiar)
 
 
 def choice(slot: str, part: Answering | Wishing, made: object, num_samples: int) -> Tensor:

@@ -33,6 +33,7 @@ from experiments.config.choices import composed
 from experiments.config.domain_options import spell_out_domains
 from experiments.config.folder import check_own
 from experiments.config.hints import unknown_key, unknown_parameter
+from experiments.config.left_behind import without_left_behind
 from experiments.config.plain import plain
 from experiments.config.probe_options import spell_out
 from experiments.config.protocols import under_protocol
@@ -147,7 +148,7 @@ def check(hydra: Hydra, lines: list[str], *, multirun: bool) -> tuple[list[str],
     parsed += typed.parse(typed.choose_fitting(parsed), loader, multirun=False)
     bases: dict[tuple[str, ...], DictConfig] = {}
     new_keys: set[str] = set()
-    runs = [under_protocol(lines) for lines in _product(parsed)]
+    runs = [without_left_behind(hydra, under_protocol(lines)) for lines in _product(parsed)]
     configs = [_check_one(hydra, lines, bases, new_keys) for lines in runs]
     if multirun:
         new_keys |= _swept_keys(hydra, parsed)

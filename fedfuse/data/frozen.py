@@ -259,6 +259,8 @@ class Frozen:
                     "Set features.channels or features.image_size to what it was made for, "
                     "features.batch_size for one of a fixed size"
                     if raw.is_image
+                    else "Set features=none"
+                    if raw.is_text
                     else "Set features=none: they are vectors already"
                 )
                 + ", or choose another module.",

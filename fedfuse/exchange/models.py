@@ -87,7 +87,11 @@ class AverageModels:
     predict: Callable[[str, Tensor, int], Tensor] | None = None
 
     def __call__(self, bank: ModelBank, round_: int) -> Fusion:
-        """Return each client's merged model and the shares in it, row = receiver."""
+        """Return each client's merged model and the shares in its architecture's mean.
+
+        Of personal merges that is the mean from which they begin, not what they keep of a
+        receiver's own model or take from other architectures.
+        """
         groups = self._groups(bank, round_)
         if not groups:
             raise KnowledgeError(

@@ -35,7 +35,8 @@ class RandomFeatures(nn.Module):
                 "Random features are of images",
                 got=f"inputs {list(input_shape)}",
                 allowed="inputs [channels, height, width]",
-                next_step="Set features=none: a table and vectors are features already.",
+                next_step="Set features=none: a table and vectors are features already, and "
+                "texts have models of their own.",
             )
         channels = input_shape[0]
         self.filters = nn.Conv2d(channels, width, 5, padding=2, bias=False)

@@ -57,8 +57,9 @@ def test_a_part_gets_each_clients_own_and_answers_become_masks_wishes_or_confide
         assert last is None
         assert torch.equal(counts, at.class_counts[row])
         assert torch.equal(number, torch.rand(1, generator=at.generator(client_id, "answer")))
-    both = stage(first)(bank(mask=torch.tensor([[False, True, True, True]] * 2)), at)
-    assert not both.mask.any(), "answered is what both say"
+    familiar = torch.tensor([[True, False, True, True], [False, True, True, False]])
+    both = stage(partial(first, among=1))(bank(mask=familiar), at)
+    assert both.mask.tolist() == [[True, False, False, False], familiar[1].tolist()]
     assert stage(surely)(bank(), at).confidence[0].tolist() == [0.0, 8.0, 16.0, 24.0]
 
 

@@ -98,6 +98,18 @@ def test_a_slot_of_ones_own_beats_the_method() -> None:
     assert dict(cfg.scorer) == {"_target_": "mine.score", "power": 2}
 
 
+def test_what_a_method_sets_of_a_part_goes_with_the_part_unless_the_new_one_has_it_too() -> None:
+    assert dict(composed("method=fedgems", "student=lenet5").student) == {
+        "_target_": "fedfuse.models.lenet.lenet5"
+    }
+    assert composed("method=fedgems", "student=mlp").student.hidden == 400
+    assert "fine_tune_epochs" not in composed("method=fedavg_ft", "exchange=predictions").exchange
+    assert composed("method=rhfl", "neighbours=top_k").neighbours.include_self is False
+    (none, taught) = composed("method=fedgems", "student=none,mlp", multirun=True)
+    assert list(none.student) == ["_target_"]
+    assert taught.student.hidden == 400
+
+
 def test_an_explicit_option_keeps_its_parameters() -> None:
     cfg = composed("partitioner=dirichlet", "partitioner._target_=mine.cut")
     assert cfg.partitioner._target_ == "mine.cut"
