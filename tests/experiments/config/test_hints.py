@@ -22,7 +22,10 @@ HOME = Path(__file__).parents[3]
 PACKAGES = ("fedfuse", "clients", "server", "experiments")
 OF_COMMANDS = {"resume", "name", "experiment", "hydra", "trials", "workers"}
 """Words before a dot or an equals sign that commands read themselves."""
-OTHERS = {"class", "mask", "rel", "x", "y", "path", "x_train", "y_train", "axis", "reduction"}
+OTHERS = {
+    "class", "mask", "rel", "x", "y", "path", "x_train", "y_train", "axis", "reduction",
+    "decimal", "thousands", "encoding", "index",
+}  # fmt: skip
 """Words before an equals sign that are Python's."""
 
 
