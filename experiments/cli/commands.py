@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.terminal.console import say_version
+from fedfuse.errors import ConfigError, did_you_mean
 
 COMMANDS = {
     "list": "experiments.cli.listing",
@@ -17,6 +18,9 @@ COMMANDS = {
     "completion": "experiments.cli.completion",
 }
 """The module of each. It has the text ``USAGE`` and ``run(words) -> exit code``."""
+
+PROGRAMS = ("advise", "map", "report")
+"""What stands alone: ``fedfuse-report`` and the like."""
 
 CONFIG_FILE = "--config-file"
 """The option that names a study file (:mod:`experiments.cli.study`)."""
@@ -33,9 +37,14 @@ def subcommand(words: Sequence[str]) -> int | None:
 
     Returns:
         The exit code; None if the first word is no subcommand.
+
+    Raises:
+        ConfigError: If it is almost one, or a program of its own.
     """
     at = first_word(words)
     if at is None or words[at] not in COMMANDS:
+        if at is not None and "=" not in words[at]:
+            _check_meant(words[at])
         return None
     module = importlib.import_module(COMMANDS[words[at]])
     rest = [*words[:at], *words[at + 1 :]]
@@ -53,6 +62,13 @@ def subcommand(words: Sequence[str]) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED
     return code
+
+
+def _check_meant(word: str) -> None:
+    near = did_you_mean(word, [*COMMANDS, *PROGRAMS])
+    if near is not None:
+        program = f"fedfuse{'-' if near in PROGRAMS else ' '}{near}"
+        raise ConfigError(f"there is no command '{word}'", next_step=f"Did you mean '{program}'?")
 
 
 def first_word(words: Sequence[str]) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fedfuse.errors import ConfigError
 
 KEY = "workers"
+MOST = 1000
 
 
 def taken(words: Sequence[str]) -> tuple[int, list[str]]:
@@ -26,10 +27,16 @@ def count(key: str, value: str, least: int) -> int:
     """Return the integer that a word gives.
 
     Raises:
-        ConfigError: If it is none, or smaller than ``least``.
+        ConfigError: If it is none, smaller than ``least``, or larger than :data:`MOST`.
+
+    >>> count("trials", "8", 2)
+    8
     """
-    if not (value.isascii() and value.isdigit()) or int(value) < least:
+    short = value.isascii() and value.isdigit() and len(value) <= len(str(MOST))
+    if not short or not least <= int(value) <= MOST:
         raise ConfigError(
-            f"{key} is not valid", got=repr(value), allowed=f"an integer of at least {least}"
+            f"{key} is not valid",
+            got=repr(value[:40]),
+            allowed=f"an integer from {least} to {MOST}",
         )
     return int(value)

@@ -136,8 +136,15 @@ def go_on(path: Path, lines: list[str], hydra: Hydra, workers: int = 1) -> int:
     from experiments.runs.sweep import reopen_sweep
     from experiments.tune.study import read
 
-    study = read(path)
-    return _perform(study, reopen_sweep(path, lines, hydra), workers)
+    study, sweep = read(path), reopen_sweep(path, lines, hydra)
+    runs = len(list(study.places()))
+    if runs != len(sweep.planned):
+        raise ConfigError(
+            f"'{path}' holds a tuning and a sweep that do not fit together",
+            got=f"{runs} runs and {len(sweep.planned)}",
+            next_step="Begin a new one.",
+        )
+    return _perform(study, sweep, workers)
 
 
 def _perform(study: Study, sweep: Sweep, workers: int) -> int:

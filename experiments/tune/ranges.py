@@ -178,7 +178,10 @@ def _read(item: Override, default: Any) -> Range:
             allowed = "interval(a,b) with a below b, and with tag(log,...) a above 0"
     elif not isinstance(sweep, Glob):
         plain = (v.text if isinstance(v, QuotedString) else v for v in item.sweep_iterator())
-        return Range(key, default, tuple(plain))
+        values = tuple(plain)
+        if len(set(map(text, values))) == len(values):
+            return Range(key, default, values)
+        allowed = "different values a,b,c"
     raise ConfigError(
         f"the range of {key} cannot be searched", got=str(item.input_line), allowed=allowed
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,20 @@ CHEAPER = {"baseline": "none", "models": "none"}
 """What a trial leaves out, unless it is asked for: nothing of it is read."""
 OWNED = {"num_rounds", "evaluation.every", "num_clients", "val_fraction"}
 """Keys that are not searched over: what is spent, and on what trials are judged."""
+FEDERATION = {
+    *(
+        "dataset",
+        "sites",
+        "public",
+        "partitioner",
+        "participation",
+        "faults",
+        "attack",
+        "evaluation",
+    ),
+    *("test_fraction", "engine", "reporter", "checkpoint", "hydra", "baseline", "models", "budget"),
+}
+"""Groups and keys of which nothing is searched over: a trial among easier data proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +112,7 @@ def read(path: Path) -> Study:
             raise ValueError("another format")
         tuned = [Tuned(**one) for one in told.pop("tuned")]
         study = Study(**told, tuned=tuned)
-        list(study.places())
+        _check_read(study)
     except (OSError, ValueError, LookupError, TypeError, RecursionError, AttributeError) as error:
         raise ConfigError(
             f"'{path}' holds no tuning that can be read",
@@ -105,6 +120,19 @@ def read(path: Path) -> Study:
             allowed="a folder that fedfuse tune made",
         ) from error
     return study
+
+
+def _check_read(study: Study) -> None:
+    """Raise ValueError unless what was read can be gone on with; files are named after methods."""
+    good = [isinstance(word, str) and "=" in word for word in study.words]
+    for one in study.tuned:
+        good += [isinstance(one.method, str) and re.fullmatch(r"\w+", one.method) is not None]
+        good += [bool(one.rounds), bool(one.trials)]
+        good += [isinstance(number, int) for number in (*one.rounds, *study.seeds)]
+        good += [list(trial) == list(one.ranges) for trial in one.trials]
+        good += [isinstance(value, str) for trial in one.trials for value in trial.values()]
+    if not all(good):
+        raise ValueError("it was changed")
 
 
 def rungs(trials: int, rounds: int, least: int) -> list[int]:
@@ -165,12 +193,14 @@ def plan(
         )
     seeds = _seeds(named.get("seed"))
     given = [i for i in parsed if i.is_sweep_override() and typed.name(i) not in ("method", "seed")]
-    for key in OWNED & {typed.name(item) for item in given}:
-        raise ConfigError(
-            f"{key} is the same in all trials, because it is what they may spend",
-            got=str(named[key].input_line),
-            next_step=f"Give {key} one value.",
-        )
+    for key in map(typed.name, given):
+        if key in OWNED or key.split(".")[0] in FEDERATION:
+            raise ConfigError(
+                f"{key} is the same in all trials, because "
+                + ("it is what they may spend" if key in OWNED else "they are judged on one task"),
+                got=str(named[key].input_line),
+                next_step=f"Give {key} one value.",
+            )
     common = [i for i in parsed if i not in given and typed.name(i) not in ("method", "seed")]
     if taken := [str(item.input_line) for item in common if item.is_delete()]:
         raise ConfigError(
@@ -228,6 +258,12 @@ def _seeds(item: Override | None) -> list[int]:
             got=f"seed={wrong[0]}",
             allowed=f"integers from {SEEDS}",
             next_step=f"Set seed={SEEDS},{SEEDS + 1} for two federations, or leave it out for one.",
+        )
+    if len(set(values)) < len(values):
+        raise ConfigError(
+            "a seed is given twice, and the same federation is no second witness",
+            got=f"seed={','.join(map(str, values))}",
+            next_step="Keep one.",
         )
     return values
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from experiments.runs.display import Display, Remaining, Terminal
 from experiments.runs.sweep import Each, Sweep, perform_sweep
+from experiments.runs.sweep_plan import FOLDER
 from experiments.terminal.literal import literal
 from experiments.tune.ranking import Score, ranked, scores, validated
 from experiments.tune.study import Study, Tuned, survivors
@@ -111,9 +112,13 @@ def _close(
     order = ranked(list(best.values()))
     failed = sum(score.failed for score in found)
     if all(score.failed for score in order):
+        kept = any(file.is_dir() and file.name != FOLDER for file in path.iterdir())
+        again = (
+            f"then: fedfuse tune resume={shlex.quote(str(path))}" if kept else "and begin again."
+        )
         raise FedfuseError(
             f"no trial of method={tuned.method} finished.",
-            next_step=f"Mend what stopped them, then: fedfuse tune resume={shlex.quote(str(path))}",
+            next_step=f"Mend what stopped them, {again}",
         )
     display.say("")
     display.console.print(_table(study, tuned, order), width=WIDTH)

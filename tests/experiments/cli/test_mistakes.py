@@ -73,6 +73,8 @@ MISTAKES = {
     "baseline=locale": ["baseline is not valid: got 'locale', allowed: local or none"],
     "server.device=gpu": ["server.device is not valid: got 'gpu'"],
     "num_rounds=1": ["warmup_rounds leaves no round for fusion", "num_rounds=2"],
+    "report": ["there is no command 'report'", "Did you mean 'fedfuse-report'?"],
+    "tunee": ["there is no command 'tunee'", "Did you mean 'fedfuse tune'?"],
     "num_clients": ["cannot read 'num_clients'", "KEY=VALUE"],
     "seed=[1": ["cannot read 'seed=[1'", "Quote"],
     "num_clients=3 num_clients=4": [

@@ -135,8 +135,32 @@ def test_a_trial_that_fails_is_last_and_the_others_are_ranked(
 def test_where_every_trial_fails_nothing_wins(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["method=fedmd", "trials=2", "hydra.sweep.dir=t", "optimizer.lr=1e30"]
     assert tune(*words) == 2
-    assert "no trial of method=fedmd finished" in capsys.readouterr().err
-    assert not Path("t/fedmd.yaml").exists()
+    said = "no trial of method=fedmd finished. Mend what stopped them, and begin again."
+    assert said in capsys.readouterr().err
+    assert not Path("t").exists()
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ('"method": "mean"', '"method": "../../x"'),
+        ('"rounds": [2]', '"rounds": []'),
+        ('"words": [', '"words": ["a", '),
+        ('"seeds": [10001]', '"seeds": [10001, 10002]'),
+        ('"client.private_weight": "1"', '"client.private_weight": 1'),
+    ],
+)
+def test_a_folder_that_somebody_changed_is_refused_and_nothing_written(
+    tuned: tuple[Path, str], capsys: pytest.CaptureFixture[str], was: str, now: str
+) -> None:
+    shutil.copytree(tuned[0], "a/b/t")
+    file = Path("a/b/t/.sweep/tune.json")
+    assert was in file.read_text()
+    file.write_text(file.read_text().replace(was, now))
+    before = sorted(Path().rglob("*"))
+    assert tune("resume=a/b/t") == 2
+    assert "holds" in capsys.readouterr().err
+    assert sorted(Path().rglob("*")) == before
 
 
 def test_side_by_side_trials_are_those_of_one_after_the_other(tuned: tuple[Path, str]) -> None:
@@ -157,7 +181,8 @@ def test_halving_gives_the_best_third_more_rounds() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["method=mean", "trials=0"], "trials is not valid: got '0', allowed: an integer of at"),
+        (["method=mean", "trials=0"], "trials is not valid: got '0', allowed: an integer from"),
+        (["method=mean", "trials=99999999999999999999"], "allowed: an integer from 2 to 1000"),
         (["trials=2"], "fedfuse tune needs a method"),
         (["method=mean", "search=halv"], "Did you mean 'halving'"),
         (["method=local"], "method=local has no key with a declared range"),
