@@ -19,7 +19,7 @@ TESTS = "tests/cuda"
 
 
 def measure(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:  # noqa: ARG001
-    """Yield how many tests passed, and one row for each that did not."""
+    """Yield how many tests passed, and one row for each that did not; if tiny, a case of each."""
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "report.xml"
         # The other tests' conftest needs more than torch, numpy and pytest.
@@ -30,7 +30,11 @@ def measure(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
         done = subprocess.run(  # noqa: S603 - our own tests
             [*command, f"--junitxml={report}"],
             cwd=ROOT,
-            env={**os.environ, "FEDFUSE_TEST_DEVICE": str(device)},
+            env={
+                **os.environ,
+                "FEDFUSE_TEST_DEVICE": str(device),
+                **({"FEDFUSE_TEST_CASES": "1"} if tiny else {}),
+            },
             check=False,
         )
         if not report.exists():
