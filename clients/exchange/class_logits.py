@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from clients.exchange.private_answers import private_answers
 from clients.exchange.private_steps import PrivateSteps
 from clients.exchange.protocol import Task, Tools
 from fedfuse.distill.losses import soft_cross_entropy
@@ -56,12 +57,7 @@ class ClassLogits(PrivateSteps):
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:  # noqa: ARG002
         """Return each client's mean logits per class."""
-        clients = [tools.inputs.data.clients[student.client_id] for student in held]
-        rows = tools.inputs.private(clients)
-        logits = tools.trainer.predict_each(
-            held, [inputs for inputs, _ in rows], tools.plan.eval_batch_size
-        )
-        means = [class_means(z.cpu(), y.cpu()) for z, (_, y) in zip(logits, rows, strict=True)]
+        means = [class_means(z.cpu(), y.cpu()) for z, _, y in private_answers(held, tools)]
         return ClassKnowledge(
             client_ids=torch.tensor([student.client_id for student in held]),
             values=torch.stack([values for values, _ in means]),

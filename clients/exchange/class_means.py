@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from clients.exchange.private_answers import private_answers
 from clients.exchange.protocol import Tools
 from fedfuse.errors import ModelError
 from fedfuse.exchange.class_vectors import ClassKnowledge
@@ -61,15 +62,11 @@ def class_means(
         float32 [k, C, D], zero where a client has no samples, and int64 [k, C].
     """
     num_classes = tools.inputs.data.num_classes
-    rows = tools.inputs.private([tools.inputs.data.clients[s.client_id] for s in showing])
-    sides = tools.trainer.predict_each(
-        showing, [inputs for inputs, _ in rows], tools.plan.eval_batch_size
-    )
     means = [
         class_prototypes(
             (side[:, num_classes:] if seen is None else seen(side)).cpu(), labels.cpu(), num_classes
         )
-        for side, (_, labels) in zip(sides, rows, strict=True)
+        for side, _, labels in private_answers(showing, tools)
     ]
     return torch.stack([values for values, _ in means]), torch.stack([n for _, n in means])
 

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 
 from clients.exchange.feature_predictions import showing
+from clients.exchange.private_answers import private_answers
 from clients.exchange.protocol import Tools
-from clients.exchange.taught_samples import TaughtSamples, private_answers
+from clients.exchange.taught_samples import TaughtSamples
 from fedfuse.errors import ModelError, ParameterError
 from fedfuse.exchange.congruence import Refinement
 from fedfuse.exchange.group_knowledge import GroupServer, SampleKnowledge, SampleTeachers
@@ -143,14 +144,15 @@ class GroupKnowledge(TaughtSamples):
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> SampleKnowledge:  # noqa: ARG002
         """Return features, logits and labels of the clients' private samples, in eval mode."""
         num_classes = tools.inputs.data.num_classes
-        sides, rows = private_answers([self.showing(student, tools) for student in held], tools)
+        asked = private_answers([self.showing(student, tools) for student in held], tools)
+        sides = [side.cpu() for side, _, _ in asked]
         sizes = torch.tensor([len(side) for side in sides])
         return SampleKnowledge(
             client_ids=torch.tensor([student.client_id for student in held]),
             sizes=sizes,
             logit_sizes=sizes * num_classes,
             feature_sizes=sizes * tools.width,
-            labels=torch.cat([labels.cpu() for _, labels in rows]).int(),
+            labels=torch.cat([labels.cpu() for _, _, labels in asked]).int(),
             logits=torch.cat([side[:, :num_classes].flatten() for side in sides]),
             features=torch.cat([side[:, num_classes:].flatten() for side in sides]),
         )

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from clients.exchange.private_answers import private_answers
 from clients.exchange.protocol import Task, Tools
-from clients.exchange.taught_samples import TaughtSamples, private_answers
+from clients.exchange.taught_samples import TaughtSamples
 from fedfuse.exchange.group_knowledge import SampleTeachers
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.knowledge_cache import CachedSamples, CacheServer, word_counts
@@ -64,15 +65,12 @@ class KnowledgeCache(TaughtSamples):
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> CachedSamples:  # noqa: ARG002
         """Return the logits of private samples; what these are like until the server has it."""
-        answers, rows = private_answers(held, tools)
-        new = [KNOWN not in tools.memory(student.client_id) for student in held]
-        labels = [
-            labels if first else labels[:0] for (_, labels), first in zip(rows, new, strict=True)
-        ]
-        hashes = [
-            self.hashed(inputs if first else inputs[:0], tools)
-            for (inputs, _), first in zip(rows, new, strict=True)
-        ]
+        answers, labels, hashes = [], [], []
+        for student, (logits, inputs, own) in zip(held, private_answers(held, tools), strict=True):
+            end = 0 if KNOWN in tools.memory(student.client_id) else len(own)
+            answers.append(logits.cpu())
+            labels.append(own[:end])
+            hashes.append(self.hashed(inputs[:end], tools))
         return CachedSamples(
             client_ids=torch.tensor([student.client_id for student in held]),
             logit_sizes=torch.tensor([logits.numel() for logits in answers]),

@@ -26,6 +26,7 @@ from fedfuse.models.heads import head_rows
 from fedfuse.protocols import ModelPlan
 from fedfuse.rng import Streams
 from fedfuse.train.facts import labels_of
+from fedfuse.train.sides import split_targets, widened
 from fedfuse.train.trainer import Student
 from fedfuse.train.work import SampleLoss, Work
 from fedfuse.types import FederatedData
@@ -158,10 +159,8 @@ class LatentFeatures(PrivateSteps):
         with torch.no_grad():
             made = [model.eval()(model.draw(labels, draw)) for labels in (own, others)]
         told = torch.cat([*made, others.unsqueeze(1).float()], dim=1).to(work.inputs.device)
-        targets = work.targets
-        wide = targets if targets.is_floating_point() else targets.float().unsqueeze(1)
         loss = WithGenerated(head, self.alpha * factor, self.beta * factor, work.loss)
-        return replace(work, targets=torch.cat([wide, told], dim=1), loss=loss)
+        return replace(work, targets=widened(work.targets, told), loss=loss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,9 +178,8 @@ class WithGenerated:
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return one loss per sample, [B]."""
         size = self.head.in_features
-        end = targets.shape[1] - 2 * size - 1
-        own = targets[:, 0].long() if end == 1 else targets[:, :end]
-        same, other, labels = torch.split(targets[:, end:], [size, size, 1], dim=1)
+        own, told = split_targets(targets, 2 * size + 1)
+        same, other, labels = torch.split(told, [size, size, 1], dim=1)
         with torch.no_grad():
             teacher = self.head(same).softmax(dim=1)
         drawn = cross_entropy(self.head(other), labels[:, 0].long())

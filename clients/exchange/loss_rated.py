@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clients.exchange.predictions import Predictions
+from clients.exchange.private_answers import private_answers
 from clients.exchange.protocol import Tools
 from fedfuse.exchange.kind import Kind
 from fedfuse.protocols import ModelPlan
@@ -50,13 +51,8 @@ class LossRated(Predictions):
 
     def _losses(self, held: Sequence[Student], tools: Tools) -> list[Tensor]:
         """Return each client's mean local loss over the private samples, as it is taught them."""
-        rows = tools.inputs.private([tools.inputs.data.clients[s.client_id] for s in held])
-        said = tools.trainer.predict_each(
-            held, [inputs for inputs, _ in rows], tools.plan.eval_batch_size
-        )
-        losses = []
-        for student, logits, (_, labels) in zip(held, said, rows, strict=True):
-            plan = tools.work_plan
+        losses, plan = [], tools.work_plan
+        for student, (logits, _, labels) in zip(held, private_answers(held, tools), strict=True):
             targets, loss = plan.lesson(plan.relabel(student.client_id, labels))
             losses.append(loss(logits, targets).mean().cpu())
         return losses

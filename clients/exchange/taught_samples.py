@@ -71,17 +71,6 @@ class TaughtSamples(PrivateSteps):
         return list(zip(held, made, strict=True))
 
 
-def private_answers(
-    students: Sequence[Student], tools: Tools
-) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
-    """Return what models say of their clients' private samples, and these samples with labels."""
-    rows = tools.inputs.private([tools.inputs.data.clients[s.client_id] for s in students])
-    said = tools.trainer.predict_each(
-        students, [inputs for inputs, _ in rows], tools.plan.eval_batch_size
-    )
-    return [answers.cpu() for answers in said], rows
-
-
 def soft(logits: Tensor, temperature: float) -> Tensor:
     """Return softmax(z / T), [N, C]; zeros, which teach nothing, where there are no logits.
 
