@@ -60,8 +60,8 @@ def selected(
 ) -> Float[Tensor, "m C"]:
     """Return what is learned of each sample: its label, what is remembered, or what was fused.
 
-    A loss towards a label's one-hot vector is the cross-entropy of the label, and so is its mixture
-    with that.
+    KL towards a label's one-hot vector is the cross-entropy of the label at the loss's temperature,
+    so at T = 1 its mixture with the cross-entropy is that; elsewhere it is a cross-entropy of both.
 
     >>> one, two, three = torch.eye(3)
     >>> now, then = torch.tensor([True, False, False]), torch.tensor([False, True, False])
