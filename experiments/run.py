@@ -8,18 +8,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.cli.commands import CONFIG_FILE, subcommand
+from experiments.cli.commands import COMMANDS, subcommand
 from experiments.cli.package_guard import check_packages
 from experiments.config.workers import taken
+from experiments.runs.config_file import CONFIG_FILE, with_file
 from experiments.terminal.console import Parser, exit_code, say_version, tell
-from fedfuse.errors import ConfigError, FedfuseError
+from fedfuse.errors import ConfigError
 from fedfuse.files.paths import expand
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
-    from experiments.cli.study import Study
     from experiments.runs.lifecycle import Run
+    from experiments.runs.study import Study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,20 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command(words: list[str]) -> int:
         check_packages()
-        study = None
-        if any(word.startswith(CONFIG_FILE) for word in words):
-            from experiments.cli.study import with_study
-
-            words, study = with_study(words)
-        try:
-            done = subcommand(words)
-            return _dispatch(_parse(words), study) if done is None else done
-        except FedfuseError as error:
-            if study is not None:
-                study.locate(error)
-            raise
+        return with_file(words, _command, commands=COMMANDS, sweeps=True)
 
     return exit_code(command, argv)
+
+
+def _command(words: list[str], study: Study | None) -> int:
+    done = subcommand(words)
+    return _dispatch(_parse(words), study) if done is None else done
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

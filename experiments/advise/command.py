@@ -6,9 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from experiments.runs.config_file import CONFIG_FILE, with_file
 from experiments.terminal.console import Parser, exit_code, say_version
 from fedfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from experiments.runs.study import Study
 
 USAGE = """\
 fedfuse-advise: will fusing help this federation, or harm it?
@@ -29,6 +34,7 @@ later round. What it is worth is printed beside it; docs/advise.md has more.
   --rounds N                with fit: rounds of the probes to learn from (2)
   -o, --output FILE         with fit: where to; with evaluate: keep the advisor
                             there together with how it did
+  --config-file FILE        run these rounds of what a YAML file says
   --config-dir DIR          also look for options in DIR/GROUP/OPTION.yaml
   --traceback               with an error show every frame that led to it
   --version                 print the version, and stop
@@ -44,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: a client of the probe failed; 2: a mistake, told in one message; 130: interrupted.
     """
-    return exit_code(_run, argv)
+    return exit_code(lambda words: with_file(words, _run), argv)
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], _: Study | None) -> int:
     parser = Parser("fedfuse-advise")
     parser.add_argument("words", nargs="*")
     parser.add_argument("--json", action="store_true")
@@ -55,6 +61,7 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--output", "-o", type=Path)
     parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument(CONFIG_FILE)  # read before; here for what was nearly written
     args = parser.parse_intermixed_args(argv)
     if args.help:
         sys.stdout.write(USAGE)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from experiments.cli import usage
-from experiments.cli.commands import COMMANDS, first_word
+from experiments.cli.commands import COMMANDS
 from experiments.cli.shells import SCRIPTS
 from experiments.cli.source import functions
 from experiments.config.folder import PATH
 from experiments.config.pages import Page, dotted, groups, main_keys, options
 from experiments.config.schema import ExperimentConfig
+from experiments.runs.config_file import first_word
 
 Answer = tuple[str, str]
 """What may stand there, and what it means."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.cli.columns import aligned, folded
 from experiments.cli.composed import composed
 from experiments.config.pages import dotted, groups, main_keys, options
+from experiments.terminal.columns import aligned, folded
 
 ABSENT = "-"
 

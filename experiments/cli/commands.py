@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from experiments.runs.config_file import first_word
 from experiments.terminal.console import say_version
 from fedfuse.errors import ConfigError, did_you_mean
 
@@ -21,9 +22,6 @@ COMMANDS = {
 
 PROGRAMS = ("advise", "map", "report")
 """What stands alone: ``fedfuse-report`` and the like."""
-
-CONFIG_FILE = "--config-file"
-"""The option that names a study file (:mod:`experiments.cli.study`)."""
 
 CLOSED = 141
 """What a shell reports of a program whose reader has gone."""
@@ -69,17 +67,3 @@ def _check_meant(word: str) -> None:
     if near is not None:
         program = f"fedfuse{'-' if near in PROGRAMS else ' '}{near}"
         raise ConfigError(f"there is no command '{word}'", next_step=f"Did you mean '{program}'?")
-
-
-def first_word(words: Sequence[str]) -> int | None:
-    """Return the position of the first word that is neither an option nor an option's value.
-
-    >>> first_word(["--config-dir", "mine", "list"]), first_word(["-m"])
-    (2, None)
-    """
-    value = False
-    for at, word in enumerate(words):
-        if not value and not word.startswith("-"):
-            return at
-        value = word in ("--config-dir", "-cd", CONFIG_FILE)
-    return None

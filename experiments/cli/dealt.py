@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.cli.columns import aligned, folded
 from experiments.report.figure import Figure, Numbers
 from experiments.report.sections import labels_figure
 from experiments.terminal.bars import bars as bar_row
+from experiments.terminal.columns import aligned, folded
 from fedfuse.partition import preview
 from fedfuse.partition.stats import PartitionStats
 from fedfuse.types import FederatedData

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.cli.columns import aligned, folded, terminal
 from experiments.config.folder import check_own
 from experiments.config.pages import Page, groups, homes, main_keys, option_files, options
+from experiments.terminal.columns import aligned, folded, terminal
 from experiments.terminal.console import Parser, tell
 from fedfuse.errors import ConfigError, did_you_mean
 

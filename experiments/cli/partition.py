@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.cli.columns import page
+from experiments.terminal.columns import page
 from experiments.terminal.console import Parser, say, tell
 from fedfuse.errors import ConfigError, did_you_mean
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from experiments.cli.columns import aligned, folded, page
 from experiments.cli.source import docstring, papers
 from experiments.config.folder import CONF, check_own
 from experiments.config.hints import unknown_option
@@ -19,6 +18,7 @@ from experiments.config.pages import (
     option_files,
     options,
 )
+from experiments.terminal.columns import aligned, folded, page
 from experiments.terminal.console import Parser, tell
 from fedfuse.errors import ConfigError
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from experiments.runs.config_file import with_file
 from experiments.terminal.console import exit_code, say_version
 from experiments.terminal.literal import literal
 from fedfuse.compare import LOCAL
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from experiments.map.grid import Axes, Cell
+    from experiments.runs.study import Study
 
 USAGE = """\
 fedfuse-map: where does fusion beat local training, and where does it not?
@@ -44,6 +46,8 @@ Every other key and group is as for fedfuse (fedfuse --help). A map that was
 interrupted goes on where it stopped: start the same command with the same
 map.dir. New samples, alphas, methods and seeds may be added to it.
 
+  --config-file FILE        run what a YAML file says, map.KEY among it; words
+                            beside it win
   --config-dir DIR          also look for options in DIR/GROUP/OPTION.yaml
   --traceback               with an error show every frame that led to it
   --version                 print the version, and stop
@@ -59,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: a cell failed; 2: a mistake of the user's, told in one message; 130: interrupted.
     """
-    return exit_code(_run, argv)
+    return exit_code(lambda words: with_file(words, _run), argv)
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], _: Study | None) -> int:
     if {"--help", "-h"} & set(argv):
         sys.stdout.write(USAGE)
         return 0

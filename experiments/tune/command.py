@@ -45,6 +45,7 @@ The folder holds, for each METHOD, METHOD.yaml (for --config-file), METHOD.csv
 (every trial) and method/METHOD_tuned.yaml, so that all winners can be named:
 fedfuse -m --config-dir FOLDER method=A_tuned,B_tuned seed=0,1,2
 
+  --config-file FILE  run what a YAML file says; words beside it win
   --config-dir DIR   also look for options in DIR/GROUP/OPTION.yaml
 
 examples:

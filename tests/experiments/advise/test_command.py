@@ -258,3 +258,17 @@ def test_a_short_map_teaches_nothing(capsys, tmp_path):
     words = [*BASE, "partitioner.min_samples=33", f"hydra.run.dir={folder}", "num_rounds=2"]
     assert run_main(words) == 0
     check_refused(capsys, ["fit", str(folder), "-o", str(tmp_path / "x")], "ended with the probe")
+
+
+def test_a_file_says_what_the_probe_runs(monkeypatch, tmp_path, capsys):
+    file = tmp_path / "study.yaml"
+    file.write_text("partitioner: {option: dirichlet, alpha: 0.1}\nseed: 3\n")
+    asked = []
+    monkeypatch.setattr(
+        "experiments.advise.probing.probe", lambda words, *_, **__: (asked.append(words) or 7, file)
+    )
+    assert main(["--config-file", str(file), "seed=4"]) == 7
+    assert asked == [["partitioner=dirichlet", "partitioner.alpha=0.1", "seed=4"]]
+    file.write_text("sweep: {seed: [1, 2]}\n")
+    assert main(["--config-file", str(file)]) == 2
+    assert f"{file} sweeps over seed, and only fedfuse itself sweeps" in capsys.readouterr().err

@@ -132,6 +132,23 @@ def test_a_key_that_is_newer_than_the_map_had_its_default_there(made, tmp_path, 
     assert "got dataset.channels=3" in capsys.readouterr().err
 
 
+def test_a_file_says_what_words_say_and_mistakes_tell_its_line(made, tmp_path, capsys):
+    file = tmp_path / "study.yaml"
+    lines = [line.replace("=", ": ") for line in [*GRID, *SMALL]]
+    file.write_text("\n".join(lines))
+    assert main(["--config-file", str(file), f"map.dir={made}"]) == 0
+    assert "4 are done, 0 to run" in capsys.readouterr().out
+    for line, told in (
+        ("seed: 3", "Use map.seeds"),
+        ("sweep: {seed: [1, 2]}", "map.seeds: [0, 1]"),
+    ):
+        file.write_text("\n".join([*lines, line]))
+        assert main(["--config-file", str(file), f"map.dir={made}"]) == 2
+        err = capsys.readouterr().err
+        assert f"{file}" in err
+        assert told in err
+
+
 def test_a_folder_with_something_else_is_refused(tmp_path, capsys):
     (tmp_path / "thesis.tex").touch()
     assert main(command(tmp_path)) == 2

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.cli.columns import PAGE, folded
-from experiments.cli.commands import COMMANDS, CONFIG_FILE, first_word
 from experiments.config.overrides import ALIASES
 from experiments.config.study import Said, located, plain_key, read_study
 from experiments.config.words import TARGET
+from experiments.runs.config_file import CONFIG_FILE, first_word
+from experiments.terminal.columns import PAGE, folded
 from fedfuse.errors import ConfigError, FedfuseError
 from fedfuse.files.paths import expand
 
@@ -56,14 +56,19 @@ class Study:
                 return
 
 
-def with_study(words: list[str]) -> tuple[list[str], Study | None]:
+def with_study(
+    words: list[str], commands: Container[str] = (), *, sweeps: bool = True
+) -> tuple[list[str], Study | None]:
     """Return a command line in which what a study file says stands in place of its name.
 
     Args:
-        words: The words after ``fedfuse``.
+        words: The words after ``fedfuse`` or another program's name.
+        commands: The first words that are no overrides.
+        sweeps: Whether the program takes ``-m``, which is added for a file that sweeps.
 
     Raises:
-        ConfigError: If the file cannot be read, or is named twice or beside ``resume``.
+        ConfigError: If the file cannot be read, or is named twice or beside ``resume``, or it
+            sweeps where the program cannot.
     """
     rest, files = _taken_out(words)
     if not files or _HANDED_OVER & set(rest):
@@ -84,11 +89,16 @@ def with_study(words: list[str]) -> tuple[list[str], Study | None]:
     replaced = [one for one in said if any(_is_below(one.key, owner) for owner in owners)]
     kept = [one for one in said if one not in replaced]
     at = first_word(rest)
-    command = rest[at] if at is not None and rest[at] in COMMANDS else None
+    command = rest[at] if at is not None and rest[at] in commands else None
     if command is not None:
         rest.remove(command)
     merged = [*(one.override for one in kept), *rest]
     swept = [plain_key(one.override) for one in kept if one.swept]
+    if swept and not sweeps:
+        raise ConfigError(
+            f"{file} sweeps over {', '.join(swept)}, and only fedfuse itself sweeps",
+            next_step="Name these keys with one value each, or a map's axes as map.seeds: [0, 1].",
+        )
     if swept and command is None and not {"-m", "--multirun"} & set(rest):
         if any(word.partition("=")[0] in ("--cfg", "-c") for word in rest):
             raise ConfigError(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli.study import command_lines, with_study
 from experiments.config import compose
 from experiments.config.folder import CONF
 from experiments.config.overrides import parse
 from experiments.config.pages import groups
 from experiments.run import main
+from experiments.runs.study import command_lines, with_study
 
 SMALL = """\
 dataset: synthetic
