@@ -184,7 +184,13 @@ class _OnDisk:
         from safetensors.torch import save
 
         token = self._ledger.note(client_id)
-        flat = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        flat: dict[str, Tensor] = {}
+        places = set()
+        for name, value in tensors.items():
+            plain = value.cpu().contiguous()
+            # Shared weights, or a memory that is still the one it began as: one tensor, two names.
+            flat[name] = plain.clone() if plain.data_ptr() in places else plain
+            places.add(plain.data_ptr())
         try:
             self._path(client_id, token).write_bytes(save(flat))
         except OSError as error:

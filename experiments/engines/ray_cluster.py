@@ -94,7 +94,8 @@ def connect(
     try:
         if plan.address not in (None, "auto"):
             check_address(str(plan.address))
-        alone = nullcontext() if chosen is None else agentless()
+        asks = chosen is None or "RAY_RUNTIME_ENV_HOOK" in os.environ  # for a runtime environment
+        alone = nullcontext() if asks else agentless()
         with warnings.catch_warnings(), environment(inherited), lean(), alone:
             # Ray announces that it will hide GPUs in another way.
             warnings.simplefilter("ignore", FutureWarning)

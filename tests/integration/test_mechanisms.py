@@ -7,19 +7,31 @@ other, or all at once. Runs begin after the command line, which would take longe
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
+from clients.app import forget_run, make_client_app
+from clients.state.state_store import StatePlan
+from experiments.assembly.parts import Parts, build_parts
+from experiments.assembly.server import build_server
 from experiments.config import compose
+from experiments.engines import hosting
+from experiments.engines.hosting import NodeRecipe
 from experiments.runs.lifecycle import open_run, perform
 from experiments.runs.resume import reopen_run
 from fedfuse.errors import ConfigError
 from server import loop
+from server.app import ServerSetup, make_server_app
+from server.reporters.folder import RunFolder
+from server.transport.serial_grid import SerialGrid
 
 BUNDLES = {
     # what is asked for, answered and wished
@@ -224,3 +236,47 @@ def test_all_at_once_it_is_the_same_run_or_the_part_is_named(whole, tmp_path, na
         return
     together = run(cfg, tmp_path / "run", trainer="batched")
     torch.testing.assert_close(models(together), models(apart), atol=1e-4, rtol=1e-3)
+
+
+def travelled(content: RecordDict) -> RecordDict:
+    return recorddict_from_proto(recorddict_to_proto(content))
+
+
+@dataclass
+class Elsewhere:
+    """A ClientApp each of whose messages is answered as by a process of its own.
+
+    As in a deployment: what a process keeps is gone after a message; a node is built of nothing but
+    the configuration and its Context, and all that it is told and tells has been bytes.
+    """
+
+    recipe: NodeRecipe
+    states: StatePlan
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        forget_run(context.run_id)
+        hosting._base.cache_clear()
+        message.content = travelled(message.content)
+        context.state = travelled(context.state)
+        reply = make_client_app(self.recipe, self.states)(message, context)
+        reply.content = travelled(reply.content)
+        return reply
+
+
+@pytest.mark.thinned(keep=5)
+@pytest.mark.parametrize("where", ["context", "disk"])
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_process_for_every_message_changes_no_bit(whole, tmp_path, name, where):
+    (tmp_path / "states").mkdir()
+
+    def engine(parts: Parts, setup: ServerSetup, _: RunFolder) -> None:
+        server = build_server(build_parts(parts.cfg, private=False), setup.reporter)
+        answers = Elsewhere(NodeRecipe.of(parts.cfg), StatePlan(where, str(tmp_path / "states")))
+        grid = SerialGrid(answers, [{"partition-id": i, "num-partitions": 2} for i in range(2)])
+        app = make_server_app(lambda _: replace(server, num_nodes=2, counts_clients=True))
+        app(grid, Context(grid.run_id, 0, {}, RecordDict(), {}))
+        forget_run(grid.run_id)
+
+    cfg, together = whole(name)
+    perform(open_run(cfg.copy(), tmp_path / "run", []), engine=engine)
+    assert left(tmp_path / "run") == left(together)
