@@ -85,7 +85,7 @@ def nearest(
         return own, own_scores
     form = FORMS[divergence]
     search = Search(form, *form.prepare(_checked(exact(epds))), beta, bias)
-    rows, columns = blocks or _blocks(num_clients, epds.device)
+    rows, columns = blocks or blocks_for(num_clients, epds.device)
     keys = [search.strip(part, columns, others) for part in spans(num_clients, rows)]
     index, costs = _unpack(torch.cat(keys))
     scores = 0.0 - costs  # no minus zero
@@ -183,7 +183,7 @@ class Search(NamedTuple):
         return -scores if bias is None else -(scores + bias)
 
 
-def _blocks(num_clients: int, device: torch.device) -> tuple[int, int]:
+def blocks_for(num_clients: int, device: torch.device) -> tuple[int, int]:
     """Return how many receivers and sources a device compares best at a time.
 
     On the CPU a block stays in the caches. On a device it is 1 GiB, and so are the costs of a

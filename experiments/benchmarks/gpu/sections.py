@@ -28,13 +28,14 @@ class Section:
 
 SECTIONS = (
     Section("correctness", 120, correctness.measure),
-    Section("lenet", 100, training.lenet),
-    Section("lenet_grouped", 60, training.lenet_grouped),
-    Section("fusion_100k", 45, partial(fusing.measure, 100_000)),
-    Section("fusion_1m", 120, partial(fusing.measure, 1_000_000)),
-    Section("mlp", 45, training.mlps),
-    Section("resnet8", 75, training.resnets),
-    Section("packed", 75, packing.measure),
-    Section("profile", 60, training.profile),
+    Section("fusion_1m", 60, partial(fusing.measure, 1_000_000)),
+    Section("merging", 30, fusing.merging),
+    Section("lenet", 75, training.lenet),
+    Section("profile", 40, training.profile),
     Section("whole_run", 90, whole.measure),
+    Section("resnet8", 60, training.resnets),
+    Section("mlp", 45, training.mlps),
+    Section("packed", 60, packing.measure),
+    Section("lenet_grouped", 45, training.lenet_grouped),
+    Section("fusion_100k", 30, partial(fusing.measure, 100_000)),
 )

@@ -202,23 +202,38 @@ def profile(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
     whole = rounds.round()
     for phase, seconds in rounds.phases.items():
         yield row("gpu", f"phase_{phase.replace(' ', '_')}", f"  {phase}", seconds, "s")
+    yield from kernels("lenet", rounds.round, device, whole)
+
+
+def kernels(
+    key: str, work: Callable[[], object], device: torch.device, whole: float
+) -> Iterator[Row]:
+    """Yield which share of ``whole`` seconds the kernels of some work run, and each one's of that.
+
+    Args:
+        key: What the rows' keys begin with.
+        work: What launches them.
+        device: Where.
+        whole: Seconds that it takes while nobody looks.
+    """
     kinds, spent = [torch.profiler.ProfilerActivity.CPU], "self_cpu_time_total"
     if device.type == "cuda":
         kinds, spent = [torch.profiler.ProfilerActivity.CUDA], "self_device_time_total"
     with torch.profiler.profile(activities=kinds) as seen:
-        rounds.round()
+        work()
+        wait(device)
     # An operation's time on the device is its kernels' once more.
     events = [
         event for event in seen.key_averages() if event.device_type.name.lower() == device.type
     ]
-    kernels = sorted(events, key=lambda event: -getattr(event, spent))
-    total = sum(getattr(event, spent) for event in kernels)
+    longest = sorted(events, key=lambda event: -getattr(event, spent))
+    total = sum(getattr(event, spent) for event in longest)
     note = f"of {whole:.3f} s; the rest waits for what launches kernels"
-    yield row("gpu", "busy", "  kernels' share of a round", total / 1e6 / whole, "", note=note)
-    for place, event in enumerate(kernels[:15]):
+    yield row("gpu", f"{key}_busy", "  kernels' share of it", total / 1e6 / whole, "", note=note)
+    for place, event in enumerate(longest[:15]):
         share, name = getattr(event, spent) / max(1, total), event.key[:90]
         note = f"{event.count} calls"
-        yield row("gpu", f"kernel_{place}", f"  share of {name}", share, "", note=note)
+        yield row("gpu", f"{key}_kernel_{place}", f"  share of {name}", share, "", note=note)
 
 
 def wait(device: torch.device) -> None:

@@ -42,11 +42,14 @@ def measure(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:
         subprocess.run(command, check=True)  # noqa: S603 - our own command
         whole = time.perf_counter() - begin
         events = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    seconds = [
-        sum(event["seconds"].values())
+    later = [
+        event["seconds"]
         for event in map(json.loads, events)
         if event["event"] == "round" and event["round"] > 1
     ]
-    later = seconds or [float("nan")]
+    phases = {name: sum(one.get(name, 0.0) for one in later) / len(later) for name in later[-1]}
     note = f"mean over both arms; the command took {whole:.1f} s in all"
-    yield row("gpu", "whole_run", what, sum(later) / len(later), "s", note=note)
+    yield row("gpu", "whole_run", what, sum(phases.values()), "s", note=note)
+    for name, spent in phases.items():
+        note = f"{1e3 * spent / clients:.3g} ms a client"
+        yield row("gpu", f"whole_run_{name}", f"  {name}", spent, "s", note=note)

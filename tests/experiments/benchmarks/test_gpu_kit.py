@@ -27,10 +27,11 @@ FOUND = {
     "lenet_grouped": {"lenet_bf16", "lenet_grouped"},
     "fusion_100k": set(),
     "fusion_1m": set(),
+    "merging": {"pairs_256_2048", "merging_kernel_0"},
     "mlp": {"mlp", "mlp_loop"},
     "resnet8": {"resnet8_fp32", "resnet8_bf16"},
     "packed": {"packed"},
-    "profile": {"kernel_0"},
+    "profile": {"lenet_kernel_0"},
     "whole_run": {"whole_run"},
 }
 """Rows of each section that have a value on a CPU too."""
