@@ -145,8 +145,7 @@ class Averaged(SharesModels):
             for student in held:
                 copy = as_personal(student).model
                 become(copy, as_shared(student).model)
-                for parameter in copy.parameters():
-                    student.optimizer.state.pop(parameter, None)
+                student.forget(copy.parameters())
                 tools.memory(student.client_id)["exchange/tuned"] = torch.tensor(True)
         works = tools.work_plan.private(client_ids, "distill", round_, costs)
         return list(zip(map(as_personal, held), works, strict=True))

@@ -104,5 +104,4 @@ def require_bias(models: ModelPlan, data: FederatedData) -> None:
 
 def take_head(student: Student, head: Tensor) -> None:
     """Let the client's last layer become what came back, without the moments of the one before."""
-    for parameter in put_head(student.model, head).parameters():
-        student.optimizer.state.pop(parameter, None)
+    student.forget(put_head(student.model, head).parameters())

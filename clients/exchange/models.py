@@ -224,8 +224,7 @@ def take(student: Student, layout: Layout, vector: Tensor, *, keep_moments: bool
     model = shared(student)
     layout.load(model, vector.to(next(model.parameters()).device))
     if not keep_moments:
-        for parameter in model.parameters():
-            student.optimizer.state.pop(parameter, None)
+        student.forget(model.parameters())
 
 
 def become(model: nn.Module, other: nn.Module) -> None:

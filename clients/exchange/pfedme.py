@@ -83,8 +83,7 @@ class PFedMe(Personalises):
         self._settle(student, tools)
         if JOINED in tools.memory(student.client_id):
             become(student.model.personal, student.model.shared)
-            for parameter in student.model.personal.parameters():
-                student.optimizer.state.pop(parameter, None)
+            student.forget(student.model.personal.parameters())
         Personalises.begin_round(self, student, tools)
 
     def took(self, student: Student, tools: Tools) -> None:

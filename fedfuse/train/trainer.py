@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,11 @@ class Student:
     architecture: str
     model: nn.Module
     optimizer: torch.optim.Optimizer
+
+    def forget(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Drop the optimiser's moments of parameters that are replaced."""
+        for parameter in parameters:
+            self.optimizer.state.pop(parameter, None)
 
 
 class Trainer(Protocol):
