@@ -8,8 +8,9 @@ first begins, all others when the data is there and nothing has been trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -28,6 +29,7 @@ from experiments.assembly.scored_clashes import OF_SCORES
 from experiments.assembly.student_clashes import OF_STUDENTS
 from experiments.assembly.text_clashes import OF_TEXTS
 from experiments.assembly.training_clashes import OF_TRAINING
+from experiments.config.plain import Settings, settings
 from fedfuse.codec import channel_of
 from fedfuse.declarations import part_name
 from fedfuse.fusion.pipeline import Pipeline
@@ -39,16 +41,18 @@ from fedfuse.user_code import is_foreign
 
 
 def check(
-    cfg: DictConfig,
+    cfg: DictConfig | Settings,
     data: FederatedData | None = None,
     models: ModelPlan | None = None,
     pipeline: Pipeline | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> None:
     """Raise ConfigError for the first combination of parts that cannot work.
 
-    Args: as of :class:`~experiments.assembly.chosen.Chosen`.
+    Args: as of :class:`~experiments.assembly.chosen.Chosen`; ``parts`` are built already.
     """
-    chosen = Chosen(cfg, data, models, pipeline)
+    values = cfg if isinstance(cfg, Settings) else settings(cfg)
+    chosen = Chosen(values, data, models, pipeline, dict(parts or {}))
     for clash in CLASHES:
         clash.check(chosen)
 

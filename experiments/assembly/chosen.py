@@ -9,7 +9,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from clients.exchange import Predictions
 from experiments.assembly.privacy import build_mechanism
@@ -36,7 +35,7 @@ class Chosen:
         pipeline: Predictions to teachers; None likewise, and for a method without one.
     """
 
-    cfg: DictConfig
+    cfg: Any
     data: FederatedData | None = None
     models: ModelPlan | None = None
     pipeline: Pipeline | None = None

@@ -19,6 +19,7 @@ from clients.training.pretrain import Pretraining
 from experiments.assembly.saved_models import SavedModels, continued
 from experiments.config.domain_options import DOMAINS
 from experiments.config.instantiate import instantiate
+from experiments.config.plain import Settings
 from experiments.config.probe_options import KEY, configured
 from experiments.config.targets import target_name
 from fedfuse.augment import Augment
@@ -228,7 +229,7 @@ def build_rounds(cfg: DictConfig, data: FederatedData) -> PublicRounds:
     return PublicRounds(build_select(cfg), data.public, Streams(cfg.seed), augment)
 
 
-def build_probes(cfg: DictConfig) -> list[Probe]:
+def build_probes(cfg: DictConfig | Settings) -> list[Probe]:
     """Return what models are asked at evaluation."""
     probes: list[Probe] = instantiate(configured(cfg), KEY)
     return probes

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.config.instantiate import instantiate
+from experiments.config.plain import Settings, complete
 from fedfuse.declarations import declared
 from fedfuse.errors import ConfigError
 from fedfuse.privacy import (
@@ -30,7 +31,7 @@ def draws_from_secrets(cfg: DictConfig) -> bool:
     return cfg.privacy._target_ is not None and cfg.privacy.get("seed", SECRET) != SIMULATED
 
 
-def build_mechanism(node: DictConfig) -> Privacy | None:
+def build_mechanism(node: DictConfig | Settings) -> Privacy | None:
     """Return the mechanism that the configuration names; None for none.
 
     Raises:
@@ -44,7 +45,7 @@ def build_mechanism(node: DictConfig) -> Privacy | None:
             allowed=f"{SECRET} (of each client) or {SIMULATED} (from the run's seed, no promise)",
             next_step="Set seed=NUMBER for another run.",
         )
-    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "seed"])
+    own = {key: value for key, value in complete(node, "privacy").items() if key != "seed"}
     mechanism: Privacy | None = instantiate(own, "privacy")
     return mechanism
 

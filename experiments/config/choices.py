@@ -38,7 +38,7 @@ def composed(hydra: Hydra, lines: list[str]) -> DictConfig:
         HydraException: As Hydra's ``compose_config``, which gives the same.
     """
     loader = hydra.config_loader
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(lines)
+    parsed = OverridesParser(typed.FUNCTIONS, loader).parse_overrides(lines)
     if not all(_understood(item) for item in parsed):
         return hydra.compose_config(CONFIG, lines, run_mode=RunMode.RUN)
     chosen = [item for item in parsed if typed.is_choice(item, loader)]

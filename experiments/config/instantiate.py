@@ -17,12 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from experiments.config.former_names import today
 from experiments.config.hints import unknown_parameter
-from experiments.config.plain import plain
+from experiments.config.plain import complete
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
 from fedfuse.user_code import brief, frames, kind_of, note_module, showing
 
@@ -46,12 +43,7 @@ def instantiate(node: Any, where: str) -> Any:
     >>> instantiate({"_target_": "datetime.timedelta", "hours": 2}, "delay").seconds
     7200
     """
-    if OmegaConf.is_config(node):
-        try:
-            node = plain(node, throw_on_missing=True)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
-    return _build(node, where)
+    return _build(complete(node, where), where)
 
 
 def _build(node: Any, where: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigSource
@@ -18,6 +18,9 @@ from experiments.config.schema import key_type
 from experiments.config.texts import as_text
 from fedfuse.errors import ConfigError
 from fedfuse.safe_text import visible
+
+FUNCTIONS = create_functions()
+"""What an override may call, as choice(a,b); to list it takes as long as to read a word."""
 
 CUSTOM = "custom"
 """The option of a group that takes any ``_target_``."""
@@ -33,7 +36,7 @@ def parse(lines: Iterable[str], loader: ConfigLoader, *, multirun: bool) -> list
     Raises:
         ConfigError: If one is malformed, given twice, or a sweep without ``-m``.
     """
-    parser = OverridesParser.create(config_loader=loader)
+    parser = OverridesParser(FUNCTIONS, loader)
     parsed: dict[str, Override] = {}
     for given in lines:
         _check_utf8(given)

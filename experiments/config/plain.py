@@ -10,6 +10,9 @@ import pickle
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode
+from omegaconf.errors import OmegaConfBaseException
+
+from fedfuse.errors import ConfigError
 
 
 def plain(node: Any, *, throw_on_missing: bool = False) -> Any:
@@ -29,7 +32,7 @@ def plain(node: Any, *, throw_on_missing: bool = False) -> Any:
         return node
     try:
         return _taken(node)
-    except LookupError:
+    except (LookupError, OmegaConfBaseException):  # OmegaConf has the words for it
         return OmegaConf.to_container(node, resolve=True, throw_on_missing=throw_on_missing)
 
 
@@ -37,8 +40,10 @@ def _taken(node: Any) -> Any:
     """Return what a node holds.
 
     Raises:
-        LookupError: If it is anything else than values: it is missing, or refers to another key.
+        LookupError: If it is missing, or no plain value.
+        OmegaConfBaseException: If it refers to what there is not.
     """
+    value: Any = None
     if isinstance(node, ValueNode):
         value = node._val
         if value is None or type(value) in (bool, int, float):
@@ -46,14 +51,62 @@ def _taken(node: Any) -> Any:
         if type(value) is str and "${" not in value and value != "???":
             return value
     elif isinstance(node, DictConfig | ListConfig):
-        held = node._content
-        if isinstance(held, dict):
-            return {key: _taken(child) for key, child in held.items()}
-        if isinstance(held, list):
-            return [_taken(child) for child in held]
-        if held is None:
+        value = node._content
+        if isinstance(value, dict):
+            return {key: _taken(child) for key, child in value.items()}
+        if isinstance(value, list):
+            return [_taken(child) for child in value]
+        if value is None:
             return None
-    raise LookupError
+    if type(value) is not str or "${" not in value:
+        raise LookupError
+    found: Any = node._dereference_node()
+    return found._val if isinstance(found, ValueNode) else _taken(found)
+
+
+def complete(node: Any, where: str) -> Any:
+    """Return a part of a configuration as plain values.
+
+    Args:
+        node: The part.
+        where: Its dotted key.
+
+    Raises:
+        ConfigError: For a value that is missing or cannot be found.
+    """
+    try:
+        return plain(node, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+class Settings(dict[str, Any]):
+    """Plain values whose keys are attributes as well: a DictConfig takes 15 us for each.
+
+    >>> settings(OmegaConf.create({"a": {"b": 1}})).a.b
+    1
+    """
+
+    def __getattr__(self, key: str) -> Any:
+        """Return the value of a key."""
+        if key in self:
+            return self[key]
+        raise AttributeError(key)
+
+
+def settings(cfg: DictConfig) -> Settings:
+    """Return a configuration, without Hydra's own node, to be asked many times.
+
+    Raises:
+        ConfigError: For a value that is missing or cannot be found.
+    """
+    return Settings({k: _asked(complete(cfg[k], k)) for k in map(str, cfg) if k != "hydra"})
+
+
+def _asked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Settings({key: _asked(item) for key, item in value.items()})
+    return [_asked(item) for item in value] if isinstance(value, list) else value
 
 
 def as_yaml(cfg: DictConfig) -> str:

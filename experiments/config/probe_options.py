@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from experiments.config.folder import CONF
 from experiments.config.hints import unknown_option
 from experiments.config.overrides import options_of
+from experiments.config.plain import Settings
 
 GROUP = "probe"
 KEY = "evaluation.probes"
@@ -61,7 +62,7 @@ def in_full(
     return [p for p in found if not isinstance(p, Mapping) or p.get("_target_", "") is not None]
 
 
-def configured(cfg: DictConfig) -> list[Mapping[str, Any]]:
+def configured(cfg: DictConfig | Settings) -> list[Mapping[str, Any]]:
     """Return the probes of a configuration that may still hold names of fedfuse's own options."""
     files = {file.stem: file for file in (CONF / GROUP).glob("*.yaml")}
     return in_full(

@@ -7,6 +7,7 @@ belong to that part and are checked where it is built. Nothing here imports torc
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -216,6 +217,11 @@ class ExperimentConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
 
 
+hints: Callable[[Any], dict[str, Any]] = functools.cache(
+    get_type_hints
+)  # of the classes above, which do not change
+
+
 def key_type(key: str) -> type | None:
     """Return the type of the scalar key ``key``, or None where the schema does not say.
 
@@ -226,7 +232,7 @@ def key_type(key: str) -> type | None:
     """
     owner: Any = ExperimentConfig
     for part in key.split("."):
-        owner = get_type_hints(owner).get(part) if is_dataclass(owner) else None
+        owner = hints(owner).get(part) if is_dataclass(owner) else None
     kinds = get_args(owner)
     owner = kinds[0] if NoneType in kinds else owner
     return owner if owner in TYPE_WORDS else None
@@ -288,7 +294,7 @@ def validate(cfg: Mapping[str, Any]) -> None:
 
 
 def _validate(schema: Any, cfg: Mapping[str, Any], prefix: str) -> None:
-    types = get_type_hints(schema)
+    types = hints(schema)
     for entry in fields(schema):
         value = cfg[entry.name]
         if is_dataclass(types[entry.name]):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
 from experiments.config.folder import CONF
 from experiments.config.hints import unknown_key, unknown_option, unknown_parameter
-from experiments.config.schema import ExperimentConfig
+from experiments.config.schema import ExperimentConfig, hints
 from fedfuse.errors import ConfigError
 
 OPTIONAL = ("pack", "timeout")
@@ -30,7 +30,7 @@ def check_keys_are_read(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: For the first of them, naming the key that may have been meant.
     """
-    types = get_type_hints(ExperimentConfig)
+    types = hints(ExperimentConfig)
     known = [entry.name for entry in fields(ExperimentConfig)]
     for key in map(str, config):
         if key not in known:
@@ -91,7 +91,7 @@ def known_keys(owner: str) -> list[str]:
     """
     schema: Any = ExperimentConfig
     for part in owner.split(".") if owner else ():
-        schema = get_type_hints(schema).get(part) if is_dataclass(schema) else None
+        schema = hints(schema).get(part) if is_dataclass(schema) else None
     return [entry.name for entry in fields(schema)] if is_dataclass(schema) else []
 
 

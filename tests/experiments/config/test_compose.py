@@ -149,7 +149,7 @@ def test_every_option_builds(turn: int, monkeypatch: pytest.MonkeyPatch) -> None
     Each turn takes the next option of every group at once, because composing is what takes time;
     whether they go together is another question.
     """
-    monkeypatch.setattr(capabilities, "check", lambda _: None)
+    monkeypatch.setattr(capabilities, "check", lambda *_, **__: None)
     choices = [f"{group}={names[turn % len(names)]}" for group, names in OPTIONS.items()]
     cfg = composed(*choices, *(line for choice in choices for line in NEEDS.get(choice, [])))
     check_parts(cfg)
