@@ -19,9 +19,10 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import wraps
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import jaxtyping
@@ -67,6 +68,42 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate all but constructors, whose mistakes are for the class's own validation to find."""
     return function if function.__name__ == "__init__" else beartype(conf=_CONF)(function)
 
+
+CHECKED_CALLS = 8
+"""How many calls of a function are checked in each test; with ``make test-all`` all of them."""
+_test = 0
+_jaxtyped = jaxtyping.jaxtyped
+
+
+def jaxtyped(**chosen: Any) -> Callable[[Any], Any]:
+    """Check the first calls in each test: a loop's thousandth has the shapes of its first.
+
+    To check every call was a third of the time of what tests fusion.
+    """
+    decorate = _jaxtyped(**chosen)
+
+    def decorator(function: Any) -> Any:
+        checked = decorate(function)
+        if not isinstance(function, FunctionType):
+            return checked
+        seen = left = 0
+
+        @wraps(checked)
+        def some(*args: Any, **kwargs: Any) -> Any:
+            nonlocal seen, left
+            if seen != _test:
+                seen, left = _test, CHECKED_CALLS
+            if left == 0 and not thinning.whole:
+                return function(*args, **kwargs)
+            left -= 1
+            return checked(*args, **kwargs)
+
+        return some
+
+    return decorator
+
+
+jaxtyping.jaxtyped = jaxtyped  # what the hook writes before each function
 
 # The hook imports its type checker by name, and a conftest has none.
 _module = ModuleType("fedfuse_shape_checks")
@@ -227,7 +264,8 @@ def _no_processes(event: str, args: tuple[Any, ...]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Keep the choice right: with ``--fast`` a test fails that starts a process, or its fixture."""
-    global _forbidden
+    global _forbidden, _test
+    _test += 1
     _forbidden = bool(item.config.getoption("--fast"))
     try:
         return (yield)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from experiments.flower import node
 from experiments.run import main
 from fedfuse.data.sources.synthetic import synthetic
 from fedfuse.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "my_exchange.py"
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +64,28 @@ def test_nodes_and_sites_need_not_be_the_same(lines, serial, tmp_path):
 
 
 @pytest.mark.deployment
-def test_three_supernodes_that_hold_only_their_own_give_the_numbers_of_serial(
-    lines, serial, tmp_path
+def test_supernodes_that_hold_only_their_own_give_the_numbers_of_serial_in_an_own_exchange(
+    lines, tmp_path, monkeypatch
 ):
+    # Two sites and one round: each message to a SuperNode is a process that starts Python anew.
+    shutil.copy(EXAMPLE, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_exchange", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    paths = next(line for line in lines if line.startswith("sites.paths")).split(",")[:2]
+    chosen = [line for line in lines if not line.startswith("sites.paths")]
+    chosen += [f"{','.join(paths)}]", "exchange=custom", "method.name=soft_labels"]
+    chosen += ["exchange._target_=my_exchange.SoftLabels"]
+    serial = run(tmp_path / "serial", *chosen)
     there = tmp_path / "there"
-    assert run(there, *lines, "engine=deployment", "engine.num_nodes=3") == serial
+    assert run(there, *chosen, "engine=deployment", "engine.num_nodes=2") == serial
     assert not (there / "partition.txt").exists(), "the server does not see who holds what"
     tested = json.loads((there / "summary.json").read_text())["last"]["tests"]["accuracy_own"]
     rows = zip(serial["metric"], serial["value"], strict=True)
     told = [value for name, value in rows if name == "test_samples_own"]
     assert (tested["smallest_test"], tested["largest_test"]) == (min(told), max(told))
+    assert min(told) < max(told)
 
 
 def context(lines: list[str], **config: str | int) -> Context:

@@ -74,15 +74,11 @@ def test_clients_may_be_spread_over_nodes(run):
 @pytest.mark.ray
 def test_ray_gives_the_same(run):
     pytest.importorskip("ray", reason="the extra 'sim' is not installed")
-    assert metrics(run("ray", "engine=ray")) == metrics(run("serial"))
+    there = run("ray", "engine=ray", "engine.num_nodes=1")  # each node is a process that starts
+    assert metrics(there) == metrics(run("serial"))
 
 
-@pytest.mark.deployment
-def test_a_deployment_gives_the_same(run):
-    # One SuperNode and one round: each message is a process that starts Python anew.
-    short = ("num_rounds=1", "warmup_rounds=0")
-    there = run("deployment", "engine=deployment", "engine.num_nodes=1", *short)
-    assert metrics(there) == metrics(run("serial", *short))
+# In a deployment it runs in tests/integration/test_own_data.py.
 
 
 # Two uploads of the third round arrive in the fourth.

@@ -194,6 +194,7 @@ def machines():
     assert ray_processes() == []
 
 
+@pytest.mark.thinned(keep=2)  # a Ray of its own has two nodes, and so has the run below
 @pytest.mark.parametrize(
     "overrides",
     [

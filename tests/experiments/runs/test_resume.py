@@ -135,9 +135,10 @@ def test_it_may_go_on_with_other_nodes_and_states_elsewhere(
 def test_it_may_go_on_with_another_engine(unbroken, tmp_path, monkeypatch, capsys, before, after):
     pytest.importorskip("ray", reason="the extra 'sim' is not installed")
     folder = tmp_path / "run"
-    interrupted(folder, monkeypatch, f"engine={before}")
+    one = "engine.num_nodes=1"  # each is a process that starts
+    interrupted(folder, monkeypatch, f"engine={before}", one)
     assert f"fedfuse resume={folder}" in capsys.readouterr().err
-    assert main([f"resume={folder}", f"engine={after}"]) == 0
+    assert main([f"resume={folder}", f"engine={after}", one]) == 0
     assert same(folder, unbroken)
 
 

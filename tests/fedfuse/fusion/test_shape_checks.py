@@ -18,6 +18,14 @@ def test_a_wrong_rank_is_caught() -> None:
         kl(torch.ones(3))
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_the_first_calls_of_every_test_are(again: bool) -> None:
+    with pytest.raises(jaxtyping.TypeCheckError):
+        kl(torch.ones(3))
+    for _ in range(20):
+        kl(torch.full((2, 2), 0.5))
+
+
 def test_dimensions_of_one_name_must_agree() -> None:
     with pytest.raises(jaxtyping.TypeCheckError):
         masked_softmax(torch.zeros(3, 3), torch.ones(3, 2, dtype=torch.bool))
