@@ -28,7 +28,8 @@ def without_left_behind(hydra: Hydra, lines: Sequence[str]) -> list[str]:
     for key, *_ in page.keys:
         group, _, name = key.partition(".")
         option = given.get(group, page.choices.get(group))
-        if group == "method" or option == page.choices.get(group) or f"~{key}" in lines:
+        same = option == page.choices.get(group)
+        if not name or group == "method" or same or f"~{key}" in lines:
             continue
         part = composed(hydra, [f"{group}={option}", *where])[group]
         if name.partition(".")[0] not in part:

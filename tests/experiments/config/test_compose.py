@@ -105,6 +105,7 @@ def test_what_a_method_sets_of_a_part_goes_with_the_part_unless_the_new_one_has_
     assert composed("method=fedgems", "student=mlp").student.hidden == 400
     assert "fine_tune_epochs" not in composed("method=fedavg_ft", "exchange=predictions").exchange
     assert composed("method=rhfl", "neighbours=top_k").neighbours.include_self is False
+    assert composed("method=fedmd_pretrained", "warmup_rounds=3").warmup_rounds == 3  # no part's
     (none, taught) = composed("method=fedgems", "student=none,mlp", multirun=True)
     assert list(none.student) == ["_target_"]
     assert taught.student.hidden == 400
