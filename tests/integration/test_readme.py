@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,16 +25,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def follow(command: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    program, *arguments = shlex.split(command, comments=True)
-    bin_folder = Path(sys.executable).parent
-    return subprocess.run(
-        [bin_folder / program, *arguments, *more],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def follow(command: str, folder: Path, *more: str) -> CompletedProcess[str]:
+    return forked.command([*shlex.split(command, comments=True), *more], folder)
 
 
 def test_it_is_short():
