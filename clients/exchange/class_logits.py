@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from clients.exchange.private_answers import private_answers
-from clients.exchange.private_steps import PrivateSteps
+from clients.exchange.class_means import KeepsClassVectors, class_means, knowledge_of
 from clients.exchange.protocol import Task, Tools
 from fedfuse.distill.losses import soft_cross_entropy
-from fedfuse.exchange.class_logits import LeaveOneOut, class_means
+from fedfuse.exchange.class_logits import LeaveOneOut
 from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.kind import Kind
 from fedfuse.protocols import ModelPlan
@@ -31,7 +30,7 @@ from fedfuse.validation import require_number
 
 
 @dataclass(frozen=True, slots=True)
-class ClassLogits(PrivateSteps):
+class ClassLogits(KeepsClassVectors):
     """Exchange mean logits per class (Jeong et al. 2018, arXiv 1811.11479).
 
     Args:
@@ -57,21 +56,7 @@ class ClassLogits(PrivateSteps):
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:  # noqa: ARG002
         """Return each client's mean logits per class."""
-        means = [class_means(z.cpu(), y.cpu()) for z, _, y in private_answers(held, tools)]
-        return ClassKnowledge(
-            client_ids=torch.tensor([student.client_id for student in held]),
-            values=torch.stack([values for values, _ in means]),
-            present=torch.stack([present for _, present in means]),
-        )
-
-    def learn(
-        self, held: Sequence[Student], tools: Tools, round_: int, received: ClassKnowledge
-    ) -> list[Task]:
-        """Keep what came back; return as many private steps as distillation would take."""
-        for student, values, present in zip(held, received.values, received.present, strict=True):
-            memory = tools.memory(student.client_id)
-            memory["exchange/values"], memory["exchange/present"] = values, present
-        return self.after(held, tools, round_)
+        return knowledge_of(held, *class_means(held, tools, lambda logits: logits))
 
     def beside(
         self,

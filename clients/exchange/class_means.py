@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from clients.exchange.private_answers import private_answers
-from clients.exchange.protocol import Tools
+from clients.exchange.private_steps import PrivateSteps
+from clients.exchange.protocol import Task, Tools
 from fedfuse.errors import ModelError
 from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.prototypes import class_prototypes
@@ -18,6 +19,19 @@ from fedfuse.models.plan import one_of_each
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trainer import Student
 from fedfuse.types import FederatedData
+
+
+class KeepsClassVectors(PrivateSteps):
+    """Clients remember a vector for each class, and which there are, until the next come."""
+
+    def learn(
+        self, held: Sequence[Student], tools: Tools, round_: int, received: ClassKnowledge
+    ) -> list[Task]:
+        """Keep what came back; return as many private steps as distillation would take."""
+        for student, values, present in zip(held, received.values, received.present, strict=True):
+            memory = tools.memory(student.client_id)
+            memory["exchange/values"], memory["exchange/present"] = values, present
+        return self.after(held, tools, round_)
 
 
 def common_feature_size(what: str, models: ModelPlan, data: FederatedData) -> int:

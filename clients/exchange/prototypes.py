@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from clients.exchange.class_means import (
+    KeepsClassVectors,
     class_means,
     common_feature_size,
     knowledge_of,
     with_features,
 )
-from clients.exchange.private_steps import PrivateSteps
 from clients.exchange.protocol import Task, Tools
 from fedfuse.distill import KL
 from fedfuse.errors import require
@@ -39,7 +39,7 @@ from fedfuse.validation import require_flag, require_number, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Prototypes(PrivateSteps):
+class Prototypes(KeepsClassVectors):
     """Exchange mean features per class (Tan et al., AAAI 2022, arXiv 2105.00243).
 
     Args:
@@ -125,15 +125,6 @@ class Prototypes(PrivateSteps):
                 features += self.noise * noise * (count > 0).unsqueeze(1)
         sent = knowledge_of(showing, means, counts)
         return replace(sent, num_examples=counts) if self.by_count else sent
-
-    def learn(
-        self, held: Sequence[Student], tools: Tools, round_: int, received: ClassKnowledge
-    ) -> list[Task]:
-        """Keep what came back; return as many private steps as distillation would take."""
-        for student, values, present in zip(held, received.values, received.present, strict=True):
-            memory = tools.memory(student.client_id)
-            memory["exchange/values"], memory["exchange/present"] = values, present
-        return self.after(held, tools, round_)
 
     def evaluation_models(
         self,

@@ -13,32 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from fedfuse.distill.losses import soft_cross_entropy
 from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Fusion
-
-
-def class_means(
-    logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]
-) -> tuple[Float[Tensor, "C C"], Bool[Tensor, " C"]]:
-    """Return the mean logits of each class's samples, and which classes have any.
-
-    To be taken after training, in eval mode. Rows of absent classes are zero and mean nothing.
-
-    >>> means, present = class_means(
-    ...     torch.tensor([[2.0, 0.0], [4.0, 2.0]]), torch.tensor([0, 0])
-    ... )
-    >>> means, present
-    (tensor([[3., 1.],
-            [0., 0.]]), tensor([ True, False]))
-    """
-    groups = one_hot(labels, logits.shape[1]).double()
-    counts = groups.sum(dim=0)
-    means = (groups.T @ logits.double()) / counts.clamp_min(1).unsqueeze(1)
-    return means.to(logits.dtype), counts > 0
 
 
 def leave_one_out(
