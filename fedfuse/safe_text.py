@@ -32,6 +32,8 @@ def visible(text: str, most: int | None = LONGEST, *, lines: bool = False) -> st
     'xxxx… (9 characters)'
     """
     length = len(text)
+    if (most is None or length <= most) and text.isascii() and text.isprintable():
+        return text
     kept = text if most is None else text[:most]
     shown = _SUSPECT.sub(lambda found: _escaped(found[0], lines=lines), kept)
     return shown if len(kept) == length else f"{shown}… ({length} characters)"

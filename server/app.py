@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,7 +102,8 @@ class Checkpointer:
         rounds = range(1, plan.num_rounds + 1)
         sharing = {i for round_ in rounds for i in plan.participants.ids(round_)}
         self.federation.states.prepare(self._header(0), sharing)
-        self._saving(checkpoints, 0)(collect(self._roots()))
+        clients, write = self._saving(checkpoints, 0, collect(self._roots()))
+        write(clients)
 
     def keep(self, arm: str, record: RoundRecord) -> None:
         """Save the arm, if it is time; the end of the last one needs no saving."""
@@ -119,25 +119,30 @@ class Checkpointer:
             checkpoints.save(arm, record.round, (), {})
             return
         memory = {name: value.clone() for name, value in collect(self._roots()).items()}
-        write = partial(self._saving(checkpoints, record.round), memory)
+        clients, write = self._saving(checkpoints, record.round, memory)
         if self.federation.states.apart:
-            self.writer.start(write)
-        else:
-            write()
+            self.writer.start(lambda: write(clients))
+        else:  # what clients remember is read before they go on, and written while they do
+            self.writer.feed(clients, write)
 
     def _saving(
-        self, checkpoints: Checkpoints, round_: int
-    ) -> Callable[[Mapping[str, Tensor]], None]:
-        """Return what writes a checkpoint, given what the server's parts remember."""
+        self, checkpoints: Checkpoints, round_: int, memory: Mapping[str, Tensor]
+    ) -> tuple[Iterator[bytes], Callable[[Iterator[bytes]], None]]:
+        """Return what clients remember, and what writes a checkpoint of it.
+
+        Args:
+            checkpoints: Where.
+            round_: The round.
+            memory: What the server's parts remember.
+        """
         states = self.federation.states
         states.work.enter(self.arm)
         found = checkpoints.difference(self.arm, states.work.changed, states.work.known)
-        clients = states.save(self._header(round_), found.wanted)
 
-        def write(memory: Mapping[str, Tensor]) -> None:
+        def write(clients: Iterator[bytes]) -> None:
             checkpoints.save(self.arm, round_, clients, memory, found.carried)
 
-        return write
+        return states.save(self._header(round_), found.wanted), write
 
     def restore(self, saved: Saved) -> None:
         """Bring clients and server back to where they were saved."""

@@ -109,18 +109,21 @@ class WorkPlan:
         if private_weight > 0:
             anchors = self._steps(client_ids, "distill", round_, [steps] * len(client_ids))
         public = self.inputs.lesson(round_)
-        counts = torch.ones(len(targets), len(public))
+        counts = None
         if weights is not None and self.plan.left_out == "skip":
             counts = weights.cpu()
         batch_size, works = self.plan.distill_batch_size, []
         for row, client_id in enumerate(client_ids):
             generator = self.streams.torch("client", client_id, "public", round_)
+            over = batch_size, steps, generator
             works.append(
                 Work(
                     inputs=public,
                     targets=targets[row],
                     loss=loss,
-                    schedule=schedule_over(counts[row], batch_size, steps, generator),
+                    schedule=schedule(len(public), *over)
+                    if counts is None
+                    else schedule_over(counts[row], *over),
                     sample_weight=None if weights is None else weights[row],
                     anchor=anchors[row],
                     anchor_weight=private_weight,

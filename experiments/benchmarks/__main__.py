@@ -20,6 +20,7 @@ NAMES = (
     "pack",
     "scaling",
     "participants",
+    "own_time",
     "features",
     "fusion",
     "methods",

@@ -65,7 +65,16 @@ def state_owners(content: bytes) -> set[int]:
     Raises:
         ValueError: If it is no such file.
     """
-    return {int(name.partition("/")[0]) for name in state_header(content)}
+    return _owners(state_header(content))
+
+
+def checked_owners(content: bytes) -> set[int]:
+    """Return whose states are in a file that :func:`state_owners` has believed before."""
+    return _owners(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]))
+
+
+def _owners(header: Mapping[str, Any]) -> set[int]:
+    return {int(owner) for owner in {name.partition("/")[0] for name in header}}
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -77,23 +86,23 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_entry(name: str, entry: Any) -> None:
     """Raise unless an entry is that of one tensor of something that clients remember."""
-    shown = visible(name, 100)
     if not _NAME.fullmatch(name) or visible(name, None) != name:
-        raise ValueError(f"it holds {shown!r}")
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"'{shown}' has other fields than a tensor")
+        raise ValueError(f"it holds {visible(name, 100)!r}")
+    if not isinstance(entry, dict) or entry.keys() != _FIELDS:
+        raise ValueError(f"'{visible(name, 100)}' has other fields than a tensor")
     shape, offsets, size = entry["shape"], entry["data_offsets"], _SIZES.get(str(entry["dtype"]))
-    numbers = [shape, offsets]
-    whole = all(isinstance(n, list) and all(type(i) is int and i >= 0 for i in n) for n in numbers)
+    whole = isinstance(shape, list) and isinstance(offsets, list)
+    whole = whole and all(type(i) is int and i >= 0 for i in (*shape, *offsets))
     if size is None or not whole or len(offsets) != 2 or len(shape) > _MOST_DIMS:
-        raise ValueError(f"'{shown}' is no tensor of numbers")
+        raise ValueError(f"'{visible(name, 100)}' is no tensor of numbers")
     if offsets[1] - offsets[0] != math.prod(shape) * size:
-        raise ValueError(f"'{shown}' is not as long as its shape says")
+        raise ValueError(f"'{visible(name, 100)}' is not as long as its shape says")
 
 
 LONGEST_HEADER = 64 * 2**20
 """Bytes of a header; a network of a thousand layers has 300 kB of it, and a message 8 clients."""
 _MOST_DIMS = 16
+_FIELDS = {"dtype", "shape", "data_offsets"}
 _NAME = re.compile(r"([0-9]{1,18}/)?(twin/)?(model|optimizer|extra)/.{1,500}")
 """A network's, an optimiser's or a part's tensor; of several clients, with the client before it,
 and of a local twin, with that."""

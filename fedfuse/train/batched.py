@@ -173,9 +173,11 @@ class BatchedTrainer:
         if self._refused(students[0], inputs[0]):
             assert self.fallback is not None
             return self.fallback.predict_each(students, inputs, batch_size)
-        own = torch.nn.utils.rnn.pad_sequence(list(inputs), batch_first=True)
+        own = _side_by_side(inputs)
 
         def feed(rows: Sequence[int], part: slice) -> tuple[Tensor, bool]:
+            if list(rows) == list(range(len(own))):
+                return own[:, part], False
             return own[torch.tensor(rows, device=own.device), part], False
 
         logits = self._ask(students, own[0], batch_size, feed)
@@ -358,6 +360,17 @@ def _alike(rows: Sequence[int], works: Sequence[Work]) -> list[list[int]]:
         else:
             groups.append([row])
     return groups
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Return parts [N_i, ...] as one tensor [k, N, ...], shorter ones with something behind."""
+    lengths = torch.tensor([len(part) for part in parts])
+    joined = torch.cat(list(parts))
+    if bool((lengths == lengths[0]).all()):
+        return joined.view(len(parts), int(lengths[0]), *joined.shape[1:])
+    within = torch.arange(int(lengths.max())).minimum(lengths.unsqueeze(1) - 1).clamp(min=0)
+    rows = ((lengths.cumsum(0) - lengths).unsqueeze(1) + within).clamp(max=len(joined) - 1)
+    return joined[rows.to(joined.device)]
 
 
 def _largest_batch(works: Sequence[Work]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -107,9 +108,18 @@ def schedule(
     >>> plan.sizes, sorted(plan.order[:5].tolist())
     ((2, 2, 1, 2), [0, 1, 2, 3, 4])
     """
-    return schedule_over(torch.ones(num_samples), batch_size, num_steps, generator)
+    sizes = _sizes(num_samples, batch_size, num_steps) if num_samples else ()
+    return Schedule(_shuffled(num_samples, sum(sizes), generator), sizes)
 
 
+def _shuffled(num_samples: int, total: int, generator: torch.Generator) -> Tensor:
+    """Return the first ``total`` places of as many shuffles of all as that takes."""
+    times = math.ceil(total / num_samples) if total else 0
+    shuffles = [torch.randperm(num_samples, generator=generator) for _ in range(times)]
+    return torch.cat(shuffles)[:total] if shuffles else torch.zeros(0, dtype=torch.int64)
+
+
+@lru_cache(maxsize=64)
 def _sizes(num_samples: int, batch_size: int, num_steps: int) -> tuple[int, ...]:
     """Return the samples of each step; the last of an epoch sees what is left of it."""
     per_epoch = steps_per_epoch(num_samples, batch_size)
@@ -140,12 +150,7 @@ def schedule_over(
     if not len(rows):
         return Schedule(rows, ())
     sizes = _sizes(len(counts), batch_size, num_steps)
-    total = sum(sizes)
-    shuffles = [
-        torch.randperm(len(rows), generator=generator) for _ in range(math.ceil(total / len(rows)))
-    ]
-    order = rows[torch.cat(shuffles)] if shuffles else rows[:0]
-    return Schedule(order[:total], sizes)
+    return Schedule(rows[_shuffled(len(rows), sum(sizes), generator)], sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Full, Queue
 from types import TracebackType
+
+WAITING = 16
+"""Pieces that wait for the writer; of clients' states that is at most some 100 MiB."""
 
 
 class BackgroundWriter:
@@ -22,6 +26,42 @@ class BackgroundWriter:
         """Begin a piece of work, once the one before is done."""
         self.wait()
         self._work = self._pool.submit(work)
+
+    def feed(self, pieces: Iterable[bytes], work: Callable[[Iterator[bytes]], None]) -> None:
+        """Begin a piece of work on what is made here: return once all is made, not once it is done.
+
+        Args:
+            pieces: What is made; not more of it at once than the writer keeps up with.
+            work: What is done with it. What making it raises, this is raised there too.
+        """
+        waiting: Queue[bytes | BaseException | None] = Queue(WAITING)
+
+        def arriving() -> Iterator[bytes]:
+            while (piece := waiting.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+
+        self.start(lambda: work(arriving()))
+        try:
+            for piece in pieces:
+                self._hand(waiting, piece)
+        except BaseException as error:
+            self._hand(waiting, error)
+            raise
+        self._hand(waiting, None)
+
+    def _hand(
+        self, waiting: Queue[bytes | BaseException | None], piece: bytes | BaseException | None
+    ) -> None:
+        """Let a piece wait for the writer, unless that has ended before its time."""
+        assert self._work is not None
+        while not self._work.done():
+            try:
+                return waiting.put(piece, timeout=0.1)
+            except Full:
+                continue
+        return None
 
     def wait(self) -> None:
         """Wait for what has been begun."""

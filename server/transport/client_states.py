@@ -43,9 +43,13 @@ from server.transport.reply_timeout import ReplyTimeout
 from server.transport.requests import Hosts, array_record, opening
 
 CHUNK = 8
-"""Clients whose states travel in one message. It is copied several times between worker and server,
-and what large copies took does not all come back to the system: with 32 the server of 1,000 LeNet
-clients was 220 MiB larger."""
+"""Clients whose states travel in one message, and in the first. It is copied several times between
+worker and server, and what large copies took does not all come back to the system: with 32 the
+server of 1,000 LeNet clients was 220 MiB larger."""
+
+LARGE = 6 * 2**20
+"""Bytes of states that travel in one message: those of that many LeNet clients. Of smaller models
+it is more clients, since each message and each file of a checkpoint costs something too."""
 
 FILES = 32
 """State files that become one file of a checkpoint, each of which is forced to disk."""
@@ -87,7 +91,7 @@ class RemoteStates:
     def prepare(self, header: Header, client_ids: Collection[int]) -> None:
         """Let clients begin, so that there is something to save before the first round."""
         self.work.enter(header.arm)
-        for ids, _ in self._ask(PREPARE, header, client_ids, at_once=sys.maxsize):
+        for ids, _ in self._ask(PREPARE, header, client_ids, at_once=lambda: sys.maxsize):
             self.work.prepared(ids)
 
     def save(self, header: Header, client_ids: Collection[int]) -> Iterator[bytes]:
@@ -118,10 +122,13 @@ class RemoteStates:
     def _handed_over(
         self, message_type: str, header: Header, client_ids: Collection[int] | None = None
     ) -> Iterator[bytes]:
-        for ids, reply in self._ask(message_type, header, client_ids):
+        sizes = [CHUNK]
+        for ids, reply in self._ask(message_type, header, client_ids, at_once=lambda: sizes[-1]):
             try:
                 check_answers(reply.content.config_records.get(HEADER, {}), header, message_type)
-                yield self._checked(_array(reply, STATES, np.uint8), ids)
+                content = self._checked(_array(reply, STATES, np.uint8), ids)
+                sizes.append(max(CHUNK, LARGE * len(ids) // len(content)))
+                yield content
             except KnowledgeError as error:
                 self._refuse(ids, header, "save", str(error))
 
@@ -143,7 +150,7 @@ class RemoteStates:
         Clients remove their old versions when they write new ones.
         """
         known: dict[int, int] = {}
-        for ids, reply in self._ask(LOCATE, header, client_ids, at_once=sys.maxsize):
+        for ids, reply in self._ask(LOCATE, header, client_ids, at_once=lambda: sys.maxsize):
             try:
                 check_answers(reply.content.config_records.get(HEADER, {}), header, LOCATE)
                 known.update(zip(ids, self._read_tokens(reply, ids), strict=True))
@@ -176,7 +183,7 @@ class RemoteStates:
         message_type: str,
         header: Header,
         client_ids: Collection[int] | None = None,
-        at_once: int = CHUNK,
+        at_once: Callable[[], int] = lambda: CHUNK,
         states: Mapping[int, dict[str, Tensor]] | None = None,
     ) -> Iterator[tuple[tuple[int, ...], Message]]:
         """Ask nodes about some of their clients at a time; yield the clients and the reply.
@@ -292,7 +299,7 @@ def _about(
     header: Header,
     client_ids: Collection[int] | None,
     states: Mapping[int, dict[str, Tensor]] | None,
-    at_once: int,
+    at_once: Callable[[], int],
 ) -> Iterator[list[tuple[tuple[int, ...], Message]]]:
     """Yield messages about what clients remember, for a few clients at a time.
 
@@ -302,7 +309,7 @@ def _about(
         header: Goes to every node.
         client_ids: Which of their clients it is about; None for all.
         states: What they are to remember, by client; None asks them what they do.
-        at_once: How many clients of a node one message is about.
+        at_once: How many clients of a node the next message is about.
 
     Returns:
         Messages that may be asked together, each with the clients it is about.
@@ -311,16 +318,18 @@ def _about(
         node_id: [i for i in hosted if client_ids is None or i in client_ids]
         for node_id, hosted in hosts.items()
     }
-    for first in range(0, max(map(len, known.values()), default=0), at_once):
-        messages = []
+    first, most = 0, max(map(len, known.values()), default=0)
+    while first < most:
+        messages, last = [], first + at_once()
         for node_id, hosted in known.items():
-            if not (ids := tuple(hosted[first : first + at_once])):
+            if not (ids := tuple(hosted[first:last])):
                 continue
             content = opening(header, {"client_ids": np.array(ids, dtype=np.int64)})
             if states is not None:
                 flat = {f"{i}/{name}": v for i in ids for name, v in states[i].items()}
                 content[STATES] = array_record({STATES: np.frombuffer(save(flat), np.uint8)})
             messages.append((ids, Message(content, node_id, message_type)))
+        first = last
         yield messages
 
 

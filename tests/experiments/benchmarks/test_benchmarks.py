@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -18,6 +19,7 @@ from experiments.benchmarks import (
     fusion,
     mechanisms,
     merges,
+    own_time,
     pack,
     scaling,
     startup,
@@ -75,6 +77,15 @@ def test_mechanisms_are_timed_as_the_command_line_has_them():
     losses = [mechanisms.lesson(hydra, name)() for name in ("kl", "taid")]
     assert all(0 < loss < 10 for loss in losses)
     assert losses[0] != losses[1]
+
+
+def test_what_a_client_costs_beside_training_is_told_by_part(monkeypatch):
+    monkeypatch.setattr(own_time, "CLIENTS", 12)
+    (row,) = own_time.measure(argparse.Namespace(quick=False))
+    assert row["value"] > 0
+    parts = dict(part.rsplit(" ", 1) for part in row["note"].split(": ")[1].split(", "))
+    assert {"steps", "tests", "checkpoint", "records", "messages and the rest"} <= parts.keys()
+    assert all(float(took) >= 0 for took in parts.values())
 
 
 def test_merges_are_timed_as_the_command_line_has_them():

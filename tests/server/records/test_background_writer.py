@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from server.records.background_writer import BackgroundWriter
+from server.records.background_writer import WAITING, BackgroundWriter
 
 
 def test_the_next_piece_waits_for_the_one_before():
@@ -54,3 +54,44 @@ def test_another_error_is_not_hidden_and_the_work_is_finished():
     with pytest.raises(KeyError, match="other"), BackgroundWriter() as writer:
         rounds(writer)
     assert done == [1]
+
+
+def test_what_is_made_here_is_taken_there_in_order_while_more_is_made():
+    made, taken, gate = [], [], threading.Event()
+
+    def pieces():
+        for number in range(3 * WAITING):
+            made.append(number)
+            if number == WAITING:  # more would not wait
+                assert taken == []
+                gate.set()
+            yield bytes([number])
+
+    def work(arriving):
+        gate.wait(300)
+        taken.extend(piece[0] for piece in arriving)
+
+    with BackgroundWriter() as writer:
+        writer.feed(pieces(), work)
+    assert made == taken == list(range(3 * WAITING))
+
+
+def test_a_writer_that_fails_keeps_nobody_waiting():
+    with BackgroundWriter() as writer:
+        writer.feed((b"" for _ in range(3 * WAITING)), lambda _: fail())
+        with pytest.raises(OSError, match="full"):
+            writer.wait()
+
+
+def test_who_fails_to_make_a_piece_fails_the_work():
+    taken: list[bytes] = []
+
+    def pieces():
+        yield b"one"
+        raise KeyError("two")
+
+    with BackgroundWriter() as writer:
+        with pytest.raises(KeyError, match="two"):
+            writer.feed(pieces(), taken.extend)
+        with pytest.raises(KeyError, match="two"):
+            writer.wait()
