@@ -72,7 +72,7 @@ def test_no_method_mixes_devices(method: str, tmp_path: Path, monkeypatch) -> No
             warnings.simplefilter("ignore")
             fedfuse.simulate(
                 f"method={name}", "dataset=synthetic", "dataset.num_train=700", "model=mlp",
-                "num_clients=3", "num_rounds=2", "warmup_rounds=0", "public.size=40",
+                "num_clients=3", "num_rounds=2", "warmup_rounds=0", "public.size=260",
                 "evaluation.test_samples=60", "client.device=cuda", "server.device=cuda",
             )  # fmt: skip
         assert mode.operations.waits > 100

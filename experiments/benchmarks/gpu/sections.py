@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from experiments.benchmarks.gpu import correctness, fusing, packing, training, whole
+from experiments.benchmarks.gpu import correctness, fusing, packing, tiles, training, whole
 from experiments.benchmarks.rows import Row
 
 
@@ -32,6 +32,7 @@ SECTIONS = (
     Section("merging", 30, fusing.merging),
     Section("lenet", 75, training.lenet),
     Section("profile", 40, training.profile),
+    Section("tiles", 20, tiles.measure),
     Section("whole_run", 90, whole.measure),
     Section("resnet8", 60, training.resnets),
     Section("mlp", 45, training.mlps),

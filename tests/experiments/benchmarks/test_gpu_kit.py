@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from experiments.benchmarks.gpu.sections import SECTIONS
+from experiments.benchmarks.gpu.tiles import LAYERS, convolve_and_pool
 from tests import thinning
 
 KIT = [sys.executable, "-m", "experiments.benchmarks.gpu", "--device", "cpu", "--tiny"]
@@ -33,6 +35,7 @@ FOUND = {
     "resnet8": {"resnet8_fp32", "resnet8_bf16"},
     "packed": {"packed"},
     "profile": {"lenet_kernel_0"},
+    "tiles": {"tiles_first_now", "tiles_first_14", "tiles_second_2"},
     "whole_run": {"whole_run"},
 }
 """Rows of each section that have a value on a CPU too."""
@@ -86,3 +89,20 @@ def test_a_section_that_breaks_off_spares_the_next(tmp_path: Path) -> None:
     assert [row["key"] for row in rows] == ["broken_mlp", "broken_packed"]
     assert all("exit code 1" in row["note"] for row in rows)
     assert "Traceback" in (tmp_path / "mlp.log").read_text()
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_tiles_are_a_convolution_and_its_pooling_ties_included(layer) -> None:
+    """Small whole numbers: sums are exact, and many windows have several largest."""
+    draw = torch.Generator().manual_seed(0)
+    side = layer.size + 4 - 2 * layer.padding
+    shapes = (4, layer.inputs, side, side), (layer.outputs, layer.inputs, 5, 5)
+    leaves = [torch.randint(-1, 2, s, generator=draw).float().requires_grad_() for s in shapes]
+    expected = F.max_pool2d(F.conv2d(*leaves, padding=layer.padding), 2)
+    told = torch.randint(-3, 4, expected.shape, generator=draw)
+    gradients = torch.autograd.grad((expected * told).sum(), leaves)
+    for width in layer.widths:
+        found = convolve_and_pool(*leaves, layer.padding, width)
+        assert torch.equal(found, expected)
+        again = torch.autograd.grad((found * told).sum(), leaves)
+        assert all(map(torch.equal, again, gradients))
