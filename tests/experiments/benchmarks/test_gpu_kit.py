@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from experiments.benchmarks.gpu.sections import SECTIONS
 from experiments.benchmarks.gpu.tiles import LAYERS, convolve_and_pool
-from tests import thinning
 
 KIT = [sys.executable, "-m", "experiments.benchmarks.gpu", "--device", "cpu", "--tiny"]
 
@@ -43,9 +42,7 @@ FOUND = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
-def test_a_section_says_what_it_found(section, monkeypatch) -> None:
-    if not thinning.whole:  # deep networks, and replays of what a CPU cannot record, take a minute
-        monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'not resnet and not vit and not recorded_steps_o'")
+def test_a_section_says_what_it_found(section) -> None:
     rows = list(section.measure(device=torch.device("cpu"), tiny=True, repeats=1))
     found = {row["key"]: row["value"] for row in rows}
     assert found
