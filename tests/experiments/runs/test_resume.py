@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -72,18 +73,25 @@ def killed(
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
 
 
-def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
-    """Run in this process, and be interrupted at the end of the method's third round."""
+@contextmanager
+def interruption(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[list[int]]:
+    """Interrupt a run in this process at the end of so many rounds; yield which they were."""
     real, rounds = loop.record, []
 
     def interrupt(round_: int, *args: object, **named: object):
         rounds.append(round_)
-        if len(rounds) == 4 + 3:  # the baseline's four come first
+        if len(rounds) == at:
             raise KeyboardInterrupt
         return real(round_, *args, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(loop, "record", interrupt)
+        yield rounds
+
+
+def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
+    """Run in this process, and be interrupted at the end of the method's third round."""
+    with interruption(monkeypatch, at=4 + 3) as rounds:  # the baseline's four come first
         assert main([*TINY, *overrides, f"hydra.run.dir={folder}"]) == 130
     assert rounds == [1, 2, 3, 4, 1, 2, 3]
 
@@ -131,14 +139,17 @@ def test_it_may_go_on_with_other_nodes_and_states_elsewhere(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("before", "after"), [("ray", "serial"), ("serial", "ray")])
-def test_it_may_go_on_with_another_engine(unbroken, tmp_path, monkeypatch, capsys, before, after):
+def test_it_may_go_on_with_another_engine_and_back(unbroken, tmp_path, monkeypatch, capsys):
     pytest.importorskip("ray", reason="the extra 'sim' is not installed")
     folder = tmp_path / "run"
-    one = "engine.num_nodes=1"  # each is a process that starts
-    interrupted(folder, monkeypatch, f"engine={before}", one)
+    interrupted(folder, monkeypatch)
     assert f"fedfuse resume={folder}" in capsys.readouterr().err
-    assert main([f"resume={folder}", f"engine={after}", one]) == 0
+    on_ray = [f"resume={folder}", "engine=ray", "engine.num_nodes=1"]  # each starts a process
+    with interruption(monkeypatch, at=2) as rounds:
+        assert main(on_ray) == 130
+    assert rounds == [3, 4]
+    assert f"fedfuse resume={folder}" in capsys.readouterr().err
+    assert main([f"resume={folder}", "engine=serial"]) == 0
     assert same(folder, unbroken)
 
 
@@ -223,16 +234,7 @@ def test_a_run_goes_on_from_another_folder_and_with_its_data_elsewhere(
         *("num_clients=2", "num_rounds=3", "model=mlp", "method=mean", "public.size=40"),
     ]
     assert main([*lines, "hydra.run.dir=unbroken"]) == 0
-    with monkeypatch.context() as patched:
-        real, rounds = loop.record, []
-
-        def interrupt(round_: int, *args: object, **named: object):
-            rounds.append(round_)
-            if len(rounds) == 5:
-                raise KeyboardInterrupt
-            return real(round_, *args, **named)
-
-        patched.setattr(loop, "record", interrupt)
+    with interruption(monkeypatch, at=5):
         assert main([*lines, "hydra.run.dir=run"]) == 130
     shutil.copytree("run", away / "run")
     monkeypatch.chdir(away)
