@@ -6,6 +6,7 @@ of the module: its code, weights, parameters and the files that these name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -73,7 +74,11 @@ class Frozen:
         if self.image_size is not None:
             require_count("features", "image_size", self.image_size)
         both = (self.mean is None) == (self.std is None)
-        fit = both and (self.mean is None or len(self.mean) == len(self.std or ()))
+        given = [] if self.mean is None else [self.mean, self.std]
+        fit = both and all(
+            isinstance(part, Sequence) and all(map(_is_finite, part)) for part in given
+        )
+        fit = fit and len({len(part) for part in given}) < 2  # type: ignore[arg-type]
         fit = fit and all(s > 0 for s in self.std or ())
         got = f"{self.mean} with std {self.std}"
         require(fit, "features", "mean", got, "one per channel, with a std above 0 for each")
@@ -309,6 +314,10 @@ class Frozen:
         return ModelError(
             f"{self._name} gives vectors of different lengths", got=f"{first} and {other} numbers"
         )
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

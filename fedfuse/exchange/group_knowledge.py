@@ -119,8 +119,9 @@ class GroupServer:
         work = self.lesson(features, logits, knowledge.labels.long(), round_)
         with torch.random.fork_rng(devices=[]):
             loss = fit(self.model, self.optimizer, work)
-        said = predict(self.model, features, ASK_AT_ONCE).clone()
+        said = predict(self.model, features, ASK_AT_ONCE)
         require_finite("model", round_, loss, [said])  # NaN would be no teacher to clients
+        said = said.clamp(LOGITS.least, LOGITS.most)  # or one's features stop those who receive
         down = SampleTeachers(knowledge.client_ids, knowledge.logit_sizes, said.flatten())
         return Fusion(down, None, {"server_steps": float(work.schedule.num_steps)})
 

@@ -18,11 +18,13 @@ from fedfuse.fusion.filters import share_left_out, untempered
 from fedfuse.fusion.gather import gather_is_cheaper
 from fedfuse.fusion.neighbours import TopK
 from fedfuse.fusion.returned import (
+    check_unchanged,
     checked_labels,
     finite_targets,
     refuse_class_weights,
     scores_of,
     tensor_of,
+    version_of,
 )
 from fedfuse.fusion.rules import answered
 from fedfuse.fusion.streaming import Streams, at_least_float32, fuse_streaming
@@ -221,7 +223,9 @@ class Pipeline:
         """Return the round's fusion over all pairs of clients."""
         precision = at_least_float32(bank.logits.dtype)
         bank = replace(bank, logits=bank.logits.to(precision))
+        version = version_of(bank)
         scores = scores_of(scorer, scorer(bank, self._readable(bank, labels)), bank)
+        check_unchanged(f"scorer {part_name(scorer)}", bank, version)
         weights: Tensor | ClassWeights
         if isinstance(scores, Tensor) and scores.ndim == 2:
             scores = scores.to(precision)
@@ -235,6 +239,7 @@ class Pipeline:
         asks = self.filter is not None and bool(stateful_parts({"rule": rule}))
         again = copy.deepcopy(rule) if asks else rule
         made = fused_by(rule, bank, weights, labels)
+        check_unchanged(f"rule {part_name(rule)}", bank, version)
         targets = made.targets
         self._check_targets(targets, bank)
         filtered = None

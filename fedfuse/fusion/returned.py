@@ -21,6 +21,19 @@ USE_CLASS_WEIGHTS = (
 )
 
 
+def version_of(bank: KnowledgeBank) -> int:
+    """Return autograd's count of changes in place of a bank's predictions."""
+    return 0 if bank.logits.is_inference() else bank.logits._version
+
+
+def check_unchanged(what: str, bank: KnowledgeBank, version: int) -> None:
+    """Raise KnowledgeError if a part wrote into the predictions, which others read after it."""
+    if version_of(bank) != version:
+        raise KnowledgeError(
+            f"The {what} changed the predictions that it was given", allowed="a copy"
+        )
+
+
 def scores_of(scorer: object, scores: object, bank: KnowledgeBank) -> Tensor | ClassScores:
     """Return what a scorer returned if it is scores.
 

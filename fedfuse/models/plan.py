@@ -102,8 +102,8 @@ def build_checked(
         owner: Whose model it is, for messages; the client's if None.
 
     Raises:
-        ModelError: If the model cannot be built, cannot take such inputs, does not return
-            floating-point logits [B, C], or has nothing to train.
+        ModelError: If the model cannot be built, cannot take such inputs or changes them, does not
+            return floating-point logits [B, C], or has nothing to train.
     """
     name = plan.name(client_id)
     where = f"Model '{name}' of {owner or f'client {client_id}'}"
@@ -146,6 +146,12 @@ def build_checked(
             )
             raise showing(told, error) from error
         model.train(training)
+    if inputs._version:  # autograd's count of changes in place
+        raise ModelError(
+            f"{where} changes the inputs that it is given, which are the data themselves",
+            allowed="a forward that leaves them as they are",
+            next_step="Write x = x * 2 for x *= 2, and leave inplace=True out of its first layer.",
+        )
     _check_logits(where, logits, num_classes)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError(f"{where} has no parameters to train")

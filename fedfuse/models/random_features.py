@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fedfuse.errors import ModelError
+from fedfuse.errors import ModelError, require
 from fedfuse.validation import require_count
 
 
@@ -38,7 +38,9 @@ class RandomFeatures(nn.Module):
                 next_step="Set features=none: a table and vectors are features already, and "
                 "texts have models of their own.",
             )
-        channels = input_shape[0]
+        channels, side = input_shape[0], min(input_shape[1:])
+        allowed = f"at most {side}, the image's shorter side"
+        require(grid <= side, "random features", "grid", grid, allowed)
         self.filters = nn.Conv2d(channels, width, 5, padding=2, bias=False)
         self.cells = nn.AdaptiveAvgPool2d(grid)
         with torch.no_grad():

@@ -232,3 +232,11 @@ def test_a_peak_that_no_prediction_has():
     trial = Trial("", GroupKnowledge(model=SERVER), as_plan(SERVER))
     with pytest.raises(ParameterError, match=r"peak.*got 4.5, allowed: below 4, the classes"):
         GroupKnowledge(model=SERVER, refine="peak", peak=4.5).kind(trial.models, trial.data)
+
+
+def test_features_as_large_as_may_travel_leave_teachers_that_may():
+    server_, sent = server(), bank([0, 1, 0])
+    huge = replace(sent, features=torch.full((9,), 1e9))
+    nn.init.constant_(server_.model.weight, 4.0)
+    down = server_(huge, 1).teachers
+    assert float(down.logits.abs().max()) == 1e9

@@ -244,6 +244,9 @@ def test_features_beyond_memory_are_refused(monkeypatch):
         {"image_size": 0},
         {"mean": [0.5]},
         {"mean": [0.5], "std": [0.0]},
+        {"mean": 0.5, "std": 0.5},
+        {"mean": ["a"], "std": ["b"]},
+        {"mean": [float("nan")], "std": [1.0]},
         {"seed": -1},
     ],
 )
@@ -252,6 +255,11 @@ def test_parameters_out_of_range_are_refused(wrong):
         Frozen(nn.Flatten, **wrong)
     with pytest.raises(ModelError, match="not one number for each channel"):
         Frozen(nn.Flatten, mean=[0.5] * 3, std=[1.0] * 3)(images())
+
+
+def test_a_grid_finer_than_the_image_is_refused():
+    with pytest.raises(ModelError, match=r"'grid' .* got 9, allowed: at most 8"):
+        Frozen(partial(RandomFeatures, grid=9))(images())
 
 
 def test_another_set_is_matched_to_the_first_one():

@@ -332,3 +332,20 @@ def test_what_cannot_be_called_is_no_part() -> None:
     for slot in ("scorer", "neighbours", "rule", "sharpen"):
         with pytest.raises(ParameterError, match=f"'{slot}' parameter of Pipeline"):
             replace(KNFU, **{slot: "all"})  # type: ignore[arg-type]
+
+
+def test_who_writes_into_the_predictions_is_named() -> None:
+    bank = KnowledgeBank(torch.arange(2), torch.ones(2, 3, 4), torch.ones(2).long())
+
+    def scorer(bank: KnowledgeBank, labels: object) -> Tensor:
+        bank.logits.mul_(2)
+        return torch.zeros(bank.num_clients, bank.num_clients)
+
+    def rule(bank: KnowledgeBank, weights: Tensor) -> Tensor:
+        bank.logits.flatten()[0] += 1
+        return bank.logits.softmax(dim=-1)
+
+    with pytest.raises(KnowledgeError, match="The scorer scorer changed the predictions"):
+        Pipeline(scorer=scorer, rule=fusion.MeanProbabilities())(bank)
+    with pytest.raises(KnowledgeError, match="The rule rule changed the predictions"):
+        Pipeline(scorer=fusion.KnFu(), rule=rule)(bank)

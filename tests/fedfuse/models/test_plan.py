@@ -100,9 +100,17 @@ class TwoOutputs(nn.Linear):
         return super().forward(x), x
 
 
+class InPlace(nn.Linear):
+    def forward(self, x):
+        x.flatten(1).mul_(2)
+        return super().forward(x.flatten(1))
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
+        (lambda: InPlace(144, 10), "changes the inputs that it is given.*x = x . 2 for x .= 2"),
+        (lambda: nn.Sequential(nn.ReLU(inplace=True), flatten_then(nn.Linear(144, 10))), "changes"),
         (lambda: flatten_then(nn.Linear(144, 7)), r"\[2, 7\].*\[2, 10\] for 2 inputs"),
         (lambda: nn.Linear(12, 10), r"\[2, 1, 12, 10\].*\[2, 10\]"),  # keeps the image's shape
         (lambda: flatten_then(nn.Linear(100, 10)), r"cannot take a batch.*\[2, 1, 12, 12\]"),
