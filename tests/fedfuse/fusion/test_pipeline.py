@@ -346,6 +346,6 @@ def test_who_writes_into_the_predictions_is_named() -> None:
         return bank.logits.softmax(dim=-1)
 
     with pytest.raises(KnowledgeError, match="The scorer scorer changed the predictions"):
-        Pipeline(scorer=scorer, rule=fusion.MeanProbabilities())(bank)
+        Pipeline(scorer, fusion.All(), fusion.MeanProbabilities())(bank)
     with pytest.raises(KnowledgeError, match="The rule rule changed the predictions"):
-        Pipeline(scorer=fusion.KnFu(), rule=rule)(bank)
+        Pipeline(fusion.KnFu(), fusion.All(), rule)(bank)
