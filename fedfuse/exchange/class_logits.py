@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedfuse.distill.losses import soft_cross_entropy
 from fedfuse.exchange.class_vectors import ClassKnowledge
-from fedfuse.shapes import Bool, Float, Int
+from fedfuse.shapes import Bool, Float
 from fedfuse.types import Fusion
 
 
@@ -42,26 +41,6 @@ def leave_one_out(
     teachers = (owned.sum(dim=0) - owned) / others.clamp_min(1).unsqueeze(-1)
     taught = others > 0
     return torch.where(taught.unsqueeze(-1), teachers, 0).to(means.dtype), taught
-
-
-def fd_loss(
-    logits: Float[Tensor, "B C"],
-    labels: Int[Tensor, " B"],
-    teacher: Float[Tensor, "C C"],
-    taught: Bool[Tensor, " C"],
-    temperature: float = 1.0,
-) -> Float[Tensor, " B"]:
-    """Return ``CE(softmax(teacher_y / T), softmax(z / T))`` per sample, 0 where y is not taught.
-
-    >>> loss = fd_loss(
-    ...     torch.zeros(2, 2), torch.tensor([0, 1]), torch.eye(2), torch.tensor([True, False])
-    ... )
-    >>> loss
-    tensor([0.6931, 0.0000])
-    """
-    targets = (teacher[labels] / temperature).softmax(dim=-1)
-    losses = soft_cross_entropy(logits, targets, temperature)
-    return torch.where(taught[labels], losses, 0)
 
 
 @dataclass(frozen=True, slots=True)

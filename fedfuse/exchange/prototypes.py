@@ -79,25 +79,15 @@ def prototype_loss(
     return torch.where(present[labels], losses, 0)
 
 
-def nearest_prototype(
-    features: Float[Tensor, "B d"], prototypes: Float[Tensor, "C d"], present: Bool[Tensor, " C"]
-) -> Int[Tensor, " B"]:
-    """Return the class whose prototype is nearest to each sample; ties go to the lower class.
-
-    Raises:
-        KnowledgeError: If no class has a prototype.
-
-    >>> prototypes = torch.tensor([[0.0], [2.0], [3.0]])
-    >>> nearest_prototype(torch.tensor([[2.8], [-1.0]]), prototypes, torch.tensor([1, 1, 0]).bool())
-    tensor([1, 0])
-    """
-    return prototype_scores(features, prototypes, present).argmax(dim=1)
-
-
 def prototype_scores(
     features: Float[Tensor, "B d"], prototypes: Float[Tensor, "C d"], present: Bool[Tensor, " C"]
 ) -> Float[Tensor, "B C"]:
     """Return the negative distance to each class's prototype, to be used as logits.
+
+    >>> prototypes = torch.tensor([[0.0], [2.0], [3.0]])
+    >>> scores = prototype_scores(torch.tensor([[2.8]]), prototypes, torch.tensor([1, 1, 0]).bool())
+    >>> scores.argmax(dim=1)
+    tensor([1])
 
     A class without a prototype can never win: it counts as ``ABSENT`` further away than the
     farthest that has one, which keeps a loss finite.

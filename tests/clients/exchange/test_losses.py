@@ -13,7 +13,6 @@ from clients.exchange.mutual import MutualLoss, SideBySide
 from clients.exchange.prototypes import AsTheOthersSay, ByPrototype, NearPrototypes
 from fedfuse.distill.not_true import NotTrue
 from fedfuse.errors import ModelError
-from fedfuse.exchange.class_logits import fd_loss
 from fedfuse.local_loss import cross_entropy
 from fedfuse.models.cnn import cnn2
 from fedfuse.models.features import WithFeatures, feature_size
@@ -24,18 +23,32 @@ from fedfuse.train.loop import fit
 from fedfuse.train.work import Work, schedule
 
 
-@pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_fd_is_cross_entropy_plus_gamma_times_the_class_teachers(temperature):
-    g = torch.Generator().manual_seed(0)
-    logits, teachers = torch.randn(6, 4, generator=g), 5 * torch.randn(4, 4, generator=g)
-    labels = torch.tensor([0, 1, 2, 3, 3, 0])
-    taught = torch.tensor([True, True, False, True])
-    soft = torch.where(taught[:, None], (teachers / temperature).softmax(1), 0)
-    targets = torch.cat([F.one_hot(labels, 4).float(), soft[labels]], dim=1)
-    got = TaughtByClass(0.7, temperature)(logits, targets)
-    expected = F.cross_entropy(logits, labels, reduction="none")
-    expected = expected + 0.7 * fd_loss(logits, labels, teachers, taught, temperature)
-    torch.testing.assert_close(got, expected)
+def fd(logits, labels, soft, gamma=1.0, temperature=1.0):
+    """Return FD's losses; soft has the teacher of each class, zeros where there is none."""
+    hard = F.one_hot(labels, soft.shape[1]).float()
+    return TaughtByClass(gamma, temperature)(logits, torch.cat([hard, soft[labels]], dim=1))
+
+
+def test_fd_by_hand():
+    soft, labels = torch.tensor([[3 / 4, 1 / 4], [0.0, 0.0]]), torch.tensor([0, 0, 1])
+    logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [5.0, -5.0]])
+    plain = F.cross_entropy(logits, labels, reduction="none")
+    # Of even logits log 2; of the teacher's own its entropy; of a class without one nothing.
+    extra = torch.tensor([math.log(2), 0.562335, 0.0])
+    torch.testing.assert_close(fd(logits, labels, soft, gamma=0.5), plain + extra / 2)
+    # At T = 2 the odds are sqrt 3 : 1 on both sides: p = 0.633975, entropy 0.656715
+    p = math.sqrt(3) / (1 + math.sqrt(3))
+    warm = fd(logits[1:2], labels[:1], torch.tensor([[p, 1 - p]]), temperature=2.0) - plain[1]
+    assert warm.item() == pytest.approx(-p * math.log(p) - (1 - p) * math.log(1 - p), abs=1e-6)
+
+
+def test_fd_of_a_class_without_a_teacher_has_the_labels_gradient_alone():
+    labels, logits = torch.tensor([0, 1]), torch.randn(2, 2)
+    soft = torch.tensor([[0.9, 0.1], [0.0, 0.0]])
+    gradient = torch.func.grad(lambda z: fd(z, labels, soft).sum())(logits)
+    plain = torch.func.grad(lambda z: F.cross_entropy(z, labels, reduction="sum"))(logits)
+    torch.testing.assert_close(gradient[1], plain[1])
+    assert not torch.allclose(gradient[0], plain[0])
 
 
 def test_prototypes_pull_features_and_leave_classes_without_one_alone():

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfuse.exchange.class_logits import fd_loss, leave_one_out
+from fedfuse.exchange.class_logits import leave_one_out
 
 
 def test_leaving_one_out_by_hand() -> None:
@@ -42,38 +39,3 @@ def test_leaving_one_out_agrees_with_a_loop(k: int, c: int, seed: int) -> None:
     moved, moved_taught = leave_one_out(means[order], present[order])
     torch.testing.assert_close(moved, teachers[order])
     assert torch.equal(moved_taught, taught[order])
-
-
-def test_the_loss_by_hand() -> None:
-    # softmax(log 3, 0) = (3/4, 1/4); the student is undecided: log 2 whatever the target
-    # student (3/4, 1/4) too: its entropy, 0.562335
-    teacher = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]])
-    taught = torch.tensor([True, False])
-    logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [5.0, -5.0]])
-    losses = fd_loss(logits, torch.tensor([0, 0, 1]), teacher, taught)
-    torch.testing.assert_close(losses, torch.tensor([math.log(2), 0.562335, 0.0]))
-    # At T = 2 the odds are sqrt 3 : 1 on both sides: p = 0.633975, entropy 0.656715
-    soft = fd_loss(logits[1:2], torch.tensor([0]), teacher, taught, temperature=2.0)
-    p = math.sqrt(3) / (1 + math.sqrt(3))
-    assert soft.item() == pytest.approx(-p * math.log(p) - (1 - p) * math.log(1 - p), abs=1e-6)
-
-
-def test_the_loss_is_bounded_below_even_for_negative_logits() -> None:
-    # Raw logits as targets would reward confidence without end.
-    teacher = torch.full((2, 2), -50.0)
-    far = torch.tensor([[1e4, -1e4]])
-    losses = fd_loss(far, torch.tensor([0]), teacher, torch.ones(2).bool())
-    assert float(losses) > 0
-    assert losses.isfinite().all()
-
-
-def test_an_untaught_sample_has_no_gradient() -> None:
-    teacher, taught = torch.randn(2, 2), torch.tensor([True, False])
-    labels = torch.tensor([0, 1])
-
-    def total(z: torch.Tensor) -> torch.Tensor:
-        return fd_loss(z, labels, teacher, taught).sum()
-
-    gradient = torch.func.grad(total)(torch.randn(2, 2))
-    assert (gradient[1] == 0).all()
-    assert (gradient[0] != 0).any()

@@ -11,8 +11,8 @@ from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.prototypes import (
     class_prototypes,
     mean_prototypes,
-    nearest_prototype,
     prototype_loss,
+    prototype_scores,
 )
 
 
@@ -65,9 +65,9 @@ def test_the_nearest_prototype() -> None:
     prototypes = torch.tensor([[0.0, 0.0], [4.0, 0.0], [2.0, 0.0]])
     features = torch.tensor([[1.9, 0.0], [2.0, 0.0], [9.0, 9.0]])
     everyone = torch.ones(3).bool()
-    assert nearest_prototype(features, prototypes, everyone).tolist() == [2, 2, 1]
+    assert prototype_scores(features, prototypes, everyone).argmax(1).tolist() == [2, 2, 1]
     # without the third, 2.0 lies in the middle: the lower class
     present = torch.tensor([True, True, False])
-    assert nearest_prototype(features, prototypes, present).tolist() == [0, 0, 1]
+    assert prototype_scores(features, prototypes, present).argmax(1).tolist() == [0, 0, 1]
     with pytest.raises(KnowledgeError, match="No class has a prototype"):
-        nearest_prototype(features, prototypes, torch.zeros(3).bool())
+        prototype_scores(features, prototypes, torch.zeros(3).bool())
