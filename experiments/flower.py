@@ -7,6 +7,9 @@ as on fedfuse's command line.
 
 from __future__ import annotations
 
+import experiments.engines.own_process  # noqa: F401 - a process for every message imports the rest
+
+# isort: split
 import os
 import shlex
 import stat

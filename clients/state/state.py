@@ -94,7 +94,9 @@ class ClientState:
             if kind == "model":
                 weights[rest] = value
             elif kind == "extra":
-                self.extras[rest] = value
+                # Where a file or a message begins is no place to reckon from: kernels round
+                # otherwise where memory is not aligned. Models and optimisers are copied below.
+                self.extras[rest] = value.clone()
             else:
                 purpose, index, slot = rest.split("/")
                 slots.setdefault(purpose, {}).setdefault(int(index), {})[slot] = value

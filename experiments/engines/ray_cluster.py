@@ -22,7 +22,7 @@ from fedfuse.errors import FedfuseError
 NICENESS = "RAY_worker_niceness"
 PRELOAD = "RAY_preload_python_modules"
 """Ray's own variables."""
-MODULES = "experiments.engines.ray_preload,experiments.engines.ray_worker"
+MODULES = "experiments.engines.own_process,experiments.engines.ray_worker"
 """What a worker imports before it is asked for anything."""
 UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
 """What Ray starts besides, each a process that imports Python anew, and waits for the first: a page
