@@ -69,19 +69,6 @@ def whole_ticks(low: float, high: float, count: int = 6) -> list[float]:
     return [tick for tick in ticks(low, high, count) if tick == int(tick)] or [math.ceil(low)]
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Return the powers of ten in a range; with fewer than two, 2 and 5 of them as well.
-
-    >>> log_ticks(1, 1000)
-    [1.0, 10.0, 100.0, 1000.0]
-    """
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    inside = [10.0**p for p in powers if low <= 10.0**p <= high]
-    if len(inside) >= 2:
-        return inside
-    return [f * 10.0**p for p in powers for f in (1, 2, 5) if low <= f * 10.0**p <= high]
-
-
 def plain(value: float) -> str:
     """Return a tick's label, without trailing zeros.
 

@@ -18,18 +18,6 @@ from fedfuse.types import KnowledgeBank, Teachers
 from fedfuse.validation import require_count, require_number
 
 
-def joint_confidence(
-    teacher: Float[Tensor, "*batch C"], student: Float[Tensor, "*batch C"], eta: float
-) -> Float[Tensor, "*batch"]:
-    """Return the largest probability of ``eta * teacher + (1 - eta) * student``.
-
-    >>> teacher = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
-    >>> joint_confidence(teacher, torch.tensor([[0.2, 0.8], [0.7, 0.3]]), 0.5)
-    tensor([0.5500, 0.6500])
-    """
-    return torch.lerp(student, teacher, eta).amax(dim=-1)
-
-
 def most_confident(
     confidence: Float[Tensor, " m"],
     classes: Int[Tensor, " m"],

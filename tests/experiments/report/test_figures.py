@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from experiments.report import theme
-from experiments.report.axes import Scale, log_ticks, ticks
+from experiments.report.axes import Scale, ticks
 from experiments.report.drawing import Area, Box, Dot, Drawing, Line, Pixels, Text
 from experiments.report.figure import Figure, Key, Numbers, sheet
 from experiments.report.figures.curves import Series, curves
@@ -72,7 +72,6 @@ def test_ticks_are_round_and_inside() -> None:
         found = ticks(low, high)
         assert all(low - 1e-6 <= tick <= high + 1e-6 for tick in found)
         assert len(found) <= 7
-    assert log_ticks(3, 40) == [5.0, 10.0, 20.0]
 
 
 def test_a_scale_maps_ends_to_ends() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedfuse.errors import ParameterError
-from fedfuse.request.jointly_confident import JointlyConfident, joint_confidence, most_confident
+from fedfuse.request.jointly_confident import JointlyConfident, most_confident
 from fedfuse.types import KnowledgeBank, Space, Teachers
 
 TAUGHT = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
@@ -22,22 +22,6 @@ def bank_of(probs: torch.Tensor, mask: torch.Tensor | None = None) -> KnowledgeB
 def teachers_of(probs: torch.Tensor) -> Teachers:
     probs = probs if probs.ndim == 3 else probs.unsqueeze(0)
     return Teachers(torch.arange(len(probs)), probs, Space.PROBABILITIES)
-
-
-def test_E4_unit_example_of_the_sheet_the_order_turns():
-    both = [joint_confidence(TAUGHT, OWN, eta) for eta in (1.0, 0.5)]
-    torch.testing.assert_close(both[0], torch.tensor([0.9, 0.6]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(both[1], torch.tensor([0.55, 0.65]), atol=1e-5, rtol=0)
-    classes = torch.zeros(2, dtype=torch.int64)
-    assert [most_confident(one, classes, 1).tolist() for one in both] == [
-        [True, False],
-        [False, True],
-    ]
-
-
-def test_E4_where_both_say_the_same_eta_is_irrelevant():
-    for eta in (0.0, 0.3, 1.0):
-        torch.testing.assert_close(joint_confidence(OWN, OWN, eta), OWN.amax(dim=-1))
 
 
 def test_E4_asks_for_all_first_then_turns_to_what_clients_are_sure_of_as_exchanges_pass():
