@@ -46,6 +46,17 @@ def measure(clients: int, *, device: torch.device, tiny: bool, repeats: int) -> 
         note += f"; peak {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB on the device"
     what = f"scores + top-10 + fusion, K={clients:,}"
     yield row("gpu", f"fusion_{clients}", what, seconds, "s", bar=GOAL.get(clients), note=note)
+    del fusion, teachers
+    begin = time.perf_counter()
+    KnFu().nearest(bank, None, NEIGHBOURS, True, device)
+    wait(device)
+    found = time.perf_counter() - begin
+    note = (
+        "the bank is read once for it; the rest is the other reading, the fusion and the teachers"
+    )
+    yield row(
+        "gpu", f"fusion_{clients}_sources", "  the sources of each alone", found, "s", note=note
+    )
 
 
 def merging(*, device: torch.device, tiny: bool, repeats: int) -> Iterator[Row]:  # noqa: ARG001

@@ -28,7 +28,7 @@ class Section:
 
 SECTIONS = (
     Section("correctness", 120, correctness.measure),
-    Section("fusion_1m", 60, partial(fusing.measure, 1_000_000)),
+    Section("fusion_1m", 75, partial(fusing.measure, 1_000_000)),
     Section("merging", 30, fusing.merging),
     Section("lenet", 75, training.lenet),
     Section("profile", 40, training.profile),
