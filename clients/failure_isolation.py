@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from clients.exchange.protocol import Task
-from clients.state.state import ClientStates, OptimizerFactory
+from clients.state.state import OptimizerFactory
+from clients.state.states import ClientStates
 from fedfuse.errors import FedfuseError
 from fedfuse.failure import Failure
 from fedfuse.train.divergence import diverged

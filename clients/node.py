@@ -20,7 +20,8 @@ from clients.sharing.chain import Sharing
 from clients.sharing.channel import ClientChannel, Remember
 from clients.sharing.familiarity import FamiliarityStage
 from clients.sharing.own_choice import OwnChoice
-from clients.state.state import ClientState, ClientStates, OptimizerFactory
+from clients.state.state import ClientState, OptimizerFactory
+from clients.state.states import ClientStates
 from clients.training.arm import ArmSettings
 from clients.training.deployment import Deployment, fold_of, speaking
 from clients.training.evaluation import Evaluation, Tested, stacked, with_spending, with_twins

@@ -14,7 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from experiments.api.rounds import Round, Rounds, rounds
+    from experiments.api.round import Round
+    from experiments.api.rounds import Rounds, rounds
     from experiments.api.run import Run
     from experiments.api.simulate import load_config, simulate, sweep
     from experiments.api.sweeps import Sweep, load_run
@@ -44,7 +45,8 @@ __all__ = [
 ]
 
 _PLACES = {
-    "experiments.api.rounds": ("Round", "Rounds", "rounds"),
+    "experiments.api.round": ("Round",),
+    "experiments.api.rounds": ("Rounds", "rounds"),
     "experiments.api.run": ("Run",),
     "experiments.api.simulate": ("load_config", "simulate", "sweep"),
     "experiments.api.sweeps": ("Sweep", "load_run"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clients.state.state import ClientState, ClientStates, OptimizerFactory
+from clients.state.state import ClientState, OptimizerFactory
+from clients.state.states import ClientStates
 from clients.training.pretrain import Beginning
 from clients.training.work_plan import WorkPlan
 from fedfuse.train.trainer import Student

@@ -40,7 +40,10 @@ API = {
         "",
         ["fedfuse.testing"],
     ),
-    "fedfuse.types: values and their shapes": ("", ["fedfuse.types"]),
+    "fedfuse.types: values and their shapes": (
+        "",
+        ["fedfuse.types.data", "fedfuse.types.knowledge", "fedfuse.types.metrics"],
+    ),
     "fedfuse.errors": ("", ["fedfuse.errors"]),
     "fedfuse.fusion": (
         "Scorers, neighbours, rules and sharpening: a pure function each, and a frozen class"

@@ -1,6 +1,7 @@
 """fedfuse from Python: simulate, sweep, rounds, what runs left (docs/guides/notebook.md)."""
 
-from experiments.api.rounds import Round, Rounds, rounds
+from experiments.api.round import Round
+from experiments.api.rounds import Rounds, rounds
 from experiments.api.run import Run
 from experiments.api.simulate import load_config, simulate, sweep
 from experiments.api.sweeps import Sweep, load_run

@@ -22,15 +22,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from torch import Tensor
 
 from clients.sharing.channel import ClientChannel
+from experiments.benchmarks import fuzz_messages as sent
 from experiments.benchmarks.fuzz_checkpoints import checkpoint_case
+from experiments.benchmarks.fuzz_messages import IDS, NUM_CLASSES, NUM_PUBLIC, WIDTH, Odds
 from experiments.benchmarks.mutations import Rng, bend_message
 from fedfuse.codec import Channel, Parcel
 from fedfuse.codec.channel import cfd, delta, float16, top_k
@@ -44,16 +44,11 @@ from fedfuse.failure import Failure
 from fedfuse.fusion import All, DataSize, KnFu, MeanLogits, MeanProbabilities
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.payload import (
-    COUNTS,
-    NOT_NEGATIVE,
-    SIMPLEX,
     ArrayField,
-    Bounds,
     Payload,
-    TextField,
 )
 from fedfuse.payload.fields import schema
-from fedfuse.types import ClientMetrics, KnowledgeBank, Space, Teachers
+from fedfuse.types import KnowledgeBank, Space, Teachers
 from fedfuse.wire.encode import Expectation, decode, encode
 from fedfuse.wire.messages import (
     CLIENTS,
@@ -70,9 +65,7 @@ from server.transport.channel import ServerChannel
 from server.transport.handshake import read_handshake
 from server.transport.replies import Question, Reply, odd_ones_out, read_reply
 
-IDS, OTHERS = (2, 5, 9), (0, 7)
-NUM_PUBLIC, NUM_CLASSES, WIDTH = 6, 4, 3
-SIZES = (5, 7, 4)
+OTHERS = (0, 7)
 SLOW = 2.0
 """Seconds of processor time after which a message counts as a hang."""
 
@@ -126,21 +119,27 @@ def fuzz(cases: list[Case], count: int, seed: int = 0) -> Findings:
 
 def payload_cases(bend: Bend = bend_message) -> list[Case]:
     """Return every kind of message that either end reads, each changed by ``bend``."""
-    bank = _bank(IDS)
+    bank = sent.bank(IDS)
     cases: list[Case] = [_handshake(bend)]
     for kind, value in (
         (PREDICTIONS, bank),
-        (Kind(ClassKnowledge, ClassKnowledge, {"D": WIDTH}), _class_knowledge()),
-        (Kind(ModelBank, ModelBank, {"N": (0, 0, 5, 0, 0, 7, 0, 0, 0, 4)}), _models()),
-        (Kind(Odds, Odds, {"W": WIDTH, "N": (0, 0, 2, 0, 0, 0, 0, 0, 0, 3)}), _odds()),
+        (Kind(ClassKnowledge, ClassKnowledge, {"D": WIDTH}), sent.class_knowledge()),
+        (Kind(ModelBank, ModelBank, {"N": (0, 0, 5, 0, 0, 7, 0, 0, 0, 4)}), sent.models()),
+        (
+            Kind(Odds, Odds, {"W": WIDTH, "N": (0, 0, 2, 0, 0, 0, 0, 0, 0, 3)}),
+            sent.odds(),
+        ),
     ):
         cases.append(_upload(kind, value, Channel(), bend))
     for channel in (float16(), top_k(k=2), cfd(), delta()):
         parcel, _ = ClientChannel(channel).write(bank, {i: {} for i in IDS})
         cases.append(_upload(PREDICTIONS, parcel, channel, bend))
-    beside = _beside(bank)
+    beside = sent.beside(bank)
     kind = Kind(KnowledgeBank, Teachers, {"D": WIDTH}, up=FEATURES | PROTOTYPES)
-    masked = replace(beside, mask=torch.arange(len(IDS) * NUM_PUBLIC).view(len(IDS), -1) % 4 > 0)
+    masked = replace(
+        beside,
+        mask=torch.arange(len(IDS) * NUM_PUBLIC).view(len(IDS), -1) % 4 > 0,
+    )
     parcel, _ = ClientChannel().write(masked, {i: {} for i in IDS})
     cases += [_upload(kind, value, Channel(), bend) for value in (beside, parcel)]
     for space in Space:
@@ -154,7 +153,7 @@ def _upload(kind: Kind, value: Payload | Parcel, channel: Channel, bend: Bend) -
     honest = _reply(value, IDS, [])
     failed = Failure(5, 3, "train", "boom", "Traceback", is_mistake=False)
     partly = _reply(value.rows(torch.tensor([0, 2])), (2, 9), [failed])
-    beside = _bank(OTHERS)
+    beside = sent.bank(OTHERS)
     pipelines = (
         Pipeline(KnFu(), All(), MeanProbabilities(), None),
         Pipeline(DataSize(), All(), MeanLogits(), None),
@@ -192,7 +191,7 @@ def _reply(value: Payload | Parcel, ids: tuple[int, ...], failures: list[Failure
     return RecordDict(
         {
             KNOWLEDGE: _record(arrays),
-            METRICS: _record(encode(_metrics(ids))),
+            METRICS: _record(encode(sent.metrics(ids))),
             FAILURES: ConfigRecord({"json": dump_failures(failures)}),
         }
     )
@@ -265,65 +264,6 @@ def _handshake(bend: Bend) -> Case:
         return "accepted"
 
     return case
-
-
-def _bank(ids: tuple[int, ...]) -> KnowledgeBank:
-    generator = torch.Generator().manual_seed(len(ids))
-    logits = torch.randn(len(ids), NUM_PUBLIC, NUM_CLASSES, generator=generator)
-    return KnowledgeBank(torch.tensor(ids), logits, torch.full((len(ids),), 50))
-
-
-def _beside(bank: KnowledgeBank) -> KnowledgeBank:
-    """Return the bank with features and prototypes."""
-    num_clients = len(bank.client_ids)
-    return replace(
-        bank,
-        features=torch.ones(num_clients, NUM_PUBLIC, WIDTH),
-        prototypes=torch.ones(num_clients, NUM_CLASSES, WIDTH),
-        present=torch.ones(num_clients, NUM_CLASSES, dtype=torch.bool),
-    )
-
-
-def _metrics(ids: tuple[int, ...]) -> ClientMetrics:
-    values = torch.rand(len(ids), 2, dtype=torch.float64)
-    return ClientMetrics(torch.tensor(ids), ("accuracy_own", "loss_own"), values)
-
-
-def _class_knowledge() -> ClassKnowledge:
-    shape = (len(IDS), NUM_CLASSES)
-    return ClassKnowledge(
-        torch.tensor(IDS), torch.ones(*shape, WIDTH), torch.ones(shape, dtype=torch.bool)
-    )
-
-
-def _models() -> ModelBank:
-    return ModelBank.of(IDS, [9] * len(IDS), [torch.ones(size) for size in SIZES])
-
-
-@dataclass(frozen=True, slots=True)
-class Odds(Payload):
-    """A payload of somebody's own, with every kind of field."""
-
-    odds: Annotated[Tensor, ArrayField("K W 2", torch.float64, Bounds(-1, 1))]
-    values: Annotated[Tensor, ArrayField("K C W", torch.float16, SIMPLEX)]
-    sizes: Annotated[Tensor, ArrayField("K", torch.int64, NOT_NEGATIVE)]
-    ids: Annotated[Tensor, ArrayField("N", torch.int32, COUNTS, lengths="sizes")]
-    space: Annotated[Space, TextField()]
-    words: Annotated[tuple[str, ...], TextField(dim="W")]
-    kept: Annotated[Tensor | None, ArrayField("K P", torch.bool)] = None
-
-
-def _odds() -> Odds:
-    return Odds(
-        client_ids=torch.tensor(IDS),
-        odds=torch.zeros(len(IDS), WIDTH, 2, dtype=torch.float64),
-        values=torch.full((len(IDS), NUM_CLASSES, WIDTH), 1 / WIDTH).half(),
-        sizes=torch.tensor([2, 0, 3]),
-        ids=torch.arange(5, dtype=torch.int32),
-        space=Space.LOGITS,
-        words=("a", "b", "c"),
-        kept=torch.ones(len(IDS), NUM_PUBLIC, dtype=torch.bool),
-    )
 
 
 def _record(arrays: dict[str, np.ndarray]) -> ArrayRecord:

@@ -16,8 +16,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from clients.app import make_client_app
 from clients.sharing.channel import ClientChannel
-from clients.state.state import ClientStates
 from clients.state.state_store import StatePlan
+from clients.state.states import ClientStates
 from fedfuse.data.by_domain import hosted
 from fedfuse.exchange.kind import Kind
 from fedfuse.exchange.predictions import PREDICTIONS

@@ -13,7 +13,7 @@ import pytest
 
 from clients import handover
 from clients.node import Node
-from clients.state.state import ClientStates
+from clients.state.states import ClientStates
 from experiments.results import read_run
 from experiments.run import main
 from server import loop

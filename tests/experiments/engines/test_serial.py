@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clients.state.state import ClientStates
+from clients.state.states import ClientStates
 from experiments.run import main
 
 QUICK = {
