@@ -60,7 +60,7 @@ def read_table(file: Path) -> Any:
             ) from error
         if any(pa.types.is_binary(kind) for kind in table.schema.types):
             raise _encoded(file)
-    table = table.rename_columns([name.strip() for name in table.column_names])
+        table = table.rename_columns([name.strip() for name in table.column_names])
     twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if twice or not table.num_rows:
         raise DataError(
