@@ -24,7 +24,7 @@ OF_COMMANDS = {"resume", "name", "experiment", "hydra", "trials", "workers"}
 """Words before a dot or an equals sign that commands read themselves."""
 OTHERS = {
     "class", "mask", "rel", "x", "y", "path", "x_train", "y_train", "axis", "reduction",
-    "decimal", "thousands", "encoding", "index",
+    "decimal", "thousands", "encoding", "index", "inplace",
 }  # fmt: skip
 """Words before an equals sign that are Python's."""
 
