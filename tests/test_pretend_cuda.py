@@ -68,10 +68,11 @@ def test_no_method_mixes_devices(method: str, tmp_path: Path, monkeypatch) -> No
     monkeypatch.chdir(tmp_path)
     known = sorted(p.stem for p in (ROOT / "experiments/conf/method").glob("*.yaml"))
     for name in known if method == "all" else [method]:
+        model = "vit" if name == "token_graph" else "mlp"  # it needs cells
         with warnings.catch_warnings(), pretend_cuda() as mode:
             warnings.simplefilter("ignore")
             fedfuse.simulate(
-                f"method={name}", "dataset=synthetic", "dataset.num_train=700", "model=mlp",
+                f"method={name}", "dataset=synthetic", "dataset.num_train=700", f"model={model}",
                 "num_clients=3", "num_rounds=2", "warmup_rounds=0", "public.size=260",
                 "evaluation.test_samples=60", "client.device=cuda", "server.device=cuda",
             )  # fmt: skip
