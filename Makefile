@@ -20,7 +20,7 @@ map-demo: $(VENV)/.core ## set up, then draw where fusion beats local training (
 
 # Workers with a thread each: with two each they wait for one another, twice as long. A file stays
 # with one worker, which shares what its tests share; tests/conftest.py puts the longest first. Of
-# four workers on two cores two mostly wait for Ray, or for the processes of a deployment. Without
+# three workers on two cores one mostly waits for Ray, or for the processes of a deployment. Without
 # the bytecode of the last call, each worker and each process that a test starts compiles anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q --dist loadfile --no-loadscope-reorder
 
@@ -28,7 +28,7 @@ test-fast: $(VENV)/.dev ## the tests for every edit: no whole run, no process
 	@$(PYTEST) -n 2 --fast tests
 
 test: $(VENV)/.dev ## set up, then run every test; of long sweeps a part
-	@$(PYTEST) -n 4 $(ARGS)
+	@$(PYTEST) -n 3 $(ARGS)
 
 test-all: ## every test, every case
 	@$(MAKE) test ARGS=--all

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from experiments.cli.commands import COMMANDS, subcommand
 from experiments.cli.package_guard import check_packages
-from experiments.config.workers import taken
+from experiments.config.workers import check_several, taken
 from experiments.runs.config_file import CONFIG_FILE, with_file
 from experiments.terminal.console import Parser, exit_code, say_version, tell
 from fedfuse.errors import ConfigError
@@ -66,7 +66,6 @@ def _dispatch(args: argparse.Namespace, study: Study | None) -> int:
     if args.version:
         say_version("fedfuse")
         return 0
-
     from experiments.config import choices, compose
 
     hydra = compose.open_hydra(args.config_dir)
@@ -90,8 +89,7 @@ def _begin(
     from experiments.runs.prepare import launched_elsewhere, prepare
     from experiments.runs.reserve import reserve_for
 
-    if not multirun:
-        _one_run(workers)
+    check_several(workers, multirun)
     lines, configs = prepare(hydra, lines, multirun=multirun)
     with reserve_for(configs[0], lines, sweep=multirun) as path:
         for line in study.lines() if study else ():
@@ -113,14 +111,6 @@ def _begin(
         return terminal.exit_code
 
 
-def _one_run(workers: int) -> None:
-    if workers > 1:
-        raise ConfigError(
-            f"workers={workers} starts the runs of a sweep side by side, and this is one run",
-            next_step="Add -m and write several values: seed=0,1. One run has engine=ray.",
-        )
-
-
 def _go_on(path: Path, lines: list[str], hydra: Hydra, workers: int) -> int:
     """Go on with the run or the sweep in the folder ``path`` and return the exit code."""
     from experiments.runs.sweep_plan import is_sweep, is_tuning
@@ -128,8 +118,8 @@ def _go_on(path: Path, lines: list[str], hydra: Hydra, workers: int) -> int:
 
     if is_tuning(path):
         return go_on(path, lines, hydra, workers)
-    if not is_sweep(path):
-        _one_run(workers)
+    check_several(workers, sweep := is_sweep(path))
+    if not sweep:
         from experiments.runs.resume import reopen_run
 
         return _perform(lambda: reopen_run(path, lines, hydra))
@@ -137,8 +127,8 @@ def _go_on(path: Path, lines: list[str], hydra: Hydra, workers: int) -> int:
     from experiments.runs.side_by_side import side_by_side
     from experiments.runs.sweep import perform_sweep, reopen_sweep
 
-    terminal, sweep = Terminal(), reopen_sweep(path, lines, hydra)
-    perform_sweep(sweep, terminal, side_by_side(workers, sweep.configs))
+    terminal, plan = Terminal(), reopen_sweep(path, lines, hydra)
+    perform_sweep(plan, terminal, side_by_side(workers, plan.configs))
     return terminal.exit_code
 
 

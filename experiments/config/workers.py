@@ -23,6 +23,19 @@ def taken(words: Sequence[str]) -> tuple[int, list[str]]:
     return count(KEY, given[0], 1) if given else 1, rest
 
 
+def check_several(workers: int, sweep: bool) -> None:
+    """Refuse several workers for one run.
+
+    Raises:
+        ConfigError: If there are several, and no sweep.
+    """
+    if workers > 1 and not sweep:
+        raise ConfigError(
+            f"{KEY}={workers} starts the runs of a sweep side by side, and this is one run",
+            next_step="Add -m and write several values: seed=0,1. One run has engine=ray.",
+        )
+
+
 def count(key: str, value: str, least: int) -> int:
     """Return the integer that a word gives.
 

@@ -54,7 +54,9 @@ def main() -> int:
     about = machine(args.device)
     print(json.dumps(about), flush=True)
     for section in sections:
-        limit = min(section.seconds, end - time.monotonic())
+        limit = end - time.monotonic()
+        if not args.tiny:  # which says nothing about speed
+            limit = min(section.seconds, limit)
         if limit < 5:
             rows.append(_broken(section.name, "no time was left for it"))
         else:
