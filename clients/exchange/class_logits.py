@@ -58,29 +58,17 @@ class ClassLogits(KeepsClassVectors):
         """Return each client's mean logits per class."""
         return knowledge_of(held, *class_means(held, tools, lambda logits: logits))
 
-    def beside(
-        self,
-        held: Sequence[Student],
-        works: Sequence[Work],
-        tools: Tools,
-        when: tuple[int, str],  # noqa: ARG002
-    ) -> list[Task]:
+    def beside(self, student: Student, work: Work, tools: Tools, when: tuple[int, str]) -> Task:  # noqa: ARG002
         """Return the steps with each sample's class teacher beside its label."""
-        memories = [tools.memory(student.client_id) for student in held]
-        if not any("exchange/values" in memory for memory in memories):
-            return list(zip(held, works, strict=True))
-        num_classes = tools.inputs.data.num_classes
+        memory = tools.memory(student.client_id)
+        if "exchange/values" not in memory:
+            return student, work
+        soft = (memory["exchange/values"] / self.temperature).softmax(dim=1)
+        teachers = torch.where(memory["exchange/present"][:, None], soft, 0)
+        hard = one_hot(work.targets, len(teachers)).float()
+        beside = teachers.to(work.targets.device)[work.targets]
         loss = TaughtByClass(self.gamma, self.temperature)
-        taught = []
-        for work, memory in zip(works, memories, strict=True):
-            teachers = torch.zeros(num_classes, num_classes)
-            if "exchange/values" in memory:
-                soft = (memory["exchange/values"] / self.temperature).softmax(dim=1)
-                teachers = torch.where(memory["exchange/present"][:, None], soft, 0)
-            hard = one_hot(work.targets, num_classes).float()
-            beside = teachers.to(work.targets.device)[work.targets]
-            taught.append(replace(work, targets=torch.cat([hard, beside], dim=1), loss=loss))
-        return list(zip(held, taught, strict=True))
+        return student, replace(work, targets=torch.cat([hard, beside], dim=1), loss=loss)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,36 +131,25 @@ class LatentFeatures(PrivateSteps):
             tools.memory(student.client_id)[GENERATOR] = vector.clone()
         return self.after(held, tools, round_)
 
-    def beside(
-        self, held: Sequence[Student], works: Sequence[Work], tools: Tools, when: tuple[int, str]
-    ) -> list[Task]:
-        """Return the steps with generated features, once there is a generator."""
-        factor = self.decay ** (when[0] - 1)
-        return [
-            (student, self._generated(student, work, tools, when, factor))
-            for student, work in zip(held, works, strict=True)
-        ]
-
-    def _generated(
-        self, student: Student, work: Work, tools: Tools, when: tuple[int, str], factor: float
-    ) -> Work:
+    def beside(self, student: Student, work: Work, tools: Tools, when: tuple[int, str]) -> Task:
         """Return the steps with two generated features beside each private sample."""
         vector = tools.memory(student.client_id).get(GENERATOR)
         if vector is None:
-            return work
+            return student, work
         head = last_linear(student.model)
         model = self.generator(tools.inputs.data.num_classes, head.in_features)
         Layout.of(model).load(model, vector.cpu())
         if not bool(model.seen.any()):
-            return work
+            return student, work
         draw = tools.streams.torch("client", student.client_id, "generated features", *when)
         own = labels_of(work.targets).cpu()
         others = model.labels(len(own), draw)
         with torch.no_grad():
             made = [model.eval()(model.draw(labels, draw)) for labels in (own, others)]
         told = torch.cat([*made, others.unsqueeze(1).float()], dim=1).to(work.inputs.device)
+        factor = self.decay ** (when[0] - 1)
         loss = WithGenerated(head, self.alpha * factor, self.beta * factor, work.loss)
-        return replace(work, targets=widened(work.targets, told), loss=loss)
+        return student, replace(work, targets=widened(work.targets, told), loss=loss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

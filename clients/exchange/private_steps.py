@@ -18,20 +18,20 @@ class PrivateSteps(Exchange):
 
     def beside(
         self,
-        held: Sequence[Student],
-        works: Sequence[Work],
+        student: Student,
+        work: Work,
         tools: Tools,  # noqa: ARG002
         when: tuple[int, str],  # noqa: ARG002
-    ) -> list[Task]:
-        """Return private steps with what each client remembers of its last exchange.
+    ) -> Task:
+        """Return private steps with what the client remembers of its last exchange, if anything.
 
         Args:
-            held: The clients.
-            works: Their steps on private data, as training alone takes them.
+            student: The client.
+            work: Its steps on private data, as training alone takes them.
             tools: What an exchange may use.
             when: The round, and ``train`` before sharing or ``distill`` after it.
         """
-        return list(zip(held, works, strict=True))
+        return student, work
 
     def train(
         self,
@@ -43,9 +43,17 @@ class PrivateSteps(Exchange):
     ) -> list[Task]:
         """Return the local epochs, with what came back last."""
         works = tools.work_plan.local([student.client_id for student in held], round_)
-        return self.beside(held, works, tools, (round_, "train"))
+        return self._beside_each(held, works, tools, (round_, "train"))
 
     def after(self, held: Sequence[Student], tools: Tools, round_: int) -> list[Task]:
         """Return as many private steps as distillation would take, with what came back."""
         works = tools.work_plan.budget_matched([student.client_id for student in held], round_)
-        return self.beside(held, works, tools, (round_, "distill"))
+        return self._beside_each(held, works, tools, (round_, "distill"))
+
+    def _beside_each(
+        self, held: Sequence[Student], works: Sequence[Work], tools: Tools, when: tuple[int, str]
+    ) -> list[Task]:
+        return [
+            self.beside(student, work, tools, when)
+            for student, work in zip(held, works, strict=True)
+        ]

@@ -145,32 +145,22 @@ class Prototypes(KeepsClassVectors):
             evaluation_models.append(student)
         return evaluation_models
 
-    def beside(
-        self,
-        held: Sequence[Student],
-        works: Sequence[Work],
-        tools: Tools,
-        when: tuple[int, str],  # noqa: ARG002
-    ) -> list[Task]:
-        """Return the steps of models that show their features, held near the prototypes."""
+    def beside(self, student: Student, work: Work, tools: Tools, when: tuple[int, str]) -> Task:  # noqa: ARG002
+        """Return the steps of a model that shows its features, held near the prototypes."""
+        memory = tools.memory(student.client_id)
+        if "exchange/values" not in memory:
+            return student, work
         num_classes, device = tools.inputs.data.num_classes, tools.inputs.device
-        tasks = []
-        for student, work in zip(held, works, strict=True):
-            memory = tools.memory(student.client_id)
-            if "exchange/values" in memory:
-                values, present = memory["exchange/values"], memory["exchange/present"]
-                values, present = values.to(device), present.to(device)
-                features, said = self._parts(values)
-                loss = NearPrototypes(num_classes, features, present, self.lam, work.loss)
-                agrees = None
-                if self.soft_weight and bool(present.any()):
-                    head = last_linear(student.model)
-                    known = features[present], said[present]
-                    agrees = AsTheOthersSay(head, *known, self.soft_weight, self.temperature)
-                student = with_features(student, num_classes)
-                work = replace(work, loss=loss, penalty=agrees)
-            tasks.append((student, work))
-        return tasks
+        values, present = memory["exchange/values"], memory["exchange/present"]
+        values, present = values.to(device), present.to(device)
+        features, said = self._parts(values)
+        loss = NearPrototypes(num_classes, features, present, self.lam, work.loss)
+        agrees = None
+        if self.soft_weight and bool(present.any()):
+            head = last_linear(student.model)
+            known = features[present], said[present]
+            agrees = AsTheOthersSay(head, *known, self.soft_weight, self.temperature)
+        return with_features(student, num_classes), replace(work, loss=loss, penalty=agrees)
 
     def _parts(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean features [C, d] of what travels, a view, and the mean predictions."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from clients.exchange.private_steps import PrivateSteps
@@ -50,30 +49,19 @@ class TaughtSamples(PrivateSteps):
             memory[TAUGHT] = logits.reshape(-1, num_classes).clone()
         return self.after(held, tools, round_)
 
-    def beside(
-        self,
-        held: Sequence[Student],
-        works: Sequence[Work],
-        tools: Tools,
-        when: tuple[int, str],  # noqa: ARG002
-    ) -> list[Task]:
+    def beside(self, student: Student, work: Work, tools: Tools, when: tuple[int, str]) -> Task:  # noqa: ARG002
         """Return the steps with each sample's teacher beside its label."""
-        memories = [tools.memory(student.client_id) for student in held]
-        if self.alpha == 0 or not any(TAUGHT in memory for memory in memories):
-            return list(zip(held, works, strict=True))
-        num_classes = tools.inputs.data.num_classes
-        made = []
-        for work, memory in zip(works, memories, strict=True):
-            teacher = torch.zeros(len(work.targets), num_classes)
-            if TAUGHT in memory:
-                teacher = soft(memory[TAUGHT], self.temperature)
-            made.append(also_taught(work, teacher, self.alpha, self.temperature))
-        return list(zip(held, made, strict=True))
+        memory = tools.memory(student.client_id)
+        if self.alpha == 0 or TAUGHT not in memory:
+            return student, work
+        teacher = soft(memory[TAUGHT], self.temperature)
+        return student, also_taught(work, teacher, self.alpha, self.temperature)
 
 
 def soft(logits: Tensor, temperature: float) -> Tensor:
     """Return softmax(z / T), [N, C]; zeros, which teach nothing, where there are no logits.
 
+    >>> import torch
     >>> soft(torch.tensor([[0.0, 0.0], [torch.nan, torch.nan]]), 1.0)
     tensor([[0.5000, 0.5000],
             [0.0000, 0.0000]])

@@ -108,14 +108,14 @@ def test_clients_learn_the_last_teacher_beside_labels_and_a_missing_one_teaches_
     plan = Schedule(torch.arange(2), (2,))
     work = Work(torch.zeros(2, 3), torch.tensor([1, 0]), cross_entropy, plan)
     held = [Student(i, "", nn.Identity(), torch.optim.SGD([torch.ones(1)])) for i in (0, 1)]
-    (_, first), (_, second) = TaughtSamples(alpha=2.0).beside(
-        held, [work, work], tools, (1, "train")
+    (_, first), (_, second) = (
+        TaughtSamples(alpha=2.0).beside(student, work, tools, (1, "train")) for student in held
     )
     z, half = torch.zeros(2, 2), math.log(2)
     kl = 3 / 4 * math.log(3 / 2) + 1 / 4 * math.log(1 / 2)
     assert first.loss(z, first.targets).tolist() == pytest.approx([half + 2 * kl, half])
     assert second.loss(z, second.targets).tolist() == pytest.approx([half, half])
-    assert TaughtSamples(alpha=0).beside(held, [work, work], tools, (1, "train"))[0][1] is work
+    assert TaughtSamples(alpha=0).beside(held[0], work, tools, (1, "train"))[1] is work
 
 
 def test_kkr_moves_peaks_to_one_and_levels_what_would_fall_below_zero():
