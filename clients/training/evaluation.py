@@ -59,13 +59,6 @@ class Joined:
     labels: torch.Tensor
     sizes: Sequence[int]
 
-    @classmethod
-    def of(cls, pairs: Sequence[Pair | None]) -> Joined:
-        """Join what single models say; None says nothing, but not all of them."""
-        there = [pair for pair in pairs if pair is not None]
-        logits, labels = (torch.cat(parts) for parts in zip(*there, strict=True))
-        return cls(logits, labels, [0 if pair is None else len(pair[1]) for pair in pairs])
-
     def pairs(self) -> list[Pair | None]:
         """Return what each model says; None of those that say nothing."""
         sizes = list(self.sizes)
