@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from clients.training import evaluation
 from clients.training.evaluation import Evaluation
 from clients.training.samples import ModelInputs
 from fedfuse.data.public import HeldOut
@@ -51,3 +52,35 @@ def test_own_accuracy_is_that_of_the_own_samples(partitioner, limit):
             pytest.approx(hits.mean()) if lacking.any() else None
         )
         assert len(tested.right_global) == (19 if limit is None else 4)
+
+
+def test_of_very_many_clients_some_are_judged_at_a_time(monkeypatch):
+    raw = synthetic(num_train=600, num_test=50, noise=0.6)
+    data = federate(raw, partitioner=Dirichlet(0.5), num_clients=5, public=HeldOut(20), seed=0)
+    torch.manual_seed(0)
+    models = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)) for _ in range(5)]
+    students = [
+        Student(i, "mlp", model, torch.optim.SGD(model.parameters()))
+        for i, model in enumerate(models)
+    ]
+    evaluate = Evaluation(
+        ModelInputs(data, PublicRounds(All(), data.public, Streams(0))), LoopTrainer(), 16
+    )
+    together, asked = evaluate(students), []
+    answers = Evaluation.answers
+
+    def counted(self, some, *device):
+        asked.append(len(some))
+        return answers(self, some, *device)
+
+    monkeypatch.setattr(Evaluation, "answers", counted)
+    for most, sizes in ((2 * 50 * 10, [2, 2, 1]), (1, [1] * 5)):
+        monkeypatch.setattr(evaluation, "MOST_LOGITS", most)
+        apart = evaluate(students)
+        assert asked == sizes
+        asked.clear()
+        for one, other in zip(together, apart, strict=True):
+            assert one.metrics == other.metrics
+            np.testing.assert_array_equal(one.right_own, other.right_own)
+            np.testing.assert_array_equal(one.right_global, other.right_global)
+    assert evaluate([]) == []
