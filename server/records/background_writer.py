@@ -7,8 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Full, Queue
 from types import TracebackType
 
-WAITING = 16
-"""Pieces that wait for the writer; of clients' states that is at most some 100 MiB."""
+WAITING = 96 * 2**20
+"""Bytes that wait for the writer, and one piece more: of eight large models that is a GiB."""
+
+
+class _Waiting(Queue[bytes | BaseException | None]):
+    """Pieces that wait; it is full by their bytes, since one may be a thousand times another."""
+
+    def _qsize(self) -> int:
+        return sum(1 + len(each) if isinstance(each, bytes) else 1 for each in self.queue)
 
 
 class BackgroundWriter:
@@ -34,7 +41,7 @@ class BackgroundWriter:
             pieces: What is made; not more of it at once than the writer keeps up with.
             work: What is done with it. What making it raises, this is raised there too.
         """
-        waiting: Queue[bytes | BaseException | None] = Queue(WAITING)
+        waiting = _Waiting(WAITING)
 
         def arriving() -> Iterator[bytes]:
             while (piece := waiting.get()) is not None:
@@ -51,9 +58,7 @@ class BackgroundWriter:
             raise
         self._hand(waiting, None)
 
-    def _hand(
-        self, waiting: Queue[bytes | BaseException | None], piece: bytes | BaseException | None
-    ) -> None:
+    def _hand(self, waiting: _Waiting, piece: bytes | BaseException | None) -> None:
         """Let a piece wait for the writer, unless that has ended before its time."""
         assert self._work is not None
         while not self._work.done():

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
-from server.records.background_writer import WAITING, BackgroundWriter
+from server.records import background_writer
+from server.records.background_writer import BackgroundWriter
+
+WAITING = 16
 
 
 def test_the_next_piece_waits_for_the_one_before():
@@ -56,7 +60,8 @@ def test_another_error_is_not_hidden_and_the_work_is_finished():
     assert done == [1]
 
 
-def test_what_is_made_here_is_taken_there_in_order_while_more_is_made():
+def test_what_is_made_here_is_taken_there_in_order_while_more_is_made(monkeypatch):
+    monkeypatch.setattr(background_writer, "WAITING", WAITING * (1 + len(b"0")))
     made, taken, gate = [], [], threading.Event()
 
     def pieces():
@@ -76,7 +81,28 @@ def test_what_is_made_here_is_taken_there_in_order_while_more_is_made():
     assert made == taken == list(range(3 * WAITING))
 
 
-def test_a_writer_that_fails_keeps_nobody_waiting():
+def test_of_large_pieces_one_waits(monkeypatch):
+    monkeypatch.setattr(background_writer, "WAITING", 100)
+    made, ahead = [], []
+
+    def pieces():
+        for number in range(6):
+            made.append(number)
+            yield bytes(1000)
+
+    def work(arriving):
+        for taken, _ in enumerate(arriving, 1):
+            time.sleep(0.02)
+            ahead.append(len(made) - taken)
+
+    with BackgroundWriter() as writer:
+        writer.feed(pieces(), work)
+    assert len(made) == len(ahead) == 6
+    assert max(ahead) <= 2  # one waits, and one has been made and may not yet
+
+
+def test_a_writer_that_fails_keeps_nobody_waiting(monkeypatch):
+    monkeypatch.setattr(background_writer, "WAITING", WAITING)
     with BackgroundWriter() as writer:
         writer.feed((b"" for _ in range(3 * WAITING)), lambda _: fail())
         with pytest.raises(OSError, match="full"):
