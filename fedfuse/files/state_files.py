@@ -100,7 +100,7 @@ def _check_entry(name: str, entry: Any) -> None:
 
 
 LONGEST_HEADER = 64 * 2**20
-"""Bytes of a header; a network of a thousand layers has 300 kB of it, and a message 8 clients."""
+"""Bytes of a header; a network of a thousand layers has 300 kB of it, and a message 8 of those."""
 _MOST_DIMS = 16
 _FIELDS = {"dtype", "shape", "data_offsets"}
 _NAME = re.compile(r"([0-9]{1,18}/)?(twin/)?(model|optimizer|extra)/.{1,500}")

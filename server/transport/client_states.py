@@ -49,7 +49,8 @@ server of 1,000 LeNet clients was 220 MiB larger."""
 
 LARGE = 6 * 2**20
 """Bytes of states that travel in one message: those of that many LeNet clients. Of smaller models
-it is more clients, since each message and each file of a checkpoint costs something too."""
+it is more clients, since each message and each file of a checkpoint costs something too; how many
+the largest client so far tells."""
 
 FILES = 32
 """State files that become one file of a checkpoint, each of which is forced to disk."""
@@ -122,18 +123,23 @@ class RemoteStates:
     def _handed_over(
         self, message_type: str, header: Header, client_ids: Collection[int] | None = None
     ) -> Iterator[bytes]:
-        sizes = [CHUNK]
-        for ids, reply in self._ask(message_type, header, client_ids, at_once=lambda: sizes[-1]):
+        sizes: list[int] = []  # bytes of a client in each message so far
+
+        def at_once() -> int:
+            return max(CHUNK, LARGE // max(sizes, default=LARGE))
+
+        for ids, reply in self._ask(message_type, header, client_ids, at_once):
             try:
                 check_answers(reply.content.config_records.get(HEADER, {}), header, message_type)
-                content = self._checked(_array(reply, STATES, np.uint8), ids)
-                sizes.append(max(CHUNK, LARGE * len(ids) // len(content)))
+                content = _array(reply, STATES, np.uint8)
+                if owners := self._owners(content, ids):  # who has not begun weighs nothing
+                    sizes.append(len(content) // len(owners))
                 yield content
             except KnowledgeError as error:
                 self._refuse(ids, header, "save", str(error))
 
-    def _checked(self, content: bytes, client_ids: Sequence[int]) -> bytes:
-        """Return states of these clients, if it is them and nobody else's."""
+    def _owners(self, content: bytes, client_ids: Sequence[int]) -> set[int]:
+        """Return whose states these are, if it is those of these clients and nobody else's."""
         try:
             owners = state_owners(content)
         except ValueError as error:
@@ -142,7 +148,7 @@ class RemoteStates:
             raise _no_state(f"states of the clients {strange[:10]}")
         if gone := sorted((self.work.begun & set(client_ids)) - owners):
             raise _no_state(f"nothing of the clients {gone[:10]}, who have been at work")
-        return content
+        return owners
 
     def _link(self, header: Header, folder: Path, client_ids: Collection[int]) -> dict[int, Path]:
         """Return the file in which each client's state waits, under a name of the server's own.
