@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.training.evaluation import Answers, Evaluation, Joined, Pair, Tested
+from clients.training.answers import Answers, Joined, Pair
+from clients.training.evaluation import Evaluation, Tested
 from clients.training.twins import LocalTwins
 from fedfuse.declarations import part_name
 from fedfuse.guard import Choice, Guard, Paired, mixed

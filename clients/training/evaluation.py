@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clients.training.answers import Answers, Joined, Pair, positive
 from clients.training.arm import TestPrior
 from clients.training.samples import ModelInputs
 from fedfuse.compare.controls import POST_HOC_METRIC
-from fedfuse.metrics import Judged, accuracies
+from fedfuse.metrics import Judged
 from fedfuse.prior import log_prior, remove_prior
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.types import ClientData, ClientMetrics, FederatedData, IntArray, Samples
@@ -39,59 +40,6 @@ class Tested:
     metrics: dict[str, float] = field(default_factory=dict)
     right_own: npt.NDArray[np.uint8] = field(default_factory=_nothing)
     right_global: npt.NDArray[np.uint8] = field(default_factory=_nothing)
-
-
-Pair = tuple[torch.Tensor, torch.Tensor]
-"""Logits [N, C] and labels [N]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """What k models say of samples of their own each, one model's behind the other's.
-
-    Args:
-        logits: [S, C].
-        labels: [S].
-        sizes: Samples of each model, from 0; S in all.
-    """
-
-    logits: torch.Tensor
-    labels: torch.Tensor
-    sizes: Sequence[int]
-
-    def pairs(self) -> list[Pair | None]:
-        """Return what each model says; None of those that say nothing."""
-        sizes = list(self.sizes)
-        each = zip(torch.split(self.logits, sizes), torch.split(self.labels, sizes), strict=True)
-        return [pair if len(pair[1]) else None for pair in each]
-
-    def accuracies(self) -> list[float | None]:
-        """Return the share of samples whose largest logit is their label's, None without any."""
-        told = iter(accuracies(self.logits.argmax(dim=1) == self.labels, _positive(self.sizes)))
-        return [next(told) if size else None for size in self.sizes]
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What some models say of their clients' tests.
-
-    Args:
-        balanced: Of the balanced test set, as a test on which all classes are alike reads it.
-        own: Of the client's own test set, as one that is distributed as its data reads it.
-        validation: Of its validation data, read like ``own``; nothing without such data.
-        validation_balanced: The same read like ``balanced``.
-        plain: The balanced test set's as the model was trained.
-        post_hoc: The balanced test set's without the prior; None unless that is told beside.
-        own_at: Where the answers of ``own`` stand in ``balanced``; None if some do not.
-    """
-
-    balanced: Joined
-    own: Joined
-    validation: Joined
-    validation_balanced: Joined
-    plain: Joined
-    post_hoc: Joined | None = None
-    own_at: torch.Tensor | None = None
 
 
 CPU = torch.device("cpu")
@@ -150,7 +98,7 @@ class Evaluation:
         else:
             labels = answers.balanced.labels.cpu()
             table["accuracy_absent"] = self._on_absent(client_ids, balanced.right, labels)
-        if sizes := _positive(answers.validation.sizes):
+        if sizes := positive(answers.validation.sizes):
             table["accuracy_val"] = answers.validation.accuracies()
             held_back = Judged.of(answers.validation.logits, answers.validation.labels)
             losses = iter(held_back.cpu().losses(sizes))
@@ -313,10 +261,6 @@ class Evaluation:
         """Return the logarithm of each client's class shares [C]; None where no test asks."""
         rows = self._prior_rows(clients)
         return [None] * len(clients) if rows is None else list(rows)
-
-
-def _positive(sizes: Sequence[int]) -> list[int]:
-    return [size for size in sizes if size]
 
 
 def in_test(data: FederatedData, clients: Sequence[ClientData]) -> IntArray:
