@@ -24,13 +24,14 @@ from clients.state.state import ClientState, OptimizerFactory
 from clients.state.states import ClientStates
 from clients.training.arm import ArmSettings
 from clients.training.deployment import Deployment, fold_of, speaking
-from clients.training.evaluation import Evaluation, Tested, stacked, with_spending, with_twins
+from clients.training.evaluation import Evaluation
 from clients.training.guard import Undo
 from clients.training.pace import paced
 from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
 from clients.training.probing import Probing
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
+from clients.training.tested import Tested, stacked, with_spending, with_twins
 from clients.training.twins import LocalTwins, Task
 from clients.training.work_plan import WorkPlan, honest, rows_of
 from fedfuse.augment import Augment, Guided

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from clients.training.answers import Answers, Joined, Pair
-from clients.training.evaluation import Evaluation, Tested
+from clients.training.evaluation import Evaluation
+from clients.training.tested import Tested
 from clients.training.twins import LocalTwins
 from fedfuse.declarations import part_name
 from fedfuse.guard import Choice, Guard, Paired, mixed

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from clients.training.evaluation import Evaluation, Tested
+from clients.training.evaluation import Evaluation
+from clients.training.tested import Tested
 from fedfuse.guard import Validation
 from fedfuse.train.trainer import Student
 

@@ -8,7 +8,8 @@ from functools import partial
 
 from torch import Tensor
 
-from clients.training.evaluation import Evaluation, Tested
+from clients.training.evaluation import Evaluation
+from clients.training.tested import Tested
 from fedfuse.probes import AskedModel, Probes
 from fedfuse.train.trainer import Student
 
