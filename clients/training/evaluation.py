@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,9 @@ from fedfuse.metrics import Judged
 from fedfuse.prior import log_prior, remove_prior
 from fedfuse.train.trainer import Student, Trainer
 from fedfuse.types import ClientData, FederatedData, IntArray, Samples
+
+Reading = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""Logits and a client's prior to the logits that a test reads."""
 
 CPU = torch.device("cpu")
 
@@ -137,10 +139,8 @@ class Evaluation:
             counts = np.bincount(owners[outside], minlength=len(clients))
             index = np.split(others, np.cumsum(counts)[:-1])
             wanted = [(row, data.own_pool, index[row]) for row in everybody if counts[row]]
-            beside, where = (
-                self._ask(students, wanted, device),
-                torch.from_numpy(outside).to(device),
-            )
+            beside = self._ask(students, wanted, device)
+            where = torch.from_numpy(outside).to(device)
             logits[where], truth[where] = beside.logits, beside.labels
         val = self._ask(students, self._held_back(clients), device)
         return self._read(clients, pool, balanced, Joined(logits, truth, sizes), val, places, at)
@@ -198,12 +198,8 @@ class Evaluation:
         each = [None] * len(clients) if priors is None else list(priors)
         alike = priors is None or self.prior.use == "none"
 
-        def read(by: Callable[[Any, Any], torch.Tensor], told: Joined) -> Joined:
-            if alike:
-                return told
-            parts = torch.split(told.logits, list(told.sizes))
-            logits = torch.cat([by(part, prior) for part, prior in zip(parts, each, strict=True)])
-            return replace(told, logits=logits)
+        def read(by: Reading, told: Joined) -> Joined:
+            return told if alike else _read_by(by, told, each)
 
         post_hoc = None
         if self.prior.post_hoc and priors is not None:
@@ -223,9 +219,7 @@ class Evaluation:
         """Return each student's validation accuracy; None for those without such data."""
         clients = [self.inputs.data.clients[student.client_id] for student in students]
         told = self._ask(students, self._held_back(clients), CPU)
-        parts = zip(torch.split(told.logits, list(told.sizes)), self.priors(clients), strict=True)
-        logits = torch.cat([self.prior.own(part, prior) for part, prior in parts])
-        return replace(told, logits=logits).accuracies()
+        return _read_by(self.prior.own, told, self.priors(clients)).accuracies()
 
     def _prior_rows(self, clients: Sequence[ClientData]) -> torch.Tensor | None:
         """Return the logarithm of each client's class shares [k, C]; None where no test asks."""
@@ -238,6 +232,13 @@ class Evaluation:
         """Return the logarithm of each client's class shares [C]; None where no test asks."""
         rows = self._prior_rows(clients)
         return [None] * len(clients) if rows is None else list(rows)
+
+
+def _read_by(by: Reading, told: Joined, priors: Sequence[torch.Tensor | None]) -> Joined:
+    """Return what models say as a test reads it, each model's with its client's prior."""
+    parts = torch.split(told.logits, list(told.sizes))
+    logits = torch.cat([by(part, prior) for part, prior in zip(parts, priors, strict=True)])
+    return replace(told, logits=logits)
 
 
 def in_test(data: FederatedData, clients: Sequence[ClientData]) -> IntArray:
