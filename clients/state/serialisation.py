@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,6 +10,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from fedfuse.errors import FedfuseError
+from fedfuse.files.state_files import framed
 
 
 def packed(states: Mapping[int, Mapping[str, Tensor]]) -> bytes:
@@ -33,9 +33,7 @@ def packed(states: Mapping[int, Mapping[str, Tensor]]) -> bytes:
             header[name] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": [begin, end]}
         body = torch.cat([value.reshape(-1) for _, value in those]).cpu()
         bodies.append(body.view(torch.uint8).numpy().data)
-    head = json.dumps(header, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
+    return framed(header, bodies)
 
 
 _NAMES = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,16 @@ def merged(files: Mapping[int, bytes]) -> bytes:
             header[f"{client_id}/{name}"] = {**entry, "data_offsets": [end + first, end + last]}
         bodies.append(memoryview(content)[begin:])
         end += len(content) - begin
+    return framed(header, bodies)
+
+
+def framed(header: Mapping[str, Any], bodies: Sequence[memoryview]) -> bytes:
+    """Return a safetensors file.
+
+    Args:
+        header: Name to ``dtype``, ``shape`` and ``data_offsets``.
+        bodies: The tensors' bytes, one behind the other.
+    """
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)  # the format wants what follows aligned
     return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
