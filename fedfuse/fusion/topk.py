@@ -22,6 +22,7 @@ from fedfuse.fusion.divergences import FORMS, Form, exact, finish
 from fedfuse.shapes import Float, Int
 
 _GROUP = 32
+_NUMBERS = 2**25  # float64 numbers of sources that are gathered at a time, 256 MiB
 _ID_BITS = 32
 _NOBODY = torch.iinfo(torch.int64).max
 
@@ -169,11 +170,24 @@ class Search(NamedTuple):
             best = self._costs(best, None) if self.bias is None else best
             least[some.start // _GROUP :][: len(best)] = best
         inside = _members(_best(least, count))
-        own = torch.arange(part.start, part.stop, device=inside.device).unsqueeze(1)
+        at_once = _NUMBERS // (inside.shape[1] * self.sources.shape[1])
+        found = [
+            self._nearest_of(inside[some], part.start + some.start, count)
+            for some in spans(len(inside), at_once)
+        ]
+        return torch.cat(found)
+
+    def _nearest_of(
+        self, inside: Int[Tensor, "R N"], first: int, count: int
+    ) -> Int[Tensor, "R count"]:
+        """Return the keys of the best of some sources of each receiver from ``first`` on."""
+        num_sources = len(self.sources)
+        own = torch.arange(first, first + len(inside), device=inside.device).unsqueeze(1)
         absent = (inside >= num_sources) | (inside == own)
         inside = inside.clamp_max(num_sources - 1)
         sources = self.sources.index_select(0, inside.flatten()).view(*inside.shape, -1)
-        costs = self.form.compare(receivers.unsqueeze(1), sources, None).squeeze(1)
+        receivers = self.receivers[first : first + len(inside)].unsqueeze(1)
+        costs = self.form.compare(receivers, sources, None).squeeze(1)
         costs = self._costs(costs, None if self.bias is None else self.bias[inside])
         return _top(_pack(costs, inside).masked_fill_(absent, _NOBODY), count)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import fedfuse.fusion.topk
 from fedfuse.errors import KnowledgeError
 from fedfuse.fusion.divergences import DIVERGENCES
 from fedfuse.fusion.neighbours import top_k
@@ -67,6 +68,19 @@ def test_no_result_depends_on_the_blocks(name: str, data: st.DataObject) -> None
     assert torch.equal(as_choice(index), top_k(dense, k, include_self))
     bounded = dense.gather(1, index).clamp_min(torch.finfo(torch.float32).min)
     torch.testing.assert_close(scores, bounded, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_no_result_depends_on_how_many_sources_are_gathered_at_a_time(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epds = distributions(300, 7, seed=3, copies=2)
+    index, scores = nearest(epds, name, 10.0, 4)
+    for most in (1, 3_000, 100_000):
+        monkeypatch.setattr(fedfuse.fusion.topk, "_NUMBERS", most)
+        few, theirs = nearest(epds, name, 10.0, 4, blocks=(90, 128))
+        assert torch.equal(few, index)
+        torch.testing.assert_close(theirs, scores, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
