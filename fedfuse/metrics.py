@@ -179,7 +179,7 @@ _BLOCK = 8192
 
 def _owners(sizes: Sequence[int], like: Tensor) -> Tensor:
     """Return whose each of the joined answers is, from 0, on the device of ``like``."""
-    lengths = torch.tensor(sizes, device=like.device)
+    lengths = torch.tensor(sizes, dtype=torch.int64, device=like.device)
     return torch.repeat_interleave(lengths, output_size=len(like))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from fedfuse.errors import DataError, ParameterError
 from fedfuse.metrics import (
     Judged,
+    accuracies,
     accuracy,
     cross_entropy,
     evaluate_logits,
@@ -171,3 +172,8 @@ def test_an_answer_that_was_not_given_disagrees_with_nobody():
     logits[3] = torch.nan
     assert pairwise_disagreement(logits, mask) == pytest.approx(2 / 3)
     assert math.isnan(pairwise_disagreement(logits, torch.zeros_like(mask)))
+
+
+def test_of_no_models_there_are_no_accuracies() -> None:
+    """Clients none of which has validation data."""
+    assert accuracies(torch.zeros(0, dtype=torch.bool), []) == []
