@@ -45,6 +45,8 @@ from fedfuse.errors import ConfigError
 
 EXPERIMENT = "experiment"
 """The group of whole experiments: what they fix, and what they sweep over."""
+OWN = "command-line"
+"""What Hydra calls whoever named the user's own folder."""
 MISSING = object()
 
 
@@ -57,10 +59,18 @@ def open_hydra(config_dir: Path | None = None) -> Hydra:
     path = create_automatic_config_search_path(None, None, "pkg://experiments.conf")
     if config_dir is not None:
         check_own(config_dir, get_yaml_loader())
-        path.prepend("command-line", f"file://{config_dir.resolve()}", SearchPathQuery("schema"))
+        path.prepend(OWN, f"file://{config_dir.resolve()}", SearchPathQuery("schema"))
     hydra = Hydra.create_main_hydra2("fedfuse", path)
     hydra.config_loader.repository = Remembering(path)  # type: ignore[attr-defined]
     return hydra
+
+
+def own_folder(hydra: Hydra) -> Path | None:
+    """Return the user's own folder that :func:`open_hydra` was given; None if it was not."""
+    for found in hydra.config_loader.get_search_path().get_path():
+        if found.provider == OWN:
+            return Path(found.path.removeprefix("file://"))
+    return None
 
 
 @functools.cache  # a fiftieth of a second

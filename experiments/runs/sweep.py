@@ -74,13 +74,15 @@ class Sweep:
             "config": pickle.dumps(self.configs[number]).hex(),  # YAML takes ten times as long
             "lines": list(self.lines),
             "goes_on": self.hydra is not None,
+            "config_dir": str((self.hydra and compose.own_folder(self.hydra)) or ""),
         }
 
     @classmethod
     def of_job(cls, job: Mapping[str, Any]) -> Sweep:
         """Return a sweep of the one run that a :meth:`job` is about."""
         cfg: DictConfig = pickle.loads(bytes.fromhex(job["config"]))  # noqa: S301 - our own
-        hydra = compose.open_hydra() if job["goes_on"] else None
+        own = Path(job["config_dir"]) if job["config_dir"] else None
+        hydra = compose.open_hydra(own) if job["goes_on"] else None
         return cls(Path(job["path"]), [Planned(**job["run"])], [cfg], job["lines"], hydra)
 
 

@@ -82,7 +82,10 @@ def test_side_by_side_killed_and_gone_on_with_it_is_the_same_sweep(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not psutil.wait_procs(workers, timeout=300)[1], "a worker was left behind"
-    assert main([f"resume={folder}", "workers=2"]) == 0
+    (tmp_path / "own/reporter").mkdir(parents=True)
+    (tmp_path / "own/reporter/mine.yaml").write_text("_target_: null\n")
+    words = ["--config-dir", str(tmp_path / "own"), "reporter=mine"]  # workers know it as well
+    assert main([f"resume={folder}", "workers=2", *words]) == 0
     out = capsys.readouterr().out
     assert "done (2 of 2): run" in out
     assert "sweep folder" in out
