@@ -214,7 +214,9 @@ def plan(
     lines += [f"{key}={value}" for key, value in CHEAPER.items() if key not in fixed]
     tuned, configs = [], []
     for method in methods:
-        whole, cfg = _composed(hydra, [f"method={method}", *lines])
+        whole = _composed(hydra, [f"method={method}", *lines])
+        cfg = compose.own_keys(whole)
+        OmegaConf.resolve(cfg)
         _check(whole, cfg)
         rounds = [cfg.num_rounds]
         if search == "halving":
@@ -227,24 +229,20 @@ def plan(
         tuned.append(Tuned(method, {one.key: str(one) for one in found}, rounds, settings))
         for rung in rounds:
             for setting in settings:
-                own = [f"{key}={value}" for key, value in setting.items()]
+                own = [f"method={method}", *(f"{key}={value}" for key, value in setting.items())]
                 own += [*(line for line in lines if not line.startswith("num_rounds="))]
                 every = [] if "evaluation.every" in fixed else [f"evaluation.every={rung}"]
                 own += [f"num_rounds={rung}", *every]
-                for seed in seeds:
-                    whole, _ = _composed(hydra, [f"method={method}", *own, f"seed={seed}"])
-                    configs.append(whole)
+                configs += [_composed(hydra, [*own, f"seed={seed}"]) for seed in seeds]
     packed(configs, many=True)
     return Study(lines, search, trials, seeds, tuned), configs
 
 
-def _composed(hydra: Hydra, lines: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-    """Return a checked configuration with Hydra's node, and it resolved without."""
+def _composed(hydra: Hydra, lines: Sequence[str]) -> DictConfig:
+    """Return a checked configuration, with Hydra's node."""
     _, (whole,) = compose.check(hydra, list(lines), multirun=False)
     check_parts(whole)
-    cfg = compose.own_keys(whole)
-    OmegaConf.resolve(cfg)
-    return whole, cfg
+    return whole
 
 
 def _seeds(item: Override | None) -> list[int]:
