@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.config.paths import settled
+from experiments.config.plain import plain
 from experiments.map.grid import Cell
 from experiments.results import Run, flatten, read_run, text, varying
 from experiments.runs.resumable_keys import May, may
@@ -46,7 +46,7 @@ def finished(
             continue
         if not run.finished:
             continue
-        wanted: Any = OmegaConf.to_container(cfg, resolve=True)
+        wanted = plain(cfg)
         if "seed" in run.config["privacy"]:  # written down also of an option that has no such key
             wanted["privacy"].setdefault("seed", run.config["privacy"]["seed"])
         both = [flatten(settled(run.config)), flatten(wanted)]
