@@ -106,7 +106,7 @@ def _begin(
 
         terminal, each = Terminal(), side_by_side(workers, configs)
         if launched_elsewhere(configs[0]):
-            each = through_launcher(hydra, lines, terminal)
+            each = through_launcher(hydra, lines, terminal, workers)
         perform_sweep(new_sweep(path, configs), terminal, each)
         return terminal.exit_code
 

@@ -13,21 +13,31 @@ from experiments.runs.failures import EXPECTED, Expected
 from experiments.runs.lifecycle import SHARED, open_run
 from experiments.runs.reserve import shortest
 from experiments.runs.sweep import Each, Sweep, headline
-from fedfuse.errors import FedfuseError
+from fedfuse.errors import ConfigError, FedfuseError
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
 
 
-def through_launcher(hydra: Hydra, lines: Sequence[str], terminal: Terminal) -> Each:
+def through_launcher(hydra: Hydra, lines: Sequence[str], terminal: Terminal, workers: int) -> Each:
     """Return what lets the launcher start the runs of a sweep that has not begun.
 
     Args:
         hydra: Knows the launcher.
         lines: The command line as Hydra takes it.
         terminal: Is told the exit codes; what stopped a run was printed where it ran.
+        workers: How many runs at a time were asked for.
+
+    Raises:
+        ConfigError: If several: how many is the launcher's to say.
     """
+    if workers > 1:
+        raise ConfigError(
+            "workers= and hydra/launcher= both start the runs of a sweep",
+            got=f"workers={workers}",
+            next_step="Leave out one of them; a launcher has keys of its own for how many.",
+        )
 
     def each(sweep: Sweep, todo: Sequence[int], _: Display) -> dict[int, Expected]:
         quoted = str(sweep.path).replace("\\", "\\\\").replace("'", "\\'")

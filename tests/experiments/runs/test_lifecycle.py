@@ -109,6 +109,16 @@ def test_what_tells_hydra_how_to_start_a_function_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_launcher_says_itself_how_many_runs_go_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prepare, "BASIC", "another launcher")
+    line = ["-m", *TINY, "method=local", "seed=0,1", "workers=2"]
+    assert main([*line, f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == 2
+    assert "both start the runs of a sweep: got workers=2" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_launcher_of_hydras_starts_the_runs_of_a_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
