@@ -38,6 +38,8 @@ def _child(program: str, arguments: list[str], cwd: Path, out: int, err: int) ->
     sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8") for number in (1, 2))
     sys.argv = [program, *arguments]
     os.chdir(cwd)
+    for file in cwd.glob("*.py"):  # another test's module of this name is not this folder's
+        sys.modules.pop(file.stem, None)
     try:
         return _run(program, arguments) or 0
     except SystemExit as end:

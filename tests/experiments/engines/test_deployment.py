@@ -172,11 +172,12 @@ def test_flwr_run_on_the_project_runs_the_default_experiment(tmp_path):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     small = "warmup_rounds=0 baseline=none public.size=60 evaluation.test_samples=100"
-    asked = f'num-rounds="1" overrides="{small}" output="{tmp_path / "out"}"'
+    wanted = f'num-rounds="1" overrides="{small}" output='
     try:
-        for _ in range(10):
+        for attempt in range(10):
+            out = tmp_path / f"out-{attempt}"
             done = subprocess.run(
-                [deployment.program("flwr"), "run", ".", "--stream", "-c", asked],
+                [deployment.program("flwr"), "run", ".", "--stream", "-c", f'{wanted}"{out}"'],
                 cwd=ROOT,
                 env=env,
                 capture_output=True,
@@ -200,5 +201,5 @@ def test_flwr_run_on_the_project_runs_the_default_experiment(tmp_path):
                 for each in {pid, *descendants([pid])}:
                     os.kill(each, signal.SIGTERM)
     assert "run folder:" in done.stdout, done.stdout + done.stderr
-    (record,) = (tmp_path / "out").glob("*/*/run.json")
+    (record,) = out.glob("*/*/run.json")
     assert json.loads(record.read_text())["status"] == "finished"
