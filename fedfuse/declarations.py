@@ -56,6 +56,9 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "tells_label_counts": Declaration(
         "whether it tells how many samples of each class clients have", ("exchange",)
     ),
+    "adds_up_changes": Declaration(
+        "whether its clients add up what comes, so that none may miss any", ("exchange",)
+    ),
     "needs_images": Declaration("images, not features", ("probe", "augment", "private_augment")),
     "needs_numbers": Declaration(
         "inputs to calculate with, not texts", ("augment", "uptake", "exchange", "probe")

@@ -76,6 +76,11 @@ class Mutual(TrainsBoth):
         require_one_of("Mutual", "buffers", self.buffers, ("average", "own"))
         object.__setattr__(self, "model", as_plan(self.model))
 
+    @property
+    def adds_up_changes(self) -> bool:
+        """Whether changes travel: a client that missed one would never hear of it again."""
+        return self.low_rank > 0
+
     def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:  # noqa: ARG002
         """Return the average of the small models, weighed by samples."""
         small = self._build(data, entropy=0)

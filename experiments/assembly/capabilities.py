@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from experiments.assembly.augment_clashes import OF_AUGMENTS
+from experiments.assembly.change_clashes import OF_CHANGES
 from experiments.assembly.chosen import Chosen, Clash, not_fused, one_for_all
 from experiments.assembly.feature_clashes import OF_FEATURES
 from experiments.assembly.loss_clashes import OF_LOSSES, OF_TRAINERS
@@ -261,6 +262,7 @@ CLASHES: tuple[Clash, ...] = (
     ),
     *OF_RULES,
     *OF_MERGES,
+    *OF_CHANGES,
     Clash(
         "The codec sends what has changed since the last round, and the public samples differ from "
         "round to round",

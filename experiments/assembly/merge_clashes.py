@@ -7,7 +7,6 @@ from clients.exchange.models import SharesModels
 from clients.exchange.pooled import Pooled
 from experiments.assembly.chosen import Chosen, Clash
 from experiments.assembly.merging import begins_alike
-from fedfuse.declarations import declared
 from fedfuse.merge import ChecksLayouts, Mean
 
 
@@ -18,7 +17,7 @@ def _merges(chosen: Chosen) -> bool:
 def _no_models(chosen: Chosen) -> str | None:
     exchange = chosen.part("exchange")
     models = isinstance(exchange, SharesModels) and not isinstance(exchange, Pooled)
-    models = models and not declared(exchange, "low_rank", 0.0)  # changes are no models
+    models = models and not chosen.needs("exchange", "adds_up_changes")  # they are no models
     return chosen.named("merge", "exchange") if _merges(chosen) and not models else None
 
 
