@@ -62,7 +62,7 @@ class GroupKnowledge(TaughtSamples):
     learning_rate: float = 1e-3
     seed: int = 0
     needs_sample_counts: ClassVar[bool] = True
-    tells_label_counts: ClassVar[bool] = True
+    sends_of_samples: ClassVar[str] = "labels, logits and features of all private samples"
 
     def __post_init__(self) -> None:
         TaughtSamples.__post_init__(self)

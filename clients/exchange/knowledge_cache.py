@@ -42,7 +42,7 @@ class KnowledgeCache(TaughtSamples):
     neighbours: int = 16
     width: int = 64
     needs_sample_counts: ClassVar[bool] = True
-    tells_label_counts: ClassVar[bool] = True
+    sends_of_samples: ClassVar[str] = "labels, logits and hashes of all private samples"
 
     def __post_init__(self) -> None:
         TaughtSamples.__post_init__(self)

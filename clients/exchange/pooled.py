@@ -38,6 +38,7 @@ class Pooled(SharesModels):
     budget: str = "optimiser_steps"
     buffers: ClassVar[str] = "average"  # type: ignore[misc]
     needs_all_private_data: ClassVar[bool] = True
+    sends_of_samples: ClassVar[str] = "all private data"
     extra: ClassVar[str] = "one client of each architecture takes the steps of all"
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from clients.exchange import Predictions
 from experiments.config.instantiate import instantiate
 from experiments.config.plain import Settings, complete
 from fedfuse.declarations import declared
@@ -21,6 +22,7 @@ from fedfuse.privacy import (
     TopKOnly,
 )
 from fedfuse.select import PublicRounds
+from fedfuse.user_code import is_foreign
 
 SECRET, SIMULATED = "secret", "simulated"
 """What ``privacy.seed`` may be: noise from secrets of the clients, or from the public seed."""
@@ -58,9 +60,10 @@ class Disclosure:
         mechanism: ``none``, or the mechanism's name.
         guarantee: The promise; None where there is none.
         label_histograms: Whether the clients' label histograms left them.
-        rounds: Rounds in which predictions were shared.
-        simulated: Whether whoever knows the run's seed can take noise off again.
+        rounds: Rounds in which clients shared.
         uncovered: What else left that depends on private data and that no mechanism protects.
+        simulated: Whether whoever knows the run's seed can take noise off again.
+        samples: What left of the private samples themselves, in words; empty for nothing.
     """
 
     mechanism: str
@@ -69,6 +72,7 @@ class Disclosure:
     rounds: int
     uncovered: tuple[str, ...] = ()
     simulated: bool = False
+    samples: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the disclosure as ``summary.json`` keeps it."""
@@ -76,8 +80,8 @@ class Disclosure:
 
     def line(self) -> str | None:
         """Return the disclosure in words; None where nothing needs to be said."""
-        histograms = "left" if self.label_histograms else "did not leave"
-        told = f"label histograms {histograms} the clients"
+        verb = "left" if self.label_histograms else "did not leave"
+        told = f"{self.samples or 'label histograms'} {verb} the clients"
         if self.mechanism == "none":
             return told if self.label_histograms else None
         if self.rounds == 0:
@@ -136,7 +140,9 @@ def disclosure(
     if isinstance(mechanism, Calibrated) and asked and not simulated:
         guarantee = mechanism.spent(asked)
     name = "none" if mechanism is None else str(cfg.privacy._target_).rsplit(".", 1)[-1]
-    told = cfg.client.share_class_distribution or declared(exchange, "tells_label_counts", False)
+    samples = str(declared(exchange, "sends_of_samples", "")) if asked else ""
+    told = cfg.client.share_class_distribution and _shows_histograms(exchange)
+    told = told or bool(samples) or declared(exchange, "tells_label_counts", False)
     histograms = bool(told) and bool(asked)
     uncovered = ["numbers of samples"]
     uncovered += ["label histograms"] * histograms
@@ -146,7 +152,13 @@ def disclosure(
     uncovered += ["choice of samples"] * any(
         cfg.get(slot, {}).get("_target_") is not None for slot in ("answer", "wish")
     )
-    return Disclosure(name.lower(), guarantee, histograms, len(asked), tuple(uncovered), simulated)
+    given = name.lower(), guarantee, histograms, len(asked), tuple(uncovered), simulated
+    return Disclosure(*given, samples)
+
+
+def _shows_histograms(exchange: object) -> bool:
+    """Tell whether what an exchange sends has a place for label histograms, if they may leave."""
+    return exchange is None or isinstance(exchange, Predictions) or is_foreign(exchange)
 
 
 def _is_noisy(mechanism: Privacy) -> bool:

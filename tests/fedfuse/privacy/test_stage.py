@@ -7,10 +7,13 @@ import torch
 from omegaconf import OmegaConf
 
 from clients.exchange import (
+    Averaged,
     GlobalHeader,
     GroupKnowledge,
     KnowledgeCache,
     LatentFeatures,
+    Pooled,
+    Predictions,
     Prototypes,
 )
 from experiments.assembly.privacy import build_privacy, disclosure
@@ -219,9 +222,33 @@ def test_histograms_are_told_of_also_without_a_mechanism():
         (Prototypes(by_count=True), True),
         (Prototypes(), False),
         (GlobalHeader(), False),
+        (Pooled(), True),
     ],
 )
 def test_histograms_that_an_exchange_needs_are_told_of(exchange, tells):
     told = disclosure(configuration(), TenSamples(), shares=True, exchange=exchange)
     assert (told.label_histograms, told.line() is not None) == (tells, tells)
     assert not disclosure(configuration(), TenSamples(), shares=False).label_histograms
+
+
+@pytest.mark.parametrize(
+    ("exchange", "line"),
+    [
+        (Pooled(), "all private data left the clients"),
+        (GroupKnowledge(model=mlp), "labels, logits and features of all private samples left the "),
+        (KnowledgeCache(), "labels, logits and hashes of all private samples left the clients"),
+        (LatentFeatures(), "label histograms left the clients"),
+    ],
+)
+def test_where_samples_themselves_left_it_is_not_called_a_histogram(exchange, line):
+    told = disclosure(configuration(), TenSamples(), shares=True, exchange=exchange)
+    assert told.line().startswith(line)
+    assert disclosure(configuration(), TenSamples(), shares=False, exchange=exchange).samples == ""
+
+
+@pytest.mark.parametrize(("exchange", "left"), [(Averaged(), False), (Predictions(), True)])
+def test_a_histogram_that_may_leave_does_so_only_with_predictions(exchange, left):
+    cfg = configuration()
+    cfg.client.share_class_distribution = True
+    told = disclosure(cfg, TenSamples(), shares=True, exchange=exchange)
+    assert told.label_histograms is left
