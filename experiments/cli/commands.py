@@ -40,17 +40,19 @@ def subcommand(words: Sequence[str]) -> int | None:
         ConfigError: If it is almost one, or a program of its own.
     """
     at = first_word(words)
+    options = set(words[: words.index("--")] if "--" in words else words)
+    helps = bool({"--help", "-h"} & options)
     if at is None or words[at] not in COMMANDS:
-        if at is not None and "=" not in words[at]:
+        # Whoever asks for help names what it is about: client is nearly list, and a section.
+        if at is not None and "=" not in words[at] and not (helps and words[at] not in PROGRAMS):
             _check_meant(words[at])
         return None
     module = importlib.import_module(COMMANDS[words[at]])
     rest = [*words[:at], *words[at + 1 :]]
-    asked = set(rest[: rest.index("--")] if "--" in rest else rest)
-    if {"--help", "-h"} & asked:
+    if helps:
         sys.stdout.write(module.USAGE)
         return 0
-    if "--version" in asked:
+    if "--version" in options:
         say_version("fedfuse")
         return 0
     try:

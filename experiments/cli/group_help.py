@@ -22,7 +22,7 @@ def group_help(words: Sequence[str], config_dir: Path | None = None) -> str:
     """Return the help on groups, options and keys.
 
     Args:
-        words: ``scorer``, ``scorer=knfu``, ``knfu``, ``client`` or ``num_rounds``.
+        words: ``scorer``, ``scorer=knfu``, ``scorer.beta``, ``knfu``, ``client`` or ``num_rounds``.
         config_dir: The user's own configuration folder.
 
     Raises:
@@ -49,6 +49,14 @@ def _about(word: str, config_dir: Path | None) -> str:
         head = textwrap.wrap(f"{title}: {about} (default: {default})", WIDTH)
         shown = {option: pages[option]} if option else pages
         return "\n".join([*head, "", *_pages(name, shown)])
+    if (group := name.partition(".")[0]) in known:
+        shown = {
+            option: Page(page.about, None, keys=kept)
+            for option, page in options(group, config_dir).items()
+            if (kept := [row for row in page.keys if dotted(group, row[0]) == name])
+        }
+        if shown:
+            return "\n".join(_pages(group, shown))
     keys = main_keys()
     owned = [row for row in keys if row[0] == name or row[0].startswith(f"{name}.")]
     if owned:

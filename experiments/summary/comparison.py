@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -147,7 +146,6 @@ def _changes(done: Sequence[Compared]) -> Table | None:
                 item.method,
                 SHORT[item.test],
                 f"{100 * line.flips.newly_right:.1f} / {100 * line.flips.newly_wrong:.1f}",
-                f"{line.flips.fuar:.2f}" if math.isfinite(line.flips.fuar) else "-",
                 f"{100 * error.baseline_mean:.1f}",
                 signed(error.mean) + bounds,
                 "-" if item.undone is None else f"{100 * item.undone:.0f}%",
@@ -160,7 +158,6 @@ def _changes(done: Sequence[Compared]) -> Table | None:
     shown.add_column("method", max_width=18, overflow="fold")
     shown.add_column("test set", no_wrap=True)
     shown.add_column("newly right\n/ wrong, %", justify="right", no_wrap=True)
-    shown.add_column("FUAR", justify="right", no_wrap=True)
     shown.add_column("calibration\nerror, local", justify="right")
     shown.add_column("change of it,\npoints", justify="right", no_wrap=True)
     if guarded:

@@ -124,7 +124,7 @@ def _mean(values: Mapping[int, float]) -> float:
 def _count(value: float) -> str:
     """Return a mean of counts.
 
-    >>> _count(308.0), _count(12345.678)
-    ('308', '12,345.7')
+    >>> _count(308.0), _count(84.25), _count(12345.678)
+    ('308', '84.2', '12,346')
     """
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+    return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.1f}"

@@ -28,7 +28,7 @@ __all__ = ["Summary", "render", "summarise"]
 MOST_CLIENTS = 20
 """With more clients than this their lines are left out; ``metrics.parquet`` has them all."""
 
-NAMES = {"accuracy_own": "own distribution", "accuracy_global": "balanced global"}
+NAMES = {"accuracy_own": "own distribution", "accuracy_global": "balanced"}
 SPREAD = (
     "own: tests with the client's own mix of classes; balanced: one test set for all\n"
     "mean, worst (lowest) and std are over the clients"
@@ -173,8 +173,7 @@ def _costs(summary: Summary) -> Text:
     if summary.last is not None:
         lines += [
             f"{name}: {100 * found.newly_right:.1f}% newly right, {100 * found.newly_wrong:.1f}% "
-            f"newly wrong, FUAR {'-' if found.fuar is None else f'{found.fuar:.2f}'}; "
-            f"calibration error {percent(found.baseline_ece).strip()} -> "
+            f"newly wrong; calibration error {percent(found.baseline_ece).strip()} -> "
             f"{percent(found.ece).strip()}"
             for name, test in (("own", "accuracy_own"), ("balanced", "accuracy_global"))
             if (found := summary.last.tests.get(test)) is not None
@@ -225,14 +224,16 @@ def _clients(summary: Summary, shown: Sequence[ClientLine], console: Console) ->
     if bars:
         table.add_column("labels", no_wrap=True)
     controls = [control.name for control in summary.controls[1:]]
+    if controls:  # there is no room for everything
+        table.padding = 0
     table.add_column("sam-\nples" if controls else "samples", justify="right")
-    if not controls:  # there is no room for everything
+    if not controls:
         table.add_column("classes", justify="right")
-    for name in ("own", "global"):
+    for name in ("own", "balanced"):
         first = literal(f"{name}\n{short(summary.baseline or summary.method)}")
         table.add_column(first, justify="right")
         if summary.baseline:
-            method = literal(f"\n{short(summary.method, 6 if controls else 7)}")
+            method = literal(f"\n{short(summary.method, 8 if controls else 7)}")
             table.add_column(method, justify="right")
             table.add_column("\ngain", justify="right")
         for control in controls:

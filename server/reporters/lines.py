@@ -64,7 +64,7 @@ class Lines:
         line = f"{arm:<{width}}  round {record.round:>{len(str(rounds))}}/{rounds}"
         own, overall = (mean(record, f"accuracy_{test}") for test in ("own", "global"))
         if own is not None or overall is not None:
-            line += f"  own {percent(own)}  global {percent(overall)}"
+            line += f"  own {percent(own)}  balanced {percent(overall)}"
         self._means[arm, record.round] = (own, overall)
         for control in self._info.controls if arm == self._info.arms[-1] else ():
             before = self._means.get((control, record.round), (None, None))

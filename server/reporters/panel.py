@@ -136,7 +136,7 @@ class Panel:
         grid.add_column("", ratio=1)
         grid.add_column("round", justify="right", no_wrap=True)
         beyond = [BRIEF.get(control, control) for control in further]
-        for name in ("own", "gain", *beyond, "global", "gain", *beyond):
+        for name in ("own", "gain", *beyond, "balanced", "gain", *beyond):
             grid.add_column(name, justify="right", no_wrap=True, min_width=5)
         for arm in info.arms:
             last = max((r for a, r in self._means if a == arm), default=0)

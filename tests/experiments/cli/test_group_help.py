@@ -45,6 +45,21 @@ def test_sections_and_single_keys() -> None:
     assert "evaluation.test_samples" in group_help(["evaluation.test_samples"])
 
 
+def test_a_key_of_a_group_is_told_of_each_option_that_has_it() -> None:
+    text = group_help(["scorer.beta"])
+    assert text.count("scorer.beta: ") == 3
+    assert "\n  kta: " in text
+    assert "scorer.gamma" not in text
+
+
+def test_a_word_to_be_told_of_is_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """``client`` is nearly ``list``."""
+    assert main(["--help", "client"]) == 0
+    assert "client.batch_size: 32" in capsys.readouterr().out
+    assert main(["--help", "map"]) == 2
+    assert "Did you mean 'fedfuse-map'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("word", "meant"), [("scorr", "scorer"), ("knfuu", "knfu")])
 def test_an_unknown_word_is_a_mistake(word: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=f"Did you mean '{meant}'"):

@@ -39,9 +39,9 @@ def test_lines_print_one_line_a_round() -> None:
     lines.close()
     assert stream.getvalue().splitlines() == [
         "knfu against local: 2 clients, 12 rounds, mnist5k, dirichlet(alpha=0.1), lenet5",
-        "local  round  1/12  own  50.0  global  40.0  0:00",
+        "local  round  1/12  own  50.0  balanced  40.0  0:00",
         "local  round  2/12  0:00",
-        "knfu   round  1/12  own  60.0  global  35.0  gain +10.0  -5.0  0:00",
+        "knfu   round  1/12  own  60.0  balanced  35.0  gain +10.0  -5.0  0:00",
     ]
 
 
