@@ -22,7 +22,7 @@ from fedfuse.errors import KnowledgeError
 from fedfuse.failure import Failure
 from fedfuse.payload import ArrayField, Payload
 from fedfuse.types import ClientMetrics
-from fedfuse.wire.encode import decode, encode
+from fedfuse.wire.encode import decode, encode, spread
 from fedfuse.wire.messages import (
     ACKNOWLEDGED,
     AUGMENT,
@@ -141,7 +141,8 @@ def make_client_app(build: NodeBuilder, plan: Plan = StatePlan()) -> ClientApp: 
                 if Parcel.is_in(arrays):
                     received = Parcel.read(arrays, asked)
                 else:
-                    received = decode(node.kind.download, arrays, asked)
+                    wanted = node.kind.download
+                    received = decode(wanted, spread(wanted, arrays), asked)
             metrics, failures = node.distil(header, client_ids, received)
         return _reply(message, None, metrics, failures)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedfuse.exchange.kind import Combine
 from fedfuse.exchange.prototypes import mean_prototypes
+from fedfuse.payload import for_all
 from fedfuse.shapes import Bool, Float
 from fedfuse.types import Fusion, KnowledgeBank, Teachers
 
@@ -44,7 +45,7 @@ def to_all(fusion: Fusion, **told: Tensor) -> Fusion:
     teachers = fusion.teachers
     assert isinstance(teachers, Teachers)
     k = teachers.num_clients
-    same = {name: value.expand(k, *value.shape).contiguous() for name, value in told.items()}
+    same = {name: for_all(value, k) for name, value in told.items()}
     return replace(fusion, teachers=replace(teachers, **same))  # type: ignore[arg-type]
 
 

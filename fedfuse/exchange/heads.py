@@ -20,7 +20,7 @@ from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.kept_model import KeptModel
 from fedfuse.local_loss import cross_entropy
 from fedfuse.models.heads import head_rows
-from fedfuse.payload import COUNTS, LOGITS, ArrayField, Payload
+from fedfuse.payload import COUNTS, LOGITS, ArrayField, Payload, for_all
 from fedfuse.types import Fusion
 
 
@@ -66,5 +66,5 @@ class TrainedHeader:
         optimizer = partial(torch.optim.SGD, lr=self.learning_rate)
         taken = self.header.learn(inputs, classes, cross_entropy, steps, optimizer, round_)
         ids = knowledge.client_ids
-        down = Heads(ids, head_rows(self.header.model).repeat(len(ids), 1, 1))
+        down = Heads(ids, for_all(head_rows(self.header.model), len(ids)))
         return Fusion(down, None, {"server_steps": float(taken)})

@@ -22,6 +22,7 @@ from fedfuse.exchange.heads import Heads
 from fedfuse.exchange.kept_model import KeptModel
 from fedfuse.layout import Layout
 from fedfuse.local_loss import cross_entropy
+from fedfuse.payload import for_all
 from fedfuse.shapes import Float, Int
 from fedfuse.train.work import Schedule
 from fedfuse.types import Fusion
@@ -133,7 +134,7 @@ class TrainedGenerator:
         by_samples = counts.sum(dim=1) / counts.sum().clamp_min(1)
         mean = torch.einsum("k,kch->ch", by_samples, sent.heads.double()).float()
         vector, k = Layout.of(model).flatten(model), sent.num_clients
-        down = Heads(sent.client_ids, mean.repeat(k, 1, 1), generator=vector.repeat(k, 1))
+        down = Heads(sent.client_ids, for_all(mean, k), generator=for_all(vector, k))
         return Fusion(down, None, {"server_steps": float(taken)})
 
     def _train(self, model: LatentGenerator, heads: Tensor, shares: Tensor, round_: int) -> int:

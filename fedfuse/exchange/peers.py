@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from fedfuse.payload import for_all
 from fedfuse.types import Fusion, KnowledgeBank, Teachers
 
 PEERS = frozenset({"peers", "heard"})
@@ -32,5 +33,5 @@ class AlsoPeers:
         peers[knowledge.client_ids], heard[knowledge.client_ids] = said, True
         # Views: a copy for each receiver would be K times all that was said.
         k = teachers.num_clients
-        told = replace(teachers, peers=peers.expand(k, -1, -1, -1), heard=heard.expand(k, -1))
+        told = replace(teachers, peers=for_all(peers, k), heard=for_all(heard, k))
         return replace(fusion, teachers=told)

@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.class_vectors import ClassKnowledge
+from fedfuse.payload import for_all
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Fusion
 
@@ -122,9 +123,5 @@ class MeanPrototypes:
             counts = knowledge.num_examples
         means, owned = mean_prototypes(knowledge.values, counts, by_count=self.by_count)
         k = knowledge.num_clients
-        down = ClassKnowledge(
-            knowledge.client_ids,
-            means.expand(k, *means.shape).contiguous(),
-            owned.expand(k, *owned.shape).contiguous(),
-        )
+        down = ClassKnowledge(knowledge.client_ids, for_all(means, k), for_all(owned, k))
         return Fusion(down, None)

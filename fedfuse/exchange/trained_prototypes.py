@@ -21,6 +21,7 @@ from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.kept_model import KeptModel
 from fedfuse.exchange.prototypes import mean_prototypes
 from fedfuse.local_loss import cross_entropy
+from fedfuse.payload import for_all
 from fedfuse.rng import Streams
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Fusion
@@ -146,6 +147,7 @@ class TrainedPrototypes:
         )
         model = self.kept.model
         assert isinstance(model, TrainablePrototypes)
-        made = model.prototypes().detach().repeat(knowledge.num_clients, 1, 1)
-        down = ClassKnowledge(knowledge.client_ids, made, torch.ones_like(present))
+        made, k = model.prototypes().detach(), knowledge.num_clients
+        every = for_all(torch.ones_like(present[0]), k)
+        down = ClassKnowledge(knowledge.client_ids, for_all(made, k), every)
         return Fusion(down, None, {"server_steps": float(taken), "margin": margin})

@@ -25,7 +25,7 @@ from fedfuse.payload.fields import (
     Bounds,
     TextField,
 )
-from fedfuse.payload.payload import Payload
+from fedfuse.payload.payload import Payload, for_all, is_for_all
 
 __all__ = [
     "COUNTS",
@@ -37,4 +37,6 @@ __all__ = [
     "Bounds",
     "Payload",
     "TextField",
+    "for_all",
+    "is_for_all",
 ]

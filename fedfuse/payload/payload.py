@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Self, TypeVar
 
@@ -30,12 +30,14 @@ class Payload:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same with every tensor on ``device``."""
-        return map_tensors(self, lambda tensor: tensor.to(device))
+        return map_tensors(
+            self, lambda t: for_all(t[0].to(device), len(t)) if is_for_all(t) else t.to(device)
+        )
 
     def rows(self, index: Tensor | slice) -> Self:
         """Return the clients at the positions ``index`` [k], in that order.
 
-        A slice copies nothing.
+        A slice copies nothing, and nobody copies what is one row :func:`for_all`.
         """
         flat = flat_fields(type(self))
         chosen: dict[str, Tensor] = {}
@@ -44,6 +46,8 @@ class Payload:
             if f.name in flat:
                 parts, order = self.split(f.name), torch.arange(self.num_clients)[index]
                 chosen[f.name] = torch.cat([parts[row] for row in order.tolist()])
+            elif isinstance(value, Tensor) and isinstance(index, Tensor) and is_for_all(value):
+                chosen[f.name] = for_all(value[0], len(index))
             elif isinstance(value, Tensor):
                 chosen[f.name] = value[index]
         return replace(self, **chosen)
@@ -53,8 +57,8 @@ class Payload:
         lengths = getattr(self, flat_fields(type(self))[name])
         return list(torch.split(getattr(self, name), lengths.tolist()))
 
-    def messages(self) -> list[bytes]:
-        """Return what each client's part is worth on the wire, less what is the client's own."""
+    def messages(self) -> Iterator[bytes]:
+        """Yield what each client's part is worth on the wire, less what is the client's own."""
         flat = flat_fields(type(self))
         parts: list[Sequence[Tensor]] = []
         for name, declared in schema(type(self)).items():
@@ -62,10 +66,8 @@ class Payload:
             counts = isinstance(declared.field, ArrayField) and not declared.field.own
             if counts and not declared.addresses and value is not None:
                 parts.append(self.split(name) if name in flat else value)
-        return [
-            b"".join(part[row].contiguous().numpy().tobytes() for part in parts)
-            for row in range(self.num_clients)
-        ]
+        for row in range(self.num_clients):
+            yield b"".join(part[row].contiguous().numpy().tobytes() for part in parts)
 
     @classmethod
     def stack(cls, parts: Sequence[Self]) -> Self:
@@ -78,6 +80,20 @@ class Payload:
 
 
 P = TypeVar("P", bound=Payload)
+
+
+def for_all(row: Tensor, num_clients: int) -> Tensor:
+    """Return what is the same for all clients, [K, ...], of one of them [...]: a view of it."""
+    return row.expand(num_clients, *row.shape)
+
+
+def is_for_all(tensor: Tensor) -> bool:
+    """Tell whether the rows of several clients are one, as :func:`for_all` makes them.
+
+    >>> is_for_all(for_all(torch.zeros(2), 3)), is_for_all(torch.zeros(3, 2))
+    (True, False)
+    """
+    return tensor.ndim > 0 and len(tensor) > 1 and tensor.stride(0) == 0
 
 
 def map_tensors(value: P, fn: Callable[[Tensor], Tensor]) -> P:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fedfuse.errors import KnowledgeError
-from fedfuse.payload import Payload, TextField
+from fedfuse.payload import ArrayField, Payload, TextField, for_all, is_for_all
 from fedfuse.payload.fields import FINITE, Declared, flat_fields, schema
 from fedfuse.wire.schema import (
     Expectation,
@@ -30,7 +30,7 @@ from fedfuse.wire.schema import (
     numpy_type,
 )
 
-__all__ = ["Expectation", "decode", "encode", "exchanged_bytes", "without"]
+__all__ = ["Expectation", "decode", "encode", "exchanged_bytes", "once", "spread", "without"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Read = TypeVar("Read", bound=Payload)
@@ -39,7 +39,8 @@ Read = TypeVar("Read", bound=Payload)
 def encode(value: Payload) -> dict[str, npt.NDArray[Any]]:
     """Return ``value`` as named arrays.
 
-    Contiguous CPU tensors are not copied: the arrays share their memory.
+    Contiguous CPU tensors are not copied: the arrays share their memory. Nor is one row for all
+    clients, whose array is a view of that row (:func:`once` and :func:`spread` carry it as one).
 
     Raises:
         KnowledgeError: If a tensor has another dtype than its field, or a name cannot be written.
@@ -66,8 +67,43 @@ def encode(value: Payload) -> dict[str, npt.NDArray[Any]]:
                 got=getattr(item, "dtype", type(item).__name__),
                 allowed=str(numpy_type(field.dtype)),
             )
-        arrays[name] = item.detach().cpu().contiguous().numpy()
+        row, alike = item.detach(), is_for_all(item)
+        row = (row[0] if alike else row).cpu().contiguous()
+        arrays[name] = (for_all(row, len(item)) if alike else row).numpy()
     return arrays
+
+
+def once(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a payload, less all rows but the first of what is one for all clients.
+
+    >>> alike = np.broadcast_to(np.zeros(2), (3, 2))
+    >>> {name: array.shape for name, array in once({"told": alike, "own": np.zeros(3)}).items()}
+    {'told': (1, 2), 'own': (3,)}
+    """
+    return {
+        name: array[:1] if array.ndim and len(array) > 1 and array.strides[0] == 0 else array
+        for name, array in arrays.items()
+    }
+
+
+def spread(cls: type[Payload], arrays: Arrays) -> Arrays:
+    """Return what :func:`once` shortened as it was, of as many rows as there are clients: views.
+
+    Only what a server sends may be so short; nothing is checked here but what it takes to do it.
+    """
+    ids, flat, fields = arrays.get("client_ids"), flat_fields(cls), schema(cls)
+    if not isinstance(ids, np.ndarray) or ids.ndim != 1:
+        return arrays
+    return {
+        name: np.broadcast_to(array, (len(ids), *array.shape[1:]))
+        if name in fields
+        and name not in flat
+        and isinstance(fields[name].field, ArrayField)
+        and isinstance(array, np.ndarray)
+        and array.shape[:1] == (1,)
+        else array
+        for name, array in arrays.items()
+    }
 
 
 def decode(cls: type[Read], arrays: Mapping[str, Any], expect: Expectation | None = None) -> Read:
@@ -192,6 +228,8 @@ def _to_tensor(array: npt.NDArray[Any]) -> Tensor:
     """Return the array as a tensor over the same memory, or over a copy where torch needs one.
 
     torch has no read-only tensors, so memory that must not be written to is copied; so is what
-    is not aligned or not contiguous.
+    is not aligned or not contiguous. One row for all clients stays one.
     """
+    if array.ndim and len(array) > 1 and array.strides[0] == 0:
+        return for_all(torch.from_numpy(array[:1].copy())[0], len(array))
     return torch.from_numpy(array if array.flags.carray else array.copy(order="C"))

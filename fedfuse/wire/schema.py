@@ -25,6 +25,7 @@ from fedfuse.payload.fields import (
     Declared,
     TextField,
 )
+from fedfuse.payload.payload import is_for_all
 from fedfuse.types import ClientMetrics
 from fedfuse.wire.messages import ALL_SPENT
 
@@ -172,7 +173,7 @@ def check_ids(client_ids: Tensor, expect: Expectation | None) -> None:
 def check_values(name: str, tensor: Tensor, bounds: Bounds, client_ids: Tensor) -> None:
     """Raise unless the numbers of a field mean what the field promises, naming the client."""
     rows = tensor.reshape(len(tensor), -1)
-    if not _within(tensor, bounds):
+    if not _within(tensor[:1] if is_for_all(tensor) else tensor, bounds):
         _blame_values(name, rows, bounds, client_ids)
     if bounds.sum_to_one:
         off = (tensor.sum(dim=-1) - 1).abs() > SIMPLEX_TOLERANCE

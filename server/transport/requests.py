@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedfuse.codec.parcel import Parcel
 from fedfuse.payload import Payload
-from fedfuse.wire.encode import Arrays, encode, exchanged_bytes
+from fedfuse.wire.encode import Arrays, encode, exchanged_bytes, once
 from fedfuse.wire.messages import (
     ACKNOWLEDGED,
     AUGMENT,
@@ -96,7 +96,7 @@ def compose(
             theirs = sent.rows(torch.searchsorted(sent.client_ids, torch.tensor(ids)))
             arrays = theirs.arrays() if isinstance(theirs, Parcel) else encode(theirs)
             num_bytes += knowledge_bytes(type(theirs), arrays)
-            content[TEACHERS] = array_record(arrays)
+            content[TEACHERS] = array_record(once(arrays))
         asked[node_id] = ids
         messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
     return Requests(messages, asked, num_bytes, asked_bytes)

@@ -102,7 +102,7 @@ def test_W8_fields_arrive_as_they_were_sent_and_are_counted() -> None:
     for name in ("logits", "features", "prototypes", "present"):
         assert torch.equal(getattr(arrived, name), getattr(sent, name))
     bare = replace(sent, features=None, prototypes=None, present=None)
-    more = len(sent.messages()[0]) - len(bare.messages()[0])
+    more = len(next(sent.messages())) - len(next(bare.messages()))
     assert more == 4 * P * D + 4 * C * D + C
 
 

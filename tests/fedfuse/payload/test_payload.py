@@ -18,10 +18,12 @@ from fedfuse.payload import (
     Bounds,
     Payload,
     TextField,
+    for_all,
+    is_for_all,
 )
 from fedfuse.payload.fields import schema
 from fedfuse.types import Space
-from fedfuse.wire.encode import decode, encode, exchanged_bytes, without
+from fedfuse.wire.encode import decode, encode, exchanged_bytes, once, spread, without
 from server.transport.replies import odd_ones_out
 
 IDS, P, C, W = (1, 4, 6), 5, 3, 2
@@ -92,6 +94,44 @@ def test_what_addresses_and_names_does_not_count_as_bytes():
     a, b, _ = mixed().messages()
     assert len(a) - len(b) == 2 * 4  # two tokens
     assert len(b) == W * 2 * 8 + C * 4 + 4 + 4 + P
+
+
+def test_what_is_one_row_for_all_is_carried_once_and_counted_for_each():
+    own = mixed()
+    alike = {name: for_all(getattr(own, name)[1], 3) for name in ("pairs", "share", "few", "odd")}
+    sent = replace(own, **alike)
+    for part in (sent.rows(torch.tensor([2, 0])), sent.rows(slice(0, 2)), sent.to("cpu")):
+        assert all(is_for_all(getattr(part, name)) for name in alike)
+    swapped = sent.rows(torch.tensor([2, 0, 1]))
+    copied = replace(sent, **{name: value.clone() for name, value in alike.items()})
+    same(swapped, copied.rows(torch.tensor([2, 0, 1])))
+    arrays = encode(sent)
+    assert exchanged_bytes(Mixed, arrays) == exchanged_bytes(Mixed, encode(copied))
+    assert list(sent.messages()) == list(copied.messages())
+    short = once(arrays)
+    assert {name for name, array in short.items() if len(array) == 1} == {*alike}
+    arrived = decode(Mixed, spread(Mixed, short), EXPECT)
+    same(arrived, copied)
+    assert all(is_for_all(getattr(arrived, name)) for name in alike)
+    assert not any(is_for_all(getattr(sent.rows(slice(1)), name)) for name in alike)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("pairs", np.full((1, W, 2), 1.5), "client 1 .* too large"),
+        ("share", np.ones((1, C), np.float32), "client 1 .* another sum"),
+        ("few", np.zeros((2,), np.int32), "wrong number of clients: got 2"),
+        ("few", np.zeros((1, 1), np.int32), "wrong type or rank"),
+        ("sizes", np.array([5]), "wrong number of clients: got 1|other lengths"),
+        ("tokens", np.array([7], np.int32), "other lengths"),
+        ("client_ids", np.array([1]), "wrong number of clients"),
+    ],
+)
+def test_one_row_for_all_is_checked_as_every_row(name, array, words):
+    arrays = {**encode(mixed()), name: array}
+    with pytest.raises(KnowledgeError, match=words):
+        decode(Mixed, spread(Mixed, arrays), EXPECT)
 
 
 def test_single_clients_are_left_out_of_what_has_not_been_believed_yet():

@@ -12,20 +12,23 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.sharing.channel import ClientChannel
 from fedfuse.codec import Channel
+from fedfuse.exchange.heads import Heads
+from fedfuse.exchange.kind import Kind
 from fedfuse.fusion.neighbours import All as AllNeighbours
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.rules import MeanProbabilities
 from fedfuse.fusion.scorers import Uniform
+from fedfuse.payload import for_all
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds
 from fedfuse.types import KnowledgeBank, PublicSet
 from fedfuse.user_code import PartError
-from fedfuse.wire.encode import Expectation
-from fedfuse.wire.messages import Header
+from fedfuse.wire.encode import Expectation, decode, spread
+from fedfuse.wire.messages import TEACHERS, Header
 from server.fusion.combine import FusePredictions
 from server.fusion.requests import ASKED, LOSS, Requests
 from server.fusion.wishes import WISHED, HeedWishes
-from server.transport.channel import ServerChannel
+from server.transport.channel import ServerChannel, distinct_bytes
 from server.transport.requests import compose
 
 K, P, C = 3, 10, 2
@@ -87,6 +90,26 @@ def test_every_client_is_told_its_row_in_an_eighth_of_a_byte_a_sample(speaking, 
     everything = sent(hosts, torch.ones(P, dtype=torch.bool))
     assert everything.asked_bytes == 0, "all is what is asked for without a word"
     assert sent(hosts, ROWS, share=False).asked_bytes == 0
+
+
+@pytest.mark.parametrize("hosts", [{7: (0, 1, 2)}, {7: (0, 2), 8: (1,)}])
+def test_what_all_clients_get_travels_once_to_a_node_and_counts_for_each(speaking, hosts):
+    draw = torch.Generator().manual_seed(0)
+    heads, vectors = torch.randn(P, C, generator=draw), torch.randn(4, generator=draw)
+    down = Heads(torch.arange(K), for_all(heads, K), generator=for_all(vectors, K))
+    assert distinct_bytes(down) == heads.nbytes + vectors.nbytes
+    header = Header("method", 1, share=False, evaluate=False)
+    made = compose(hosts, "train.distil", header, [0, 1, 2], down, (), ServerChannel())
+    assert made.num_bytes == K * (heads.nbytes + vectors.nbytes)
+    for message in made.messages:
+        ids = made.asked[message.metadata.dst_node_id]
+        record = message.content.array_records[TEACHERS]
+        assert [len(record[name].numpy()) for name in ("heads", "generator")] == [1, 1]
+        told = {name: array.numpy() for name, array in record.items()}
+        kind = Kind(Heads, Heads, {"H": C, "W": 4}, down=frozenset({"generator"}))
+        arrived = decode(Heads, spread(Heads, told), kind.expect(ids, P, P, down=True))
+        assert torch.equal(arrived.heads, heads.expand(len(ids), P, C))
+        assert torch.equal(arrived.generator, vectors.expand(len(ids), 4))
 
 
 def bank(mask=None, wishes=None) -> KnowledgeBank:
