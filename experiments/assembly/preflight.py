@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from functools import partial
 
 import torch
+from torch import nn
 
 from clients.state.state import OptimizerFactory
 from experiments.assembly import capabilities
@@ -21,6 +23,7 @@ from experiments.assembly.single_sample import (
 )
 from experiments.assembly.trials import try_parts
 from experiments.config.instantiate import instantiate
+from fedfuse.errors import ModelError
 from fedfuse.models.plan import as_plan, build_checked
 from fedfuse.protocols import ModelPlan
 from fedfuse.train.trial import try_training
@@ -64,9 +67,9 @@ def _check_model(
     """
     data, owner = parts.data, "the server" if client_id is None else f"client {client_id}"
     where = f"Model '{models.name(client_id or 0)}' of {owner}"
-    model = build_checked(
-        models, client_id or 0, data.input_shape, data.num_classes, 0, owner=owner
-    )
+    build = partial(build_checked, models, client_id or 0, data.input_shape, data.num_classes, 0)
+    model = build(owner=owner)
+    _refuse_shared(where, model, build(owner=owner))
     with torch.random.fork_rng(devices=[]):
         found = try_training(where, model, make_optimizer, data.input_shape, data.num_classes)
     if found.softmax:
@@ -77,7 +80,35 @@ def _check_model(
             ModelWarning,
             stacklevel=2,
         )
+    if not found.repeats:
+        warnings.warn(
+            f"{where} answers the same inputs differently each time, in eval mode too (dropout "
+            "that is always on?): what is tested and shared is partly noise. Write "
+            "dropout(x, training=self.training), or use nn.Dropout.",
+            ModelWarning,
+            stacklevel=2,
+        )
     if found.one_trained is not None:
         refuse_lone(where, found.one_trained, "be trained on", passes[0])
     if found.one_asked is not None:
         refuse_lone(where, found.one_asked, "predict", passes[1])
+
+
+def _refuse_shared(where: str, model: nn.Module, other: nn.Module) -> None:
+    """Refuse a factory that hands out the same weights twice: clients would train one model.
+
+    What nobody trains, as a frozen part, may be the same tensor in all.
+    """
+    one, two = (
+        {p.untyped_storage().data_ptr(): name for name, p in each.named_parameters()
+         if p.requires_grad and p.numel()}
+        for each in (model, other)
+    )  # fmt: skip
+    if both := [name for place, name in one.items() if place in two]:
+        raise ModelError(
+            f"{where} shares its weights with every other one that is built, so all clients would "
+            "train the same model",
+            got=f"the same '{both[0]}' twice",
+            allowed="a class, or a function that returns a new model at every call",
+            next_step="Make the layers inside of the function or of __init__.",
+        )

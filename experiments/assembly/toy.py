@@ -5,7 +5,8 @@ That is: of its clients, its classes, its inputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from fedfuse.fusion.neighbours import All
 from fedfuse.fusion.pipeline import Pipeline
 from fedfuse.fusion.rules import MeanProbabilities
 from fedfuse.fusion.scorers import KnFu
+from fedfuse.payload.fields import SIMPLEX_TOLERANCE
 from fedfuse.rng import Streams
 from fedfuse.sharing_context import SharingContext
-from fedfuse.types import KnowledgeBank
+from fedfuse.types import KnowledgeBank, Space, Teachers
 from fedfuse.user_code import PartError, kind_of
 
 LARGEST = 2**20
@@ -65,14 +67,44 @@ class Toy:
         return None if labels is None else torch.tensor(labels[: self.num_public])
 
     def fuse(self, **slots: Any) -> None:
-        """Fuse the bank with the parts given and plain ones beside them, twice in a row."""
+        """Fuse the bank with the parts given and plain ones beside them, twice from the same start.
+
+        Raises:
+            PartError: If the two are not the same, or are not what the rule says that it returns.
+        """
         plain = {"scorer": KnFu(beta=1.0), "neighbours": All(), "rule": MeanProbabilities()}
         pipeline = Pipeline(**{**plain, **slots})
-        shares = self.parts.cfg.client.share_class_distribution or declared(
-            pipeline.scorer, "needs_class_distribution", False
-        )
-        confident = declared(pipeline.rule, "needs_confidence", False)
-        pipeline(self.bank(shares=shares, confident=confident), self.labels(), round_=1)
+        first, second = (self._fused(each) for each in (_copy(pipeline), pipeline))
+        off = float((first.targets.sum(dim=-1) - 1).abs().max())
+        if first.space is Space.PROBABILITIES and not off < SIMPLEX_TOLERANCE:
+            raise PartError(
+                f"{self.what} did not return probabilities",
+                got=f"a sum {off:g} away from 1",
+                allowed="values from 0 that sum to 1 over the classes",
+            )
+        if not alike(first, second):
+            raise PartError(
+                f"{self.what} is not reproducible",
+                got="two different results for the same predictions",
+                next_step="Draw what is random from a generator that at_round(round) seeds "
+                "(fedfuse.protocols.DrawsAnew), and keep nothing between calls but in state() "
+                "(fedfuse.protocols.Stateful).",
+            )
+
+    def _fused(self, pipeline: Pipeline) -> Teachers:
+        cfg, needs = self.parts.cfg, declared(pipeline.scorer, "needs_class_distribution", False)
+        told = {
+            "shares": cfg.client.share_class_distribution or needs,
+            "confident": declared(pipeline.rule, "needs_confidence", False),
+        }
+        bank, labels = self.bank(**told), self.labels()
+        teachers = pipeline(bank, labels, round_=1).teachers
+        assert isinstance(teachers, Teachers)
+        whole = self.bank(**told), self.labels()  # numpy writes into a tensor and leaves no trace
+        for given, before in zip((bank, labels), whole, strict=True):
+            if not alike(given, before):
+                raise PartError(f"{self.what} changed what it was given", allowed="a copy")
+        return teachers
 
     def context(self) -> SharingContext:
         """Return the first sharing context on which all clients share."""
@@ -102,3 +134,20 @@ class Toy:
             got="NaN or infinite values" if right else kind_of(value),
             allowed=f"finite floats of shape {list(shape)}",
         )
+
+
+def alike(one: object, other: object) -> bool:
+    """Tell whether two tensors, or the fields of two payloads, hold the same numbers."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, KnowledgeBank | Teachers):
+        return all(alike(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    return one is other
+
+
+def _copy(pipeline: Pipeline) -> Pipeline:
+    """Return the pipeline once more, or itself where a part of it cannot be copied."""
+    try:
+        return copy.deepcopy(pipeline)
+    except Exception:  # a lock, an open file
+        return pipeline

@@ -145,7 +145,7 @@ def _distill(part: Any, toy: Toy) -> None:
 def _loss(toy: Toy, logits: Tensor, loss: Callable[[Tensor], Any], name: str) -> None:
     """Ask a loss about logits [B, C], which it calls by a name, and look at what it returns."""
     logits = logits.clone().requires_grad_()
-    batch, losses = len(logits), loss(logits)
+    batch, losses = len(logits), _seeded(loss, logits)
     if isinstance(losses, Tensor) and losses.ndim == 0:
         raise PartError(
             f"{toy.what} returned one loss for the whole batch",
@@ -161,8 +161,21 @@ def _loss(toy: Toy, logits: Tensor, loss: Callable[[Tensor], Any], name: str) ->
             got="a loss that does not depend on the logits, or is detached from them",
             allowed=f"torch operations on {name}",
         )
+    if not torch.equal(losses, _seeded(loss, logits)):
+        raise PartError(
+            f"{toy.what} is not reproducible",
+            got="two different losses for the same predictions",
+            next_step="Draw random numbers with torch, whose generator is seeded before every "
+            "phase, not with numpy or random, and keep nothing between calls.",
+        )
     losses.sum().backward()
     toy.expect(logits.grad, tuple(logits.shape), "a loss with a gradient")
+
+
+def _seeded(loss: Callable[[Tensor], Any], logits: Tensor) -> Any:
+    """Return a loss with torch's random numbers seeded, as a trainer does."""
+    torch.default_generator.manual_seed(0)
+    return loss(logits)
 
 
 def _extract(part: Any, toy: Toy) -> None:

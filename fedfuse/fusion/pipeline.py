@@ -18,13 +18,13 @@ from fedfuse.fusion.filters import share_left_out, untempered
 from fedfuse.fusion.gather import gather_is_cheaper
 from fedfuse.fusion.neighbours import TopK
 from fedfuse.fusion.returned import (
+    check_targets,
     check_unchanged,
     checked_labels,
-    finite_targets,
     refuse_class_weights,
     scores_of,
     tensor_of,
-    version_of,
+    versions_of,
 )
 from fedfuse.fusion.rules import answered
 from fedfuse.fusion.streaming import Streams, at_least_float32, fuse_streaming
@@ -209,7 +209,7 @@ class Pipeline:
 
     def _finished(self, fused: Float[Tensor, "R p C"]) -> Float[Tensor, "R p C"]:
         """Return a block of targets, sharpened, after the checks that whole ones get."""
-        finite_targets(self.rule, fused)
+        check_targets(self.rule, fused)
         if self.sharpen is None:
             return fused
         space = Space(declared(self.rule, "space", Space.PROBABILITIES))
@@ -223,9 +223,9 @@ class Pipeline:
         """Return the round's fusion over all pairs of clients."""
         precision = at_least_float32(bank.logits.dtype)
         bank = replace(bank, logits=bank.logits.to(precision))
-        version = version_of(bank)
+        before = versions_of(bank)
         scores = scores_of(scorer, scorer(bank, self._readable(bank, labels)), bank)
-        check_unchanged(f"scorer {part_name(scorer)}", bank, version)
+        check_unchanged(f"scorer {part_name(scorer)}", before, bank)
         weights: Tensor | ClassWeights
         if isinstance(scores, Tensor) and scores.ndim == 2:
             scores = scores.to(precision)
@@ -238,10 +238,12 @@ class Pipeline:
         # A rule that remembers is asked the filter's question too, as if it had not been asked.
         asks = self.filter is not None and bool(stateful_parts({"rule": rule}))
         again = copy.deepcopy(rule) if asks else rule
+        before = versions_of(bank, weights, labels)
         made = fused_by(rule, bank, weights, labels)
-        check_unchanged(f"rule {part_name(rule)}", bank, version)
-        targets = made.targets
-        self._check_targets(targets, bank)
+        check_unchanged(f"rule {part_name(rule)}", before, bank, weights, labels)
+        what = f"The rule {part_name(self.rule)} did not return targets"
+        targets = tensor_of(made.targets, what, tuple(bank.logits.shape)).to(precision)
+        check_targets(self.rule, targets)
         filtered = None
         if self.filter is not None:
             what = f"The filter {part_name(self.filter)} did not return sample weights"
@@ -292,7 +294,9 @@ class Pipeline:
         return checked_labels(bank, labels, f"scorer {part_name(self.scorer)}")
 
     def _neighbours(self, scores: Float[Tensor, "K K"]) -> Bool[Tensor, "K K"]:
+        before = versions_of(scores)
         near = self.neighbours(scores)
+        check_unchanged(f"neighbours {part_name(self.neighbours)}", before, scores)
         what = f"The neighbours {part_name(self.neighbours)} did not return a choice"
         tensor_of(near, what, tuple(scores.shape), floating=False)
         alone = (~near.any(dim=1)).nonzero().flatten().tolist()
@@ -304,10 +308,6 @@ class Pipeline:
                 next_step="Let a client without neighbours keep itself.",
             )
         return near
-
-    def _check_targets(self, targets: object, bank: KnowledgeBank) -> None:
-        what = f"The rule {part_name(self.rule)} did not return targets"
-        finite_targets(self.rule, tensor_of(targets, what, tuple(bank.logits.shape)))
 
     def _sharpened(self, sharpen: Sharpen, probs: Float[Tensor, "K P C"]) -> Float[Tensor, "K P C"]:
         sharp = sharpen(probs)

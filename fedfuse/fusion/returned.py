@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, is_dataclass
 
 import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import ConfigError, KnowledgeError
+from fedfuse.payload.fields import SIMPLEX_TOLERANCE
 from fedfuse.protocols import ClassScores
 from fedfuse.shapes import Int
-from fedfuse.types import KnowledgeBank
+from fedfuse.types import KnowledgeBank, Space
 
 NO_CLASS_WEIGHTS = (
     "The scorer weighs every class by itself, and the rule has one weight for all of a prediction"
@@ -21,16 +23,23 @@ USE_CLASS_WEIGHTS = (
 )
 
 
-def version_of(bank: KnowledgeBank) -> int:
-    """Return autograd's count of changes in place of a bank's predictions."""
-    return 0 if bank.logits.is_inference() else bank.logits._version
+def versions_of(*given: object) -> list[int]:
+    """Return autograd's counts of changes in place of all tensors that parts are given."""
+    found = []
+    for value in given:
+        if isinstance(value, Tensor):
+            found.append(0 if value.is_inference() else value._version)
+        elif is_dataclass(value):
+            found += versions_of(*(getattr(value, field.name) for field in fields(value)))
+    return found
 
 
-def check_unchanged(what: str, bank: KnowledgeBank, version: int) -> None:
-    """Raise KnowledgeError if a part wrote into the predictions, which others read after it."""
-    if version_of(bank) != version:
+def check_unchanged(what: str, before: list[int], *given: object) -> None:
+    """Raise KnowledgeError if a part wrote into what it was given, which others read after it."""
+    if versions_of(*given) != before:
         raise KnowledgeError(
-            f"The {what} changed the predictions that it was given", allowed="a copy"
+            f"The {what} changed the predictions, scores or weights that it was given",
+            allowed="a copy",
         )
 
 
@@ -84,18 +93,28 @@ def refuse_class_weights(scorer: object, rule: object) -> None:
         )
 
 
-def finite_targets(rule: object, targets: Tensor) -> None:
-    """Raise unless all targets are finite.
+def check_targets(rule: object, targets: Tensor) -> None:
+    """Raise unless all targets are finite, and probabilities where the rule's space is theirs.
 
     Raises:
         KnowledgeError: Naming the rule.
     """
     # The extremes take one pass and no copy; they are NaN where any number is.
-    if not all(math.isfinite(extreme) for extreme in torch.aminmax(targets)):
+    low, high = map(float, torch.aminmax(targets))
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise KnowledgeError(
             f"The rule {part_name(rule)} did not return targets",
             got="NaN or infinite values",
             allowed="finite values",
+        )
+    probabilities = declared(rule, "space", Space.PROBABILITIES) == Space.PROBABILITIES
+    if probabilities and not (low >= -SIMPLEX_TOLERANCE and high <= 1 + SIMPLEX_TOLERANCE):
+        raise KnowledgeError(
+            f"The rule {part_name(rule)} did not return probabilities",
+            got=f"values from {low:g} to {high:g}",
+            allowed="values from 0 to 1 that sum to 1 over the classes",
+            next_step="If they are logits, say so: declare space = Space.LOGITS "
+            "(fedfuse.types.Space), a class attribute or one of a function.",
         )
 
 

@@ -26,11 +26,13 @@ class Tried:
         one_trained: Why it cannot be trained on a batch of one sample; None if it can.
         one_asked: Why it cannot predict a batch of one sample; None if it can.
         softmax: Whether it returns probabilities where logits should be.
+        repeats: Whether it answers twice alike when it is asked, not trained.
     """
 
     one_trained: str | None
     one_asked: str | None
     softmax: bool
+    repeats: bool
 
 
 def try_training(
@@ -61,7 +63,7 @@ def try_training(
     labels = torch.arange(2) % num_classes
     optimizer = _optimizer(model, make_optimizer)
     step = Schedule(torch.arange(2), (2,))
-    softmax = _is_softmax(_asked(model.eval(), inputs), num_classes)
+    answers = [_asked(model.eval(), inputs) for _ in range(2)]
     try:
         fit(model, optimizer, Work(inputs, labels, _cross_entropy, step))
     except Exception as error:
@@ -73,7 +75,8 @@ def try_training(
     return Tried(
         one_trained=_one(model.train(), inputs[:1], num_classes),
         one_asked=_one(model.eval(), inputs[:1], num_classes),
-        softmax=softmax,
+        softmax=_is_softmax(answers[0], num_classes),
+        repeats=torch.equal(*(answer.nan_to_num() for answer in answers)),
     )
 
 

@@ -34,6 +34,8 @@ from fedfuse.train.work import samples_processed
 from fedfuse.user_code import PartError
 
 PARTS = """\
+import threading
+
 import numpy as np
 import torch
 from torch import nn
@@ -102,7 +104,7 @@ def score_nan(bank, labels):
 
 def score_late(bank, labels, calls=[]):
     calls.append(1)
-    if len(calls) > 2:  # the trial, and the first fusion
+    if len(calls) > 3:  # twice in the trial, and the first fusion
         raise ValueError("too many calls")
     return torch.zeros(bank.num_clients, bank.num_clients)
 
@@ -113,7 +115,32 @@ class Counting:
 
     def __call__(self, bank, labels):
         self.calls += 1
-        return torch.rand(bank.num_clients, bank.num_clients)
+        return 0 * torch.rand(bank.num_clients, bank.num_clients)
+
+
+def score_by_chance(bank, labels):
+    return torch.rand(bank.num_clients, bank.num_clients)
+
+
+def score_and_write(bank, labels):
+    bank.logits.numpy()[0] = 0
+    return torch.zeros(bank.num_clients, bank.num_clients)
+
+
+def rule_of_logits(bank, weights):
+    return torch.einsum("ij,jpc->ipc", weights, bank.logits)
+
+
+def rule_of_halves(bank, weights):
+    return bank.logits.softmax(dim=-1) / 2
+
+
+class NotToCopy:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __call__(self, bank, labels):
+        return torch.zeros(bank.num_clients, bank.num_clients)
 
 
 def near_scores(scores):
@@ -166,6 +193,11 @@ def loss_of_batch(student, targets):
 
 def loss_detached(student, targets):
     return (student.softmax(1) - targets).square().sum(1).detach()
+
+
+def loss_by_chance(student, targets):
+    chance = np.random.default_rng().random()
+    return chance * (student.softmax(1) - targets).square().sum(1)
 
 
 def loss_nan(student, targets):
@@ -249,6 +281,31 @@ class Untrainable(Net):
     def forward(self, x):
         assert not self.training, "only for use"
         return super().forward(x)
+
+
+class AlwaysDrops(Net):
+    def forward(self, x):
+        return super().forward(F.dropout(x))
+
+
+class NumpyNoise(Net):
+    def forward(self, x):
+        return super().forward(x + np.random.default_rng().random())
+
+
+def shared(input_shape, num_classes, known=[]):
+    known += [] if known else [nn.Linear(int(np.prod(input_shape)), num_classes)]
+    net = nn.Sequential(nn.Flatten())
+    net.add_module("head", known[0])
+    return net
+
+
+class OnFrozen(Net):
+    backbone = nn.Linear(1, 1).requires_grad_(False)
+
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        self.backbone = OnFrozen.backbone
 
 
 class Wide(Net):
@@ -374,6 +431,10 @@ WRONG = {
     ("scorer", "score_nan"): "got NaN or +inf",
     ("scorer", "score_classes"): "got [3, 3, 11] of torch.float32, allowed: a float tensor of",
     ("scorer", "score_silently"): "Declare by_class = True",
+    ("scorer", "score_by_chance"): "is not reproducible: got two different results",
+    ("scorer", "score_and_write"): "changed what it was given",
+    ("rule", "rule_of_logits"): "declare space = Space.LOGITS",
+    ("rule", "rule_of_halves"): "did not return probabilities: got a sum 0.5 away from 1",
     ("scorer", "score_one_class_nan"): "got NaN or +inf for the classes [2]",
     ("neighbours", "near_scores"): "allowed: a bool tensor of shape [3, 3]",
     ("rule", "rule_of_one"): "allowed: a float tensor of shape [3, 40, 10]",
@@ -381,6 +442,7 @@ WRONG = {
     ("filter", "weigh_classes"): "allowed: a float tensor of shape [3, 40]",
     ("distill", "loss_of_batch"): "Leave out its mean or sum (reduction='none')",
     ("distill", "loss_detached"): "has no gradient",
+    ("distill", "loss_by_chance"): "is not reproducible: got two different losses",
     ("distill", "loss_nan"): "got NaN or infinite values",
     ("local_loss", "private_mean"): "Leave out its mean or sum (reduction='none')",
     ("local_loss", "Matrix"): "got a Tensor, torch.float32 of shape [3, 10]",
@@ -430,6 +492,10 @@ def test_a_trial_leaves_random_numbers_and_parts_alone(parts):
     assert instantiate(run.cfg.scorer, "scorer").calls == 0
 
 
+def test_a_part_that_cannot_be_copied_is_tried_as_it_is(parts):
+    try_parts(having(parts, "scorer", "NotToCopy"))
+
+
 def test_a_trial_is_as_large_as_the_run_but_not_larger(parts):
     cfg = parts.cfg.copy()
     assert Toy(parts, "it").bank().logits.shape == (3, 40, 10)
@@ -476,6 +542,18 @@ def test_a_bug_in_a_model_names_file_and_line(parts, name):
         check_compatible(modelled(parts, name))
     for words in (*MODELS[name], *([] if name == "Wide" else ['ff_own.py", line '])):
         assert words in str(caught.value)
+
+
+def test_models_that_share_what_is_trained_are_refused(parts):
+    with pytest.raises(ModelError, match=r"shares its weights .* the same 'head\.weight' twice"):
+        check_compatible(modelled(parts, "shared"))
+    check_compatible(modelled(parts, "OnFrozen"))
+
+
+@pytest.mark.parametrize("name", ["AlwaysDrops", "NumpyNoise"])
+def test_a_model_whose_tests_are_noise_is_warned_about(parts, name):
+    with pytest.warns(ModelWarning, match="answers the same inputs differently"):
+        check_compatible(modelled(parts, name))
 
 
 def test_a_model_that_ends_in_a_softmax_is_warned_about(parts):

@@ -312,6 +312,11 @@ WRONG: list[tuple[str, Callable[..., object], str]] = [
     ("neighbours", lambda scores: torch.eye(3)[[0, 0, 0]] * 0 > 0, "keep itself"),
     ("rule", lambda bank, weights: bank.logits[:, 0], r"rule <lambda>.*\[3, 1, 2\]"),
     ("rule", lambda bank, weights: bank.logits / 0, "NaN or infinite"),
+    (
+        "rule",
+        lambda bank, weights: 5 * bank.logits,
+        "rule <lambda> did not return probabilities.*declare space = Space.LOGITS",
+    ),
     ("sharpen", lambda probs: probs[0], r"sharpening <lambda>.*\[3, 1, 2\]"),
     ("sharpen", lambda probs: probs * 2, "away from 1"),
     ("sharpen", lambda probs: probs * torch.nan, "away from 1"),
@@ -349,3 +354,30 @@ def test_who_writes_into_the_predictions_is_named() -> None:
         Pipeline(scorer, fusion.All(), fusion.MeanProbabilities())(bank)
     with pytest.raises(KnowledgeError, match="The rule rule changed the predictions"):
         Pipeline(fusion.KnFu(), fusion.All(), rule)(bank)
+
+    def nobody(bank: KnowledgeBank, weights: Tensor) -> Tensor:
+        bank.client_ids.zero_()
+        return bank.logits.softmax(dim=-1)
+
+    def even(bank: KnowledgeBank, weights: Tensor) -> Tensor:
+        weights.fill_(0.5)
+        return bank.logits.softmax(dim=-1)
+
+    def near(scores: Tensor) -> Tensor:
+        return scores.fill_(0) > -1
+
+    for part in (nobody, even):
+        with pytest.raises(KnowledgeError, match=f"The rule {part.__name__} changed"):
+            Pipeline(fusion.KnFu(), fusion.All(), part)(bank)
+    with pytest.raises(KnowledgeError, match="The neighbours near changed"):
+        Pipeline(fusion.KnFu(), near, fusion.MeanProbabilities())(bank)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_targets_come_in_the_banks_precision(dtype: torch.dtype) -> None:
+    def rule(bank: KnowledgeBank, weights: Tensor) -> Tensor:
+        return torch.full_like(bank.logits, 1 / bank.num_classes, dtype=dtype)
+
+    targets = replace(KNFU, rule=rule)(BANK).teachers.targets  # type: ignore[attr-defined]
+    assert targets.dtype == BANK.logits.dtype
+    assert bool((targets == 0.5).all())
