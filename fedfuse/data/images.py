@@ -181,7 +181,9 @@ def _load(data: bytes, where: str) -> Image:
     # Pillow's decoders raise all kinds of errors on damaged data.
     except Exception as error:
         raise DataError(
-            f"An image cannot be decoded ({where})", got=str(error) or type(error).__name__
+            f"An image cannot be decoded ({where})",
+            got=str(error) or type(error).__name__,
+            next_step="Replace it by a whole one, or remove it.",
         ) from error
     if image.mode not in GREY | COLOUR:
         raise DataError(
