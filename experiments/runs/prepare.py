@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fedfuse.errors import ConfigError
@@ -32,7 +33,7 @@ def prepare(
     asked = compose.expand(hydra, lines, multirun=multirun)
     lines, configs = compose.check(hydra, asked, multirun=multirun)
     if not launched_elsewhere(configs[0]):
-        _check_hydra_keys(lines)
+        check_hydra_keys(lines, many=multirun)
     elif multirun and any(line.startswith("protocol=") and "paper" in line for line in lines):
         raise ConfigError(
             "a launcher composes runs by itself, and protocol=paper is said by fedfuse",
@@ -53,9 +54,23 @@ def launched_elsewhere(cfg: DictConfig) -> bool:
     return bool(cfg.hydra.launcher._target_ != BASIC)
 
 
-def _check_hydra_keys(lines: list[str]) -> None:
+def check_hydra_keys(lines: Sequence[str], *, many: bool) -> None:
+    """Refuse keys of Hydra's that nobody would read; ``many`` runs lie in the folder of all.
+
+    Raises:
+        ConfigError: For the first of them.
+    """
+    idle = "hydra.run" if many else "hydra.sweep"
     for line in lines:
         key = line.lstrip("+~").partition("=")[0]
+        if key == idle or key.startswith(f"{idle}."):
+            raise ConfigError(
+                f"{key} would not be read, because "
+                + ("many runs lie in one folder" if many else "this is one run and no sweep"),
+                next_step="Name that with hydra.sweep.dir=FOLDER."
+                if many
+                else "Name its folder with hydra.run.dir=FOLDER, or add -m.",
+            )
         of_hydra = key.startswith(("hydra.", "hydra/"))
         if of_hydra and not any(key == name or key.startswith(f"{name}.") for name in READ):
             raise ConfigError(

@@ -16,7 +16,7 @@ from experiments.assembly.build_all import check_parts
 from experiments.config import compose
 from experiments.config import overrides as typed
 from experiments.pack.preflight import packed
-from experiments.runs.prepare import launched_elsewhere
+from experiments.runs.prepare import check_hydra_keys, launched_elsewhere
 from experiments.runs.sweep_plan import FOLDER, TUNING
 from experiments.tune.ranges import draws, ranges
 from fedfuse.errors import ConfigError
@@ -210,6 +210,7 @@ def plan(
             "--config-dir.",
         )
     lines = [str(item.input_line) for item in common]
+    check_hydra_keys(lines, many=True)
     fixed = {typed.name(item) for item in common}
     lines += [f"{key}={value}" for key, value in CHEAPER.items() if key not in fixed]
     tuned, configs = [], []

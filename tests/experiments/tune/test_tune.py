@@ -188,6 +188,8 @@ def test_halving_gives_the_best_third_more_rounds() -> None:
         (["method=local"], "method=local has no key with a declared range"),
         (["method=mean", "workers=2", "engine=ray"], "workers=2 starts a process for each run"),
         (["method=fedgkt", "~exchange.model.depth"], "cannot take a key out: got ~exchange.model"),
+        (["method=mean", "hydra.run.dir=mine"], "would not be read, because many runs lie in one"),
+        (["method=mean", "hydra.job.name=mine"], "hydra.job.name would not be read"),
         (["resume=nowhere"], "'nowhere' holds no tuning that can be read"),
         (["resume=nowhere", "trials=3"], "trials and search cannot be set"),
     ],
