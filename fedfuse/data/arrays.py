@@ -141,6 +141,10 @@ def _advice(array: npt.NDArray[Any]) -> str:
         return "x.astype('float32') takes volumes for features"
     if array.dtype == np.bool_:
         return "x.astype('uint8') * 255 for images, x.astype('float32') for features"
+    if array.dtype.kind == "S":
+        return "numpy.char.decode(x, 'utf-8') for texts"
+    if array.ndim == 1 and any(isinstance(value, str) for value in array):
+        return "leave out the rows that hold no text"
     if array.ndim < 2:
         return "one row a sample, x.reshape(len(y), -1)"
     return "x.astype('uint8') for pixels from 0 to 255, x.astype('float32') for features"

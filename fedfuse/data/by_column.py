@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedfuse.data.table_files import find_tables, read_table
+from fedfuse.data.table_files import find_tables, read_tables
 from fedfuse.errors import PartitionError, require
 from fedfuse.types import IntArray
 
@@ -81,8 +81,8 @@ class ByColumn:
                 "training sample.",
             )
         found: list[object] = []
-        for file in find_tables(self.path)["train"]:
-            table = read_table(file)
+        files = find_tables(self.path)["train"]
+        for file, table in read_tables(files, len(files)).items():
             if self.column not in table.column_names:
                 raise PartitionError(
                     f"No column '{self.column}' in {file}",

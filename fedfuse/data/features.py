@@ -216,8 +216,20 @@ def _is_number(kind: Any) -> bool:
 
 
 def _texts(values: Any) -> list[str]:
-    """Return categories as text; an empty cell is a category of its own."""
-    return ["" if value is None else str(value).strip() for value in values.to_pylist()]
+    """Return categories as text; an empty cell is a category of its own.
+
+    A whole number is the same category whether its file holds integers or, because a cell is
+    empty, floats.
+    """
+    return [_text(value) for value in values.to_pylist()]
+
+
+def _text(value: object) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
 
 
 def _refuse_numbers(values: Any, name: str, place: str) -> None:

@@ -232,6 +232,12 @@ def _check_pool(what: str, samples: Samples, num_classes: int) -> None:
             allowed="uint8 images [N, channels, height, width], float32 features [N, ...] or word "
             "numbers int32 [N, words]",
         )
+    if not all(inputs.shape[1:]):
+        raise DataError(
+            f"{what} has inputs without a number in them",
+            got=f"{inputs.dtype.name} {list(inputs.shape)}",
+            allowed="at least one feature, or pixel, a sample",
+        )
     if labels.dtype != np.int64 or labels.shape != (len(inputs),):
         raise DataError(
             f"{what} does not have one integer label per input",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,30 @@ def find_tables(path: str | Path) -> dict[str, list[Path]]:
     return {"train": [root]}
 
 
-def read_table(file: Path) -> Any:
-    """Return the ``pyarrow.Table`` of a file.
+def read_tables(files: Sequence[Path], num_train: int) -> dict[str, Any]:
+    """Return the ``pyarrow.Table`` of each file of a data set, by the file in words.
+
+    A CSV file does not say what its columns hold: where ``01`` or ``True`` stands in all cells, it
+    is read as numbers. What is text in one of the training files is read as text in all files.
+
+    Args:
+        files: The files, the training files first.
+        num_train: How many of them are training files.
+
+    Raises:
+        DataError: As :func:`read_table`.
+    """
+    tables = {str(file): read_table(file) for file in files}
+    texts = {f.name for t in list(tables.values())[:num_train] for f in t.schema if _is_text(f)}
+    for file in files:
+        schema = tables[str(file)].schema
+        if _is_csv(file) and any(f.name in texts and not _is_text(f) for f in schema):
+            tables[str(file)] = read_table(file, texts)
+    return tables
+
+
+def read_table(file: Path, texts: Collection[str] = ()) -> Any:
+    """Return the ``pyarrow.Table`` of a file, of CSV with some columns as texts whatever they hold.
 
     The delimiter of a CSV file is the one of comma, semicolon and tab that is most frequent in its
     first line, which names the columns. White space around a name is not part of it.
@@ -47,11 +70,11 @@ def read_table(file: Path) -> Any:
     """
     import pyarrow as pa
 
-    if file.suffix.lower() in (".parquet", ".arrow"):
+    if not _is_csv(file):
         table = read_parquet(file)
     else:
         try:
-            table = _read_csv(file)
+            table = _read_csv(file, texts)
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise DataError(
                 f"{file} is not a readable table",
@@ -71,7 +94,19 @@ def read_table(file: Path) -> Any:
     return table
 
 
-def _read_csv(file: Path) -> Any:
+def _is_csv(file: Path) -> bool:
+    return file.suffix.lower() not in (".parquet", ".arrow")
+
+
+def _is_text(field: Any) -> bool:
+    import pyarrow as pa
+
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _read_csv(file: Path, texts: Collection[str]) -> Any:
+    import pyarrow as pa
     from pyarrow import csv
 
     with file.open("rb") as opened:
@@ -82,12 +117,13 @@ def _read_csv(file: Path) -> Any:
     except UnicodeDecodeError as error:
         raise _encoded(file) from error
     delimiter = max(_DELIMITERS, key=names.count)
-    return csv.read_csv(
-        file,
-        # A row must fit into a block.
-        csv.ReadOptions(block_size=min(max(size, 2**20), 2**30)),
-        csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-    )
+    # A row must fit into a block.
+    reading = csv.ReadOptions(block_size=min(max(size, 2**20), 2**30))
+    parsing = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    table = csv.read_csv(file, reading, parsing)
+    if kinds := {name: pa.string() for name in table.column_names if name.strip() in texts}:
+        table = csv.read_csv(file, reading, parsing, csv.ConvertOptions(column_types=kinds))
+    return table
 
 
 def _encoded(file: Path) -> DataError:

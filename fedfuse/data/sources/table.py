@@ -12,7 +12,7 @@ from fedfuse.data.class_column import class_ids, find_label
 from fedfuse.data.features import encode, find_features, fit
 from fedfuse.data.files import place
 from fedfuse.data.raw import Decoded, RawDataset
-from fedfuse.data.table_files import WANTED, find_tables, read_table
+from fedfuse.data.table_files import WANTED, find_tables, read_tables
 from fedfuse.errors import require
 from fedfuse.types import Samples
 
@@ -47,13 +47,14 @@ def table(
     drop, categorical = _names("drop", drop), _names("categorical", categorical)
     splits = find_tables(path)
     root = place(path, WANTED)
-    files = {str(file): file for part in splits.values() for file in part}
+    files = [file for part in splits.values() for file in part]
     keep = {"label": label_column, "drop": sorted(drop), "categorical": sorted(categorical)}
-    parameters = {**keep, "splits": [len(part) for part in splits.values()]}
-    numbered = {f"{i}-{file.suffix.lower()}": file for i, file in enumerate(files.values())}
+    # Raised whenever a table is read otherwise.
+    parameters = {**keep, "splits": [len(part) for part in splits.values()], "reading": 2}
+    numbered = {f"{i}-{file.suffix.lower()}": file for i, file in enumerate(files)}
 
     def decode() -> Decoded:
-        tables = {place: read_table(file) for place, file in files.items()}
+        tables = read_tables(files, len(splits["train"]))
         training = list(tables)[: len(splits["train"])]
         names, where = tables[training[0]].column_names, training[0]
         label = find_label(names, label_column, where)

@@ -7,7 +7,7 @@ from pathlib import Path
 from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.files import place
 from fedfuse.data.raw import RawDataset
-from fedfuse.data.table_files import WANTED, find_tables, read_table
+from fedfuse.data.table_files import WANTED, find_tables, read_tables
 from fedfuse.data.texts import decode_texts
 from fedfuse.data.words import WORDS, check_words
 
@@ -39,19 +39,19 @@ def text(
     """
     check_words("text", words)
     splits = find_tables(path)
-    files = {str(file): file for part in splits.values() for file in part}
+    files = [file for part in splits.values() for file in part]
     parameters = {
         "columns": (text_column, label_column),
         "words": words,
         "splits": [len(part) for part in splits.values()],
     }
-    numbered = {f"{i}-{file.suffix.lower()}": file for i, file in enumerate(files.values())}
+    numbered = {f"{i}-{file.suffix.lower()}": file for i, file in enumerate(files)}
     key = cache_key("text", parameters, numbered)
     return cached(
         name or place(path, WANTED).resolve().stem,
         key,
         lambda: decode_texts(
-            {where: read_table(file) for where, file in files.items()},
+            read_tables(files, len(splits["train"])),
             len(splits["train"]),
             text_column,
             label_column,

@@ -64,6 +64,8 @@ def test_features_have_no_statistics():
         ({"labels": np.zeros(6)}, "one integer label per input"),
         ({"inputs": np.zeros((6, 4, 4), dtype=np.uint8)}, "inputs that fedfuse does not know"),
         ({"inputs": np.zeros((6, 4), dtype=np.float64)}, "inputs that fedfuse does not know"),
+        ({"inputs": np.zeros((6, 0), dtype=np.float32)}, "inputs without a number in them"),
+        ({"inputs": np.zeros((6, 1, 0, 4), dtype=np.uint8)}, "inputs without a number in them"),
         ({"inputs": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}, "is empty"),
     ],
 )

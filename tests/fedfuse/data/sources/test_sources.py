@@ -693,6 +693,7 @@ def test_a_table_without_images_is_told_what_is_read(tmp_path):
         (np.zeros((6, 4, 5), np.uint16), "astype"),
         (np.zeros(6), "one row a sample"),
         (np.zeros((6, 2), complex), "astype"),
+        (np.array([b"a"] * 6), "numpy.char.decode"),
     ],
 )
 def test_inputs_of_another_kind_are_told_how_to_convert_them(tmp_path, x, words):

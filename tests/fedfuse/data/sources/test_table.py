@@ -165,6 +165,35 @@ def test_numbers_may_be_categories(tmp_path):
     assert table(train, categorical=["code"]).columns == ("code=7", "code=9")
 
 
+def test_what_is_text_in_training_files_is_text_in_all(tmp_path):
+    train = "size,site,sure,label\n1,01,True,02\n2,A,Maybe,B\n3,NA,False,B\n"
+    test = "size,site,sure,label\n4,01,True,02\n5,01,True,02\n"
+    raw = table(written(tmp_path / "d", train=train, test=test))
+    assert raw.class_names == ("02", "B")
+    assert raw.test is not None
+    assert raw.test.labels.tolist() == [0, 0]
+    named = dict(zip(raw.columns, raw.test.inputs[1].tolist(), strict=True))
+    assert {name for name, value in named.items() if value} == {"size", "site=01", "sure=True"}
+    written(tmp_path / "d", test="size,site,sure,label\n4,NA,True,02\n")
+    raw = table(tmp_path / "d")
+    assert raw.test is not None
+    assert raw.test.inputs[0, raw.columns.index("site=NA")] == 1
+
+
+def test_a_whole_number_is_one_category_however_its_column_is_typed(tmp_path):
+    train, test = "code,label\n7,a\n9,b\n", "code,label\n9,a\n,b\n"  # pandas writes 9.0 then
+    folder = written(tmp_path / "d", train=train, test=test)
+    with pytest.warns(DataWarning, match="'' of column 'code' in 1 rows"):
+        raw = table(folder, categorical=["code"])
+    written(folder, test=test.replace("9", "9.0"))
+    with pytest.warns(DataWarning, match="'' of column 'code' in 1 rows"):
+        floats = table(folder, categorical=["code"])
+    assert raw.columns == floats.columns == ("code=7", "code=9")
+    assert raw.test is not None
+    assert floats.test is not None
+    assert raw.test.inputs.tolist() == floats.test.inputs.tolist() == [[0, 1], [0, 0]]
+
+
 def test_files_that_do_not_fit_together_are_refused(tmp_path):
     folder = written(tmp_path / "d", train="a,b,label\n1,2,x\n2,3,y\n", test="a,label\n1,x\n")
     with pytest.raises(DataError, match=r"No column 'b' in .*test\.csv"):
