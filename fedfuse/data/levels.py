@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedfuse.data.files import entries, only_a_role, role, walk
+from fedfuse.data.files import entries, walk
+from fedfuse.data.roles import only_a_role, role
 from fedfuse.errors import DataError
 
 SUFFIXES = frozenset(

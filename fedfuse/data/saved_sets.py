@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedfuse.data.files import role
+from fedfuse.data.roles import role
 from fedfuse.errors import DataError
 from fedfuse.files.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 

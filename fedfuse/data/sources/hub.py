@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fedfuse.data.cache import cache_key, cached
-from fedfuse.data.files import place, role
+from fedfuse.data.files import place
 from fedfuse.data.raw import Decoded, RawDataset
+from fedfuse.data.roles import role
 from fedfuse.data.sources.idx import has_idx, idx
 from fedfuse.data.sources.parquet import COPY, first_schema, parquet
 from fedfuse.data.sources.text import text

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fedfuse.data.cache import cache_key, cached
-from fedfuse.data.files import begins_with_role, entries, only_a_role, other_kind, place, role, walk
+from fedfuse.data.files import entries, other_kind, place, walk
 from fedfuse.data.raw import Decoded, RawDataset
+from fedfuse.data.roles import begins_with_role, only_a_role, role
 from fedfuse.data.saved_sets import arrow_schema, is_saved, read_arrow, saved_splits
 from fedfuse.data.tables import decode_tables, find_columns
 from fedfuse.errors import DataError

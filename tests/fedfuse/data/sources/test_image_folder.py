@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedfuse.data.files import role
 from fedfuse.data.images import decode_images
 from fedfuse.data.sources.image_folder import image_folder
 from fedfuse.data.sources.local import local
@@ -250,12 +249,3 @@ def test_more_pixels_than_memory_is_one_message(monkeypatch):
     Image.new("L", (8, 8)).save(buffer, "PNG")
     with pytest.raises(DataError, match=r"larger than this machine's memory.*image_size"):
         decode_images(2, lambda _: buffer.getvalue(), lambda _: "x")
-
-
-def test_roles_of_names():
-    roles = {
-        "Train": "train", "trainset2": "train", "TRN": "train", "t10k": None, "trains": None,
-        "validate": "val", "dev": "val", "device": None, "train_test": None, "Prüfung": None,
-        "test-00000-of-00001": "test", "holdout": "test",
-    }  # fmt: skip
-    assert {name: role(name) for name in roles} == roles
