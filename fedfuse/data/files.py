@@ -18,6 +18,7 @@ _LEFT_BEHIND = frozenset(
 )  # fmt: skip
 """What operating systems and programs leave in folders, beside names that begin with a dot."""
 
+
 def place(path: object, wanted: str) -> Path:
     """Return the path that a user wrote, with a leading ``~`` or ``~user`` filled in.
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+
+from fedfuse.errors import DataError
 
 _ROLES = {
     "train": "train", "training": "train", "trn": "train",
@@ -27,6 +30,34 @@ def role(name: str) -> str | None:
     """
     found = {_ROLES[word] for word in _words(name) if word in _ROLES}
     return found.pop() if len(found) == 1 else None
+
+
+def train_and_held(names: Collection[str], what: str, next_step: str) -> tuple[str, str | None]:
+    """Return which splits are for training and, if there is one, for the test pool.
+
+    Without a test split the validation split is the test pool; beside one it is not used.
+
+    Args:
+        names: The splits' names.
+        what: Whose they are, to begin a message with.
+        next_step: What to do where the splits are not clear.
+
+    Raises:
+        DataError: If it is not one for each.
+
+    >>> train_and_held(["dev", "train"], "", "")
+    ('train', 'dev')
+    """
+    kinds = {kind: [s for s in names if role(s) == kind] for kind in ("train", "test", "val")}
+    train, held = kinds["train"], kinds["test"] or kinds["val"]
+    if len(train) != 1 or len(held) > 1:
+        raise DataError(
+            f"{what} has {'splits that are not clear' if train else 'no train split'}",
+            got=f"splits {', '.join(names)}",
+            allowed="train, and perhaps test or validation",
+            next_step=next_step,
+        )
+    return train[0], held[0] if held else None
 
 
 def begins_with_role(name: str) -> bool:

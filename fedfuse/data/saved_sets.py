@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedfuse.data.roles import role
+from fedfuse.data.roles import train_and_held
 from fedfuse.errors import DataError
 from fedfuse.files.limits import MOST_RATIO, MOST_UNPACKED, unpacked
 
@@ -25,8 +25,8 @@ def is_saved(root: Path) -> bool:
 def saved_splits(root: Path) -> dict[str, list[Path]]:
     """Return the Arrow files of the ``train`` and, if there is one, ``test`` split.
 
-    A set that was saved without splits is all training data. Without a test split the validation
-    split is the test pool; beside one it is not used.
+    A set that was saved without splits is all training data; else see
+    :func:`fedfuse.data.roles.train_and_held`.
 
     Args:
         root: A folder of which :func:`is_saved` holds.
@@ -36,21 +36,13 @@ def saved_splits(root: Path) -> dict[str, list[Path]]:
     """
     if not (root / SPLITS).is_file():
         return {"train": _files(root)}
-    names = _read(root / SPLITS, "splits")
-    kinds = {kind: [s for s in names if role(s) == kind] for kind in ("train", "test", "val")}
-    train, held = kinds["train"], kinds["test"] or kinds["val"]
-    if len(train) != 1 or len(held) > 1:
-        raise DataError(
-            f"The data set saved in {root} has no train split"
-            if not train
-            else f"The splits of the data set saved in {root} are not clear",
-            got=f"splits {', '.join(names)}",
-            allowed="train, and perhaps test or validation",
-            next_step="Save what you mean as splits train and test, or set dataset.path to the "
-            "folder of one split, of which a share is then held back.",
-        )
-    found = {"train": _files(root / train[0])}
-    return found | ({"test": _files(root / held[0])} if held else {})
+    train, held = train_and_held(
+        _read(root / SPLITS, "splits"),
+        f"The data set saved in {root}",
+        "Save what you mean as splits train and test, or set dataset.path to the folder of one "
+        "split, of which a share is then held back.",
+    )
+    return {"train": _files(root / train)} | ({"test": _files(root / held)} if held else {})
 
 
 def arrow_schema(file: Path) -> Any:

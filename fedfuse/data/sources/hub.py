@@ -8,7 +8,7 @@ from typing import Any
 from fedfuse.data.cache import cache_key, cached
 from fedfuse.data.files import place
 from fedfuse.data.raw import Decoded, RawDataset
-from fedfuse.data.roles import role
+from fedfuse.data.roles import train_and_held
 from fedfuse.data.sources.idx import has_idx, idx
 from fedfuse.data.sources.parquet import COPY, first_schema, parquet
 from fedfuse.data.sources.text import text
@@ -122,15 +122,9 @@ def _load(name: str, config: str | None, revision: str | None) -> dict[str, Any]
             next_step="Check its name and the network, or set dataset.path to a folder with its "
             "parquet files.",
         ) from error
-    splits = {kind: [s for s in found if role(s) == kind] for kind in ("train", "test", "val")}
-    train, held = splits["train"], splits["test"] or splits["val"]
-    if len(train) != 1 or len(held) > 1:
-        raise DataError(
-            f"The data set {name} has no train split"
-            if not train
-            else f"The splits of the data set {name} are not clear",
-            got=f"splits {', '.join(found)}",
-            allowed="train, and perhaps test or validation",
-            next_step="Save what you mean as train.parquet and test.parquet, and set dataset.path.",
-        )
-    return {"train": found[train[0]]} | ({"test": found[held[0]]} if held else {})
+    train, held = train_and_held(
+        found,
+        f"The data set {name}",
+        "Save what you mean as train.parquet and test.parquet, and set dataset.path.",
+    )
+    return {"train": found[train]} | ({"test": found[held]} if held else {})
