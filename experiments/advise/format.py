@@ -7,13 +7,13 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from experiments.results import TESTS, Run
 from experiments.terminal.literal import literal
+from experiments.terminal.tables import new_table
 from fedfuse.advise.advisor import Advisor
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL, OUTCOMES, Advice, Forecast
 from fedfuse.advise.probe import FEATURES, Probe
@@ -114,7 +114,7 @@ def _because(advisor: Advisor, probe: Probe, test: str) -> str:
 
 
 def _clients(advisor: Advisor, probe: Probe) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = new_table()
     table.add_column("client", justify="right")
     table.add_column("samples", justify="right")
     for name in ("own distribution", "help/harm", "balanced", "help/harm"):
@@ -175,7 +175,7 @@ EXPLAINED = (
 
 def _worth(advisor: Advisor, test: str) -> Table:
     """Return what advice has been worth on whole federations of each data set."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table = new_table(narrow=True)
     table.add_column("data set")
     for name in ("federations", "named", "right", *DECIDE):
         table.add_column(name, justify="right", no_wrap=True)

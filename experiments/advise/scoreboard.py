@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from experiments.results import TESTS
 from experiments.terminal.literal import literal
+from experiments.terminal.tables import new_table
 from fedfuse.advise.forecast import DIFFERENCE, LEVEL
 from fedfuse.advise.score import POLICIES, Estimate, Score
 
@@ -100,7 +100,7 @@ def _came(found: Score) -> str:
 
 
 def _table(found: Score) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = new_table()
     table.add_column("")
     for title in ("right outcome, %", "better side, %", "regret, points"):
         table.add_column(title, justify="right", no_wrap=True)

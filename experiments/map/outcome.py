@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +14,7 @@ from experiments.map.findings import Findings, find, write_table
 from experiments.map.grid import Axes, Cell
 from experiments.results import SHORT, TESTS, Run, against, compared, run_groups
 from experiments.terminal.literal import literal
+from experiments.terminal.tables import new_table
 from fedfuse.compare import ENOUGH, corrected, count_judged, signed
 from fedfuse.files import confined
 
@@ -123,7 +123,7 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, str]]:
 
 
 def _gains(findings: Findings, over: str, test: str, method: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = new_table()
     table.add_column("alpha", justify="right")
     for samples in findings.samples:
         table.add_column(f"n={samples}", justify="right", no_wrap=True)

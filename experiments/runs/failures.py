@@ -8,13 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from experiments.config.untrusted import own_code
 from experiments.terminal.console import TRACEBACK, complain, notes, say, shows_all
 from experiments.terminal.literal import literal
+from experiments.terminal.tables import new_table
 from fedfuse.errors import FedfuseError
 from fedfuse.failure import Failure
 from fedfuse.types import RoundRecord
@@ -123,14 +122,7 @@ class Absences:
         """Print who was missing, when and why, if anybody was."""
         if not self.rows:
             return
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-            title="clients that rounds went on without",
-            title_justify="left",
-            title_style="bold",
-        )
+        table = new_table("clients that rounds went on without")
         for name in ("arm", "round", "phase", "client"):
             table.add_column(name, no_wrap=True)
         table.add_column("why")

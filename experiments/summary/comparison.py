@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +21,7 @@ from experiments.results import (
     with_prior,
 )
 from experiments.terminal.literal import literal
+from experiments.terminal.tables import new_table
 from fedfuse.compare import (
     CONTROLS,
     ENOUGH,
@@ -106,7 +106,7 @@ def _say(done: Sequence[Compared], console: Console) -> None:
 
 def _gains(last: Sequence[Compared], best: Sequence[Compared], *, seeds: bool) -> Table:
     """Return a line per method and test: the gain with its interval, at both moments."""
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    shown = new_table(narrow=True)
     shown.add_column("method", max_width=18, overflow="fold")
     shown.add_column("test set", no_wrap=True)
     if seeds:
@@ -154,7 +154,7 @@ def _changes(done: Sequence[Compared]) -> Table | None:
     if not lines:
         return None
     guarded = any(line[-1] != "-" for line in lines)
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    shown = new_table(narrow=True)
     shown.add_column("method", max_width=18, overflow="fold")
     shown.add_column("test set", no_wrap=True)
     shown.add_column("newly right\n/ wrong, %", justify="right", no_wrap=True)

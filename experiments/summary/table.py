@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +18,7 @@ from experiments.summary.moments import Figures, Moment
 from experiments.summary.summary import Summary, summarise
 from experiments.terminal.bars import bars as bar_row
 from experiments.terminal.literal import literal
+from experiments.terminal.tables import new_table
 from fedfuse.compare import BRIEF, ENOUGH, outcomes
 from fedfuse.safe_text import visible
 from server.reporters.figures import named, percent, points
@@ -54,17 +54,6 @@ def render(summary: Summary, console: Console, folder: Path | None = None) -> No
         console.print(literal(f"run folder: {folder}"), soft_wrap=True)
 
 
-def _table(*, title: str) -> Table:
-    return Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        title=literal(title),
-        title_justify="left",
-        title_style="bold",
-    )
-
-
 def _legend(summary: Summary) -> str:
     if summary.controls:
         return arms_table.legend(summary)
@@ -77,7 +66,7 @@ def _arms(summary: Summary) -> Table:
     about = f"{summary.dataset} · {summary.partitioner} · {summary.num_clients} clients"
     about = visible(f"{about} · {summary.model}")
     title = f"{visible(summary.method)}{against}: test accuracy in %\n{about}"
-    table = _table(title=title)
+    table = new_table(title)
     if summary.controls:
         arms_table.fill(table, summary)
         return table
@@ -218,7 +207,7 @@ def _quantiles(summary: Summary) -> list[str]:
 
 def _clients(summary: Summary, shown: Sequence[ClientLine], console: Console) -> Table:
     some = len(shown) < summary.num_clients
-    table = _table(title="clients that lost and gained most" if some else "clients")
+    table = new_table("clients that lost and gained most" if some else "clients")
     bars = not console.options.ascii_only and any(c.class_counts for c in shown)
     table.add_column("id", justify="right")
     if bars:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
 from experiments.runs.display import Display, Remaining, Terminal
 from experiments.runs.sweep import Each, Sweep, perform_sweep
 from experiments.runs.sweep_plan import FOLDER
 from experiments.terminal.literal import literal
+from experiments.terminal.tables import new_table
 from experiments.tune.ranking import Score, ranked, scores, validated
 from experiments.tune.study import Study, Tuned, survivors
 from experiments.tune.winner import write
@@ -139,14 +139,7 @@ def _table(study: Study, tuned: Tuned, order: Sequence[Score]) -> Table:
         f"{tuned.method}: validation accuracy in % of {len(tuned.trials)} trials, "
         f"{rounds} rounds, seed {seeds}"
     )
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        title=literal(title),
-        title_justify="left",
-        title_style="bold",
-    )
+    table = new_table(title)
     halved = len(tuned.rounds) > 1
     names = ["rank", "trial", *(["rounds"] if halved else []), "accuracy", "over own", "loss"]
     for name in names:
