@@ -29,9 +29,10 @@ from fedfuse.exchange.predictions import PREDICTIONS
 from fedfuse.types import FederatedData, MetricRow
 from fedfuse.user_code import blamed
 from server.app import ServerSetup
-from server.reporters.folder import RunFolder, partition_columns
+from server.reporters.folder import RunFolder
 from server.reporters.in_memory import InMemory
 from server.reporters.many import Many
+from server.reporters.partition_file import partition_columns, write_partition
 from server.reporters.protocol import Reporter
 
 Array = npt.NDArray[np.floating]
@@ -108,7 +109,7 @@ def _run(
         kept.check()  # before a resumed run's record is overwritten with another run's facts
     counts = parts.data.class_counts()
     if counts.any():  # a server of hosts with their own data does not see who holds what
-        folder.write_partition(**partition_columns(parts.data))
+        write_partition(folder, **partition_columns(parts.data))
         folder.write_preview(setup.info.preview)
     folder.record(
         data_fingerprint=parts.data.fingerprint,

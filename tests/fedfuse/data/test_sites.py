@@ -17,7 +17,7 @@ from fedfuse.data.sources.synthetic import synthetic
 from fedfuse.errors import DataError, DataWarning, ParameterError
 from fedfuse.partition import Fixed
 from fedfuse.types import Samples
-from server.reporters.folder import SPLITS, partition_columns
+from server.reporters.partition_file import SPLITS, partition_columns
 
 CLASSES = tuple("0123456789")
 

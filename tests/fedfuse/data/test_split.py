@@ -16,7 +16,8 @@ from fedfuse.data.split import federate
 from fedfuse.errors import DataError, DataWarning, FedfuseError, PartitionError
 from fedfuse.partition import Fixed
 from fedfuse.types import PublicSet, Samples
-from server.reporters.folder import SPLITS, RunFolder, partition_columns
+from server.reporters.folder import RunFolder
+from server.reporters.partition_file import SPLITS, partition_columns, write_partition
 
 
 def deal(labels, num_clients, rng):
@@ -282,7 +283,7 @@ def test_a_written_partition_is_read_back_to_itself(tmp_path, num_test):
     first = split(raw, max_test_samples=60)
     columns = partition_columns(first)
     folder = RunFolder(tmp_path)
-    folder.write_partition(**columns)
+    write_partition(folder, **columns)
     again = split(raw, max_test_samples=60, partitioner=Fixed(tmp_path / "partition.parquet"))
     for name, column in partition_columns(again).items():
         np.testing.assert_array_equal(column, columns[name])

@@ -15,9 +15,9 @@ import torch
 from safetensors.numpy import load_file
 
 from fedfuse.errors import FedfuseError
-from fedfuse.types import ClientData, FederatedData, MetricRow, PublicSet, RoundRecord, Samples
+from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.files import Files, read_metrics
-from server.reporters.folder import FORMAT, RunFolder, partition_columns
+from server.reporters.folder import FORMAT, RunFolder
 from server.reporters.protocol import RunInfo
 
 INFO = RunInfo("knfu", ("local", "knfu"), 2, 3, "digits", "iid", "mlp")
@@ -196,23 +196,3 @@ def test_a_file_appears_whole_or_not_at_all(folder: RunFolder) -> None:
         write_half()
     assert (folder.path / "config.yaml").read_text() == "a: 1\n"
     assert not list(folder.path.glob(".*"))
-
-
-def test_the_partition_names_the_owner_of_each_sample(folder: RunFolder) -> None:
-    train = Samples(np.zeros((4, 1, 1, 1), np.uint8), np.array([5, 6, 7, 8]))
-    test = Samples(np.zeros((2, 1, 1, 1), np.uint8), np.array([1, 2]))
-    clients = (
-        ClientData(0, np.array([3, 0]), np.array([1]), np.array([1])),
-        ClientData(1, np.array([2]), np.array([], np.int64), np.array([0, 1])),
-    )
-    public = PublicSet(train.inputs, None, "none")
-    data = FederatedData("d", train, test, public, clients, 9, (0.0,), (1.0,), "f")
-    folder.write_partition(**partition_columns(data))
-    table = pq.read_table(folder.path / "partition.parquet")
-    assert table.to_pydict() == {
-        "client_id": [0, 0, 0, 0, 1, 1, 1],
-        "split": ["train", "train", "val", "test", "train", "test", "test"],
-        "index": [3, 0, 1, 1, 2, 0, 1],
-        "label": [8, 5, 6, 2, 7, 1, 2],
-    }
-    assert [str(field.type) for field in table.schema] == ["int32", "string", "int64", "int64"]
