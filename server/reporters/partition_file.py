@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedfuse.types import FederatedData
-from server.reporters.columns import choices, numbers, texts
+from server.reporters.columns import choices, numbers
 from server.reporters.folder import RunFolder
 
 ROWS = (
@@ -24,7 +23,7 @@ SPLITS = ("train", "val", "test")
 def write_partition(
     folder: RunFolder,
     client_ids: npt.NDArray[np.integer],
-    splits: Sequence[str] | npt.NDArray[np.str_ | np.integer],
+    splits: npt.NDArray[np.integer],
     index: npt.NDArray[np.integer],
     labels: npt.NDArray[np.integer],
 ) -> None:
@@ -35,7 +34,7 @@ def write_partition(
     Args:
         folder: The run's.
         client_ids: The owner.
-        splits: train, val or test, or their places in ``SPLITS``.
+        splits: Places in ``SPLITS``.
         index: Row of the training file (train, val); of the test file, or of the training file
             where the data set has no test split (test).
         labels: The sample's class.
@@ -43,11 +42,10 @@ def write_partition(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    coded = isinstance(splits, np.ndarray) and splits.dtype.kind == "i"
     table = pa.table(
         {
             "client_id": numbers(client_ids, np.int32),
-            "split": choices(splits, SPLITS) if coded else texts(list(splits)),  # type: ignore[arg-type]
+            "split": choices(splits, SPLITS),
             "index": numbers(index, np.int64),
             "label": numbers(labels, np.int64),
         }

@@ -11,7 +11,7 @@ import torch
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.files import Files
 from server.reporters.folder import RunFolder
-from server.reporters.partition_file import write_partition
+from server.reporters.partition_file import SPLITS, write_partition
 from server.reporters.protocol import RunInfo
 
 CLIENTS, TESTED = 4, 400
@@ -84,7 +84,7 @@ def write(
             files.round_done(arm, RoundRecord(round_, rows, None, right=right))
     files.close()
     ids = np.repeat(np.arange(CLIENTS), TESTED)
-    write_partition(folder, ids, ["test"] * len(ids), np.arange(len(ids)), ids)
+    write_partition(folder, ids, np.full(len(ids), SPLITS.index("test")), np.arange(len(ids)), ids)
     clients = [{"class_counts": [1, 2]}] * CLIENTS
     folder.finish(
         {

@@ -20,7 +20,7 @@ from experiments.results import Arm
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.files import Files
 from server.reporters.folder import RunFolder
-from server.reporters.partition_file import write_partition
+from server.reporters.partition_file import SPLITS, write_partition
 from server.reporters.protocol import RunInfo
 from tests.experiments import three_arms
 
@@ -173,7 +173,7 @@ def write(
     files.close()
     owners = np.repeat(np.arange(num_clients), 100)
     none = np.zeros(len(owners), dtype=np.int64)
-    write_partition(folder, owners, np.full(len(owners), "test"), none, none)
+    write_partition(folder, owners, np.full(len(owners), SPLITS.index("test")), none, none)
     folder.finish({"method": "mean", "num_clients": num_clients, "clients": [], **(summary or {})})
 
 

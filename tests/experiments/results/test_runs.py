@@ -15,7 +15,7 @@ from fedfuse.errors import ConfigError
 from fedfuse.types import MetricRow, RoundRecord
 from server.reporters.files import Files
 from server.reporters.folder import RunFolder
-from server.reporters.partition_file import write_partition
+from server.reporters.partition_file import SPLITS, write_partition
 from server.reporters.protocol import RunInfo
 
 ACCURACY = {1: (0.50, 0.60), 2: (0.70, 0.80), 3: (0.65, 0.75)}
@@ -55,7 +55,7 @@ def write(
             files.round_done(arm, RoundRecord(round_, rows, None, right=right))
     files.close()
     ids = np.array([0] * tests[0] + [1] * tests[1] + [1] * val)
-    splits = np.array(["test"] * sum(tests) + ["val"] * val)
+    splits = np.repeat([SPLITS.index("test"), SPLITS.index("val")], [sum(tests), val])
     write_partition(folder, ids, splits, np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64))
     if finished:
         folder.finish({"method": method, "num_clients": 2, "clients": []})
@@ -292,5 +292,11 @@ def test_who_holds_which_classes_is_read_from_the_partition_of_very_many(tmp_pat
     config.write_text(config.read_text() + "num_clients: 3\n")
     folder = RunFolder(path)
     owners, labels = np.array([0, 0, 2, 2]), np.array([1, 1, 0, 2])
-    write_partition(folder, owners, ["train", "train", "train", "test"], np.arange(4), labels)
+    write_partition(
+        folder,
+        owners,
+        np.repeat([SPLITS.index("train"), SPLITS.index("test")], [3, 1]),
+        np.arange(4),
+        labels,
+    )
     assert read_run(path).counts.tolist() == [[0, 2], [0, 0], [1, 0]]
