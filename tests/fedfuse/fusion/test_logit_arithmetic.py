@@ -15,12 +15,7 @@ from fedfuse.errors import KnowledgeError, ParameterError
 from fedfuse.fusion import All, DataSize, Pipeline
 from fedfuse.fusion.filters import AmbiguityFilter
 from fedfuse.fusion.gate import OwnOrFused
-from fedfuse.fusion.logit_arithmetic import (
-    LogitArithmetic,
-    best_multiple,
-    experts_of,
-    prediction,
-)
+from fedfuse.fusion.logit_arithmetic import LogitArithmetic
 from fedfuse.stateful import collect, give_back
 from fedfuse.testing import check_rule, example_bank
 from fedfuse.types import KnowledgeBank
@@ -70,24 +65,6 @@ def slow(own: Any, ref: Any, steps: Any, best: bool = False) -> list[float]:
             tried = [[*alphas[:e], a, *alphas[e + 1 :]] for a in GRID]
             alphas = min(tried, key=lambda some: cost(own, ref, steps, some))
     return added(own, steps, alphas)
-
-
-def test_B2_unit_examples() -> None:
-    for own, ref, other, alpha, target, least in (
-        ((0, 0), (0, 0), (1, 0), 1.0, (0.731059, 0.268941), 0.0),
-        ((1, 0), (0, 0), (2, 0), 1.4, (0.978119, 0.021881), 0.010384),
-    ):
-        step = (exact(*other) - exact(*ref)).view(2, 1)
-        experts = experts_of(
-            prediction(exact(*ref).view(2, 1)), step[None], torch.ones(1, 1, dtype=torch.bool)
-        )
-        found, price = best_multiple(prediction(exact(*own).view(2, 1)), None, step, experts, GRID)
-        assert float(found) == pytest.approx(alpha)
-        assert float(price) == pytest.approx(least, abs=1e-5)
-        made = (exact(*own).view(2, 1) + found * step).softmax(0).flatten()
-        torch.testing.assert_close(made, exact(*target), atol=1e-5, rtol=0)
-    _, at_one = best_multiple(prediction(exact([1], [0])), None, step, experts, [1.0])
-    assert float(at_one) == pytest.approx(0.050745, abs=1e-5)
 
 
 def test_B2_the_rule_makes_the_targets_of_the_unit_examples() -> None:
@@ -168,7 +145,7 @@ def test_B2_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_B2_a_second_sweep_corrects_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     given, weights = example_bank(6, 7, 10), torch.rand(6, 6).softmax(1)
     twice = LogitArithmetic(experts=3)(given, weights)
-    monkeypatch.setattr("fedfuse.fusion.logit_arithmetic._SWEEPS", 1)
+    monkeypatch.setattr("fedfuse.fusion.experts._SWEEPS", 1)
     once = LogitArithmetic(experts=3)(given, weights)
     assert float((twice.targets - once.targets).abs().max()) > 0.05
 
