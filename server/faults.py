@@ -173,7 +173,11 @@ class Faulty:
                 arrays.setdefault(int(number), {})[rest] = value.numpy()
         heads, newest = state.get("letters"), state.get("newest")
         if heads is None or newest is None or newest.shape != self._newest.shape:
-            raise FedfuseError("The saved uploads do not fit", got=sorted(state))
+            raise FedfuseError(
+                "The saved uploads do not fit",
+                got=sorted(state),
+                next_step="Resume with the version that wrote it, or start the run anew.",
+            )
         self._newest = newest.clone()
         self._pending = [
             PendingUpload(

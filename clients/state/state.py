@@ -77,6 +77,7 @@ class ClientState:
                 "A saved state does not fit its client",
                 got=" ".join(str(error).split())[:200] or type(error).__name__,
                 allowed="the model and the optimiser that it was saved with",
+                next_step="Resume with the version that wrote it, or start the run anew.",
             ) from error
 
     def _restore(self, flat: dict[str, Tensor], make: OptimizerFactory) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.assembly.saved_models import SavedModels
+from experiments.config.damaged import RESTORE
 from experiments.config.instantiate import instantiate
 from experiments.config.process_objects import is_process_object
 from experiments.config.untrusted import check_targets, read_config, targets
@@ -105,5 +106,6 @@ def load_client_model(
         raise ConfigError(
             f"the weights of client {client_id} in '{folder}' are those of another model",
             got=" ".join(str(error).split())[:200],
+            next_step=RESTORE,
         ) from error
     return OnRawInputs(built, saved).eval()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from clients.training.arm import TestPrior
 from experiments.api.client_model import OnRawInputs, load_client_model
+from experiments.config.damaged import RESTORE
 from experiments.results import Run
 from fedfuse.errors import ConfigError, did_you_mean
 from fedfuse.guard import mixed
@@ -100,4 +101,5 @@ def _prior(folder: Path, config: Mapping[str, Any]) -> TestPrior:
         own = config["prior"]
         return TestPrior(config["evaluation"]["prior"], own["tau"], own["floor"])
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"'{folder}' says nothing of its clients' label priors") from error
+        what = f"'{folder}' says nothing of its clients' label priors"
+        raise ConfigError(what, next_step=RESTORE) from error

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from experiments.assembly.privacy import draws_from_secrets
+from experiments.config.damaged import damaged
 from experiments.config.untrusted import MALFORMED
 from fedfuse.errors import ConfigError
 from fedfuse.files import confined
@@ -68,7 +69,7 @@ class SavedModels:
                 next_step="Run it with models=save.",
             ) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise _damaged(folder, error) from error
+            raise damaged(folder, error) from error
         try:
             if missing := about.get("missing"):
                 raise ConfigError(
@@ -89,7 +90,7 @@ class SavedModels:
                 architectures=tuple(map(str, about["architectures"])),
             )
         except MALFORMED as error:
-            raise _damaged(folder, error) from error
+            raise damaged(folder, error) from error
 
     def weights(self, client_id: int, *, twin: bool = False) -> dict[str, Tensor]:
         """Return the weights and buffers of a client's model, on the CPU.
@@ -120,7 +121,7 @@ class SavedModels:
             )
             return found
         except (OSError, SafetensorError, ValueError) as error:
-            raise _damaged(self.folder, error) from error
+            raise damaged(self.folder, error) from error
 
 
 def about_models(cfg: DictConfig, data: FederatedData, models: ModelPlan) -> dict[str, Any] | None:
@@ -198,11 +199,4 @@ def _unlike(folder: Path, got: str, allowed: str) -> ConfigError:
         got=got,
         allowed=allowed,
         next_step="Continue with the clients, the data set and the model of that run.",
-    )
-
-
-def _damaged(folder: Path, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"the run folder '{folder}' is damaged",
-        got=" ".join(f"{type(error).__name__}: {error}".split())[:200],
     )

@@ -125,7 +125,9 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError as error:
         raise unreadable(file, error, "A study is text in UTF-8.") from error
     except OSError as error:
-        raise ConfigError(f"'{file}' cannot be read: {error.strerror}.") from error
+        raise ConfigError(
+            f"'{file}' cannot be read: {error.strerror}.", next_step="Name another file."
+        ) from error
     return content
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from experiments.config.damaged import RESTORE
 from experiments.config.folder import CONF
 from experiments.config.former_names import as_today
 from experiments.config.process_objects import is_process_object, named_again
@@ -265,6 +266,7 @@ def read_config(folder: Path, *names: str) -> dict[str, Any]:
             f"The configuration {folder.joinpath(*names)} cannot be read",
             got=words or type(error).__name__,
             allowed="plain YAML as fedfuse writes it",
+            next_step=RESTORE,
         ) from error
     return as_today(config)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.config.damaged import damaged
 from experiments.config.untrusted import read_config
 from experiments.results.arms import LARGEST, Arm, read_arm, read_table
 from experiments.results.shape import MOST_CLIENTS, Content, check_shape
@@ -256,5 +257,4 @@ def reading(path: Path) -> Iterator[None]:
         raise
     # Each of the formats fails in ways of its own.
     except Exception as error:
-        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ConfigError(f"the run folder '{path}' is damaged", got=words) from error
+        raise damaged(path, error) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from experiments.config.damaged import damaged
 from experiments.config.instantiate import instantiate
 from experiments.config.untrusted import MALFORMED, check_targets, read_config
 from fedfuse.errors import ConfigError
@@ -58,8 +59,5 @@ def load_server_model(folder: str | Path, *, trust: Iterable[str] = ()) -> nn.Mo
         model.load_state_dict(weights)
     # load_state_dict raises RuntimeError where names or shapes differ.
     except (OSError, RuntimeError, SafetensorError, *MALFORMED) as error:
-        raise ConfigError(
-            f"the run folder '{folder}' is damaged",
-            got=" ".join(f"{type(error).__name__}: {error}".split())[:200],
-        ) from error
+        raise damaged(folder, error) from error
     return model.eval()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.config.damaged import RESTORE
 from fedfuse.errors import ConfigError
 
 MOST_CLIENTS, MOST = 2**20, 1e15
@@ -46,7 +47,9 @@ class Content(dict[str, Any]):
         self._file = file
 
     def __missing__(self, key: str) -> Any:
-        raise ConfigError(f"'{self._file}' does not say everything", got=f"no '{key}' in it")
+        raise ConfigError(
+            f"'{self._file}' does not say everything", got=f"no '{key}' in it", next_step=RESTORE
+        )
 
 
 def check_shape(

@@ -73,7 +73,9 @@ def named_folder(cfg: DictConfig, kind: str) -> Path:
         return expand(str(cfg.hydra[kind].dir))
     except OmegaConfBaseException as error:
         said = str(error).splitlines()[0]
-        raise ConfigError(f"hydra.{kind}.dir cannot be read: {said}.") from error
+        raise ConfigError(
+            f"hydra.{kind}.dir cannot be read: {said}.", next_step="Name a folder without it."
+        ) from error
 
 
 def shortest(path: Path) -> Path:
@@ -95,7 +97,9 @@ def _make(wanted: Path, made: list[Path], *, exact: bool) -> Path:
             if not exact:
                 continue
             if not folder.is_dir():
-                raise ConfigError(f"the run folder '{folder}' is a file.") from None
+                raise ConfigError(
+                    f"the run folder '{folder}' is a file.", next_step="Choose another folder."
+                ) from None
             if any(folder.iterdir()):
                 raise ConfigError(
                     f"the run folder '{folder}' is not empty, and no run is ever overwritten.",

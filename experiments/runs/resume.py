@@ -16,6 +16,7 @@ from experiments.assembly.build_all import check_parts
 from experiments.assembly.privacy import SIMULATED
 from experiments.config import compose
 from experiments.config import overrides as typed
+from experiments.config.damaged import RESTORE
 from experiments.config.paths import absolute
 from experiments.config.schema import ExperimentConfig, validate
 from experiments.config.unread_keys import check_keys_are_read, engine_options
@@ -212,7 +213,8 @@ def typed_config(config: Mapping[str, Any], folder: Path) -> DictConfig:
         missing = sorted(OmegaConf.missing_keys(cfg))
     except OmegaConfBaseException as error:
         words = str(error).splitlines()[0]
-        raise ConfigError(f"the configuration in '{folder}' is not valid", got=words) from error
+        what = f"the configuration in '{folder}' is not valid"
+        raise ConfigError(what, got=words, next_step=RESTORE) from error
     if missing:
         raise _other_version(folder, f"a configuration without {', '.join(missing)}")
     assert isinstance(cfg, DictConfig)

@@ -118,6 +118,7 @@ def read(path: Path) -> Study:
             f"'{path}' holds no tuning that can be read",
             got=" ".join(str(error).split())[:200] or type(error).__name__,
             allowed="a folder that fedfuse tune made",
+            next_step="Name that folder; if this is it and it was damaged, begin a new tuning.",
         ) from error
     return study
 

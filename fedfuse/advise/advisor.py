@@ -23,6 +23,7 @@ from fedfuse.files import confined
 
 FORMAT = 2
 SHIPPED = Path(__file__).with_name("fitted.json")
+_FIT = "Fit it again: fedfuse-advise fit MAP... -o FILE."
 """The coefficients that come with fedfuse."""
 
 TESTS = ("accuracy_own", "accuracy_global")
@@ -222,7 +223,7 @@ def load_advisor(file: Path = SHIPPED) -> Advisor:
                 f"'{file}' was fitted by another fedfuse",
                 got=f"format {content['format']}",
                 allowed=f"format {FORMAT}",
-                next_step="Fit it again: fedfuse-advise fit MAP... -o FILE.",
+                next_step=_FIT,
             )
         heads = {
             _key(name): Ridge(**{part: _array(value) for part, value in values.items()})
@@ -236,11 +237,13 @@ def load_advisor(file: Path = SHIPPED) -> Advisor:
         return Advisor(rounds, heads, past, content["fitted"], evaluated)
     except OSError as error:
         raise ConfigError(
-            f"the fitted advisor '{file}' cannot be read: {error.strerror}."
+            f"the fitted advisor '{file}' cannot be read: {error.strerror}.", next_step=_FIT
         ) from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"'{file}' is no fitted advisor", got=f"{type(error).__name__}: {error}"
+            f"'{file}' is no fitted advisor",
+            got=f"{type(error).__name__}: {error}",
+            next_step=_FIT,
         ) from error
 
 

@@ -59,5 +59,9 @@ class Base:
         for name, vector in state.items():
             known = self.initial.get(name)
             if known is None or known.shape != vector.shape:
-                raise FedfuseError("The checkpoint holds models that this run has not", got=name)
+                raise FedfuseError(
+                    "The checkpoint holds models that this run has not",
+                    got=name,
+                    next_step="Resume with the version that wrote it, or start the run anew.",
+                )
         self._sent = {name: vector.to(torch.float32) for name, vector in state.items()}

@@ -93,13 +93,18 @@ class RunFolder:
                 leads elsewhere.
         """
         if not self.path.is_dir():
-            raise FedfuseError(f"there is no run folder '{self.path}'.")
+            raise FedfuseError(
+                f"there is no run folder '{self.path}'.",
+                next_step="Name the folder that fedfuse printed at the end of a run or of a sweep.",
+            )
         try:
             self._lock()
             confined.check_plain(self.path)
             for place in self.path.iterdir():
                 if place.suffix in SUFFIXES and place.is_dir():
-                    raise FedfuseError(f"'{place}' is a folder where a file should be.")
+                    raise FedfuseError(
+                        f"'{place}' is a folder where a file should be.", next_step="Remove it."
+                    )
             self._record = confined.read_json(self.path, "run.json")
             str(self._record["status"])
         except (OSError, ValueError, KeyError) as error:

@@ -256,8 +256,9 @@ def test_damaged_or_hostile_folders_are_one_message(
 ) -> None:
     path = write(tmp_path / "run")
     (path / file).write_text(content)
-    with pytest.raises(ConfigError, match=r"damaged|newer"):
+    with pytest.raises(ConfigError, match=r"damaged|newer|cannot be read") as told:
         read_run(path)
+    assert told.value.next_step
 
 
 def test_several_folders_are_read_together_and_a_repeated_run_counts_once(tmp_path):
