@@ -102,7 +102,7 @@ class Prototypes(KeepsClassVectors):
     def combine(self, models: ModelPlan, data: FederatedData) -> Combine:
         """Return the mean over the owners of each class, or what trains prototypes."""
         if self.trained is None:
-            return MeanPrototypes(self.by_count)
+            return MeanPrototypes(self.by_count, data.num_classes if self.soft_weight else 0)
         return self.trained.of(data.num_classes, common_feature_size("Prototypes", models, data))
 
     def share(self, held: Sequence[Student], tools: Tools, round_: int) -> ClassKnowledge:

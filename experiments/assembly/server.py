@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig
@@ -66,7 +67,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
     requests = None if asks is None else Requests(asks, public)
     combine, guided = build_combine(parts, public, device, cache, requests)
     arms, combines = arms_of(cfg, combine)
-    accepts = (lambda _: None) if parts.pipeline is None else parts.pipeline.check_bank
+    accepts = accepted_by(combine)
     return ServerSetup(
         info=RunInfo(
             method=cfg.method.name,
@@ -104,6 +105,21 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
         secrets=draws_from_secrets(cfg),
         models=about_models(cfg, data, parts.models),
     )
+
+
+def accepted_by(combine: Combine | None) -> Callable[[Any], None]:
+    """Return what refuses, on arrival, that of which the server can make nothing.
+
+    The server's half of an exchange may say so with a ``check_bank``; predictions the pipeline's
+    parts are asked about.
+    """
+    while combine is not None:
+        if isinstance(combine, FusePredictions):
+            return combine.pipeline.check_bank
+        if (check := declared(combine, "check_bank", None)) is not None:
+            return check
+        combine = declared(combine, "combine", None)  # of what it stands around
+    return lambda _: None
 
 
 def build_participants(cfg: DictConfig, data: FederatedData) -> Participants:

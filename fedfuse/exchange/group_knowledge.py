@@ -110,10 +110,8 @@ class GroupServer:
         """Return the model's logits of each client's samples, once it has learned from all.
 
         Raises:
-            KnowledgeError: If a client's labels are of classes that there are not.
             FedfuseError: If the model's training diverges.
         """
-        check_labels(knowledge, self.num_classes)
         features = knowledge.features.reshape(-1, *self.shape)
         logits = knowledge.logits.reshape(-1, self.num_classes)
         work = self.lesson(features, logits, knowledge.labels.long(), round_)
@@ -124,6 +122,10 @@ class GroupServer:
         said = said.clamp(LOGITS.least, LOGITS.most)  # or one's features stop those who receive
         down = SampleTeachers(knowledge.client_ids, knowledge.logit_sizes, said.flatten())
         return Fusion(down, None, {"server_steps": float(work.schedule.num_steps)})
+
+    def check_bank(self, knowledge: SampleKnowledge) -> None:
+        """Raise KnowledgeError if a client's labels are of classes that there are not."""
+        check_labels(knowledge, self.num_classes)
 
     def lesson(self, features: Tensor, logits: Tensor, labels: Tensor, round_: int) -> Work:
         """Return the steps of a round: ``alpha CE(y) + T**2 KL(refined || softmax(z / T))``."""

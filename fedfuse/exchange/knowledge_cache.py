@@ -123,12 +123,7 @@ class CacheServer:
         self._related: Tensor | None = None
 
     def __call__(self, knowledge: CachedSamples, round_: int) -> Fusion:  # noqa: ARG002
-        """Return the teachers of the samples of those who sent.
-
-        Raises:
-            KnowledgeError: If a client's labels are of classes that there are not, or the server
-                was never told them.
-        """
+        """Return the teachers of the samples of those who sent."""
         self._take(knowledge)
         clients = sorted(self._logits)
         sizes = [len(self._labels[i]) for i in clients]
@@ -166,17 +161,15 @@ class CacheServer:
     def _kept(self) -> dict[str, dict[int, Tensor]]:
         return {"labels": self._labels, "hashes": self._hashes, "logits": self._logits}
 
-    def _take(self, knowledge: CachedSamples) -> None:
-        """Note what came, after a look at all of it: what is refused leaves nothing behind."""
+    def check_bank(self, knowledge: CachedSamples) -> None:
+        """Refuse labels of classes that there are not, and samples that were never described.
+
+        Raises:
+            KnowledgeError: Naming the clients.
+        """
         check_labels(knowledge, self.num_classes)
-        ids, counts = knowledge.client_ids.tolist(), knowledge.logit_sizes // self.num_classes
-        told = knowledge.sizes == counts
-        told &= knowledge.hash_sizes == counts * self.width
-        if strange := [
-            i
-            for i, new in zip(ids, told.tolist(), strict=True)
-            if not new and i not in self._labels
-        ]:
+        told = zip(knowledge.client_ids.tolist(), self._told(knowledge), strict=True)
+        if strange := [i for i, new in told if not new and i not in self._labels]:
             error = KnowledgeError(
                 "A client sent logits of private samples that the server knows nothing of",
                 got=f"no labels and hashes of the clients {strange[:10]}",
@@ -184,8 +177,19 @@ class CacheServer:
             )
             error.client_ids = tuple(strange)
             raise error
+
+    def _told(self, knowledge: CachedSamples) -> list[bool]:
+        """Return for each client whether it describes its samples."""
+        counts = knowledge.logit_sizes // self.num_classes
+        told = (knowledge.sizes == counts) & (knowledge.hash_sizes == counts * self.width)
+        found: list[bool] = told.tolist()
+        return found
+
+    def _take(self, knowledge: CachedSamples) -> None:
+        """Note what came."""
+        ids, told = knowledge.client_ids.tolist(), self._told(knowledge)
         rows = (knowledge.split(name) for name in ("logits", "labels", "hashes"))
-        for client_id, new, logits, labels, hashes in zip(ids, told.tolist(), *rows, strict=True):
+        for client_id, new, logits, labels, hashes in zip(ids, told, *rows, strict=True):
             self._logits[client_id] = logits.reshape(-1, self.num_classes).clone()
             if new:
                 self._labels[client_id] = labels.long()

@@ -16,9 +16,10 @@ from torch.nn.functional import one_hot
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.class_vectors import ClassKnowledge
-from fedfuse.payload import for_all
+from fedfuse.payload import SIMPLEX, for_all
 from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import Fusion
+from fedfuse.wire.schema import check_values
 
 ABSENT = 10.0
 """How much farther than the farthest prototype a class without one counts; its share: < e**-10."""
@@ -111,9 +112,19 @@ class MeanPrototypes:
 
     Args:
         by_count: Weigh owners by their samples instead of equally; they must have sent counts.
+        num_said: How many numbers at the end of each vector are a mean prediction (FedHKD).
     """
 
     by_count: bool = False
+    num_said: int = 0
+
+    def check_bank(self, knowledge: ClassKnowledge) -> None:
+        """Raise KnowledgeError, naming the client, if what stands for predictions is none."""
+        if self.num_said:
+            said = knowledge.values[..., -self.num_said :]
+            even = torch.full_like(said, 1 / self.num_said)
+            said = torch.where(knowledge.present.unsqueeze(-1), said, even)
+            check_values("mean predictions", said, SIMPLEX, knowledge.client_ids)
 
     def __call__(self, knowledge: ClassKnowledge, round_: int) -> Fusion:  # noqa: ARG002
         """Return the same prototypes for each client."""

@@ -47,7 +47,7 @@ class ServerChannel:
         self,
         channel: Channel = Channel(),  # noqa: B008 - frozen
         cache: TargetCache | None = None,
-        accepts: Callable[[KnowledgeBank], None] = lambda _: None,
+        accepts: Callable[[Any], None] = lambda _: None,
         requests: Requests | None = None,
         guided: GuidedSamples | None = None,
     ) -> None:
@@ -81,12 +81,10 @@ class ServerChannel:
         Raises:
             KnowledgeError: If it is damaged, or not what was asked for.
         """
-        if cls is not KnowledgeBank:
-            return decode(cls, arrays, expect)
-        if not Parcel.is_in(arrays):
-            bank = decode(KnowledgeBank, arrays, expect)
-            self.accepts(bank)
-            return bank
+        if cls is not KnowledgeBank or not Parcel.is_in(arrays):
+            sent = decode(cls, arrays, expect)
+            self.accepts(sent)
+            return sent
         parcel, ids = Parcel.read(arrays, expect), expect.client_ids
         codec = self.channel.up or PLAIN
         bank, state = open_knowledge(parcel, codec, self._up.of(ids), self.channel.extract)

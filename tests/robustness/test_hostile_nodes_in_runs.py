@@ -185,3 +185,40 @@ def test_the_only_one_asked_cannot_end_a_run_by_lying(lies, tmp_path):
     lines = [line for line in QUICK if not line.startswith("num_rounds")]
     assert main([*lines, *few, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     assert {event["client"] for event in events(tmp_path / "run")} == {1}
+
+
+NO_SUCH = np.iinfo(np.int32).max
+IMPOSSIBLE = {
+    "fedhkd": ("values", -5),
+    "fedgkt": ("labels", NO_SUCH),
+    "fedcache": ("labels", NO_SUCH),
+}
+
+
+@pytest.mark.parametrize("method", IMPOSSIBLE)
+def test_what_the_server_can_make_nothing_of_costs_its_own_client(method, lies, tmp_path):
+    """The others are taught as they are where the liar's whole answer is refused."""
+    name, number = IMPOSSIBLE[method]
+
+    def filled(field: str, value: float) -> Change:
+        def change(_: Message, reply: Message) -> None:
+            sent = dict(reply.content.array_records[KNOWLEDGE].items())
+            array = sent[field].numpy()
+            sent[field] = Array(np.full(array.shape, value, dtype=array.dtype))
+            reply.content[KNOWLEDGE] = ArrayRecord(sent)
+
+        return change
+
+    def unread(_: Message, reply: Message) -> None:
+        del reply.content[KNOWLEDGE]
+
+    found = []
+    for change in (filled(name, number), unread):
+        folder = tmp_path / change.__name__
+        lies(train=change)
+        assert main([*QUICK, f"method={method}", f"hydra.run.dir={folder}"]) == 0
+        quarantined = [(event["client"], event["round"]) for event in events(folder)]
+        assert {client for client, _ in quarantined} == {1}
+        found.append((quarantined, read_metrics(folder / "metrics.parquet")))
+    if method != "fedcache":  # which tells labels once, so that later rounds have none to bend
+        assert found[0] == found[1]

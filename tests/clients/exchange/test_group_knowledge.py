@@ -95,7 +95,7 @@ def test_a_model_that_its_last_step_broke_is_no_missing_teacher():
 
 def test_labels_that_there_are_not_are_their_senders_fault():
     with pytest.raises(KnowledgeError, match=r"'labels' of client 4 .*got 7, allowed: 0 to 1") as e:
-        server()(bank([0, 1, 7]), 1)
+        server().check_bank(bank([0, 1, 7]))
     assert e.value.client_ids == (4,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -78,12 +79,13 @@ def test_logits_of_samples_that_nobody_told_of_are_their_senders_fault():
     server = CacheServer(2, 2, 1)
     both = CachedSamples.stack([FIRST, sent(4, [(0, 8), (0, 6)])])
     with pytest.raises(KnowledgeError, match="knows nothing of") as error:
-        server(both, 1)
+        server.check_bank(both)
     assert error.value.client_ids == (4,)
-    assert server.state() == {}, "nothing of a refused round is kept"
     strange = sent(3, [(0, 8)], [2], [(1, 1)])
     with pytest.raises(KnowledgeError, match="'labels' of client 3"):
-        server(strange, 1)
+        server.check_bank(strange)
+    server(FIRST, 1)
+    server.check_bank(replace(FIRST, sizes=0 * FIRST.sizes, hash_sizes=0 * FIRST.sizes))
 
 
 def test_blocks_change_nothing():
