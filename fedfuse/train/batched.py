@@ -24,9 +24,9 @@ from fedfuse.train.padded import PaddedSteps, pad
 from fedfuse.train.patches import Patches, PlainLayout
 from fedfuse.train.precision import Precision
 from fedfuse.train.replay import Batch, Replay, Step, record_on
+from fedfuse.train.side_by_side import alike, largest_batch, side_by_side, together
 from fedfuse.train.stacked import StackedModels
 from fedfuse.train.trainer import LoopTrainer, Student
-from fedfuse.train.views import same_views
 from fedfuse.train.work import SampleLoss, Work
 
 _Feed = Callable[[Sequence[int], slice], tuple[Tensor, bool]]
@@ -111,13 +111,13 @@ class BatchedTrainer:
             self._ranks.setdefault(students[row].client_id, len(self._ranks))
         if not busy:
             return losses
-        size = self._chunk(students[0], works[busy[0]].inputs, _largest_batch(works), len(busy))
+        size = self._chunk(students[0], works[busy[0]].inputs, largest_batch(works), len(busy))
         before: list[tuple[Tensor, Tensor]] = []
         try:
             chunks = (
-                alike[start : start + size]
-                for alike in _alike(busy, works)
-                for start in range(0, len(alike), size)
+                group[start : start + size]
+                for group in alike(busy, works)
+                for start in range(0, len(group), size)
             )
             for rows in chunks:
                 theirs = self._fit(
@@ -173,7 +173,7 @@ class BatchedTrainer:
         if self._refused(students[0], inputs[0]):
             assert self.fallback is not None
             return self.fallback.predict_each(students, inputs, batch_size)
-        own = _side_by_side(inputs)
+        own = side_by_side(inputs)
 
         def feed(rows: Sequence[int], part: slice) -> tuple[Tensor, bool]:
             if list(rows) == list(range(len(own))):
@@ -269,7 +269,7 @@ class BatchedTrainer:
         self, students: Sequence[Student], like: Tensor, batch_size: int, feed: _Feed
     ) -> Tensor:
         """Return logits [k, N, C] on inputs of the shape of ``like`` [N, ...]."""
-        groups, answers = _together(students), []
+        groups, answers = together(students), []
         for rows in groups:
             models = StackedModels.of([students[row] for row in rows], training=False)
             needed = self._per_sample(students[0], like[:1]) * len(rows)
@@ -344,53 +344,3 @@ def _key_of(loss: SampleLoss) -> Hashable:
     except TypeError:  # a frozen dataclass may hold a list
         return id(loss)
     return loss
-
-
-def _alike(rows: Sequence[int], works: Sequence[Work]) -> list[list[int]]:
-    """Return the rows whose works minimise the same together, each group in their order."""
-    groups: list[list[int]] = []
-    for row in rows:
-        mine = works[row]
-        for group in groups:
-            first = works[group[0]]
-            alike = (mine.loss, mine.anchor is None) == (first.loss, first.anchor is None)
-            if alike and same_views(mine.views, first.views):
-                group.append(row)
-                break
-        else:
-            groups.append([row])
-    return groups
-
-
-def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Return parts [N_i, ...] as one tensor [k, N, ...], shorter ones with something behind."""
-    lengths = torch.tensor([len(part) for part in parts])
-    joined = torch.cat(list(parts))
-    if bool((lengths == lengths[0]).all()):
-        return joined.view(len(parts), int(lengths[0]), *joined.shape[1:])
-    within = torch.arange(int(lengths.max())).minimum(lengths.unsqueeze(1) - 1).clamp(min=0)
-    rows = ((lengths.cumsum(0) - lengths).unsqueeze(1) + within).clamp(max=len(joined) - 1)
-    return joined[rows.to(joined.device)]
-
-
-def _largest_batch(works: Sequence[Work]) -> int:
-    """Return the samples that one client needs at once, those of an anchor included."""
-    sizes = [max(work.schedule.sizes, default=0) for work in works]
-    anchors = [max(w.anchor.schedule.sizes, default=0) for w in works if w.anchor is not None]
-    return max(sizes) + max(anchors, default=0)
-
-
-def _together(students: Sequence[Student]) -> list[list[int]]:
-    """Return which students' parameters lie in one matrix, each group in the matrix's order.
-
-    Students whose parameters lie in none yet form one group.
-    """
-    groups: dict[int, list[int]] = {}
-    first = [trained(student.optimizer)[0] for student in students]
-    for row, parameter in enumerate(first):
-        storage = parameter.untyped_storage()
-        alone = storage.nbytes() == parameter.nbytes
-        groups.setdefault(0 if alone else storage.data_ptr(), []).append(row)
-    for rows in groups.values():
-        rows.sort(key=lambda row: first[row].storage_offset())
-    return list(groups.values())
