@@ -69,24 +69,6 @@ def pairwise_disagreement(
     return 1 - float((votes * (votes - 1)).sum()) / pairs if pairs else math.nan
 
 
-def evaluate_logits(
-    logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"], num_bins: int = 15
-) -> dict[str, float]:
-    """Return ``accuracy``, ``loss`` (mean negative log-likelihood, nats) and ``ece``.
-
-    The last is the expected calibration error, 0 to 1: predictions are binned by their confidence
-    into ``num_bins`` intervals ((m-1)/M, m/M] of equal width; the gaps between mean confidence and
-    accuracy are averaged, weighted by the samples of each bin (Guo et al. 2017,
-    https://arxiv.org/abs/1706.04599, equation 3).
-
-    >>> logits = torch.tensor([[0.75, 0.25], [0.75, 0.25]]).log()
-    >>> round(evaluate_logits(logits, torch.tensor([0, 1]))["ece"], 6)
-    0.25
-    """
-    told = Judged.of(logits, labels).told([len(labels)], num_bins)
-    return {name: values[0] for name, values in told.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class Judged:
     """What metrics need to know of N answers, each by itself: those of many models at once.
@@ -123,11 +105,21 @@ class Judged:
         return Judged(self.log_probs[rows], self.confidence[rows], self.right[rows])
 
     def told(self, sizes: Sequence[int], num_bins: int = 15) -> dict[str, list[float]]:
-        """Return what :func:`evaluate_logits` does of each of k models, whose answers are joined.
+        """Return of each of k models, whose answers are joined, what metrics there are.
+
+        They are ``accuracy``, ``loss`` (mean negative log-likelihood, nats) and ``ece``, the
+        expected calibration error, 0 to 1: predictions are binned by their confidence into
+        ``num_bins`` intervals ((m-1)/M, m/M] of equal width; the gaps between mean confidence and
+        accuracy are averaged, weighted by the samples of each bin (Guo et al. 2017,
+        https://arxiv.org/abs/1706.04599, equation 3).
 
         Args:
             sizes: How many answers each model gave, at least 1; one model's behind the other's.
             num_bins: Bins of the calibration error.
+
+        >>> logits = torch.tensor([[0.75, 0.25], [0.75, 0.25]]).log()
+        >>> round(Judged.of(logits, torch.tensor([0, 1])).told([2])["ece"][0], 6)
+        0.25
         """
         if min(sizes, default=0) < 1:
             raise DataError("Of no answers there is nothing to tell", got=f"sizes {list(sizes)}")
@@ -151,7 +143,7 @@ class Judged:
 
     def _calibration_errors(self, sizes: Sequence[int], num_bins: int) -> list[float]:
         if num_bins < 1:
-            raise ParameterError("evaluate_logits", "num_bins", num_bins, "at least 1")
+            raise ParameterError("Judged.told", "num_bins", num_bins, "at least 1")
         confidence, device = self.confidence, self.confidence.device
         edges = torch.arange(1, num_bins, dtype=torch.float64, device=device) / num_bins
         bins = torch.bucketize(confidence, edges)  # an edge belongs to the bin below it

@@ -16,8 +16,8 @@ NARROWEST = 250.0
 """Pixels that a figure needs for its axes and names."""
 GAP = 16.0
 
-ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9
-"""Widths of a figure in many journals and proceedings, in inches."""
+TWO_COLUMNS = 6.9
+"""Width of a figure across both columns of many journals and proceedings, in inches."""
 PAPER_FONT = 8.0
 """Of most text in a paper's figure, in points."""
 MOMENTS = 2

@@ -15,7 +15,6 @@ from fedfuse.codec.parcel import (
 )
 from fedfuse.codec.protocol import Codec, Encoded, Layout, RowCode, State
 from fedfuse.codec.quantize import Quantize
-from fedfuse.codec.range_coder import entropy_bound_bytes, entropy_coded_bytes
 from fedfuse.codec.row_codec import RowCodec
 from fedfuse.codec.state import stack_states, state_rows
 from fedfuse.codec.top_k import TopKCodes
@@ -37,8 +36,6 @@ __all__ = [
     "TopKCodes",
     "UInt8",
     "channel_of",
-    "entropy_bound_bytes",
-    "entropy_coded_bytes",
     "open_knowledge",
     "open_teachers",
     "seal_knowledge",

@@ -9,8 +9,6 @@ disagree in their first byte and it has become too narrow to go on, it is cut at
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -115,31 +113,6 @@ def decode(
     back = np.empty_like(symbols)
     back[order] = symbols
     return back
-
-
-def entropy_coded_bytes(symbols: npt.NDArray[np.integer], alphabet: int) -> int:
-    """Return the size of one sequence of symbols [N], by really encoding it.
-
-    >>> entropy_coded_bytes(np.tile(np.arange(4), 1000), alphabet=4)  # 2 bits each, and 3 more
-    1003
-    """
-    _, sizes = encode(symbols[None], np.array([len(symbols)]), alphabet)
-    return int(sizes[0])
-
-
-def entropy_bound_bytes(symbols: npt.NDArray[np.integer]) -> int:
-    """Return ``ceil(N H / 8)``, H the entropy of the symbols' own frequencies in bits.
-
-    No code that knows only how often each symbol comes can be shorter; ours pays for learning
-    the frequencies on top, about ``(A - 1) log2(N) / 16`` bytes for an alphabet of A.
-
-    >>> entropy_bound_bytes(np.tile(np.arange(4), 1000))
-    1000
-    """
-    if len(symbols) == 0:
-        return 0
-    shares = np.unique(symbols, return_counts=True)[1] / len(symbols)
-    return math.ceil(float(-(shares * np.log2(shares)).sum()) * len(symbols) / 8 - 1e-9)
 
 
 def _longest_first(

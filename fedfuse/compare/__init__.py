@@ -1,7 +1,7 @@
 """Whether one way of training beat another: paired gains, their intervals, and words for them."""
 
 from fedfuse.compare.betting import averaged, mean_wealth, sign_wealth
-from fedfuse.compare.binomial import at_most, clopper_pearson, sign_test
+from fedfuse.compare.binomial import at_most, clopper_pearson
 from fedfuse.compare.change import Change, change
 from fedfuse.compare.comparison import Comparison, compare
 from fedfuse.compare.controls import ADJUSTED, BRIEF, CONTROLS, LOCAL, POST_HOC, POST_HOC_METRIC
@@ -54,7 +54,6 @@ __all__ = [
     "ranking",
     "ranking_over",
     "rounded",
-    "sign_test",
     "sign_wealth",
     "signed",
     "unsigned",

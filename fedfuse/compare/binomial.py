@@ -1,4 +1,4 @@
-"""The binomial distribution, summed exactly: tails, the sign test, Clopper-Pearson intervals."""
+"""The binomial distribution, summed exactly: tails, Clopper-Pearson intervals."""
 
 from __future__ import annotations
 
@@ -38,18 +38,6 @@ def at_most(count: int, trials: int, probability: float) -> float:
             for k in range(count + 1)
         ),
     )
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Return the one-sided p-value of "wins are no likelier than losses" (McNemar's exact test).
-
-    The alternative to :func:`fedfuse.compare.sign_wealth` for one look at a fixed number of
-    answers: stronger there, and worth nothing if one looks again.
-
-    >>> round(sign_test(3, 0), 12), round(sign_test(1, 1), 12), sign_test(0, 0)
-    (0.125, 0.75, 1.0)
-    """
-    return at_most(losses, wins + losses, 0.5)
 
 
 def clopper_pearson(count: int, trials: int, level: float = 0.95) -> Interval:

@@ -6,9 +6,9 @@ squared distance to uniform weights, in the form of :func:`objective`. Which way
 that the data shares weigh a client's distance as they do its fit, and how both are minimised are
 our reading.
 
-Both want to be watched (:func:`distance_from_uniform`, :func:`distance_from_identity`): the fit
-alone is best at c = I, each client its own teacher, which only ``rho`` prevents; and the published
-``softmax(5 c)`` pulls the weights of 6 or more clients back to uniform in every step.
+Both want to be watched (:func:`fedfuse.fusion.weights.distances`): the fit alone is best at c = I,
+each client its own teacher, which only ``rho`` prevents; and the published ``softmax(5 c)`` pulls
+the weights of 6 or more clients back to uniform in every step.
 """
 
 from __future__ import annotations
@@ -98,24 +98,6 @@ def published_step(
     gradient = error.flatten(1) @ known.flatten(1).T
     gradient = gradient + 2 * rho / num_clients * (weights - 1 / num_clients)
     return (_SCALE * (weights - _step_size(gradient) * gradient)).softmax(dim=1)
-
-
-def distance_from_uniform(weights: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
-    """Return each row's total variation distance from ``1/K``: 0 to ``1 - 1/K``.
-
-    >>> distance_from_uniform(torch.tensor([[0.5, 0.5], [0.0, 1.0]]))
-    tensor([0.0000, 0.5000])
-    """
-    return (weights - 1 / weights.shape[1]).abs().sum(dim=1) / 2
-
-
-def distance_from_identity(weights: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
-    """Return each row's total variation distance from its own client alone, ``1 - w_ii``.
-
-    >>> distance_from_identity(torch.tensor([[0.5, 0.5], [0.0, 1.0]]))
-    tensor([0.5000, 0.0000])
-    """
-    return 1 - weights.diagonal()
 
 
 def _fit(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -201,11 +200,3 @@ class _Metrics:
         self._unwritten = False
         self._written_at = monotonic()
         self._cost = self._written_at - begun
-
-
-def read_metrics(path: Path) -> list[MetricRow]:
-    """Return the rows of a file of metrics."""
-    import pyarrow.parquet as pq
-
-    columns = pq.read_table(path).to_pydict()
-    return [MetricRow(*row) for row in zip(*columns.values(), strict=True)]

@@ -14,13 +14,17 @@ from fedfuse.metrics import (
     accuracies,
     accuracy,
     cross_entropy,
-    evaluate_logits,
     pairwise_disagreement,
 )
 
 # softmax: (2/3, 1/3), (1/4, 3/4), (1/2, 1/2), (1/5, 4/5)
 LOGITS = torch.tensor([[2.0, 1.0], [1.0, 3.0], [1.0, 1.0], [1.0, 4.0]]).log()
 LABELS = torch.tensor([0, 0, 1, 1])
+
+
+def evaluate_logits(logits: Tensor, labels: Tensor, num_bins: int = 15) -> dict[str, float]:
+    told = Judged.of(logits, labels).told([len(labels)], num_bins)
+    return {name: values[0] for name, values in told.items()}
 
 
 def calibration(probs: Tensor, labels: Tensor, num_bins: int) -> float:

@@ -26,8 +26,8 @@ from fedfuse.wire.messages import (
     TRAIN,
 )
 from server import loop
-from server.reporters.files import read_metrics
 from server.transport.serial_grid import SerialGrid
+from tests.server.reporters.test_files import read_metrics
 
 LIAR = 2  # the node that hosts client 1
 QUICK = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -15,9 +17,15 @@ from fedfuse.codec import (
     RowCodec,
     TopKCodes,
     UInt8,
-    entropy_coded_bytes,
 )
+from fedfuse.codec.range_coder import encode
 from fedfuse.types import Space
+
+
+def entropy_coded_bytes(symbols: npt.NDArray[np.integer], alphabet: int) -> int:
+    """Return the size of one sequence of symbols [N], by really encoding it."""
+    _, sizes = encode(symbols[None], np.array([len(symbols)]), alphabet)
+    return int(sizes[0])
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 10, 256, 257, 1000])

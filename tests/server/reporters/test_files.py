@@ -16,11 +16,16 @@ from safetensors.numpy import load_file
 
 from fedfuse.errors import FedfuseError
 from fedfuse.types import MetricRow, RoundRecord
-from server.reporters.files import Files, read_metrics
+from server.reporters.files import Files
 from server.reporters.folder import FORMAT, RunFolder
 from server.reporters.protocol import RunInfo
 
 INFO = RunInfo("knfu", ("local", "knfu"), 2, 3, "digits", "iid", "mlp")
+
+
+def read_metrics(path: Path) -> list[MetricRow]:
+    columns = pq.read_table(path).to_pydict()
+    return [MetricRow(*row) for row in zip(*columns.values(), strict=True)]
 
 
 @pytest.fixture
