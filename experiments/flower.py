@@ -30,6 +30,7 @@ from clients.app import make_client_app
 from clients.node import Node
 from clients.state.state_store import StatePlan
 from experiments.assembly.privacy import draws_from_secrets
+from experiments.config.texts import check_texts
 from experiments.config.unread_keys import check_keys_are_read
 from experiments.engines.hosting import NodeRecipe
 from fedfuse.errors import ConfigError
@@ -100,6 +101,7 @@ def node(context: Context) -> Node:
                 got=repr(given[key]),
                 next_step=f"Write it in quotes: --node-config '{key}=\"2024\"'.",
             )
+        check_texts({f"A SuperNode's {key}": given.get(key)})
     owns = cfg.sites._target_ is not None
     path = given.get("public-path", None if owns else given.get("data-path"))
     if path is not None:

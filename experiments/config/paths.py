@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.folder import PATH
 from experiments.config.plain import plain
+from experiments.config.texts import check_texts
 from fedfuse.files.paths import expand
 
 FOLDER = "continue_from"
@@ -31,6 +32,7 @@ def absolute(cfg: DictConfig) -> DictConfig:
     """
     values = plain(cfg)
     changed = {key: now for key, now in settled(values).items() if now != values[key]}
+    check_texts(changed)
     result = cfg.copy() if changed else cfg
     for key, value in changed.items():
         OmegaConf.update(result, str(key), value, merge=False, force_add=True)

@@ -78,12 +78,23 @@ def as_text(line: str, *, multirun: bool) -> str:
 
 
 def check_texts(tree: Any) -> None:
-    """Refuse a configuration in which a path or a name of data is no text.
+    """Refuse a configuration in which a path is no text, or a text would be filled in later.
+
+    All references are resolved, so a ``${`` that is left is meant as it is; but a configuration is
+    written and read again, by other processes too, where it would be one.
 
     Raises:
         ConfigError: Naming the key.
     """
     for key, value in _leaves(tree, ""):
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(
+                f"{key} holds a '${{', which stands for a reference wherever it is read again",
+                got=repr(value),
+                next_step="Rename that file or folder, or name a link to it."
+                if is_path(key)
+                else "Write it without.",
+            )
         if is_path(key) and not isinstance(value, str | None):
             raise ConfigError(
                 f"{key} must be text",

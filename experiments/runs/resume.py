@@ -19,6 +19,7 @@ from experiments.config import overrides as typed
 from experiments.config.damaged import RESTORE
 from experiments.config.paths import absolute
 from experiments.config.schema import ExperimentConfig, validate
+from experiments.config.texts import check_texts
 from experiments.config.unread_keys import check_keys_are_read, engine_options
 from experiments.config.untrusted import MALFORMED, check_reach, check_targets, read_config
 from experiments.runs.lifecycle import SHARED, Run
@@ -208,6 +209,7 @@ def typed_config(config: Mapping[str, Any], folder: Path) -> DictConfig:
     if missing:
         raise _other_version(folder, f"a configuration without {', '.join(missing)}")
     check_keys_are_read(config)
+    check_texts(config)
     try:
         cfg = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), dict(config))
         missing = sorted(OmegaConf.missing_keys(cfg))

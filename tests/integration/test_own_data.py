@@ -106,6 +106,8 @@ def test_a_supernode_reads_no_data_but_its_own(lines):
 def test_a_supernode_without_data_says_what_it_lacks(lines):
     with pytest.raises(ConfigError, match="data-path"):
         node(context(lines))
+    with pytest.raises(ConfigError, match=r"SuperNode's data-path holds a '\$\{'"):
+        node(context(lines, **{"data-path": "a${x}b"}))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from experiments.config import compose
+from experiments.config.paths import absolute
 from experiments.config.texts import FileConfigSource, as_text
+from experiments.runs.resume import resumed_config
 from fedfuse.errors import ConfigError
 
 NAMES = [
@@ -146,3 +148,41 @@ def test_a_path_that_cannot_be_there_is_one_message(name, capsys):
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (r"dataset.path=a\${x}b", r"dataset\.path"),
+        (r"dataset.path=a\${seed}b", r"dataset\.path"),
+        (r"sites.paths=[a,'\${x}']", r"sites\.paths\.1"),
+        (r"dataset.name='\${x}'", r"dataset\.name"),
+        (r"optimizer._target_='\${x}'", r"optimizer\._target_"),
+        (r"engine.credentials=\${x}", r"engine\.credentials"),
+    ],
+)
+def test_what_would_be_a_reference_when_it_is_read_again_is_one_message(line, key):
+    more = ["sites=own"] if key.startswith("sites") else []
+    more += ["engine=deployment"] if key.startswith("engine") else []
+    with pytest.raises(ConfigError, match=rf"{key} holds a '\$\{{', .*got .*\$\{{") as told:
+        composed([*(NPZ[:1] if "dataset.path" in line else NPZ), *more, line])
+    assert told.value.next_step
+    assert ("link" in told.value.next_step) is not (".name" in line or "_target_" in line)
+
+
+def test_so_is_a_relative_path_in_such_a_folder_and_one_that_a_run_is_resumed_with(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "a${x}b"
+    folder.mkdir()
+    (folder / "d.npz").touch()
+    (cfg,) = composed([*NPZ])
+    monkeypatch.chdir(folder)
+    own = compose.own_keys(cfg)
+    own.dataset.path = "d.npz"
+    with pytest.raises(ConfigError, match=r"dataset\.path holds a '\$\{'"):
+        absolute(own)
+    written = OmegaConf.to_container(compose.own_keys(cfg), resolve=True)
+    for given in (r"dataset.path=a\${x}b", "dataset.path=a${x}b"):
+        with pytest.raises(ConfigError, match=r"dataset\.path holds a '\$\{'"):
+            resumed_config(written, tmp_path / "config.yaml", [given], compose.open_hydra())
