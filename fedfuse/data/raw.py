@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedfuse.errors import DataError
-from fedfuse.types import IntArray, Samples, is_text
+from fedfuse.types import IntArray, Samples, TellsInputs, is_text
 
 CHUNK = 4096
 """Rows handled at a time, so that no pass over a mapped pool copies the whole of it."""
@@ -50,7 +50,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
-class RawDataset:
+class RawDataset(TellsInputs):
     """A decoded data set with its statistics.
 
     Args:
@@ -97,16 +97,6 @@ class RawDataset:
                 f"The statistics of {self.name} do not fit its {channels} channels",
                 got=f"mean {self.mean}, std {self.std}",
             )
-
-    @property
-    def is_image(self) -> bool:
-        """Whether inputs are uint8 images (else float32 features, or texts)."""
-        return bool(self.train.inputs.dtype == np.uint8)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether inputs are the numbers of texts' words."""
-        return is_text(self.train.inputs)
 
 
 def describe(name: str, decoded: Decoded) -> RawDataset:

@@ -11,6 +11,7 @@ from fedfuse.types.data import (
     IntArray,
     PublicSet,
     Samples,
+    TellsInputs,
     Transform,
     is_text,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Samples",
     "Space",
     "Teachers",
+    "TellsInputs",
     "Transform",
     "is_text",
 ]

@@ -40,6 +40,23 @@ class Samples:
         return len(self.labels)
 
 
+class TellsInputs:
+    """A data set that says what its inputs are, by those of its training pool."""
+
+    __slots__ = ()
+    train: Samples
+
+    @property
+    def is_image(self) -> bool:
+        """Whether inputs are uint8 images (else float32 features, or texts)."""
+        return bool(self.train.inputs.dtype == np.uint8)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether inputs are the numbers of texts' words."""
+        return is_text(self.train.inputs)
+
+
 @dataclass(frozen=True, slots=True)
 class PublicSet:
     """The samples on which clients share predictions.
@@ -87,7 +104,7 @@ class ClientData:
 
 
 @dataclass(frozen=True, slots=True)
-class FederatedData:
+class FederatedData(TellsInputs):
     """Everything a simulation knows about its data.
 
     Args:
@@ -147,16 +164,6 @@ class FederatedData:
     def own_pool(self) -> Samples:
         """Return the pool that the clients' own test rows point into."""
         return self.test if self.own_test is None else self.own_test
-
-    @property
-    def is_image(self) -> bool:
-        """Whether inputs are uint8 images (else float32 features, or texts)."""
-        return bool(self.train.inputs.dtype == np.uint8)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether inputs are the numbers of texts' words."""
-        return is_text(self.train.inputs)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
