@@ -45,7 +45,8 @@ class Prototypes(KeepsClassVectors):
     Args:
         lam: Weight of the squared distance to the prototype, averaged over the features.
         inference: ``prototype`` predicts the class of the nearest prototype, as the authors' code
-            does (before the first exchange: by the head); ``head`` by the model's last layer.
+            does among the classes that the client owns (before the first exchange: by the head);
+            ``head`` by the model's last layer.
         by_count: Weigh owners of a class by their samples of it, which then leave the client;
             the authors' code weighs them equally.
         trained: How the server trains prototypes of its own on those that came (FedTGP, Zhang et

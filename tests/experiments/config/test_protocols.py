@@ -55,6 +55,10 @@ def test_fedmds_are_the_numbers_of_its_code() -> None:
     assert (cfg.client.optimizer_state, cfg.client.private_weight) == ("separate", 0.0)
 
 
+def test_every_first_round_exchanges() -> None:
+    assert {settings(method)["warmup_rounds"] for method in NAMED} == {0}
+
+
 def test_uniform_is_the_method_as_it_is() -> None:
     plain = OmegaConf.to_container(composed("method=fedmd"))
     assert OmegaConf.to_container(composed("method=fedmd", "protocol=uniform")) == plain
