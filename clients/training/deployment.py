@@ -49,6 +49,13 @@ class Deployment:
         Args:
             students: The clients with the models that fusion made.
         """
+        own, told = len(self.evaluate.inputs.data.test), self.public
+        samples = 2 * (own + (0 if told is None else len(told)))  # of both models
+        each = self.evaluate.at_once(students, samples)
+        return [tested for some in each for tested in self._tested(some)]
+
+    def _tested(self, students: Sequence[Student]) -> list[Tested]:
+        """Test what some clients deploy, all of them at once."""
         of_twins = replace(self.evaluate, prior=self.evaluate.prior.of_local_twins())
         sides = (self.evaluate, students), (of_twins, self.twins.of(students))
         fused, local = (evaluate.answers(models) for evaluate, models in sides)

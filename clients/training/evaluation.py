@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,8 +24,8 @@ Reading = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 CPU = torch.device("cpu")
 
 MOST_LOGITS = 2**28
-"""Logits of the balanced test set that are judged at once: 1 GiB, and what is made of them may be
-as much again. Of 1,000 clients with 10,000 test samples of 10 classes it is all."""
+"""Logits that are judged at once: 1 GiB, and what is made of them may be as much again. Of 1,000
+clients with 10,000 test samples of 10 classes it is all of the balanced test set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,22 @@ class Evaluation:
 
     def __call__(self, students: Sequence[Student]) -> list[Tested]:
         """Test each student; those without validation data lack its metrics."""
-        data, tested = self.inputs.data, list[Tested]()
-        at_once = max(1, MOST_LOGITS // (len(data.test) * data.num_classes))
-        for first in range(0, len(students), at_once):
-            some = students[first : first + at_once]
+        tested = list[Tested]()
+        for some in self.at_once(students, len(self.inputs.data.test)):
             answers = self.answers(some, self.inputs.device)
             tested += self.judged([student.client_id for student in some], answers)
         return tested
+
+    def at_once(self, students: Sequence[Student], samples: int) -> Iterator[Sequence[Student]]:
+        """Yield as many students at a time as are judged together.
+
+        Args:
+            students: The students.
+            samples: Of how many the answers of each are held meanwhile.
+        """
+        most = max(1, MOST_LOGITS // (samples * self.inputs.data.num_classes))
+        for first in range(0, len(students), most):
+            yield students[first : first + most]
 
     def judged(self, client_ids: Sequence[int], answers: Answers) -> list[Tested]:
         """Return how good each client's answers are."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from clients.training import evaluation
+from clients.training.answers import Answers
+from clients.training.evaluation import Evaluation
 from experiments.results import Arm, Run, read_run
 from experiments.run import main
 from fedfuse.guard import Choice
+from fedfuse.train.trainer import Student
 
 TESTS = ("own", "global", "val")
 SKEWED = {
@@ -128,6 +134,26 @@ def test_where_states_wait_and_when_they_are_tested_changes_nothing(
 def test_all_clients_at_once_agree_up_to_rounding(guarded: Run, tmp_path: Path) -> None:
     batched = run(tmp_path / "batched", trainer="batched", baseline="none").arm
     for name in ("accuracy_own_local", "accuracy_own_unguarded"):
+        np.testing.assert_allclose(batched.at(name)[1:], guarded.arm.at(name)[1:], atol=0.02)
+
+
+def test_of_very_many_clients_some_are_judged_at_a_time(
+    guarded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = [], Evaluation.answers
+
+    def counted(self: Evaluation, some: Sequence[Student], *device: torch.device) -> Answers:
+        asked.append(len(some))
+        return answers(self, some, *device)
+
+    monkeypatch.setattr(Evaluation, "answers", counted)
+    one_client = 2 * (200 + 100) * 10  # both models' answers to the tests and the public samples
+    monkeypatch.setattr(evaluation, "MOST_LOGITS", 2 * one_client)
+    batched = run(tmp_path / "batched", trainer="batched", baseline="none").arm
+    assert asked[1:] == [3, 2, 2, 1, 1] * 2, (
+        "after training all, then both models of two and of one"
+    )
+    for name in ("accuracy_own", "accuracy_own_local", "deployed_own"):
         np.testing.assert_allclose(batched.at(name)[1:], guarded.arm.at(name)[1:], atol=0.02)
 
 
