@@ -29,6 +29,7 @@ from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from experiments.config import overrides as typed
+from experiments.config.beginnings import Loader
 from experiments.config.choices import composed
 from experiments.config.domain_options import spell_out_domains
 from experiments.config.folder import check_own
@@ -37,7 +38,6 @@ from experiments.config.left_behind import without_left_behind
 from experiments.config.plain import plain
 from experiments.config.probe_options import spell_out
 from experiments.config.protocols import under_protocol
-from experiments.config.remembered import Remembering
 from experiments.config.schema import TYPE_WORDS, ExperimentConfig, key_type, validate
 from experiments.config.texts import check_texts, keep_texts
 from experiments.config.unread_keys import check_keys_are_read, known_keys
@@ -61,7 +61,7 @@ def open_hydra(config_dir: Path | None = None) -> Hydra:
         check_own(config_dir, get_yaml_loader())
         path.prepend(OWN, f"file://{config_dir.resolve()}", SearchPathQuery("schema"))
     hydra = Hydra.create_main_hydra2("fedfuse", path)
-    hydra.config_loader.repository = Remembering(path)  # type: ignore[attr-defined]
+    hydra.config_loader = Loader(path)
     return hydra
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra._internal import defaults_list
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -17,8 +17,7 @@ from experiments.config import compose, remembered
 def composed(*lines: str, own: Path | None = None, as_hydra: bool = False) -> DictConfig:
     hydra = compose.open_hydra(own)
     if as_hydra:
-        path = hydra.config_loader.config_search_path
-        hydra.config_loader.repository = ConfigRepository(path)
+        hydra.config_loader = ConfigLoaderImpl(hydra.config_loader.config_search_path)
     return hydra.compose_config("config", list(lines), run_mode=RunMode.RUN)
 
 
