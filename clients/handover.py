@@ -19,11 +19,11 @@ def prepare(node: Node, header: Header, client_ids: Sequence[int]) -> None:
 
     Who cannot begin says so when it is asked to train.
     """
-    way, tools = node.way(header), node.tools(header)
+    arm = node.in_arm(header)
 
     def step(cohort: Sequence[int]) -> None:
         for client_id in cohort:
-            node.student(way, tools, client_id)
+            arm.student(client_id)
             node.sharing.begin(node.states.memory(client_id))
 
     attempt = Attempt(header.round, "train", node.plan.threads, node.device)
@@ -55,16 +55,16 @@ def models(node: Node, header: Header, client_ids: Sequence[int]) -> bytes:
         FedfuseError: If it is nobody else's business, or what a client holds is not its model.
     """
     _check(node)
-    way, tools = node.way(header), node.tools(header)
+    arm = node.in_arm(header)
     names: dict[str, set[str]] = {}
     found: dict[int, dict[str, Tensor]] = {}
     for client_id in client_ids:
-        held = node.student(way, tools, client_id)
+        held = arm.student(client_id)
         known = names.setdefault(held.architecture, set())
         if not known:
             known |= set(node.beginning.model(client_id).state_dict())
         # A way to exchange may hold more than one model, or judge by a head of its own.
-        judged = way.evaluation_models([held], tools, Phase.FUSED)
+        judged = arm.way.evaluation_models([held], arm.tools, Phase.FUSED)
         states = [student.model.state_dict() for student in (*judged, held)]
         own = next((state for state in states if set(state) == known), None)
         if own is None:
@@ -73,8 +73,8 @@ def models(node: Node, header: Header, client_ids: Sequence[int]) -> bytes:
                 next_step="Set models=none.",
             )
         found[client_id] = {f"model/{name}": value for name, value in own.items()}
-        if (twins := node.twins_of(header)) is not None:
-            (twin,) = twins.of([held])
+        if arm.twins is not None:
+            (twin,) = arm.twins.of([held])
             theirs = twin.model.state_dict()
             found[client_id] |= {f"twin/model/{name}": value for name, value in theirs.items()}
     return packed(found)
@@ -88,9 +88,9 @@ def load(node: Node, header: Header, client_ids: Sequence[int], content: bytes) 
             what that is.
     """
     _check(node)
-    way, tools = node.way(header), node.tools(header)
+    arm = node.in_arm(header)
     for client_id, tensors in unpacked(content, client_ids).items():
-        node.student(way, tools, client_id, begins=False)
+        arm.student(client_id, begins=False)
         node.states.restore(client_id, tensors, node.make_optimizer)
 
 

@@ -6,34 +6,33 @@ No Flower here: ``clients.app`` turns messages into calls of :class:`Node` and b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from clients.exchange import Exchange, Predictions, Tools
+from clients.exchange import Exchange, Predictions
 from clients.exchange.protocol import check_shared, kind_of_exchange
-from clients.failure_isolation import Alone, Attempt, Spent, Step, take_steps
+from clients.failure_isolation import Alone, Attempt, Step
+from clients.in_arm import InArm
 from clients.membership import Membership
 from clients.sharing.chain import Sharing
 from clients.sharing.channel import ClientChannel, Remember
 from clients.sharing.familiarity import FamiliarityStage
 from clients.sharing.own_choice import OwnChoice
-from clients.state.state import ClientState, OptimizerFactory
+from clients.state.state import OptimizerFactory
 from clients.state.states import ClientStates
 from clients.training.arm import ArmSettings
-from clients.training.deployment import Deployment, fold_of, speaking
+from clients.training.deployment import fold_of
 from clients.training.evaluation import Evaluation
 from clients.training.guard import Undo
-from clients.training.pace import paced
 from clients.training.pretrain import STEPS, Beginning, Initial, Pretraining
-from clients.training.probing import Probing
 from clients.training.samples import ModelInputs
 from clients.training.settings import ClientPlan
 from clients.training.tested import Tested, stacked, with_spending, with_twins
-from clients.training.twins import LocalTwins, Task
-from clients.training.work_plan import WorkPlan, honest, rows_of
+from clients.training.twins import LocalTwins
+from clients.training.work_plan import WorkPlan, rows_of
 from fedfuse.augment import Augment, Guided
 from fedfuse.codec import Parcel
 from fedfuse.exchange.kind import Kind
@@ -41,14 +40,13 @@ from fedfuse.failure import Failure
 from fedfuse.familiarity import Familiarity
 from fedfuse.guard import Guard, Validation
 from fedfuse.payload import Payload
-from fedfuse.probes import Probe, Probes
-from fedfuse.protocols import DistillLoss, ModelPlan, Relabels, Uptake
+from fedfuse.probes import Probe
+from fedfuse.protocols import DistillLoss, ModelPlan, Uptake
 from fedfuse.rng import Streams
 from fedfuse.select import All, PublicRounds, Select
 from fedfuse.train.learning_rate import Rates
-from fedfuse.train.trainer import LoopTrainer, Student, Trainer
+from fedfuse.train.trainer import LoopTrainer, Trainer
 from fedfuse.train.views import PrivateAugment
-from fedfuse.train.work import SampleLoss
 from fedfuse.types import ClientMetrics, FederatedData, KnowledgeBank, Phase
 from fedfuse.wire.messages import Header
 
@@ -187,24 +185,22 @@ class Node:
         Returns:
             The knowledge and the metrics of the clients that finished, and the failures.
         """
-        way, tools, round_ = self.way(header), self.tools(header), header.round
-        evaluate = self.evaluation(header)
+        arm = self.in_arm(header)
+        way, tools, round_ = arm.way, arm.tools, header.round
         shared: list[Payload | Parcel] = []
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
-            held = [self.student(way, tools, client_id) for client_id in cohort]
-            tasks = way.train(held, tools, round_, exchanging=header.share)
-            spent = self._take_steps(tasks, header)
-            if (twins := self.twins_of(header)) is not None:
-                theirs = self._take_steps(twins.local(held, round_), header)
-                spent = with_twins(spent, theirs)
+            held = [arm.student(client_id) for client_id in cohort]
+            spent = arm.take_steps(way.train(held, tools, round_, exchanging=header.share))
+            if arm.twins is not None:
+                spent = with_twins(spent, arm.take_steps(arm.twins.local(held, round_)))
             remember: Remember = {}
             if header.share:
                 made = check_shared(way.share(held, tools, round_), way, self.kind, cohort)
                 knowledge, remember = self.channel.write(made, self._memory(cohort))
             evaluation_models = way.evaluation_models(held, tools, Phase.LOCAL)
-            tested = evaluate(evaluation_models) if header.evaluate else []
+            tested = arm.evaluation(evaluation_models) if header.evaluate else []
             for row, client_id in zip(tested, cohort, strict=False):
                 if STEPS in (extras := self.states.memory(client_id)):
                     row.metrics["pretrain_steps"] = float(extras[STEPS])
@@ -233,20 +229,21 @@ class Node:
         takes (or as many samples: ``budget``), so that a method that fuses and one that does not
         spend the same.
         """
-        way, tools, round_ = self.way(header), self.tools(header), header.round
-        judge = self._judge(header)
+        arm = self.in_arm(header)
+        way, tools, round_ = arm.way, arm.tools, header.round
+        judge = arm.judge()
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
             distils = received is not None and self.kind.upload is KnowledgeBank
-            held = [self.student(way, tools, i, distils=distils) for i in cohort]
+            held = [arm.student(i, distils=distils) for i in cohort]
             evaluation_models = partial(way.evaluation_models, held, tools, Phase.FUSED)
             undo = None
             if received is not None and isinstance(self.guard, Validation):
-                undo = Undo(self.guard, self.evaluation(header))
+                undo = Undo(self.guard, arm.evaluation)
             memory = undo.before(held, evaluation_models) if undo is not None else None
             if received is None:
-                alone = self._work_plan(header).budget_matched(cohort, round_)
+                alone = arm.work_plan.budget_matched(cohort, round_)
                 tasks = [
                     (student, work)
                     for student, work in zip(evaluation_models(), alone, strict=True)
@@ -266,10 +263,10 @@ class Node:
                 tasks = way.learn(held, tools, round_, theirs)
                 # Who rests takes in an average; steps are for those whose twins take them too.
                 tasks = [task for task in tasks if tools.taught(task[0].client_id)]
-            spent = self._take_steps(tasks, header, trained=True)
-            if (twins := self.twins_of(header)) is not None:
+            spent = arm.take_steps(tasks, trained=True)
+            if arm.twins is not None:
                 learning = [student for student in held if tools.taught(student.client_id)]
-                also = self._take_steps(twins.instead(learning, round_), header, trained=True)
+                also = arm.take_steps(arm.twins.instead(learning, round_), trained=True)
                 spent = with_twins(spent, also)
             if undo is not None and memory is not None:
                 tested = undo.after(held, evaluation_models, memory, evaluate=header.evaluate)
@@ -287,16 +284,16 @@ class Node:
         self, header: Header, client_ids: Sequence[int]
     ) -> tuple[ClientMetrics | None, list[Failure]]:
         """Evaluate clients as they are: those that rest in this round, or whom probes ask."""
-        way, tools = self.way(header), self.tools(header)
-        judge = self._probing(header) if header.probe else self._judge(header)
+        arm = self.in_arm(header)
+        judge = arm.probing() if header.probe else arm.judge()
         table: dict[int, Tested] = {}
 
         def step(cohort: Sequence[int]) -> None:
             # Who has not done anything yet is made for the test; pre-training is kept, it is dear.
-            looked_at = self.states.looked_at(header.arm, cohort, keep_new=tools.pretrains)
+            looked_at = self.states.looked_at(header.arm, cohort, keep_new=arm.tools.pretrains)
             with looked_at:
-                held = [self.student(way, tools, client_id) for client_id in cohort]
-                tested = judge(way.evaluation_models(held, tools, Phase.FUSED))
+                held = [arm.student(client_id) for client_id in cohort]
+                tested = judge(arm.way.evaluation_models(held, arm.tools, Phase.FUSED))
             table.update(zip(cohort, tested, strict=True))
 
         failures = self._each(client_ids, header, "test", step)
@@ -307,74 +304,11 @@ class Node:
         for client_id in client_ids:
             self.states.forget(arm, client_id)
 
+    def in_arm(self, header: Header) -> InArm:
+        """Return what the request's arm makes of the clients."""
+        return InArm(self, header)
+
     # -- one cohort ----------------------------------------------------------------------------
-
-    def _take_steps(self, tasks: Sequence[Task], header: Header, *, trained: bool = False) -> Spent:
-        """Let students take their steps of a phase at the rates that hold then.
-
-        ``trained`` says whether it is the second one: local training is over.
-        """
-        if self.rates is not None:
-            tasks = paced(self.rates, tasks, self.work_plan, header.round, trained=trained)
-        return take_steps(self.trainer, tasks, header.round)
-
-    def way(self, header: Header) -> Exchange:
-        """Return the arm's way to exchange; clients that learn alone hold nothing but models."""
-        return self.exchange if header.exchange else Predictions()
-
-    def tools(self, header: Header) -> Tools:
-        """Return what an exchange works with in the header's arm."""
-        # Whoever attacks does so where knowledge is exchanged; alone, all clients are honest.
-        attack = self.sharing.attack if header.exchange else None
-        relabel = attack.relabel if isinstance(attack, Relabels) else honest
-        return Tools(
-            arm=header.arm,
-            inputs=self.inputs,
-            models=self.models,
-            work_plan=replace(self._work_plan(header), relabel=relabel),
-            trainer=self.trainer,
-            plan=self.plan,
-            streams=self.streams,
-            familiarity_stage=self.familiarity_stage,
-            sharing=self.sharing,
-            memory=self.states.memory,
-            pretrains=self.pretraining is not None
-            and (header.exchange or self.pretraining.baseline),
-            taught=header.teaches,
-            present=header.present,
-            uptake=self.uptake,
-            width=size if isinstance(size := self.kind.sizes.get("D", 0), int) else 0,
-            own_choice=self.own_choice,
-        )
-
-    def evaluation(self, header: Header) -> Evaluation:
-        """Return what tests the clients of the header's arm."""
-        return replace(self.evaluate, prior=self._arm(header).test_prior)
-
-    def _arm(self, header: Header) -> ArmSettings:
-        return self.arms.get(header.arm, ArmSettings())
-
-    def _work_plan(self, header: Header) -> WorkPlan:
-        return replace(self.work_plan, local_loss=self._arm(header).local_loss)
-
-    def twins_of(self, header: Header) -> LocalTwins | None:
-        """Return what trains the clients' local twins in the header's arm; None for nobody."""
-        return self.twins if header.exchange else None
-
-    def _judge(self, header: Header) -> Callable[[Sequence[Student]], list[Tested]]:
-        """Return what tests clients as they end a round: what they deploy, if a guard decides."""
-        evaluate, twins = self.evaluation(header), self.twins_of(header)
-        if twins is None or self.guard is None or isinstance(self.guard, Validation):
-            return evaluate
-        labelled = None  # public labels that pre-training taught say nothing new
-        if self.pretraining is None:
-            labelled = speaking(self.data, self.work_plan.held_out)
-        return Deployment(self.guard, evaluate, twins, labelled)
-
-    def _probing(self, header: Header) -> Probing:
-        """Return what asks models the probes."""
-        probes = Probes(self.probes, self.streams)
-        return Probing(probes, self.probe_samples, self.evaluation(header), header.round)
 
     def _memory(self, cohort: Sequence[int]) -> dict[int, dict[str, Tensor]]:
         return {client_id: self.states.memory(client_id) for client_id in cohort}
@@ -383,9 +317,6 @@ class Node:
         for client_id, entries in news.items():
             self.states.memory(client_id).update(entries)
 
-    def _cohorts(self, client_ids: Sequence[int]) -> list[tuple[int, ...]]:
-        return self.trainer.cohorts(client_ids, [self.models.name(i) for i in client_ids])
-
     def _each(
         self, client_ids: Sequence[int], header: Header, phase: str, step: Step
     ) -> list[Failure]:
@@ -393,48 +324,9 @@ class Node:
         attempt = Attempt(header.round, phase, self.plan.threads, self.device)
         alone = Alone(self.states, header.arm, self.make_optimizer) if self.isolates else None
         failures = []
-        for cohort in self._cohorts(client_ids):
+        names = [self.models.name(client_id) for client_id in client_ids]
+        for cohort in self.trainer.cohorts(client_ids, names):
             failures += attempt(cohort, step, alone)
             for client_id in cohort:
                 self.on_client_done(client_id)
         return failures
-
-    def student(
-        self,
-        way: Exchange,
-        tools: Tools,
-        client_id: int,
-        *,
-        begins: bool = True,
-        distils: bool = False,
-    ) -> Student:
-        """Return the client; a new one pre-trains, unless its state is replaced next.
-
-        Where it distils, its optimiser may be another than in private steps.
-        """
-        architecture = self.models.name(client_id)
-
-        def make(new: bool) -> ClientState:
-            twin = None
-            if self.twins is not None and way is self.exchange:  # not in an arm that learns alone
-                twin = self.twins.begin(client_id, new=new and begins)
-            if not (new and begins and tools.pretrains):
-                model = way.hold(client_id, self.beginning.model(client_id), tools)
-                return ClientState(model, twin=twin)
-
-            def lesson(client_id: int, labels: Tensor) -> tuple[Tensor, SampleLoss]:
-                return tools.work_plan.lesson(tools.work_plan.relabel(client_id, labels))
-
-            model, steps = self.beginning.pretrained(client_id, lesson)
-            extras = {STEPS: torch.tensor(steps)}
-            return ClientState(way.hold(client_id, model, tools), extras=extras, twin=twin)
-
-        state = self.states.get(tools.arm, client_id, make)
-        if self.plan.optimizer_state == "reset":
-            state.forget_optimizers()
-        apart = distils and self.plan.optimizer_state == "separate"
-        optimizer = state.optimizer("distill" if apart else "main", self.make_optimizer)
-        if apart and self.plan.distill_lr is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = self.plan.distill_lr
-        return Student(client_id, architecture, state.model, optimizer)

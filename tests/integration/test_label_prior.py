@@ -149,9 +149,11 @@ def test_methods_of_a_sweep_share_both_controls(adjusted, tmp_path):
 def test_nothing_of_a_prior_travels_but_logits_without_it():
     def sends(*lines: str) -> tuple[KnowledgeBank, torch.Tensor]:
         node = node_of("method=mean", *lines)
-        tools = node.tools(Header("mean", 2, share=True, evaluate=False))
-        held = [node.student(node.exchange, tools, client_id) for client_id in range(3)]
-        return Predictions().share(held, tools, 2), log_prior(node.inputs.class_counts(range(3)))
+        arm = node.in_arm(Header("mean", 2, share=True, evaluate=False))
+        held = [arm.student(client_id) for client_id in range(3)]
+        return Predictions().share(held, arm.tools, 2), log_prior(
+            node.inputs.class_counts(range(3))
+        )
 
     plain, prior = sends()
     sent, _ = sends("extract=adjusted")
@@ -168,11 +170,10 @@ def test_nothing_of_a_prior_travels_but_logits_without_it():
 @pytest.mark.parametrize("use", ["none", "add", "subtract"])
 def test_a_test_reads_the_prior_that_it_needs(use):
     node = node_of("method=mean", f"evaluation.prior={use}", "prior.tau=0.5")
-    tools = node.tools(Header("mean", 1, share=False, evaluate=True))
-    held = [node.student(node.exchange, tools, client_id) for client_id in range(3)]
+    arm = node.in_arm(Header("mean", 1, share=False, evaluate=True))
+    held = [arm.student(client_id) for client_id in range(3)]
     prior = 0.5 * log_prior(node.inputs.class_counts(range(3)))
-    evaluate = node.evaluation(Header("mean", 1, share=False, evaluate=True))
-    tested, validation = evaluate(held), evaluate.validation(held)
+    tested, validation = arm.evaluation(held), arm.evaluation.validation(held)
     data, size = node.data, len(node.data.test)
     for row, client in enumerate(data.clients):
         add, subtract = (prior[row] if use == word else 0 for word in ("add", "subtract"))
@@ -199,9 +200,9 @@ def test_a_test_reads_the_prior_that_it_needs(use):
 
 def test_afterwards_the_baseline_lacks_the_prior():
     node = node_of("method=mean_adjusted")
-    header = Header("local", 1, share=False, evaluate=True, exchange=False)
-    held = [node.student(Predictions(), node.tools(header), client_id) for client_id in range(3)]
-    after = node.evaluation(header)(held)
+    arm = node.in_arm(Header("local", 1, share=False, evaluate=True, exchange=False))
+    held = [arm.student(client_id) for client_id in range(3)]
+    after = arm.evaluation(held)
     before = node.evaluate(held)
     prior = log_prior(node.inputs.class_counts(range(3)))
     logits = node.trainer.predict(held, node.inputs.test(), 50) - prior[:, None]
@@ -227,9 +228,9 @@ def test_both_trainers_learn_the_same():
     found = []
     for trainer in (LoopTrainer(), BatchedTrainer()):
         node = node_of("method=mean_adjusted", "client.local_epochs=2")
-        tools = node.tools(Header("mean_adjusted", 1, share=False, evaluate=False))
-        held = [node.student(node.exchange, tools, client_id) for client_id in range(3)]
-        works = tools.work_plan.local(range(3), 1)
+        arm = node.in_arm(Header("mean_adjusted", 1, share=False, evaluate=False))
+        held = [arm.student(client_id) for client_id in range(3)]
+        works = arm.tools.work_plan.local(range(3), 1)
         assert all(isinstance(work.loss, Widened) for work in works)
         assert all(work.targets.shape == (len(work.inputs), 11) for work in works)
         counts = node.inputs.class_counts(range(3))
