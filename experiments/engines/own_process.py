@@ -1,4 +1,4 @@
-"""Imported before all else by the processes that an engine starts: Ray's workers, Flower's apps."""
+"""Imported before all else by processes that are started: of an engine, and runs side by side."""
 
 from experiments.terminal.garbage import collect_rarely
 

@@ -26,7 +26,7 @@ from fedfuse.errors import FedfuseError
 
 Task = TypeVar("Task", bound=Hashable)
 
-CODE = "from experiments.runs.worker import main; main()"
+CODE = "import experiments.engines.own_process; from experiments.runs.worker import main; main()"
 """What a worker runs; -m would put the working folder before everything installed."""
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from experiments.run import main
-from experiments.runs.pool import Order
+from experiments.runs.pool import CODE, Order
 from experiments.runs.worker import failure
 from fedfuse.failure import Failure
 from server.transport.answer import ClientFailedError
@@ -40,6 +40,14 @@ def test_what_waits_comes_next_once_its_first_has_ended() -> None:
     assert [order.take(), order.take(), order.take()] == ["a1", "a2", None]
     order.settle("b")
     assert [order.take(), order.take()] == ["b1", None]
+
+
+def test_a_worker_looks_for_garbage_rarely_from_its_first_import_on() -> None:
+    first = CODE.partition(";")[0]
+    asked = [sys.executable, "-P", "-c", f"{first}; import gc, sys; print(gc.get_threshold()[0])"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    told = subprocess.run(asked, env=env, capture_output=True, text=True, check=True)
+    assert int(told.stdout) >= 10_000
 
 
 def test_a_client_that_failed_elsewhere_is_told_as_one_here() -> None:
