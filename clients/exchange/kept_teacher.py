@@ -52,7 +52,8 @@ class KeptTeacher:
     not there to be asked, so its targets are mixed as the samples are.
 
     Args:
-        weight: Of the term; 0 for local training as it is.
+        weight: Of the term; 0 for local training as it is. The authors' term lacks the C of
+            ``w_x``, so that theirs is 1 / C.
         unseen: What a class counts for that the client has no sample of: ``zero``, or ``max``, as
             much as its rarest one.
         mixing: a of the Beta(a, a) by which every public sample is mixed with another one; targets

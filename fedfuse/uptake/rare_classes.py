@@ -45,8 +45,8 @@ class RareClasses:
     """Weigh each sample by how rare its teacher's class is with the client (KAFAL, 2211.13579).
 
     The weight is ``C rarity_c`` of the class c that the teacher finds most probable, 1 in the mean
-    over classes. In the authors' code samples are mixed and so are their weights; here they are as
-    they are.
+    over classes. In the authors' code it is ``rarity_c``, samples are mixed and so are their
+    weights; here they are as they are.
 
     Args:
         unseen: A class that the client has no sample of is left out (``zero``, as the authors do),
