@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedfuse.data.tensors import gather, normalise, to_inputs, to_raw
+from fedfuse.data.tensors import gather, normalise, normalise_, to_inputs, to_raw
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds, PublicSamples
 from fedfuse.train.views import PrivateAugment, Views
@@ -109,8 +109,8 @@ class ModelInputs:
         raw = inputs[where].float()
         if client.transform is not None:
             # A user's own function, written for the CPU.
-            raw = client.transform(raw.cpu()).to(self.device)
-        return normalise(raw, mean, std), labels[where]
+            return normalise(client.transform(raw.cpu()).to(self.device), mean, std), labels[where]
+        return normalise_(raw, mean, std), labels[where]
 
     def class_counts(self, client_ids: Sequence[int]) -> Tensor:
         """Return the private training samples of each client and class, int64 [k, C]."""

@@ -35,13 +35,18 @@ def normalise(raw: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tenso
     >>> normalise(torch.tensor([[[[255.0]]]]), mean=[0.5], std=[0.25])
     tensor([[[[2.]]]])
     """
+    return normalise_(raw.clone(), mean, std) if mean else raw
+
+
+def normalise_(raw: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return what :func:`normalise` does, in the memory of ``raw``: a new page costs, too."""
     if not mean:
         return raw
     image = raw.ndim == 4
     shape = (1, -1, 1, 1) if image else (1, -1)
     centre = torch.tensor(mean, dtype=torch.float32, device=raw.device).view(shape)
     spread = torch.tensor(std, dtype=torch.float32, device=raw.device).view(shape)
-    return (raw / 255 if image else raw.clone()).sub_(centre).div_(spread)
+    return (raw.div_(255) if image else raw).sub_(centre).div_(spread)
 
 
 def to_inputs(rows: npt.NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -71,7 +76,9 @@ def gather(
         std: As in :func:`normalise`.
         transform: The client's feature shift, applied to the raw values before normalisation.
     """
-    raw = to_raw(samples.inputs[index])
-    if transform is not None:
-        raw = transform(raw)
-    return normalise(raw, mean, std), torch.from_numpy(np.array(samples.labels[index]))
+    # Into memory of torch's own: kernels round otherwise where it is not aligned.
+    raw = torch.from_numpy(samples.inputs[index]).to(torch.float32, copy=True)
+    labels = torch.from_numpy(np.array(samples.labels[index]))
+    if transform is not None:  # a user's own function may keep what it returns
+        return normalise(transform(raw), mean, std), labels
+    return normalise_(raw, mean, std), labels

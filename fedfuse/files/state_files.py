@@ -6,6 +6,7 @@ them without asking for what they hold.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -59,29 +60,31 @@ def state_header(content: bytes) -> dict[str, dict[str, Any]]:
     return header
 
 
-def state_owners(content: bytes) -> set[int]:
+def state_owners(content: bytes) -> frozenset[int]:
     """Return whose states are in a file of several clients.
+
+    The header of the same clients is the same in every round, and tens of thousands of tensors
+    long: one that was believed before, of a file as long, is not read again.
 
     Raises:
         ValueError: If it is no such file.
     """
-    return _owners(state_header(content))
-
-
-def checked_owners(content: bytes) -> set[int]:
-    """Return whose states are in a file that :func:`state_owners` has believed before."""
-    return _owners(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]))
-
-
-def _owners(header: Mapping[str, Any]) -> set[int]:
-    return {int(owner) for owner in {name.partition("/")[0] for name in header}}
+    head = memoryview(content)[: 8 + int.from_bytes(content[:8], "little")]
+    known = hashlib.sha256(head).digest(), len(content)
+    if known not in _believed:
+        owners = {name.partition("/")[0] for name in state_header(content)}
+        if len(_believed) >= _MOST_BELIEVED:
+            _believed.clear()
+        _believed[known] = frozenset(map(int, owners))
+    return _believed[known]
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON; of two values for one name readers disagree which counts."""
-    if len({name for name, _ in pairs}) != len(pairs):
+    known = dict(pairs)
+    if len(known) != len(pairs):
         raise ValueError("a name twice")
-    return dict(pairs)
+    return known
 
 
 def _check_entry(name: str, entry: Any) -> None:
@@ -101,6 +104,9 @@ def _check_entry(name: str, entry: Any) -> None:
 
 LONGEST_HEADER = 64 * 2**20
 """Bytes of a header; a network of a thousand layers has 300 kB of it, and a message 8 of those."""
+_MOST_BELIEVED = 4096
+"""Headers of which it is remembered whose they are; of 100,000 small models there are 1,600."""
+_believed: dict[tuple[bytes, int], frozenset[int]] = {}
 _MOST_DIMS = 16
 _FIELDS = {"dtype", "shape", "data_offsets"}
 _NAME = re.compile(r"([0-9]{1,18}/)?(twin/)?(model|optimizer|extra)/.{1,500}")

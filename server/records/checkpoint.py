@@ -28,7 +28,7 @@ from torch import Tensor
 
 from fedfuse.errors import FedfuseError
 from fedfuse.files import confined
-from fedfuse.files.state_files import checked_owners
+from fedfuse.files.state_files import state_owners
 from fedfuse.types import RoundRecord
 from server.records import durable, manifest, round_file
 from server.records.manifest import (
@@ -149,7 +149,7 @@ class Checkpoints:
                     os.fchmod(secret, 0o700)  # clients' secrets are in it
                 files, states = {}, dict(carried)
                 for part, content in enumerate(clients):
-                    if owners := tuple(sorted(checked_owners(content))):
+                    if owners := tuple(sorted(state_owners(content))):
                         name = f"{number:06d}-{part}.safetensors"
                         states[name] = StateFile(_write(apart, name, content), len(owners), owners)
                 flat = {name: value.cpu().contiguous().clone() for name, value in memory.items()}

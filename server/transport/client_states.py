@@ -138,7 +138,7 @@ class RemoteStates:
             except KnowledgeError as error:
                 self._refuse(ids, header, "save", str(error))
 
-    def _owners(self, content: bytes, client_ids: Sequence[int]) -> set[int]:
+    def _owners(self, content: bytes, client_ids: Sequence[int]) -> frozenset[int]:
         """Return whose states these are, if it is those of these clients and nobody else's."""
         try:
             owners = state_owners(content)

@@ -75,3 +75,26 @@ def test_an_empty_index_gives_empty_tensors():
     inputs, labels = gather(Samples(images(), np.arange(6)), np.empty(0, dtype=np.int64), MEAN, STD)
     assert inputs.shape == (0, 3, 4, 5)
     assert labels.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("pool", "mean", "std"),
+    [
+        (images(), MEAN, STD),
+        (np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), MEAN, STD),
+        (np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), (), ()),
+        (np.arange(18, dtype=np.int32).reshape(6, 3), (), ()),
+    ],
+)
+def test_gathered_rows_are_those_normalised_apart_and_the_pool_stays_as_it_is(pool, mean, std):
+    before, index = pool.copy(), np.array([5, 0, 0])
+    inputs, _ = gather(Samples(pool, np.arange(6)), index, mean, std)
+    assert torch.equal(inputs, normalise(to_raw(pool[index]), mean, std))
+    inputs += 1
+    np.testing.assert_array_equal(pool, before)
+
+
+def test_what_a_transform_keeps_is_not_normalised_under_its_hands():
+    kept = torch.full((2, 3, 4, 5), 51.0)
+    gather(Samples(images(), np.arange(6)), np.array([0, 1]), MEAN, STD, lambda _: kept)
+    assert torch.equal(kept, torch.full((2, 3, 4, 5), 51.0))
