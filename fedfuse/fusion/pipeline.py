@@ -21,8 +21,10 @@ from fedfuse.fusion.returned import (
     check_targets,
     check_unchanged,
     checked_labels,
+    choice_of,
     refuse_class_weights,
     scores_of,
+    sharpened,
     tensor_of,
     versions_of,
 )
@@ -38,7 +40,7 @@ from fedfuse.protocols import (
     Sharpen,
     TargetFilter,
 )
-from fedfuse.shapes import Bool, Float, Int
+from fedfuse.shapes import Float, Int
 from fedfuse.stateful import stateful_parts
 from fedfuse.types import Fusion, KnowledgeBank, Space, Teachers
 from fedfuse.validation import require_count, require_number
@@ -213,9 +215,8 @@ class Pipeline:
         if self.sharpen is None:
             return fused
         space = Space(declared(self.rule, "space", Space.PROBABILITIES))
-        return self._sharpened(
-            self.sharpen, self._probabilities(fused) if space is Space.LOGITS else fused
-        )
+        probs = self._probabilities(fused) if space is Space.LOGITS else fused
+        return sharpened(self.sharpen, probs)
 
     def _dense(
         self, bank: KnowledgeBank, labels: Int[Tensor, " P"] | None, scorer: Scorer, rule: Rule
@@ -229,10 +230,10 @@ class Pipeline:
         weights: Tensor | ClassWeights
         if isinstance(scores, Tensor) and scores.ndim == 2:
             scores = scores.to(precision)
-            weights = masked_softmax(scores, self._neighbours(scores))
+            weights = masked_softmax(scores, choice_of(self.neighbours, scores))
         else:
             most = min(BLOCK_BYTES, self.dense_bytes)
-            near = self._neighbours(over_classes(scores, precision, most))
+            near = choice_of(self.neighbours, over_classes(scores, precision, most))
             weights = ClassWeights(scores, near, dtype=precision, block_bytes=most)
         space = Space(declared(self.rule, "space", Space.PROBABILITIES))
         # A rule that remembers is asked the filter's question too, as if it had not been asked.
@@ -251,7 +252,7 @@ class Pipeline:
             tensor_of(filtered, what, tuple(targets.shape[:2]))
         if self.sharpen is not None:
             probs = self._probabilities(targets) if space is Space.LOGITS else targets
-            targets, space = self._sharpened(self.sharpen, probs), Space.PROBABILITIES
+            targets, space = sharpened(self.sharpen, probs), Space.PROBABILITIES
         known = None if bank.mask is None else answered(weights, bank.mask).float()
         counts, missing = self._counts(bank, known, made.sample_weight, filtered)
         told = {**made.metrics, **missing}
@@ -292,35 +293,6 @@ class Pipeline:
         if not declared(self.scorer, "needs_labels", False):
             return None
         return checked_labels(bank, labels, f"scorer {part_name(self.scorer)}")
-
-    def _neighbours(self, scores: Float[Tensor, "K K"]) -> Bool[Tensor, "K K"]:
-        before = versions_of(scores)
-        near = self.neighbours(scores)
-        check_unchanged(f"neighbours {part_name(self.neighbours)}", before, scores)
-        what = f"The neighbours {part_name(self.neighbours)} did not return a choice"
-        tensor_of(near, what, tuple(scores.shape), floating=False)
-        alone = (~near.any(dim=1)).nonzero().flatten().tolist()
-        if alone:
-            raise KnowledgeError(
-                what,
-                got=f"no source at all for the clients at {alone[:5]}",
-                allowed="at least one True in every row",
-                next_step="Let a client without neighbours keep itself.",
-            )
-        return near
-
-    def _sharpened(self, sharpen: Sharpen, probs: Float[Tensor, "K P C"]) -> Float[Tensor, "K P C"]:
-        sharp = sharpen(probs)
-        what = f"The sharpening {part_name(sharpen)} did not return probabilities"
-        tensor_of(sharp, what, tuple(probs.shape))
-        off = float((sharp.sum(dim=-1) - 1).abs().max())
-        if not (off < 1e-3 and bool((sharp >= 0).all())):
-            raise KnowledgeError(
-                what,
-                got=f"a smallest value of {float(sharp.min()):g} and a sum {off:g} away from 1",
-                allowed="values from 0 that sum to 1 over the classes",
-            )
-        return sharp
 
 
 def _searches(scorer: Scorer) -> TypeGuard[Nearest]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from fedfuse.declarations import declared, part_name
 from fedfuse.errors import ConfigError, KnowledgeError
 from fedfuse.payload.fields import SIMPLEX_TOLERANCE
-from fedfuse.protocols import ClassScores
-from fedfuse.shapes import Int
+from fedfuse.protocols import ClassScores, Neighbours, Sharpen
+from fedfuse.shapes import Bool, Float, Int
 from fedfuse.types import KnowledgeBank, Space
 
 NO_CLASS_WEIGHTS = (
@@ -116,6 +116,47 @@ def check_targets(rule: object, targets: Tensor) -> None:
             next_step="If they are logits, say so: declare space = Space.LOGITS "
             "(fedfuse.types.Space), a class attribute or one of a function.",
         )
+
+
+def choice_of(neighbours: Neighbours, scores: Float[Tensor, "K K"]) -> Bool[Tensor, "K K"]:
+    """Return whom a part chooses by the scores.
+
+    Raises:
+        KnowledgeError: If it is no choice, or nobody for somebody.
+    """
+    before = versions_of(scores)
+    near = neighbours(scores)
+    check_unchanged(f"neighbours {part_name(neighbours)}", before, scores)
+    what = f"The neighbours {part_name(neighbours)} did not return a choice"
+    tensor_of(near, what, tuple(scores.shape), floating=False)
+    alone = (~near.any(dim=1)).nonzero().flatten().tolist()
+    if alone:
+        raise KnowledgeError(
+            what,
+            got=f"no source at all for the clients at {alone[:5]}",
+            allowed="at least one True in every row",
+            next_step="Let a client without neighbours keep itself.",
+        )
+    return near
+
+
+def sharpened(sharpen: Sharpen, probs: Float[Tensor, "K P C"]) -> Float[Tensor, "K P C"]:
+    """Return what a sharpening makes of probabilities.
+
+    Raises:
+        KnowledgeError: If it is none.
+    """
+    sharp = sharpen(probs)
+    what = f"The sharpening {part_name(sharpen)} did not return probabilities"
+    tensor_of(sharp, what, tuple(probs.shape))
+    off = float((sharp.sum(dim=-1) - 1).abs().max())
+    if not (off < 1e-3 and bool((sharp >= 0).all())):
+        raise KnowledgeError(
+            what,
+            got=f"a smallest value of {float(sharp.min()):g} and a sum {off:g} away from 1",
+            allowed="values from 0 that sum to 1 over the classes",
+        )
+    return sharp
 
 
 def checked_labels(
