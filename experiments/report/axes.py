@@ -43,10 +43,13 @@ def padded(
 
     >>> padded([1.0, 2.0], share=0.5)
     (0.5, 2.5)
+    >>> low, high = padded([3e12])  # neither end is rounded to the value itself
+    >>> low < 3e12 < high
+    True
     """
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
-    air = max((high - low) * share, (least - (high - low)) / 2, 1e-9)
+    air = max((high - low) * share, (least - (high - low)) / 2, 1e-9 * max(1.0, -low, high))
     return low - air, high + air
 
 

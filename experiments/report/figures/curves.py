@@ -72,7 +72,7 @@ def curves(
     xs = np.concatenate([line.x for line in series])
     ys = np.concatenate([line.values.ravel() for line in series])
     low, high = padded(ys.tolist(), least=least)
-    low = low if floor is None else max(low, floor)
+    low = low if floor is None or high <= floor else max(low, floor)
     first, last = float(xs.min()), float(xs.max())
     if last == first:
         first, last = (first - 0.5, last + 0.5) if whole else (0.0, last or 1.0)
