@@ -88,6 +88,14 @@ def _check_model(
             ModelWarning,
             stacklevel=2,
         )
+    if found.left:
+        warnings.warn(
+            f"The optimizer leaves parts of {where[0].lower()}{where[1:]} as they are: "
+            f"{', '.join(found.left[:5])}{', ...' if len(found.left) > 5 else ''}. Give it all of "
+            "the parameters, or freeze these (requires_grad=False).",
+            ModelWarning,
+            stacklevel=2,
+        )
     if found.one_trained is not None:
         refuse_lone(where, found.one_trained, "be trained on", passes[0])
     if found.one_asked is not None:

@@ -5,6 +5,7 @@ What is demanded here is what its protocol demands (:mod:`fedfuse.protocols`) an
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from clients.sharing.own_choice import choice
 from experiments.assembly.attack import build_attack
 from experiments.assembly.parts import Parts, build_probes
 from experiments.assembly.privacy import build_mechanism
-from experiments.assembly.toy import Toy
+from experiments.assembly.toy import Toy, alike
 from experiments.config.contracts import CONTRACTS, named
 from experiments.config.instantiate import instantiate, locate
 from experiments.config.plain import plain
@@ -50,6 +51,9 @@ from fedfuse.types import Space, Teachers
 from fedfuse.uptake import take_up
 from fedfuse.user_code import PartError, blamed, is_foreign, kind_of
 
+Attempt = Callable[[Any, Toy], object]
+"""Try a part on a toy, and return what it did."""
+
 
 def try_parts(parts: Parts) -> None:
     """Try each part that is neither fedfuse's nor torch's.
@@ -68,30 +72,51 @@ def try_parts(parts: Parts) -> None:
             continue
         what = named(slot, node["_target_"])
         with torch.random.fork_rng(devices=[]), blamed(what, alone=True):
-            attempt(_built(parts.cfg[slot], slot), Toy(parts, what))
+            _twice(attempt, _built(parts.cfg[slot], slot), Toy(parts, what))
 
     for node, probe in zip(configured(parts.cfg), build_probes(parts.cfg), strict=True):
         if is_foreign(probe):
             what = named(GROUP, node["_target_"])
             with torch.random.fork_rng(devices=[]), blamed(what, alone=True):
-                _probe(probe, Toy(parts, what))
+                _twice(_probe, probe, Toy(parts, what))
+
+
+def _twice(attempt: Attempt, part: Any, toy: Toy) -> None:
+    """Try a part twice from the same start; what it does must be the same.
+
+    Server, nodes and resumed runs each ask it anew and must hear the same.
+    """
+    try:
+        again = copy.deepcopy(part)
+    except Exception:  # a lock, an open file
+        again = part
+    if not alike(attempt(again, toy), attempt(part, toy)):
+        raise PartError(
+            f"{toy.what} is not reproducible",
+            got="something else for the same input when it is asked again",
+            next_step="Draw what is random from the generator that it is given; where it is given "
+            "none, a loss from torch's own, a scorer or rule from one that at_round(round) seeds. "
+            "Keep nothing between calls but in state() (fedfuse.protocols.Stateful).",
+        )
 
 
 def _built(node: DictConfig, slot: str) -> Any:
     return build_mechanism(node) if slot == "privacy" else instantiate(node, slot)
 
 
-def _select(part: Any, toy: Toy) -> None:
+def _select(part: Any, toy: Toy) -> object:
     data, streams = toy.parts.data, Streams(toy.parts.cfg.seed)
-    PublicRounds(part, data.public, streams).index(toy.parts.cfg.warmup_rounds + 1)
+    rounds = PublicRounds(part, data.public, streams)
+    return [rounds.index(round_) for round_ in toy.rounds()]
 
 
-def _participation(part: Any, toy: Toy) -> None:
+def _participation(part: Any, toy: Toy) -> object:
     sizes = tuple(len(client.train) for client in toy.parts.data.clients)
-    Participants(part, sizes, Streams(toy.parts.cfg.seed)).ids(1)
+    participants = Participants(part, sizes, Streams(toy.parts.cfg.seed))
+    return [participants.ids(round_) for round_ in toy.rounds(first=1)]
 
 
-def _faults(part: Any, toy: Toy) -> None:
+def _faults(part: Any, toy: Toy) -> object:
     cfg = toy.parts.cfg
     fate = part.fate(0, 1, cfg.num_rounds, Streams(cfg.seed))
     if not isinstance(fate, Fate):
@@ -100,11 +125,12 @@ def _faults(part: Any, toy: Toy) -> None:
             got=kind_of(fate),
             allowed="a fedfuse.faults.Fate",
         )
+    return fate
 
 
-def _lr_schedule(part: Any, toy: Toy) -> None:
-    for done in range(rounds := toy.parts.cfg.num_rounds):
-        share(part, done, rounds, toy.what)
+def _lr_schedule(part: Any, toy: Toy) -> object:
+    rounds = toy.parts.cfg.num_rounds
+    return [share(part, done, rounds, toy.what) for done in range(rounds)]
 
 
 def _private_augment(part: Any, toy: Toy) -> None:
@@ -112,7 +138,7 @@ def _private_augment(part: Any, toy: Toy) -> None:
     check_views(part, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
 
-def _local_loss(part: Any, toy: Toy) -> None:
+def _local_loss(part: Any, toy: Toy) -> object:
     num_classes = toy.parts.data.num_classes
     labels = torch.tensor([0, num_classes - 1, 0])
     given: list[Any] = [labels]
@@ -120,10 +146,10 @@ def _local_loss(part: Any, toy: Toy) -> None:
         prior = log_prior(torch.bincount(labels, minlength=num_classes))
         given.append(Facts(prior=prior.expand(3, -1)))
     logits = torch.randn(3, num_classes, generator=torch.Generator().manual_seed(0))
-    _loss(toy, logits, lambda logits: part(logits, *given), "logits")
+    return _loss(toy, logits, lambda logits: part(logits, *given), "logits")
 
 
-def _distill(part: Any, toy: Toy) -> None:
+def _distill(part: Any, toy: Toy) -> object:
     draw = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(2, 3, toy.parts.data.num_classes, generator=draw).unbind()
     space = declared(part, "space", Space.PROBABILITIES)
@@ -139,13 +165,23 @@ def _distill(part: Any, toy: Toy) -> None:
         clock=torch.linspace(0, 1, 3),
     )
     told_facts = told(part, facts)
-    _loss(toy, student, lambda logits: ask(part, logits, targets, told_facts), "student_logits")
+    given = targets.clone()
+    losses = _loss(
+        toy, student, lambda logits: ask(part, logits, targets, told_facts), "student_logits"
+    )
+    toy.unchanged(targets, given)
+    return losses
 
 
-def _loss(toy: Toy, logits: Tensor, loss: Callable[[Tensor], Any], name: str) -> None:
-    """Ask a loss about logits [B, C], which it calls by a name, and look at what it returns."""
+def _loss(toy: Toy, logits: Tensor, loss: Callable[[Tensor], Any], name: str) -> Tensor:
+    """Ask a loss about logits [B, C], which it calls by a name, and look at what it returns.
+
+    Torch's own random numbers are seeded, as a trainer does before every phase.
+    """
+    torch.default_generator.manual_seed(0)
     logits = logits.clone().requires_grad_()
-    batch, losses = len(logits), _seeded(loss, logits)
+    batch = len(logits)
+    losses: Any = loss(logits)
     if isinstance(losses, Tensor) and losses.ndim == 0:
         raise PartError(
             f"{toy.what} returned one loss for the whole batch",
@@ -161,31 +197,20 @@ def _loss(toy: Toy, logits: Tensor, loss: Callable[[Tensor], Any], name: str) ->
             got="a loss that does not depend on the logits, or is detached from them",
             allowed=f"torch operations on {name}",
         )
-    if not torch.equal(losses, _seeded(loss, logits)):
-        raise PartError(
-            f"{toy.what} is not reproducible",
-            got="two different losses for the same predictions",
-            next_step="Draw random numbers with torch, whose generator is seeded before every "
-            "phase, not with numpy or random, and keep nothing between calls.",
-        )
     losses.sum().backward()
     toy.expect(logits.grad, tuple(logits.shape), "a loss with a gradient")
+    told: Tensor = losses.detach()
+    return told
 
 
-def _seeded(loss: Callable[[Tensor], Any], logits: Tensor) -> Any:
-    """Return a loss with torch's random numbers seeded, as a trainer does."""
-    torch.default_generator.manual_seed(0)
-    return loss(logits)
+def _extract(part: Any, toy: Toy) -> object:
+    return ExtractStage(part)(toy.bank(), toy.context())
 
 
-def _extract(part: Any, toy: Toy) -> None:
-    ExtractStage(part)(toy.bank(), toy.context())
-
-
-def _privacy(part: Any, toy: Toy) -> None:
+def _privacy(part: Any, toy: Toy) -> object:
     if isinstance(part, Calibrated):
         part = part.for_queries(toy.num_public)
-    PrivacyStage(part, simulated=True)(toy.bank(), toy.context())
+    return PrivacyStage(part, simulated=True)(toy.bank(), toy.context())
 
 
 def _attack(part: Any, toy: Toy) -> None:  # noqa: ARG001 - built with its adversaries
@@ -201,7 +226,7 @@ def _attack(part: Any, toy: Toy) -> None:  # noqa: ARG001 - built with its adver
         )
 
 
-def _uptake(part: Any, toy: Toy) -> None:
+def _uptake(part: Any, toy: Toy) -> object:
     bank, context, data = toy.bank(), toy.context(), toy.parts.data
     num_public, draw = min(toy.num_public, 50), torch.Generator().manual_seed(1)
     own = bank.logits[:, :num_public]
@@ -226,10 +251,10 @@ def _uptake(part: Any, toy: Toy) -> None:
         inputs=torch.randn((num_public, *data.input_shape), generator=draw),
         ask=lambda _: own,
     )
-    take_up(part, Teachers(bank.client_ids, logits, space, weight), at)
+    return take_up(part, Teachers(bank.client_ids, logits, space, weight), at)
 
 
-def _merge(part: Any, toy: Toy) -> None:
+def _merge(part: Any, toy: Toy) -> object:
     parts, draw = toy.parts, torch.Generator().manual_seed(0)
     name, model = next(iter(one_of_each(parts.models, parts.data).items()))
     layout = Layout.of(model).part(buffers=False)
@@ -242,37 +267,42 @@ def _merge(part: Any, toy: Toy) -> None:
         return answers(model, layout, vectors[:2], public[:samples])
 
     told = layout, name, 1, Streams(parts.cfg.seed), 1.0, predict
-    merged(
+    return merged(
         part, [Vectors(ids[:2], vectors[:2], weights[:2] / weights[:2].sum(), base, *told)], [ids]
     )
 
 
-def _augment(part: Any, toy: Toy) -> None:
+def _augment(part: Any, toy: Toy) -> object:
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn((min(toy.num_public, 20), *toy.parts.data.input_shape), generator=draw)
     sent = None
     if declared(part, "needs_student", False):
         sent = chosen(part, inputs, draw, example_view(inputs, toy.parts.data.num_classes))
-    augmented(part, inputs, draw, sent)
+    before = inputs.clone()
+    made = augmented(part, inputs, draw, sent)
+    toy.unchanged(inputs, before)
+    return made
 
 
-def _request(part: Any, toy: Toy) -> None:
+def _request(part: Any, toy: Toy) -> object:
     bank, ids = toy.bank(), list(range(toy.parts.cfg.num_clients))
     index, probs = torch.arange(toy.num_public), bank.logits.softmax(dim=-1)
     asked(part, 1, index, ids)
     teachers = Teachers(bank.client_ids, probs, Space.PROBABILITIES)
     part.note(bank, teachers, toy.labels(), 1, index)
-    asked(part, 2, index, ids)
+    return asked(part, 2, index, ids)
 
 
-def _chosen(part: Any, toy: Toy, slot: str) -> None:
+def _chosen(part: Any, toy: Toy, slot: str) -> object:
     own, counts = toy.bank().logits[0], torch.arange(toy.parts.data.num_classes)
-    for last in (None, own.flip(0)):
-        made = part(own.clone(), last, counts, torch.Generator().manual_seed(1))
-        choice(slot, part, made, len(own))
+    made = [
+        part(own.clone(), last, counts, torch.Generator().manual_seed(1))
+        for last in (None, own.flip(0))
+    ]
+    return [choice(slot, part, each, len(own)) for each in made]
 
 
-def _familiarity(part: Any, toy: Toy) -> None:
+def _familiarity(part: Any, toy: Toy) -> object:
     data, draw = toy.parts.data, torch.Generator().manual_seed(0)
     width = 16
     if declared(part, "of", "inputs") != "features":
@@ -282,16 +312,19 @@ def _familiarity(part: Any, toy: Toy) -> None:
     answer = part(private, labels, public, torch.Generator().manual_seed(1))
     if not (isinstance(answer, Tensor) and answer.dtype == torch.bool and answer.shape == (20,)):
         toy.expect(answer, (20,), "a mask or a confidence")
+    return answer
 
 
-def _probe(part: Any, toy: Toy) -> None:
+def _probe(part: Any, toy: Toy) -> object:
     data, draw = toy.parts.data, torch.Generator().manual_seed(0)
     width = int(torch.tensor(data.input_shape).prod())
+    torch.default_generator.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(width, data.num_classes))
     inputs = torch.rand((12, *data.input_shape), generator=draw)
     labels = torch.arange(12) % data.num_classes
     asked = AskedModel(model, lambda: inputs, data.mean, data.std)
-    Probes([part], Streams(toy.parts.cfg.seed))(asked, inputs, labels, 1)
+    found = Probes([part], Streams(toy.parts.cfg.seed))(asked, inputs, labels, 1)
+    return [*found, *map(str, found.values())]
 
 
 def _codec(part: Any, toy: Toy) -> None:
@@ -319,9 +352,9 @@ def _codec(part: Any, toy: Toy) -> None:
             )
 
 
-def _fusing(slot: str) -> Callable[[Any, Toy], None]:
-    def attempt(part: Any, toy: Toy) -> None:
-        toy.fuse(**{slot: part})
+def _fusing(slot: str) -> Attempt:
+    def attempt(part: Any, toy: Toy) -> object:
+        return toy.fuse(**{slot: part})
 
     return attempt
 
@@ -330,7 +363,7 @@ _FUSING = (
     *("scorer", "neighbours", "rule", "sharpen", "filter", "distill", "uptake", "augment"),
     *("request", "answer", "wish"),
 )
-TRIALS: dict[str, Callable[[Any, Toy], None]] = {
+TRIALS: dict[str, Attempt] = {
     "select": _select,
     "participation": _participation,
     "faults": _faults,

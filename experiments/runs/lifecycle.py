@@ -122,6 +122,7 @@ def perform(
     from experiments.runs import launch
     from experiments.runs.baselines import BaselineCache
     from experiments.runs.failures import Absences
+    from fedfuse.user_code import blamed
     from server.reporters.files import Files
     from server.reporters.many import Many
 
@@ -135,7 +136,8 @@ def perform(
         try:
             summary = launch.run(run.cfg, run.folder, reporter, baselines, engine)
         finally:
-            reporter.close()
+            with blamed():  # a reporter of the user's own
+                reporter.close()
         if absences.rows:
             run.folder.record(failures=absences.as_list())
         run.folder.finish(summary.as_dict())

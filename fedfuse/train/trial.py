@@ -27,12 +27,14 @@ class Tried:
         one_asked: Why it cannot predict a batch of one sample; None if it can.
         softmax: Whether it returns probabilities where logits should be.
         repeats: Whether it answers twice alike when it is asked, not trained.
+        left: Names of what could be trained of it and the optimiser was not given.
     """
 
     one_trained: str | None
     one_asked: str | None
     softmax: bool
     repeats: bool
+    left: tuple[str, ...]
 
 
 def try_training(
@@ -72,11 +74,13 @@ def try_training(
             raise
         told = ModelError(f"{where} cannot be trained on two samples", got=brief(error))
         raise showing(told, error) from error
+    held, trainable = _held(optimizer), model.named_parameters()
     return Tried(
         one_trained=_one(model.train(), inputs[:1], num_classes),
         one_asked=_one(model.eval(), inputs[:1], num_classes),
         softmax=_is_softmax(answers[0], num_classes),
         repeats=torch.equal(*(answer.nan_to_num() for answer in answers)),
+        left=tuple(name for name, p in trainable if p.requires_grad and id(p) not in held),
     )
 
 
@@ -101,7 +105,19 @@ def _optimizer(
             got=kind_of(made),
             allowed="a torch.optim.Optimizer of the parameters it is given",
         )
+    theirs = {id(parameter) for parameter in model.parameters()}
+    if make_optimizer(model.parameters()) is made or not _held(made) <= theirs:
+        raise ConfigError(
+            "The optimizer is another model's, so this one would not be trained",
+            got="parameters that it was not given, or the same optimizer twice",
+            allowed="a new torch.optim.Optimizer of the parameters it is given, at every call",
+        )
     return made
+
+
+def _held(optimizer: torch.optim.Optimizer) -> set[int]:
+    """Return which parameters an optimiser changes, by their ids."""
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def _one(model: nn.Module, inputs: Tensor, num_classes: int) -> str | None:

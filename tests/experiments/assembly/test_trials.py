@@ -34,6 +34,7 @@ from fedfuse.train.work import samples_processed
 from fedfuse.user_code import PartError
 
 PARTS = """\
+import random
 import threading
 
 import numpy as np
@@ -212,6 +213,27 @@ def select_floats(round, num_public, labels, generator):
     return torch.arange(num_public).float()
 
 
+def sample_from_memory(round, sizes, generator, seen=[]):
+    seen.append(1)
+    return torch.arange(1 + len(seen) % 3)
+
+
+def select_by_chance(round, num_public, labels, generator):
+    return torch.randperm(num_public)[:10].sort().values
+
+
+def rate_by_chance(done, num_rounds):
+    return random.random()
+
+
+def blur_by_chance(logits, generator):
+    return logits + torch.randn(logits.shape)
+
+
+def darkens(inputs, generator):
+    return Augmented(inputs.mul_(0.5))
+
+
 def familiar_few(private, labels, public, generator):
     return torch.zeros(3)
 
@@ -250,6 +272,19 @@ def blur_list(logits, generator):
 
 def optimizer_of(parameters):
     return list(parameters)
+
+
+def kept_optimizer(parameters, known=[]):
+    known += [] if known else [torch.optim.SGD(parameters, lr=0.1)]
+    return known[0]
+
+
+def strange_optimizer(parameters):
+    return torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+
+
+def half_optimizer(parameters):
+    return torch.optim.SGD(list(parameters)[:1], lr=0.1)
 
 
 class Stuck(torch.optim.SGD):
@@ -327,6 +362,15 @@ class Batchy(nn.Sequential):
 class Squeezing(Net):
     def forward(self, x):
         return super().forward(x).squeeze()
+
+
+class BadEnd:
+    def start(self, info): ...
+    def phase(self, arm, round_, phase): ...
+    def client_done(self, client_id): ...
+    def round_done(self, arm, record): ...
+    def close(self):
+        raise OSError("my disk")
 
 
 class BadReporter:
@@ -431,7 +475,7 @@ WRONG = {
     ("scorer", "score_nan"): "got NaN or +inf",
     ("scorer", "score_classes"): "got [3, 3, 11] of torch.float32, allowed: a float tensor of",
     ("scorer", "score_silently"): "Declare by_class = True",
-    ("scorer", "score_by_chance"): "is not reproducible: got two different results",
+    ("scorer", "score_by_chance"): "is not reproducible: got something else",
     ("scorer", "score_and_write"): "changed what it was given",
     ("rule", "rule_of_logits"): "declare space = Space.LOGITS",
     ("rule", "rule_of_halves"): "did not return probabilities: got a sum 0.5 away from 1",
@@ -442,7 +486,12 @@ WRONG = {
     ("filter", "weigh_classes"): "allowed: a float tensor of shape [3, 40]",
     ("distill", "loss_of_batch"): "Leave out its mean or sum (reduction='none')",
     ("distill", "loss_detached"): "has no gradient",
-    ("distill", "loss_by_chance"): "is not reproducible: got two different losses",
+    ("distill", "loss_by_chance"): "is not reproducible",
+    ("participation", "sample_from_memory"): "is not reproducible",
+    ("select", "select_by_chance"): "is not reproducible",
+    ("lr_schedule", "rate_by_chance"): "is not reproducible",
+    ("privacy", "blur_by_chance"): "is not reproducible",
+    ("augment", "darkens"): "changed what it was given",
     ("distill", "loss_nan"): "got NaN or infinite values",
     ("local_loss", "private_mean"): "Leave out its mean or sum (reduction='none')",
     ("local_loss", "Matrix"): "got a Tensor, torch.float32 of shape [3, 10]",
@@ -635,6 +684,8 @@ def test_a_model_that_squeezes_its_batch_away_is_told(parts):
 OPTIMIZERS = {
     "boom": ["The optimizer cannot be made: got KeyError: 'missing'", 'return {}["missing"]'],
     "optimizer_of": ["The optimizer is none: got a list", "torch.optim.Optimizer"],
+    "kept_optimizer": ["The optimizer is another model's", "a new torch.optim.Optimizer"],
+    "strange_optimizer": ["The optimizer is another model's", "parameters that it was not given"],
     "Stuck": ["RuntimeError: cannot step", 'raise RuntimeError("cannot step")'],
 }
 
@@ -647,6 +698,11 @@ def test_an_optimizer_takes_a_step_before_the_first_round(parts, name):
         assert words in str(caught.value)
 
 
+def test_what_the_optimizer_leaves_as_it_is_is_told(parts):
+    with pytest.warns(ModelWarning, match="leaves parts of model 'mlp' of client 0 .*bias"):
+        check_compatible(having(parts, "optimizer", "half_optimizer"))
+
+
 COMMANDS = {
     # command line -> what is said, by the whole command; the slots are tried above
     "scorer._target_=ff_own.noargs": ["got noargs(), allowed: noargs(bank, labels)"],
@@ -656,6 +712,7 @@ COMMANDS = {
         "raised ValueError: too many calls",
         "raise",
     ],
+    "reporter=custom reporter._target_=ff_own.BadEnd": ["raised OSError: my disk", "raise"],
     "reporter=custom reporter._target_=ff_own.BadReporter": ["raised OSError: my disk", "raise"],
 }
 
