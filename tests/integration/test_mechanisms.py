@@ -6,6 +6,7 @@ other, or all at once. Runs begin after the command line, which would take longe
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,7 +163,7 @@ WORDS += ["models=save", "trainer=loop", "checkpoint.every=0"]
 
 
 def run(cfg: DictConfig, folder: Path, **changed: object) -> Path:
-    cfg = cfg.copy()
+    cfg = pickle.loads(pickle.dumps(cfg))  # a fifth of a copy
     for key, value in changed.items():
         node, _, last = key.rpartition("__")
         (cfg[node] if node else cfg)[last] = value

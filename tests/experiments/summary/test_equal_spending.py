@@ -6,6 +6,7 @@ wrong and what the budget is; and what the clients say they spent is what was co
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -82,7 +83,7 @@ opened = cache(compose.open_hydra)
 
 
 @cache
-def composed(method: str):
+def composed(method: str) -> bytes:
     model = ["model=cnn2", "model.width=4"] if method == "token_graph" else ["model=mlp"]
     lines = [*LINES, *model, f"method={method}"]
     if method in ("scarlet", "mean_subset"):
@@ -91,12 +92,12 @@ def composed(method: str):
         lines.append("exchange.server_steps=3")
     if method == "fedmd_pretrained":
         lines += ["pretrain.epochs=1", "pretrain.private_epochs=1"]
-    return compose.check(opened(), lines, multirun=False)[1][0]
+    whole = compose.check(opened(), lines, multirun=False)[1][0]
+    return pickle.dumps(compose.own_keys(whole))
 
 
 def configured(method: str, scene: dict, **more):
-    whole = composed(method).copy()
-    cfg = OmegaConf.masked_copy(whole, [k for k in map(str, whole) if k != "hydra"])
+    cfg = pickle.loads(composed(method))
     OmegaConf.set_struct(cfg, False)
     for key, value in {**scene, **more}.items():
         OmegaConf.update(cfg, key, value, merge=False)
