@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ from clients import handover
 from clients.exchange.feature_predictions import FeaturePredictions
 from clients.exchange.protocol import Exchange, kind_of_exchange
 from clients.node import ClientPlan, Node
-from fedfuse.declarations import part_name
+from fedfuse.declarations import declared, part_name
 from fedfuse.distill.losses import KL
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.beside import AlsoFuseBeside
@@ -52,6 +52,8 @@ SIZES = (8, 12, 16)
 """Private samples of the three clients; the last class is the last client's alone."""
 ASKED = ((0, 1, 2), (0, 2), (0, 1, 2))
 """Who takes part in each round: in the second the one in the middle rests."""
+LONG_REST = (*ASKED[:2], *ASKED[1:])
+"""The same, where it rests for two."""
 
 
 def check_exchange(exchange: Exchange, model: Callable[..., torch.nn.Module] | None = None) -> None:
@@ -84,6 +86,14 @@ def check_exchange(exchange: Exchange, model: Callable[..., torch.nn.Module] | N
         f"{name} does something else once clients share no process and the run is resumed",
         "each client by itself, and what it remembers in tools.memory",
     )
+    if declared(exchange, "last_suffices", False):
+        _compare(
+            trial.play([(0, 1, 2)], seed=1, asked=LONG_REST),
+            trial.play([(0, 1, 2)], seed=1, asked=LONG_REST, waits=True),
+            f"{name} declares last_suffices, and a client that gets only the last download of two "
+            "that it missed does something else",
+            "last_suffices = False",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +113,32 @@ class Trial:
     data: FederatedData = field(default_factory=lambda: _data())
 
     def play(
-        self, hosts: Sequence[tuple[int, ...]], *, seed: int, resumes: bool = False
+        self,
+        hosts: Sequence[tuple[int, ...]],
+        *,
+        seed: int,
+        resumes: bool = False,
+        asked: Sequence[tuple[int, ...]] = ASKED,
+        waits: bool = False,
     ) -> list[dict[str, Any]]:
-        """Return all arrays that travel in three rounds, in turn.
+        """Return all arrays that travel in a few rounds, in turn.
 
         Args:
             hosts: The clients of each process.
             seed: Of the global random numbers, on which nothing may depend.
             resumes: Whether every round is played by new objects that know what was saved.
+            asked: Who takes part in each round.
+            waits: Whether who rests gets the last download alone, before it takes part again.
         """
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - what an author may draw from
         exchange = copy.deepcopy(self.exchange) if resumes else self.exchange
         nodes, kind, combine = self._begin(exchange, hosts)
         seen: list[dict[str, Any]] = []
-        for round_, asked in enumerate(ASKED, start=1):
+        owed: dict[int, Payload] = {}
+        for round_, present in enumerate(asked, start=1):
             header = Header(ARM, round_, share=True, evaluate=False)
-            asked = asked if not kind.pooled else ASKED[0]
+            present = present if not kind.pooled else ASKED[0]
             if resumes and round_ > 1:
                 saved = [handover.save(node, header, node.client_ids) for node in nodes]
                 memory = collect({"combine": combine})
@@ -129,7 +148,10 @@ class Trial:
                     handover.load(node, header, node.client_ids, content)
             parts = []
             for node in nodes:
-                ids = tuple(i for i in asked if i in node.client_ids)
+                ids = tuple(i for i in present if i in node.client_ids)
+                for i in filter(owed.__contains__, ids):
+                    _, failures = node.distil(replace(header, taught=()), (i,), owed.pop(i))
+                    self._check_failures(failures)
                 shared, _, failures = node.train(header, ids)
                 self._check_failures(failures)
                 parts.append(self._sent(shared, kind.upload, kind, ids, "shared"))
@@ -138,12 +160,15 @@ class Trial:
             if combine is not None:
                 down = self._combined(combine, together, round_, kind)
                 seen.append(dict(encode(down)))
-                told = down.client_ids.tolist()
+                told = {i: torch.tensor([row]) for row, i in enumerate(down.client_ids.tolist())}
+                if waits:
+                    late = [i for i in told if i not in present]
+                    owed |= {i: down.rows(told.pop(i)) for i in late}
                 for node in nodes:
-                    ids = tuple(i for i in told if i in node.client_ids)
-                    if ids:
-                        rows = torch.tensor([told.index(i) for i in ids])
-                        _, failures = node.distil(header, ids, down.rows(rows))
+                    if ids := tuple(i for i in told if i in node.client_ids):
+                        rows = torch.cat([told[i] for i in ids])
+                        taught = replace(header, taught=present)
+                        _, failures = node.distil(taught, ids, down.rows(rows))
                         self._check_failures(failures)
         return seen
 

@@ -88,6 +88,9 @@ DECLARATIONS: Mapping[str, Declaration] = {
     "tests_logits": Declaration(
         "whether the models that are tested answer with logits", ("exchange",), default=True
     ),
+    "last_suffices": Declaration(
+        "whether who rests may get the last download alone, when it is needed", ("exchange",)
+    ),
     "remembers_samples": Declaration(
         "what it remembers of single public samples", ("uptake", "request", "answer", "wish")
     ),

@@ -19,13 +19,14 @@ from fedfuse.stateful import collect, give_back
 from fedfuse.types import FederatedData, RoundRecord
 from fedfuse.wire.messages import Header
 from server.faults import Faulty
-from server.loop import ServerPlan, run_arm
+from server.loop import ServerPlan, run_arm, stop_on_failure
 from server.pooled import Pool, Shadow
 from server.records.background_writer import BackgroundWriter
 from server.records.checkpoint import Checkpoints, Saved
 from server.reporters.protocol import Reporter, RunInfo, TakesModels, WatchesSilence
 from server.transport.answer import ClientFailedError, Clients
 from server.transport.federation import Federation
+from server.transport.owed import Owing
 from server.transport.reply_timeout import ReplyTimeout
 
 
@@ -78,6 +79,7 @@ class Checkpointer:
         setup: The run.
         federation: The clients.
         clients: The same, or what faults make of them.
+        owing: The clients, and what they have yet to get.
         arm: The arm.
         writer: Who writes a checkpoint while the next round begins, where that may be.
     """
@@ -85,6 +87,7 @@ class Checkpointer:
     setup: ServerSetup
     federation: Federation
     clients: Clients
+    owing: Owing
     arm: str
     writer: BackgroundWriter
 
@@ -159,8 +162,12 @@ class Checkpointer:
         about, reporter = self.setup.models, self.setup.reporter
         if about is None or not isinstance(reporter, TakesModels):
             return
+        header = self._header(self.setup.plan.num_rounds)
         try:
-            for content in self.federation.states.models(self._header(self.setup.plan.num_rounds)):
+            stop_on_failure(
+                self.owing.hand_down(header, range(self.setup.plan.num_clients)), 0, self.setup.plan
+            )
+            for content in self.federation.states.models(header):
                 reporter.client_models(about, content)
         except (FedfuseError, ClientFailedError) as error:
             reporter.client_models({**about, "missing": str(error)}, b"")
@@ -174,25 +181,26 @@ class Checkpointer:
             "combine": self.setup.combines[self.arm],
             "plan": self.setup.plan,
             "clients": self.clients,
+            "owed": self.owing,
         }
 
 
-def with_faults(setup: ServerSetup, federation: Federation, arm: str) -> Clients:
+def with_faults(setup: ServerSetup, clients: Owing, arm: str) -> Clients:
     """Return the clients of one arm, with the faults that happen to them."""
     if setup.kind.pooled and setup.combines[arm] is not None:
         shadow = Shadow()
-        happens = _faulty(setup, cast("Federation", shadow))
-        return Pool(federation, shadow, happens, setup.plan.num_clients)
-    return _faulty(setup, federation)
+        happens = _faulty(setup, cast("Owing", shadow))
+        return Pool(clients, shadow, happens, setup.plan.num_clients)
+    return _faulty(setup, clients)
 
 
-def _faulty(setup: ServerSetup, federation: Federation) -> Clients:
+def _faulty(setup: ServerSetup, clients: Owing) -> Clients:
     if setup.faults is None:
-        return federation
+        return clients
     plan = setup.plan
 
     return Faulty(
-        federation,
+        clients,
         setup.faults,
         num_clients=plan.num_clients,
         num_rounds=plan.num_rounds,
@@ -213,8 +221,9 @@ def run_arms(
             setup.reporter.round_done(arm, record)
         if len(known) == setup.plan.num_rounds:
             continue
-        clients = with_faults(setup, federation, arm)
-        checkpointer = Checkpointer(setup, federation, clients, arm, writer)
+        owing = Owing(federation, when_needed=setup.plan.when_needed)
+        clients = with_faults(setup, owing, arm)
+        checkpointer = Checkpointer(setup, federation, clients, owing, arm, writer)
         if saved is not None and saved.arm == arm:
             checkpointer.restore(saved)
         else:

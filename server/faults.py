@@ -9,7 +9,7 @@ zeros, because only the rows of those who answered are handed on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from fedfuse.rng import Streams
 from fedfuse.wire.encode import decode, encode
 from fedfuse.wire.messages import Header
 from server.transport.answer import Answer
-from server.transport.federation import Federation
+from server.transport.owed import Owing
 
 PARTICIPANTS = "participants"
 """Metric: clients whose upload counted in the round."""
@@ -78,7 +78,7 @@ class Faulty:
 
     def __init__(
         self,
-        inner: Federation,
+        inner: Owing,
         faults: Faults,
         *,
         num_clients: int,
@@ -132,7 +132,13 @@ class Faulty:
         answered = tuple(sorted(self._answered))
         return replace(answer, knowledge=knowledge, counts=told, answered=answered)
 
-    def distil(self, header: Header, client_ids: Sequence[int], teachers: Payload | None) -> Answer:
+    def distil(
+        self,
+        header: Header,
+        client_ids: Sequence[int],
+        teachers: Payload | None,
+        now: Collection[int] | None = None,
+    ) -> Answer:
         """Teach those who answered and are still there; tell those who rest what goes to all."""
         there = [i for i in client_ids if i in self._answered]
         taught = [i for i in there if not self._fate(i, header.round).gone_after]
@@ -144,7 +150,7 @@ class Faulty:
             if teachers is not None:
                 position = torch.searchsorted(teachers.client_ids, torch.tensor(told))
                 teachers = teachers.rows(position)
-            answer = self._inner.distil(replace(header, taught=tuple(taught)), told, teachers)
+            answer = self._inner.distil(replace(header, taught=tuple(taught)), told, teachers, now)
         return replace(answer, counts={"dropped_after": float(gone)} if gone else {})
 
     def test(self, header: Header, client_ids: Sequence[int]) -> Answer:

@@ -41,6 +41,8 @@ class ServerPlan:
         device: Where knowledge is fused.
         channel: How predictions are read and teachers written; remembers what its codec needs.
         byte_budget: Whether the budget of bytes, if there is one, pays for another exchange.
+        when_needed: Whether clients that rest get what the server made when they next need it: the
+            last alone of what they missed. If not, they get it at once.
         probe_every: Of the rounds that are tested, in every n-th models are asked the probes, and
             in the last; 0 for the last alone, None for never.
     """
@@ -58,6 +60,7 @@ class ServerPlan:
     adversaries: tuple[int, ...] = ()
     channel: ServerChannel = field(default_factory=ServerChannel)
     byte_budget: ByteBudget = field(default_factory=ByteBudget)
+    when_needed: bool = False
     probe_every: int | None = None
 
     def tests(self, round_: int) -> tuple[bool, bool]:
@@ -118,20 +121,23 @@ def run_arm(
         # Without this phase the tests after training are those of the round; nothing is spent.
         as_trained = None if local.metrics is None else local.metrics.without(ALL_SPENT)
         fused = replace(local, metrics=as_trained, noted=(), num_bytes=0)
-        fused = replace(fused, broadcast_bytes=0, asked_bytes=0)
+        fused = replace(fused, broadcast_bytes=0, asked_bytes=0, late_bytes=(0, 0))
         if fusion is not None or (fuses and plan.equal_steps):
             reporter.phase(arm, round_, "distill")
-            # Whoever answered takes the steps of this phase, with a teacher or without; an
-            # average goes to others too, who take none.
+            # Whoever answered takes the steps of this phase, with a teacher or without. An average
+            # is for others too, who take none, and are tested if those who rest are.
             taught = local.heard(asked)
             teachers = None if fusion is None else fusion.teachers
             told = taught if teachers is None else teachers.client_ids.tolist()
             header = replace(header, share=False, taught=None if told == taught else tuple(taught))
-            fused = federation.distil(header, told, teachers)
+            others = set(told) - set(taught)
+            now = {*taught, *plan.resting.among(others, due=due)}
+            fused = federation.distil(header, told, teachers, now)
             stop_on_failure(fused, len(told), plan)
             clock.lap("distill")
 
-        plan.byte_budget.book(local.num_bytes + local.asked_bytes + fused.num_bytes)
+        spent = local.num_bytes + local.asked_bytes + fused.num_bytes
+        plan.byte_budget.book(spent + local.late_bytes[0] + fused.late_bytes[0])
         rest, idle = None, resting(header, local, fused, plan)
         if wanted := plan.resting.among(idle, due=due):
             rest = federation.test(replace(header, share=False), wanted)

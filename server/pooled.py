@@ -7,13 +7,13 @@ not rest, and none of its messages is lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from fedfuse.payload import Payload
 from fedfuse.wire.messages import Header
 from server.transport.answer import Answer, Clients
-from server.transport.federation import Federation
+from server.transport.owed import Owing
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class Shadow:
         header: Header,  # noqa: ARG002
         client_ids: Sequence[int],
         teachers: Payload | None,  # noqa: ARG002
+        now: Collection[int] | None = None,  # noqa: ARG002
     ) -> Answer:
         """Note who is taught."""
         self.taught = tuple(client_ids)
@@ -59,7 +60,7 @@ class Pool:
         num_clients: K.
     """
 
-    inner: Federation
+    inner: Owing
     shadow: Shadow
     faulty: Clients
     num_clients: int
@@ -75,7 +76,13 @@ class Pool:
         answer = self.inner.train(header, range(self.num_clients))
         return replace(answer, counts=counts)
 
-    def distil(self, header: Header, client_ids: Sequence[int], teachers: Payload | None) -> Answer:
+    def distil(
+        self,
+        header: Header,
+        client_ids: Sequence[int],
+        teachers: Payload | None,
+        now: Collection[int] | None = None,  # noqa: ARG002
+    ) -> Answer:
         """Hand the model to everybody."""
         return self.inner.distil(header, client_ids, teachers)
 

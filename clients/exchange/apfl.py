@@ -101,6 +101,7 @@ class APFL(Personalises):
     budget: str = "optimiser_steps"
     mixed: str = "refuse"
     buffers: str = "average"
+    last_suffices: ClassVar[bool] = True
     extra: ClassVar[str] = "a step moves both models of a client"
 
     def __post_init__(self) -> None:

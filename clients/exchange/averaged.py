@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,7 @@ class Averaged(SharesModels):
     buffers: str = "average"
     keep_moments: bool = False
     public: str = "none"
+    last_suffices: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, options in (

@@ -39,6 +39,7 @@ class Ditto(KeepsOwn):
     lam: float = 0.5
     mixed: str = "refuse"
     buffers: str = "average"
+    last_suffices: ClassVar[bool] = True
     extra: ClassVar[str] = "a step of the local epochs moves both models of a client"
 
     def __post_init__(self) -> None:

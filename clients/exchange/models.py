@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from clients.exchange.protocol import Exchange, Tools
 from fedfuse.errors import ModelError
 from fedfuse.exchange.kind import Combine, Kind
-from fedfuse.exchange.models import AverageModels, ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank, SharedModels
 from fedfuse.exchange.weights import proximal_term
 from fedfuse.layout import Layout
 from fedfuse.models.plan import one_of_each
@@ -166,7 +166,7 @@ class SharesModels(Exchange):
         """
         average = self.average(models, data)
         sizes = tuple(average.layouts[name].size for name in average.architectures)
-        return Kind(ModelBank, ModelBank, {"N": sizes})
+        return Kind(ModelBank, SharedModels, {"N": sizes})
 
     def combine(self, models: ModelPlan, data: FederatedData) -> Combine:
         """Return the average within each architecture."""

@@ -81,6 +81,11 @@ class Mutual(TrainsBoth):
         """Whether changes travel: a client that missed one would never hear of it again."""
         return self.low_rank > 0
 
+    @property
+    def last_suffices(self) -> bool:  # type: ignore[override]
+        """Whether the last download says everything: a model does, of changes all count."""
+        return not self.adds_up_changes
+
     def average(self, models: ModelPlan, data: FederatedData) -> AverageModels:  # noqa: ARG002
         """Return the average of the small models, weighed by samples."""
         small = self._build(data, entropy=0)

@@ -87,7 +87,10 @@ class PFedMe(Personalises):
         Personalises.begin_round(self, student, tools)
 
     def took(self, student: Student, tools: Tools) -> None:
-        """Give a client that has never solved for a model of its own the average as such."""
+        """Give a client that has never solved for a model of its own the average as such.
+
+        It keeps the first, so the last that it missed would not do (``last_suffices``).
+        """
         if JOINED not in tools.memory(student.client_id):
             assert isinstance(student.model, Twins)
             become(student.model.personal, student.model.shared)

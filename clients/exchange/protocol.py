@@ -120,6 +120,9 @@ class Exchange(Protocol):
 
     batchable: ClassVar[bool] = True
     """Whether many clients may be trained at once: all steps are on the clients' own models."""
+    last_suffices: ClassVar[bool] = False
+    """Whether a client that rests may be given the last download alone, when it next needs it:
+    taking it over, without steps, leaves the client as taking over all that it missed would."""
 
     def kind(self, models: ModelPlan, data: FederatedData) -> Kind:
         """Return what travels.

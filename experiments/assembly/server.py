@@ -31,6 +31,7 @@ from fedfuse.declarations import declared
 from fedfuse.exchange.beside import AlsoFuseBeside
 from fedfuse.exchange.creamfl import ContrastiveBeside
 from fedfuse.exchange.kind import Combine
+from fedfuse.exchange.models import SharedModels
 from fedfuse.exchange.peers import PEERS, AlsoPeers
 from fedfuse.models.features import feature_size
 from fedfuse.models.plan import as_plan, build_checked, describe
@@ -96,6 +97,7 @@ def build_server(parts: Parts, reporter: Reporter) -> ServerSetup:
             device=device,
             channel=ServerChannel(parts.channel, cache, accepts, requests, guided),
             byte_budget=ByteBudget(cfg.budget_bytes or None),
+            when_needed=sends_when_needed(parts),
             probe_every=cfg.evaluation.probe_every if configured(cfg) else None,
         ),
         data=data,
@@ -120,6 +122,18 @@ def accepted_by(combine: Combine | None) -> Callable[[Any], None]:
             return check
         combine = declared(combine, "combine", None)  # of what it stands around
     return lambda _: None
+
+
+def sends_when_needed(parts: Parts) -> bool:
+    """Return whether clients that rest get the last download alone, when they next need it.
+
+    Where models come back. Not if each client's differs, since all would have to be held; nor if
+    bytes are budgeted: what an exchange costs must be known when it is over.
+    """
+    alike = not declared(instantiate(parts.cfg.merge, "merge"), "personal", False)
+    suffices = declared(parts.exchange, "last_suffices", False)
+    models = parts.exchange.kind(parts.models, parts.data).download is SharedModels
+    return models and suffices and alike and not parts.cfg.budget_bytes
 
 
 def build_participants(cfg: DictConfig, data: FederatedData) -> Participants:

@@ -55,6 +55,7 @@ def measure(args: Arguments) -> list[Row]:
             note=f"processor time {statistics.median(run['first_cpu'] for run in many):.1f} s; "
             f"K={FEW}: {statistics.median(run['first'] for run in few):.1f} s"),
     ]  # fmt: skip
+    rows += _averaged(rounds)
     if not args.quick:
         most = _run(MOST, rounds)
         rows.append(
@@ -66,21 +67,35 @@ def measure(args: Arguments) -> list[Row]:
     return rows
 
 
+def _averaged(rounds: int) -> list[Row]:
+    """Return the same for a method whose every average is for all clients."""
+    few, many = (_run(clients, rounds, "method=fedavg", "baseline=none") for clients in (FEW, MANY))
+    wall, cpu = ([_of([run], kind) for run in (many, few)] for kind in ("wall", "cpu"))
+    return [
+        row("participants", "participants_averaged_ratio", f"round of FedAvg, K={MANY:,} / K={FEW}",
+            wall[0] / wall[1], "x", bar=1.5,
+            note=f"processor time {cpu[0] / cpu[1]:.2f} ({cpu[0]:.2f} s, {cpu[1]:.2f} s)"),
+        row("participants", "participants_averaged_peak_mib", f"its peak memory, K={MANY:,}",
+            many["peak"] / 2**20, "MiB", bar=1536),
+    ]  # fmt: skip
+
+
 def _of(runs: list[dict[str, Any]], kind: str) -> float:
     """Return the median seconds of a round; each arm's first makes the models of all it asks."""
     return float(statistics.median(seconds for run in runs for seconds in run[kind]))
 
 
-def _run(clients: int, rounds: int) -> dict[str, Any]:
+def _run(clients: int, rounds: int, *lines: str) -> dict[str, Any]:
     """Run once in a process of its own; return what it printed."""
     with tempfile.TemporaryDirectory(prefix="fedfuse-participants-") as scratch:
         command = [sys.executable, "-m", __name__, str(clients), str(rounds), f"{scratch}/run"]
+        command += lines
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def child(clients: int, rounds: int, folder: str) -> None:
+def child(clients: int, rounds: int, folder: str, *lines: str) -> None:
     """Run the command here, and print what it cost."""
     times: list[tuple[float, float]] = []
     sizes: list[int] = []
@@ -104,6 +119,7 @@ def child(clients: int, rounds: int, folder: str) -> None:
         f"num_rounds={rounds}",
         "evaluation.resting=sample",
         "models=none",
+        *lines,
         f"hydra.run.dir={folder}",
     ]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -135,4 +151,4 @@ def _size(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    child(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    child(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

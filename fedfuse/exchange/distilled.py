@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fedfuse.distill.losses import KL
-from fedfuse.exchange.models import AverageModels, ModelBank
+from fedfuse.exchange.models import AverageModels, ModelBank, SharedModels
 from fedfuse.rng import Streams
 from fedfuse.train.loop import fit, predict
 from fedfuse.train.work import Work, schedule, steps_per_epoch
@@ -85,7 +85,7 @@ class DistilledAverage:
             vectors.append(learnt[name])
         return replace(
             fusion,
-            teachers=replace(down, values=torch.cat(vectors)),
+            teachers=SharedModels.of(down.client_ids, down.num_examples, vectors),
             metrics={**fusion.metrics, "server_steps": float(taken)},
         )
 

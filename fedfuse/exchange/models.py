@@ -21,6 +21,10 @@ from fedfuse.payload import COUNTS, NOT_NEGATIVE, ArrayField, Payload
 from fedfuse.rng import Streams
 from fedfuse.types import Fusion
 
+DENSE_BYTES = 2**28
+"""The largest matrix of all pairs of clients that is held whole, as in a pipeline of predictions:
+K = 8,192."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelBank(Payload):
@@ -57,6 +61,71 @@ class ModelBank(Payload):
             sizes=torch.tensor([len(vector) for vector in vectors]),
             values=torch.cat(list(vectors)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SharedModels(ModelBank):
+    """Models that come back: what several clients get alike is held, and sent, once.
+
+    Args:
+        values: float32 [sum(sizes)], each model once; the size of whoever gets one that is there
+            already is 0.
+        like: int64 [K], the row whose model is this client's too; its own row where it is held.
+
+    >>> mean = torch.tensor([1.0, 2.0])
+    >>> sent = SharedModels.of([0, 3, 7], [0, 0, 0], [mean, torch.tensor([9.0]), mean])
+    >>> sent.values, sent.sizes, sent.rows(torch.tensor([1, 2])).vectors()
+    (tensor([1., 2., 9.]), tensor([2, 1, 0]), [tensor([9.]), tensor([1., 2.])])
+    """
+
+    values: Annotated[Tensor, ArrayField("N", lengths="sizes", may_be_empty=True)]
+    like: Annotated[Tensor, ArrayField("K", torch.int64, NOT_NEGATIVE, own=True)]
+
+    def vectors(self) -> list[Tensor]:
+        """Return each client's vector, a view; of the same model always the same tensor.
+
+        Raises:
+            KnowledgeError: If a client is to get a model that is not there.
+        """
+        like = self.like.tolist()
+        held = sorted(set(like))
+        there = held[-1] < len(like) and all(like[row] == row for row in held)
+        if not there or int(self.sizes[held].sum()) != len(self.values):
+            raise KnowledgeError("Models that came back are not there", got=f"rows {like[:20]}")
+        parts = torch.split(self.values, self.sizes[held].tolist())
+        models = dict(zip(held, parts, strict=True))
+        return [models[row] for row in like]
+
+    def rows(self, index: Tensor | slice) -> SharedModels:
+        """Return the clients at the positions ``index`` [k], in that order."""
+        vectors = self.vectors()
+        chosen = [vectors[row] for row in torch.arange(self.num_clients)[index].tolist()]
+        return self.of(self.client_ids[index], self.num_examples[index], chosen)
+
+    @classmethod
+    def of(
+        cls,
+        client_ids: Sequence[int] | Tensor,
+        num_examples: Sequence[int] | Tensor,
+        vectors: Sequence[Tensor],
+    ) -> SharedModels:
+        """Return the models of these clients; one tensor is one model, whoever gets it."""
+        first: dict[int, int] = {}
+        like = [first.setdefault(id(vector), row) for row, vector in enumerate(vectors)]
+        held = [vectors[row] for row in first.values()]
+        sizes = [len(v) if like[row] == row else 0 for row, v in enumerate(vectors)]
+        return cls(
+            client_ids=torch.as_tensor(client_ids),
+            num_examples=torch.as_tensor(num_examples),
+            sizes=torch.tensor(sizes, dtype=torch.int64),
+            values=torch.cat(held) if len(held) > 1 else held[0],
+            like=torch.tensor(like, dtype=torch.int64),
+        )
+
+    def num_bytes(self) -> int:
+        """Return the bytes of the models, one for each client, and of their samples."""
+        models = self.values.element_size() * int(self.sizes[self.like].sum())
+        return models + self.num_examples.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +170,8 @@ class AverageModels:
         who = [torch.tensor(self._clients(group.architecture)) for group in groups]
         merge = self._merge_of(groups)
         parameters = merged(merge, [self._parameters(group) for group in groups], who)
-        size = len(self.architectures)
         models: dict[int, Tensor] = {}
-        shares = torch.zeros(size, size)
+        shares: list[tuple[Tensor, Vectors, Tensor]] = []
         for group, ids, rows in zip(groups, who, parameters, strict=True):
             if self.base is not None:
                 self.base.note(group.architecture, rows)
@@ -113,10 +181,12 @@ class AverageModels:
             share = group.weights.float()
             if not declared(merge, "by_weights", True):
                 share = torch.full_like(share, 1 / len(share))
-            shares[ids.unsqueeze(1), group.client_ids] = share
-        receivers = sorted(models)
-        down = ModelBank.of(receivers, [0] * len(receivers), [models[i] for i in receivers])
-        return Fusion(down, shares[receivers][:, receivers])
+            shares.append((ids, group, share))
+        receivers = torch.tensor(sorted(models))
+        down = SharedModels.of(
+            receivers, torch.zeros_like(receivers), [models[i] for i in sorted(models)]
+        )
+        return Fusion(down, _shares(receivers, shares))
 
     def _clients(self, architecture: str) -> list[int]:
         return [i for i, own in enumerate(self.architectures) if own == architecture]
@@ -161,3 +231,34 @@ class AverageModels:
         whole[:, ~inside] = rows
         whole[:, inside] = Mean()(buffers, group.client_ids)
         return whole
+
+
+def _shares(receivers: Tensor, groups: Sequence[tuple[Tensor, Vectors, Tensor]]) -> Tensor:
+    """Return who counts how much in whose mean, [R, R]; sparse where that is too large to hold.
+
+    Args:
+        receivers: All that get a model, ascending.
+        groups: Of each architecture who gets its model, whose models it is made of, and their
+            shares in its mean.
+    """
+    size = len(receivers)
+    if 4 * size**2 <= DENSE_BYTES:
+        shares = torch.zeros(size, size)
+        for ids, group, share in groups:
+            rows, columns = (torch.searchsorted(receivers, who) for who in (ids, group.client_ids))
+            shares[rows.unsqueeze(1), columns] = share
+        return shares
+    found = [
+        torch.cartesian_prod(*(torch.searchsorted(receivers, w) for w in (ids, group.client_ids)))
+        for ids, group, _ in groups
+    ]
+    values = torch.cat([share.repeat(len(ids)) for ids, _, share in groups])
+    in_order = len(groups) == 1
+    sparse = torch.sparse_coo_tensor(
+        torch.cat(found).T,
+        values,
+        (size, size),
+        is_coalesced=in_order or None,
+        check_invariants=False,
+    )
+    return sparse if in_order else sparse.coalesce()

@@ -71,6 +71,9 @@ def record(
             shares = None if by_class is None else by_class.shares
             weights = fusion.weights.cpu().float()
             weight_clients = ids.cpu() if len(ids) < num_clients else None
+        told = set(ids.tolist())
+        if fusion.weights.is_sparse and local.knowledge is not None:
+            told = set(local.knowledge.client_ids.tolist())  # an average is for all of them alike
         for name, values in (
             ("self_weight", self_weight(fusion.weights)),
             ("effective_neighbours", heard),
@@ -78,6 +81,7 @@ def record(
             rows += [
                 MetricRow(round_, client_id, Phase.FUSE, name, value)
                 for client_id, value in zip(ids.tolist(), values.tolist(), strict=True)
+                if client_id in told
             ]
     rows += _spent(round_, (local.metrics, fused.metrics))
     rows += coverage(round_, local.knowledge, fusion)
@@ -93,10 +97,14 @@ def record(
         if len(given):
             row = MetricRow(round_, -1, Phase.FUSE, ADVERSARY_WEIGHT, float(given.mean()))
             rows.append(row)
+    answers_of = [local, fused, *(answer for answer in (rest, probed) if answer is not None)]
+    late, late_broadcast = (
+        sum(sizes) for sizes in zip(*(answer.late_bytes for answer in answers_of), strict=True)
+    )
     for name, size in (
         ("bytes_up", local.num_bytes),
-        ("bytes_down", local.asked_bytes + fused.num_bytes),
-        ("bytes_down_broadcast", local.asked_bytes + fused.broadcast_bytes),
+        ("bytes_down", local.asked_bytes + fused.num_bytes + late),
+        ("bytes_down_broadcast", local.asked_bytes + fused.broadcast_bytes + late_broadcast),
     ):
         rows.append(MetricRow(round_, -1, Phase.FUSE, name, float(size)))
     counts = {**local.counts, **fused.counts}
@@ -104,7 +112,6 @@ def record(
         counts.setdefault("participants", float(num_asked))
     for name, value in counts.items():
         rows.append(MetricRow(round_, -1, Phase.FUSE, name, value))
-    answers_of = [local, fused, *(answer for answer in (rest, probed) if answer is not None)]
     failures = {f.client_id: f for answer in answers_of for f in answer.failures}
     own = {} if fusion is None else fusion.metrics
     rows += [MetricRow(round_, -1, Phase.FUSE, name, value) for name, value in own.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +23,8 @@ class Answer:
         num_bytes: Size of the arrays of knowledge that were exchanged.
         broadcast_bytes: The same, if what several clients get alike leaves the server once.
         asked_bytes: Size of what clients were told beside whom it concerns, to be able to answer.
+        late_bytes: Size of what clients were sent first that they had not needed while they rested,
+            and the same if it leaves the server once.
         noted: What was refused elsewhere since the last answer (first words, states for a
             checkpoint), or left out with its node; those clients may well have answered now.
         counts: Numbers of the phase for the federation as a whole, by name of the metric.
@@ -36,6 +38,7 @@ class Answer:
     num_bytes: int
     broadcast_bytes: int = 0
     asked_bytes: int = 0
+    late_bytes: tuple[int, int] = (0, 0)
     noted: tuple[Failure, ...] = ()
     counts: Mapping[str, float] = field(default_factory=dict)
     answered: tuple[int, ...] | None = None
@@ -72,8 +75,18 @@ class Clients(Protocol):
         """Let the clients train and, if the header says so, share and evaluate."""
         ...
 
-    def distil(self, header: Header, client_ids: Sequence[int], teachers: Payload | None) -> Answer:
-        """Send each client what it learns from, or nothing, and let it learn."""
+    def distil(
+        self,
+        header: Header,
+        client_ids: Sequence[int],
+        teachers: Payload | None,
+        now: Collection[int] | None = None,
+    ) -> Answer:
+        """Send each client what it learns from, or nothing, and let it learn.
+
+        Those who are not in ``now`` are not tested, and may get it when they next need it; None is
+        all.
+        """
         ...
 
     def test(self, header: Header, client_ids: Sequence[int]) -> Answer:

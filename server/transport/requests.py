@@ -10,6 +10,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedfuse.codec.parcel import Parcel
+from fedfuse.exchange.models import SharedModels
 from fedfuse.payload import Payload
 from fedfuse.wire.encode import Arrays, encode, exchanged_bytes, once
 from fedfuse.wire.messages import (
@@ -95,7 +96,10 @@ def compose(
         if sent is not None:
             theirs = sent.rows(torch.searchsorted(sent.client_ids, torch.tensor(ids)))
             arrays = theirs.arrays() if isinstance(theirs, Parcel) else encode(theirs)
-            num_bytes += knowledge_bytes(type(theirs), arrays)
+            if isinstance(theirs, SharedModels):  # of which arrays hold each once
+                num_bytes += theirs.num_bytes()
+            else:
+                num_bytes += knowledge_bytes(type(theirs), arrays)
             content[TEACHERS] = array_record(once(arrays))
         asked[node_id] = ids
         messages.append(Message(content, node_id, message_type, group_id=str(header.round)))

@@ -5,10 +5,12 @@ import torch
 from torch import nn
 
 from fedfuse.errors import KnowledgeError
+from fedfuse.exchange import models
 from fedfuse.exchange.class_logits import LeaveOneOut
 from fedfuse.exchange.class_vectors import ClassKnowledge
 from fedfuse.exchange.models import AverageModels, ModelBank
 from fedfuse.exchange.prototypes import MeanPrototypes
+from fedfuse.fusion.weights import self_weight
 from fedfuse.layout import Layout
 
 
@@ -71,6 +73,22 @@ def test_models_are_averaged_by_samples_within_their_architecture():
         [0.75, 0, 0.25, 0],
         [0.75, 0, 0.25, 0],
     ]
+
+
+def test_an_average_is_held_once_and_shares_of_very_many_are_sparse(monkeypatch):
+    combine, small = averages()
+    sent = [small.flatten(linear(1)), torch.tensor([1.0, 2.0, 3.0]), small.flatten(linear(5))]
+    bank = ModelBank.of([0, 1, 2], [30, 99, 10], sent)
+    dense = combine(bank, 1)
+    assert len(dense.teachers.values) == small.size + 3  # of two architectures, whoever gets them
+    monkeypatch.setattr(models, "DENSE_BYTES", 4 * 4**2 - 1)
+    sparse = combine(bank, 1).weights
+    assert sparse.is_sparse
+    assert torch.equal(sparse.to_dense(), dense.weights)
+    assert torch.equal(self_weight(sparse), self_weight(dense.weights))
+    one = AverageModels(("s",) * 4, {"s": small})
+    sparse = one(ModelBank.of([1, 3], [1, 3], sent[::2]), 1).weights
+    assert sparse.to_dense().tolist() == [[0, 0.25, 0, 0.75]] * 4
 
 
 def test_equal_weights_ignore_the_samples():

@@ -35,6 +35,23 @@ def example():
 mine = example()
 
 
+@dataclass(frozen=True, slots=True)
+class Moving(built_in.Averaged):
+    """Clients go half of the way to each average, and so need every one."""
+
+    def learn(self, held, tools, round_, received):
+        kept = [self.layout(student).flatten(student.model) for student in held]
+        half = [(a + b) / 2 for a, b in zip(kept, received.vectors(), strict=True)]
+        ids, samples = received.client_ids, received.num_examples
+        received = type(received).of(ids, samples, half)
+        return built_in.Averaged.learn(self, held, tools, round_, received)
+
+
+def test_who_needs_every_download_must_not_say_that_the_last_suffices():
+    with pytest.raises(CheckFailed, match="declares last_suffices"):
+        check_exchange(Moving())
+
+
 def test_the_example_keeps_every_promise():
     check_exchange(mine.SoftLabels())
 

@@ -8,7 +8,7 @@ import torch
 
 from fedfuse.errors import KnowledgeError
 from fedfuse.exchange.class_vectors import ClassKnowledge
-from fedfuse.exchange.models import ModelBank
+from fedfuse.exchange.models import ModelBank, SharedModels
 from fedfuse.wire.encode import decode, encode
 from fedfuse.wire.schema import Expectation
 
@@ -31,15 +31,55 @@ def models():
     return ModelBank.of(IDS, [10, 20], [torch.arange(4.0), torch.tensor([7.0, 8.0])])
 
 
+def shared():
+    a, b = torch.arange(3.0), torch.tensor([7.0])
+    return SharedModels.of([1, 4, 6], [0, 0, 0], [a, b, a])
+
+
+SHARED = Expectation((1, 4, 6), 7, C, {"N": (3, 1, 3)})
+
+
 @pytest.mark.parametrize(
     ("sent", "expect"),
-    [(classes(), CLASSES), (classes(counted=False), CLASSES), (models(), MODELS)],
+    [
+        (classes(), CLASSES),
+        (classes(counted=False), CLASSES),
+        (models(), MODELS),
+        (shared(), SHARED),
+    ],
 )
 def test_what_is_sent_arrives(sent, expect):
     got = decode(type(sent), encode(sent), expect)
     for field in fields(sent):
         left, right = getattr(sent, field.name), getattr(got, field.name)
         assert (left is None and right is None) or torch.equal(left, right), field.name
+
+
+def test_a_model_of_several_clients_travels_once_and_counts_for_each():
+    arrays = encode(shared())
+    assert len(arrays["values"]) == 3 + 1
+    got = decode(SharedModels, arrays, SHARED)
+    assert [vector.tolist() for vector in got.vectors()] == [[0, 1, 2], [7], [0, 1, 2]]
+    assert got.num_bytes() == 4 * (3 + 1 + 3) + 3 * 8
+    last = got.rows(slice(2, 3))
+    assert (last.client_ids.tolist(), last.values.tolist()) == ([6], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"like": np.array([0, 1, 9])},
+        {"like": np.array([2, 1, 0])},
+        {"like": np.array([0, 1, -1])},
+        {"like": np.array([0, 0, 0])},
+        {"sizes": np.array([3, 1, 3])},
+        {"values": np.zeros(3, np.float32)},
+    ],
+    ids=str,
+)
+def test_a_model_that_is_not_there_is_refused(change):
+    with pytest.raises(KnowledgeError):
+        decode(SharedModels, {**encode(shared()), **change}, SHARED).vectors()
 
 
 def test_models_of_several_nodes_are_sorted_and_split_again():
