@@ -14,16 +14,21 @@ from fedfuse.files.state_files import framed
 
 
 def packed(states: Mapping[int, Mapping[str, Tensor]]) -> bytes:
-    """Return the states of some clients as bytes.
+    """Return the states of some clients as bytes."""
+    return as_file(
+        {f"{i}/{name}": value for i, own in states.items() for name, value in own.items()}
+    )
+
+
+def as_file(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return tensors, each by itself, as the bytes of a safetensors file.
 
     All numbers of one type leave the device together: a thousand clients have tens of thousands
     of tensors, and a GPU waits for every transfer.
     """
     alike: dict[tuple[torch.dtype, torch.device], list[tuple[str, Tensor]]] = {}
-    for client_id, tensors in states.items():
-        for name, value in tensors.items():
-            named = f"{client_id}/{name}", value.detach()
-            alike.setdefault((value.dtype, value.device), []).append(named)
+    for name, value in tensors.items():
+        alike.setdefault((value.dtype, value.device), []).append((name, value.detach()))
     header, bodies, end = {}, list[memoryview](), 0
     # Wide numbers first, so that all of them lie where their type wants them.
     for (dtype, _), those in sorted(alike.items(), key=lambda item: -item[0][0].itemsize):

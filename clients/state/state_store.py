@@ -19,6 +19,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
+from clients.state.serialisation import as_file
 from fedfuse.errors import FedfuseError, require
 from fedfuse.files.state_files import state_path
 
@@ -181,18 +182,9 @@ class _OnDisk:
             ) from error
 
     def write(self, client_id: int, tensors: dict[str, Tensor]) -> int:
-        from safetensors.torch import save
-
         token = self._ledger.note(client_id)
-        flat: dict[str, Tensor] = {}
-        places = set()
-        for name, value in tensors.items():
-            plain = value.cpu().contiguous()
-            # Shared weights, or a memory that is still the one it began as: one tensor, two names.
-            flat[name] = plain.clone() if plain.data_ptr() in places else plain
-            places.add(plain.data_ptr())
         try:
-            self._path(client_id, token).write_bytes(save(flat))
+            self._path(client_id, token).write_bytes(as_file(tensors))
         except OSError as error:
             raise FedfuseError(
                 f"The state of client {client_id} cannot be written to {self._folder}",
