@@ -133,13 +133,8 @@ class Node:
     def __post_init__(self) -> None:
         rounds = PublicRounds(self.select, self.data.public, self.streams, self.augment)
         self.inputs = ModelInputs(self.data, rounds, self.device, self.private_augment)
-        self.work_plan = WorkPlan(
-            self.inputs,
-            self.plan,
-            self.loss,
-            self.streams,
-            held_out=fold_of(self.guard, self.data, self.streams),
-        )
+        fold = fold_of(self.guard, self.data, self.streams)
+        self.work_plan = WorkPlan(self.inputs, self.plan, self.loss, self.streams, held_out=fold)
         self.evaluate = Evaluation(self.inputs, self.trainer, self.plan.eval_batch_size)
         self.beginning = Beginning(
             self.models,
@@ -151,12 +146,9 @@ class Node:
             self.pretraining,
             self.initial,
         )
+        begin = self.beginning.after_public
         self.membership = Membership(
-            self.attacked,
-            self.shadows,
-            self.beginning.after_public,
-            self.make_optimizer,
-            self.rates,
+            self.attacked, self.shadows, begin, self.make_optimizer, self.rates
         )
         if self.guard is not None and not isinstance(self.guard, Validation):
             pretrains = self.pretraining is not None and self.pretraining.baseline
@@ -165,12 +157,9 @@ class Node:
             )
         self.kind = kind_of_exchange(self.exchange, self.models, self.data)
         if self.familiarity is not None:
+            batch_size = self.plan.eval_batch_size
             self.familiarity_stage = FamiliarityStage(
-                self.familiarity,
-                self.inputs,
-                self.trainer,
-                self.plan.eval_batch_size,
-                self.streams,
+                self.familiarity, self.inputs, self.trainer, batch_size, self.streams
             )
 
     def train(

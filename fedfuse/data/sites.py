@@ -283,11 +283,7 @@ def _fingerprint(
     digest = hashlib.blake2b(common.fingerprint(raw).encode(), digest_size=16)
     for site in sites:
         digest.update(site.raw.fingerprint.encode())
-        for client_id in site.client_ids:
-            for array in (
-                clients[client_id].train,
-                clients[client_id].val,
-                clients[client_id].test,
-            ):
+        for client in (clients[i] for i in site.client_ids):
+            for array in (client.train, client.val, client.test):
                 add_array(digest, array)
     return digest.hexdigest()

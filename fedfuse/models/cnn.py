@@ -60,17 +60,8 @@ def cnn4(
 ) -> nn.Module:
     """Build four convolutions in the manner of VGG: two, pool, two of twice the width, pool.
 
-    Args:
-        input_shape: (channels, height, width), 4 pixels or more on a side.
-        num_classes: C.
-        width: Channels of the first two convolutions; the others have twice as many.
-        hidden: Units of the hidden layer.
-        kernel_size: Odd side of the kernels; padding keeps the size of the maps.
-        norm: "group", "batch" or "none".
-
-    Raises:
-        ModelError: If the inputs are no images, or too small.
-        ParameterError: If a hyperparameter is out of range.
+    Arguments and errors as of :func:`cnn2`; ``width`` are the channels of the first two
+    convolutions, the others have twice as many.
     """
     _check("cnn4", num_classes, width, hidden, kernel_size, norm)
     channels, height, width_px = image_shape("cnn4", input_shape, smallest=4)

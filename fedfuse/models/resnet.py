@@ -35,15 +35,7 @@ def resnet20(
 ) -> nn.Module:
     """Build the ResNet with three blocks per stage (269,722 parameters on 32x32x3, ten classes).
 
-    Args:
-        input_shape: (channels, height, width), 4 pixels or more on a side.
-        num_classes: C.
-        width: Channels of the first stage; they double with every stage.
-        norm: "group", "batch" or "none".
-
-    Raises:
-        ModelError: If the inputs are no images, or too small.
-        ParameterError: If a hyperparameter is out of range.
+    Arguments and errors as of :func:`resnet8`.
 
     >>> sum(p.numel() for p in resnet20((3, 32, 32), 10).parameters())
     269722
@@ -59,15 +51,7 @@ def resnet18(
     The network of the paper's ImageNet part with a 3x3 stem that halves nothing, as is usual on
     CIFAR: two blocks in each of four stages, projections as shortcuts.
 
-    Args:
-        input_shape: (channels, height, width), 8 pixels or more on a side.
-        num_classes: C.
-        width: Channels of the first stage; they double with every stage.
-        norm: "group", "batch" or "none".
-
-    Raises:
-        ModelError: If the inputs are no images, or too small.
-        ParameterError: If a hyperparameter is out of range.
+    Arguments and errors as of :func:`resnet8`, with 8 pixels or more on a side.
 
     >>> sum(p.numel() for p in resnet18((3, 32, 32), 10).parameters())
     11173962

@@ -93,9 +93,8 @@ class BatchedTrainer:
         """
         if not students:
             return []
-        if self._refused(students[0], works[0].inputs):
-            assert self.fallback is not None
-            return self.fallback.fit(students, works)
+        if (loop := self._instead(students[0], works[0].inputs)) is not None:
+            return loop.fit(students, works)
         losses = [float("nan")] * len(students)
         busy = [row for row, work in enumerate(works) if work.schedule.num_steps]
         # Equal steps keep the order of the first training, and with it the matrix in which the
@@ -150,9 +149,7 @@ class BatchedTrainer:
             which: The pool that each student looks at.
             batch_size: Samples per forward pass.
         """
-        if self._refused(students[0], pools[0]):
-            loop = self.fallback
-            assert loop is not None
+        if (loop := self._instead(students[0], pools[0])) is not None:
             asked = zip(students, which, strict=True)
             return torch.cat([loop.predict([s], pools[pool], batch_size) for s, pool in asked])
 
@@ -170,9 +167,8 @@ class BatchedTrainer:
         """Query all students, each on its own inputs, padded to the longest."""
         if not students:
             return []
-        if self._refused(students[0], inputs[0]):
-            assert self.fallback is not None
-            return self.fallback.predict_each(students, inputs, batch_size)
+        if (loop := self._instead(students[0], inputs[0])) is not None:
+            return loop.predict_each(students, inputs, batch_size)
         own = side_by_side(inputs)
 
         def feed(rows: Sequence[int], part: slice) -> tuple[Tensor, bool]:
@@ -294,8 +290,8 @@ class BatchedTrainer:
 
     # -- what fits -----------------------------------------------------------------------------
 
-    def _refused(self, student: Student, inputs: Tensor) -> bool:
-        """Tell whether the fallback has to do it; say why, once per architecture."""
+    def _instead(self, student: Student, inputs: Tensor) -> LoopTrainer | None:
+        """Return the fallback if it has to do it; say why, once per architecture."""
         name = student.architecture
         if name not in self._obstacles:
             with self._convolutions(inputs.device):
@@ -303,11 +299,9 @@ class BatchedTrainer:
             if self._obstacles[name] is not None and self.fallback is not None:
                 words = f"{self._refusal(name)}; its clients train one after the other."
                 warnings.warn(words, LoopFallbackWarning, stacklevel=2)
-        if self._obstacles[name] is None:
-            return False
-        if self.fallback is None:
+        if self._obstacles[name] is not None and self.fallback is None:
             raise FedfuseError(self._refusal(name), next_step="Set trainer=auto or trainer=loop.")
-        return True
+        return None if self._obstacles[name] is None else self.fallback
 
     def _refusal(self, architecture: str) -> str:
         reason = self._obstacles[architecture]
