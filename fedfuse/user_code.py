@@ -193,6 +193,7 @@ def kind_of(value: object) -> str:
 def _is_theirs(file: str, root: str) -> bool:
     if file.startswith((*_OURS, "<frozen ")):
         return False
-    if any(place in file for place in _INSTALLED):
+    # Compiled Cython names its source relative to wherever it was built.
+    if any(place in file for place in _INSTALLED) or file.endswith((".pyx", ".pxi", ".pxd")):
         return root in _NAMED
     return not file.startswith(_STDLIB)

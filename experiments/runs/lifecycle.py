@@ -6,7 +6,6 @@ told, and its notes say where the run is and how to go on (PEP 678). Commands pr
 
 from __future__ import annotations
 
-import errno
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfuse.errors import FedfuseError
+from fedfuse.files.limits import FULL
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -93,7 +93,14 @@ def open_run(
     run = Run(absolute(cfg), RunFolder(path), list(overrides), baselines, number)
     OmegaConf.resolve(run.cfg)
     text = as_yaml(run.cfg)  # before there is a folder: who is killed leaves one that can be read
-    run.folder.open(overrides=run.overrides, seed=cfg.seed, **environment())
+    try:
+        run.folder.open(overrides=run.overrides, seed=cfg.seed, **environment())
+    except OSError as error:
+        if error.errno in FULL:
+            raise FedfuseError(
+                "the disk is full", next_step="Make room; then start the run anew."
+            ) from error
+        raise
     with last_word(run):
         run.folder.write_config(text)
     return run
@@ -154,7 +161,7 @@ def last_word(run: Run) -> Iterator[None]:
         _give_up(folder, str(error), error)
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             folder.fail(f"{type(error).__name__}: {error}")
             raise
         with suppress(OSError):

@@ -15,6 +15,7 @@ from typing import NoReturn
 from experiments.terminal.encoding import any_character
 from experiments.terminal.garbage import collect_rarely
 from fedfuse.errors import ConfigError, FedfuseError, did_you_mean
+from fedfuse.files.limits import FULL
 from fedfuse.files.paths import expand
 from fedfuse.safe_text import visible
 
@@ -73,6 +74,12 @@ def exit_code(command: Callable[[list[str]], int], argv: Sequence[str] | None) -
         return command([word for word in words if word != TRACEBACK])
     except FedfuseError as error:
         complain(error)
+        return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        at = f" ({error.filename})" if error.filename else ""
+        complain(FedfuseError(f"the disk is full{at}", next_step="Make room, then try again."))
         return 2
     except KeyboardInterrupt as error:
         for note in notes(error):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from omegaconf import DictConfig
@@ -15,7 +15,9 @@ from experiments.run import main
 from experiments.runs import launch, prepare
 from experiments.runs.lifecycle import Run, abandon, last_word, open_run, perform
 from experiments.runs.resume import reopen_run
+from experiments.terminal.console import exit_code
 from fedfuse.errors import FedfuseError
+from fedfuse.user_code import frames
 from server.reporters.folder import RunFolder
 from server.reporters.in_memory import InMemory
 from tests.tiny import TINY
@@ -87,6 +89,33 @@ def test_a_full_disk_is_a_mistake_to_mend(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
     assert str(caught.value) == "the disk is full. Make room; then start the run anew."
     assert status(tmp_path / "run") == "failed"
+
+
+def test_a_disk_that_is_full_before_the_run_begins_is_one_message_too(
+    cfg: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device", "there")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "open", full)
+        with pytest.raises(FedfuseError, match="the disk is full"):
+            open_run(cfg, tmp_path / "run", [])
+    assert exit_code(full, []) == 2
+    assert capsys.readouterr().err == (
+        "error: the disk is full (there). Make room, then try again.\n"
+    )
+    with pytest.raises(OSError, match="denied"):
+        exit_code(lambda _: (_ for _ in ()).throw(PermissionError(errno.EACCES, "denied")), [])
+
+
+def test_compiled_code_of_others_is_not_the_authors() -> None:
+    code = compile("def write():\n    raise OSError('full')", "pyarrow/_parquet.pyx", "exec")
+    there: dict[str, Any] = {"__name__": "pyarrow._parquet"}
+    exec(code, there)
+    with pytest.raises(OSError, match="full") as caught:
+        there["write"]()
+    assert ".pyx" not in frames(caught.value)
 
 
 def test_what_stops_the_tables_leaves_a_finished_run(
