@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
-from clients.node import Node
+from clients.in_arm import InArm
 from clients.training.evaluation import Evaluation
 from clients.training.work_plan import WorkPlan
 from experiments.benchmarks.rows import Arguments, Row, row
@@ -38,7 +38,7 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("work written down", WorkPlan, "private"),
     ("work written down", WorkPlan, "distillation"),
     ("tests", Evaluation, "__call__"),
-    ("clients at hand", Node, "student"),
+    ("clients at hand", InArm, "student"),
     ("checkpoint", Checkpointer, "keep"),
     ("records", loop, "record"),
     ("folder", Many, "round_done"),
