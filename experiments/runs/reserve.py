@@ -70,12 +70,19 @@ def named_folder(cfg: DictConfig, kind: str) -> Path:
         ConfigError: If it is made of what there is not.
     """
     try:
-        return expand(str(cfg.hydra[kind].dir))
+        named = str(cfg.hydra[kind].dir)
     except OmegaConfBaseException as error:
         said = str(error).splitlines()[0]
         raise ConfigError(
             f"hydra.{kind}.dir cannot be read: {said}.", next_step="Name a folder without it."
         ) from error
+    if not named.strip():
+        raise ConfigError(
+            f"hydra.{kind}.dir names no folder",
+            got=repr(named),
+            next_step="Name one, or leave the key out: then it is named by date and time.",
+        )
+    return expand(named)
 
 
 def shortest(path: Path) -> Path:

@@ -102,6 +102,14 @@ def test_two_runs_never_share_a_folder(launched: Any) -> None:
     assert (Path("a") / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("words", [["hydra.run.dir="], ["-m", "seed=0,1", "hydra.sweep.dir="]])
+def test_an_empty_name_is_no_folder(launched: Any, capsys: Any, words: list[str]) -> None:
+    launched()
+    assert main(words) == 2
+    key = words[-1].rstrip("=")
+    assert f"error: {key} names no folder: got ''. Name one, or leave" in capsys.readouterr().err
+
+
 def test_the_default_folder_is_made_unique(launched: Any, monkeypatch: Any) -> None:
     from experiments.runs.reserve import reserve
 
