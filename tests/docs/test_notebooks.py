@@ -25,7 +25,7 @@ check = compose.check
 
 def quick(hydra, lines, **more):
     lines = [line for line in lines if not line.startswith("num_rounds=")]
-    small = ["num_rounds=2", "public.size=100", "evaluation.test_samples=100"]
+    small = ["num_rounds=2", "public.size=100", "evaluation.test_samples=100", "model.hidden=20"]
     return check(hydra, [*lines, *small], **more)
 
 

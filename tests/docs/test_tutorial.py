@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import forked
+from experiments.config import compose
+from tests import forked, thinning
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/tutorial.md").read_text("utf-8")
@@ -23,8 +24,18 @@ def words(text: str) -> str:
     return " ".join(re.sub(r"[▁▂▃▄▅▆▇█─]", "", NUMBER.sub("#", text)).split())
 
 
+SMALLER = ["model.hidden=20", "public.size=200", "evaluation.test_samples=200"]
+"""What makes a perceptron's run cheap and changes no word; with make test-all all is as shown."""
+
+
 @pytest.mark.slow
-def test_its_commands_print_what_it_shows(tmp_path):
+def test_its_commands_print_what_it_shows(tmp_path, monkeypatch):
+    def smaller(hydra, lines, **more):
+        return check(hydra, [*lines, *(SMALLER if "model=mlp" in lines else [])], **more)
+
+    check = compose.check
+    if not thinning.whole:
+        monkeypatch.setattr(compose, "check", smaller)
     (tmp_path / "my_partitioner.py").write_text(CODE, "utf-8")
     assert len(SESSIONS) >= 7
     for command, shown in SESSIONS:
