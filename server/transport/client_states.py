@@ -6,12 +6,8 @@ that nothing of it reaches a checkpoint.
 
 from __future__ import annotations
 
-import os
-import shutil
-import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +19,7 @@ from torch import Tensor
 
 from fedfuse.errors import FedfuseError, KnowledgeError
 from fedfuse.failure import Failure
-from fedfuse.files.state_files import merged, state_header, state_owners, state_path
+from fedfuse.files.state_files import state_owners
 from fedfuse.wire.messages import (
     HEADER,
     LOAD,
@@ -38,6 +34,7 @@ from fedfuse.wire.messages import (
 )
 from fedfuse.wire.record_checks import read_arrays, take
 from server.transport.at_work import AtWork
+from server.transport.linked_states import link, no_state, read
 from server.transport.replies import check_envelope, refusal
 from server.transport.reply_timeout import ReplyTimeout
 from server.transport.requests import Hosts, array_record, opening
@@ -51,9 +48,6 @@ LARGE = 6 * 2**20
 """Bytes of states that travel in one message: those of that many LeNet clients. Of smaller models
 it is more clients, since each message and each file of a checkpoint costs something too; how many
 the largest client so far tells."""
-
-FILES = 32
-"""State files that become one file of a checkpoint, each of which is forced to disk."""
 
 Refused = Callable[[Sequence[Failure]], None]
 """Take the clients of which nothing can be saved or loaded, or raise what ends the run."""
@@ -108,7 +102,7 @@ class RemoteStates:
         def refuse(client_id: int, reason: str) -> None:
             self._refuse([client_id], header, "save", reason)
 
-        return _read(self._link(header, self.folder, client_ids), refuse)
+        return read(self._link(header, self.folder, client_ids), refuse)
 
     def load(self, header: Header, states: Mapping[int, dict[str, Tensor]]) -> None:
         """Let the clients remember what :meth:`save` yielded."""
@@ -143,18 +137,15 @@ class RemoteStates:
         try:
             owners = state_owners(content)
         except ValueError as error:
-            raise _no_state(str(error)) from error
+            raise no_state(str(error)) from error
         if strange := sorted(owners - set(client_ids)):
-            raise _no_state(f"states of the clients {strange[:10]}")
+            raise no_state(f"states of the clients {strange[:10]}")
         if gone := sorted((self.work.begun & set(client_ids)) - owners):
-            raise _no_state(f"nothing of the clients {gone[:10]}, who have been at work")
+            raise no_state(f"nothing of the clients {gone[:10]}, who have been at work")
         return owners
 
     def _link(self, header: Header, folder: Path, client_ids: Collection[int]) -> dict[int, Path]:
-        """Return the file in which each client's state waits, under a name of the server's own.
-
-        Clients remove their old versions when they write new ones.
-        """
+        """Return the file in which each client's state waits, under a name of the server's own."""
         known: dict[int, int] = {}
         for ids, reply in self._ask(LOCATE, header, client_ids, at_once=lambda: sys.maxsize):
             try:
@@ -162,24 +153,7 @@ class RemoteStates:
                 known.update(zip(ids, self._read_tokens(reply, ids), strict=True))
             except KnowledgeError as error:
                 self._refuse(ids, header, "save", str(error))
-        own = folder / "saving"
-        links: dict[int, Path] = {}
-        gone: dict[int, FileNotFoundError] = {}
-        try:
-            own.mkdir(exist_ok=True)
-            for client_id, token in sorted(known.items()):
-                if token:  # who has not done anything yet has no file
-                    there = state_path(folder, header.arm, client_id, token)
-                    try:
-                        _link_or_copy(there, own / there.name)
-                    except FileNotFoundError as error:
-                        gone[client_id] = error
-                    else:
-                        links[client_id] = own / there.name
-        except OSError as error:
-            raise _unread(own, error) from error
-        if gone and not links:  # nobody's is there: the folder is another one
-            raise _unread(own, next(iter(gone.values())))
+        links, gone = link(folder, header.arm, known)
         for client_id in gone:
             self._refuse([client_id], header, "save", "the file that it names is not there")
         return links
@@ -225,7 +199,7 @@ class RemoteStates:
         known: list[int] = tokens.tolist()
         work = [i for i, token in zip(client_ids, known, strict=True) if not token]
         if gone := sorted(self.work.begun & set(work)):
-            raise _no_state(f"nothing of the clients {gone[:10]}, who have been at work")
+            raise no_state(f"nothing of the clients {gone[:10]}, who have been at work")
         return known
 
     def _refuse(self, client_ids: Sequence[int], header: Header, phase: str, reason: str) -> None:
@@ -233,70 +207,6 @@ class RemoteStates:
 
 
 _PHASES = {PREPARE: "begin", SAVE: "save", LOCATE: "save", MODELS: "save", LOAD: "load"}
-
-
-def _read(
-    links: Mapping[int, Path], refuse: Callable[[int, str], None] = lambda _, __: None
-) -> Iterator[bytes]:
-    """Yield the files, several as one, and remove them; what is no state is refused."""
-    ids = list(links)
-    for first in range(0, len(ids), FILES):
-        contents: dict[int, bytes] = {}
-        for i in ids[first : first + FILES]:
-            try:
-                content = _plain_file(links[i])
-                state_header(content)
-                contents[i] = content
-            except ValueError as error:
-                refuse(i, str(_no_state(str(error))))
-            except OSError as error:
-                raise _unread(links[i].parent, error) from error
-            with suppress(OSError):
-                links[i].unlink()
-        if contents:
-            yield merged(contents)
-
-
-def _plain_file(path: Path) -> bytes:
-    """Return what a client has written; a link is not followed, and a pipe not waited for.
-
-    Raises:
-        ValueError: If it is no plain file.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if path.is_symlink():
-            raise ValueError("it is a link") from error
-        raise
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("it is no plain file")
-        return file.read()
-
-
-def _no_state(got: str) -> KnowledgeError:
-    return KnowledgeError(
-        "What was handed over for a checkpoint is no state of these clients", got=got
-    )
-
-
-def _unread(folder: Path, error: Exception) -> FedfuseError:
-    return FedfuseError(
-        f"The states of the clients cannot be read from '{folder}'",
-        got=str(error),
-        next_step="Where nodes and server share no folder, set client.state=context.",
-    )
-
-
-def _link_or_copy(there: Path, here: Path) -> None:
-    here.unlink(missing_ok=True)  # of a checkpoint that could not be written
-    try:
-        here.hardlink_to(there)
-    except FileNotFoundError:
-        raise
-    except OSError:  # a file system without hard links
-        shutil.copyfile(there, here, follow_symlinks=False)
 
 
 def _about(
