@@ -166,8 +166,8 @@ def test_workers_of_ray_and_states_on_disk_give_the_same(tmp_path):
 
 @pytest.mark.deployment
 def test_supernodes_give_the_same(tmp_path):
-    lines = ("method=fedavg", "evaluation.resting=none", "num_rounds=3", "warmup_rounds=0")
-    lines = (*lines, "participation.fraction=0.5", "models=save")
+    lines = ("method=fedavg", "evaluation.resting=none", "num_rounds=2", "warmup_rounds=0")
+    lines = (*lines, "participation.fraction=0.5", "checkpoint.every=0")
     serial = run(tmp_path / "serial", *lines)
     there = run(tmp_path / "there", *lines, "engine=deployment", "engine.num_nodes=2")
     assert (there / "metrics.parquet").read_bytes() == (serial / "metrics.parquet").read_bytes()
