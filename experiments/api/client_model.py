@@ -50,7 +50,14 @@ class OnRawInputs(nn.Module):
         if isinstance(inputs, list | tuple) and inputs and isinstance(inputs[0], str):
             length = self.input_shape[0] if len(self.input_shape) == 1 else 1
             inputs = number_words(inputs, length, "The inputs")
-        tensor = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.array(inputs))
+        try:
+            tensor = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.array(inputs))
+        except (TypeError, ValueError) as error:  # None, a list of lists of unequal lengths
+            raise ModelError(
+                "These are no inputs of the data set that the model learnt from",
+                got=f"{inputs!r:.60}",
+                allowed="an array, a tensor or, where it is one of texts, a list of texts",
+            ) from error
         if tensor.dtype == torch.uint8 and self.mean:
             laid = as_inputs(tensor.cpu().numpy(), "The inputs")
             tensor = torch.from_numpy(np.ascontiguousarray(laid)).to(tensor.device)

@@ -52,7 +52,7 @@ def lines_of(
             lines.append(word)
         elif isinstance(word, Mapping):
             for key, value in word.items():
-                if sweeps and isinstance(value, range | list):
+                if sweeps and (isinstance(value, range | list) or _is_row(value)):
                     lines.append(axis(str(key), [as_node(str(key), v, objects) for v in value]))
                 else:
                     lines += assignments(str(key), as_node(str(key), value, objects))
@@ -64,6 +64,11 @@ def lines_of(
                 next_step=f"Write fedfuse.{who}('method=knfu', seed=0).",
             )
     return lines
+
+
+def _is_row(value: object) -> bool:
+    """Tell whether a value is numbers in a row, as ``numpy.logspace`` returns them."""
+    return len(getattr(value, "shape", ())) == 1 and callable(getattr(value, "tolist", None))
 
 
 def as_node(key: str, value: Any, objects: Objects) -> Any:

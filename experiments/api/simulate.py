@@ -113,7 +113,7 @@ def sweep(
         config_dir: A folder with options of your own.
         progress: Whether to print a line per round, and which run begins.
         keys: The same as ``overrides``, by name, as for :func:`simulate`; a list is an axis:
-            ``seed=[0, 1, 2]``. A key whose value is a list takes a list of lists.
+            ``seed=[0, 1, 2]``, as is an array. A key whose value is a list takes a list of lists.
 
     Raises:
         FedfuseError: For a mistake in any of the configurations, before the first run; or if all

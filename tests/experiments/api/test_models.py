@@ -102,6 +102,12 @@ def test_raw_inputs_in_every_layout(run):
             model(wrong)
 
 
+@pytest.mark.parametrize("inputs", [None, [[1], [2, 3]], "words"])
+def test_what_is_no_array_is_no_input(run, inputs):
+    with pytest.raises(ModelError, match="no inputs of the data set"):
+        run.model(0)(inputs)
+
+
 def test_models_of_a_stranger(run, folder):
     strange = folder / "strange"
     shutil.copytree(run.folder, strange)

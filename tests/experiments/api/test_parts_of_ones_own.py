@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fedfuse
@@ -127,7 +128,7 @@ def test_a_sweep(tmp_path, capsys):
 
     small = {key: value for key, value in SMALL.items() if key != "progress"}
     swept = fedfuse.sweep(
-        "method=local,knfu", seed=[0, 1], neighbours=harmless, out=tmp_path / "sweep", **small
+        "method=local,knfu", seed=np.arange(2), neighbours=harmless, out=tmp_path / "sweep", **small
     )
     assert "run 4 of 4: method=knfu seed=1" in capsys.readouterr().out
     assert [(run.method, run.seed) for run in swept.runs] == [
