@@ -17,6 +17,7 @@ from torch import Tensor
 from clients.exchange import Predictions
 from clients.sharing.own_choice import choice
 from experiments.assembly.attack import build_attack
+from experiments.assembly.loss_trials import distill, local_loss
 from experiments.assembly.parts import Parts, build_probes
 from experiments.assembly.privacy import build_mechanism
 from experiments.assembly.toy import Toy, alike
@@ -37,14 +38,12 @@ from fedfuse.merge import Vectors, merged
 from fedfuse.merge.answers import answers
 from fedfuse.models.plan import one_of_each
 from fedfuse.participation import Participants
-from fedfuse.prior import log_prior
 from fedfuse.privacy import Calibrated, PrivacyStage
 from fedfuse.probes import AskedModel, Probes
 from fedfuse.request import asked
 from fedfuse.rng import Streams
 from fedfuse.select import PublicRounds
 from fedfuse.testing import example_view
-from fedfuse.train.facts import Facts, ask, told, wants
 from fedfuse.train.learning_rate import share
 from fedfuse.train.views import check_views
 from fedfuse.types import Space, Teachers
@@ -136,71 +135,6 @@ def _lr_schedule(part: Any, toy: Toy) -> object:
 def _private_augment(part: Any, toy: Toy) -> None:
     shape = 3, *toy.parts.data.input_shape
     check_views(part, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
-
-
-def _local_loss(part: Any, toy: Toy) -> object:
-    num_classes = toy.parts.data.num_classes
-    labels = torch.tensor([0, num_classes - 1, 0])
-    given: list[Any] = [labels]
-    if "prior" in wants(part):
-        prior = log_prior(torch.bincount(labels, minlength=num_classes))
-        given.append(Facts(prior=prior.expand(3, -1)))
-    logits = torch.randn(3, num_classes, generator=torch.Generator().manual_seed(0))
-    return _loss(toy, logits, lambda logits: part(logits, *given), "logits")
-
-
-def _distill(part: Any, toy: Toy) -> object:
-    draw = torch.Generator().manual_seed(0)
-    student, teacher = torch.randn(2, 3, toy.parts.data.num_classes, generator=draw).unbind()
-    space = declared(part, "space", Space.PROBABILITIES)
-    if space not in list(Space):
-        raise PartError(
-            f"{toy.what} has no known space", got=repr(space), allowed="a fedfuse.types.Space"
-        )
-    targets = teacher if space == Space.LOGITS else teacher.softmax(dim=1)
-    facts = Facts(
-        labels=torch.arange(3) % toy.parts.data.num_classes,
-        own=student.flip(0),
-        prior=log_prior(torch.arange(student.shape[1])).expand(3, -1),
-        clock=torch.linspace(0, 1, 3),
-    )
-    told_facts = told(part, facts)
-    given = targets.clone()
-    losses = _loss(
-        toy, student, lambda logits: ask(part, logits, targets, told_facts), "student_logits"
-    )
-    toy.unchanged(targets, given)
-    return losses
-
-
-def _loss(toy: Toy, logits: Tensor, loss: Callable[[Tensor], Any], name: str) -> Tensor:
-    """Ask a loss about logits [B, C], which it calls by a name, and look at what it returns.
-
-    Torch's own random numbers are seeded, as a trainer does before every phase.
-    """
-    torch.default_generator.manual_seed(0)
-    logits = logits.clone().requires_grad_()
-    batch = len(logits)
-    losses: Any = loss(logits)
-    if isinstance(losses, Tensor) and losses.ndim == 0:
-        raise PartError(
-            f"{toy.what} returned one loss for the whole batch",
-            got="a scalar",
-            allowed=f"one loss per sample, shape [{batch}]",
-            next_step="Leave out its mean or sum (reduction='none'); the trainer weighs and "
-            "averages.",
-        )
-    toy.expect(losses, (batch,), "one loss per sample")
-    if not losses.requires_grad:
-        raise PartError(
-            f"{toy.what} has no gradient",
-            got="a loss that does not depend on the logits, or is detached from them",
-            allowed=f"torch operations on {name}",
-        )
-    losses.sum().backward()
-    toy.expect(logits.grad, tuple(logits.shape), "a loss with a gradient")
-    told: Tensor = losses.detach()
-    return told
 
 
 def _extract(part: Any, toy: Toy) -> object:
@@ -368,7 +302,7 @@ TRIALS: dict[str, Attempt] = {
     "participation": _participation,
     "faults": _faults,
     "familiarity": _familiarity,
-    "local_loss": _local_loss,
+    "local_loss": local_loss,
     "lr_schedule": _lr_schedule,
     "private_augment": _private_augment,
     "attack": _attack,
@@ -382,6 +316,6 @@ TRIALS: dict[str, Attempt] = {
     "answer": partial(_chosen, slot="answer"),
     "wish": partial(_chosen, slot="wish"),
     **{slot: _fusing(slot) for slot in _FUSING[:5]},
-    "distill": _distill,
+    "distill": distill,
 }
 """Slots of which a part can be tried without data; models and optimisers are tried with them."""
