@@ -7,7 +7,7 @@ here, so that it cannot say something else than what runs. Neither Hydra nor tor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,20 +154,3 @@ def dotted(group: str, key: str) -> str:
     ('scorer.beta', 'client.batch_size')
     """
     return key if group in WHOLE else f"{group}.{key}"
-
-
-def methods_table(pages: Mapping[str, Page], order: Iterable[str]) -> str:
-    """Return the table of ``docs/methods.md``: a row a method, from the head of its file.
-
-    Args:
-        pages: Every method's page.
-        order: Their names, from the first row to the last.
-    """
-    head = "| bundle | goes up | the server computes | comes down | personal | kB up / down "
-    lines = [f"{head}| source | verified |", "|---" * 8 + "|"]
-    for name in order:
-        facts = {"personal": "-", **pages[name].facts}
-        cells = [facts.get(fact, "").removesuffix(" kB") for fact in FACTS]
-        link = f"[`{name}`](../experiments/conf/method/{name}.yaml)"
-        lines.append("| " + " | ".join([link, *cells]).replace("|  ", "| ") + " |")
-    return "\n".join(lines)

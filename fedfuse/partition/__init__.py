@@ -16,7 +16,7 @@ from fedfuse.partition.pathological import Pathological
 from fedfuse.partition.quantity import QuantityLogNormal, QuantityPowerLaw
 from fedfuse.partition.repair import RepairWarning
 from fedfuse.partition.shards import Shards
-from fedfuse.partition.stats import PartitionStats, partition_stats
+from fedfuse.partition.stats import PartitionStats
 from fedfuse.partition.table import preview
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "RepairWarning",
     "Shards",
     "apply_partitioner",
-    "partition_stats",
     "preview",
     "validate_partition",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,19 +73,6 @@ class PartitionStats:
             "mean_distance": self.mean_distance,
         }
         return numbers if self.repaired is None else numbers | {"repaired": float(self.repaired)}
-
-
-def partition_stats(
-    parts: Sequence[IntArray], labels: IntArray, num_classes: int, repaired: int | None = None
-) -> PartitionStats:
-    """Return the statistics of ``parts`` over ``labels`` [N] with ids 0 to C-1.
-
-    >>> partition_stats([np.array([0, 1]), np.array([2])], np.array([0, 1, 1]), 2).counts
-    array([[1, 1],
-           [0, 1]])
-    """
-    rows = [np.bincount(labels[part], minlength=num_classes) for part in parts]
-    return PartitionStats(np.stack(rows).astype(np.int64), repaired)
 
 
 def mean_total_variation(shares: npt.NDArray[np.float64]) -> float:

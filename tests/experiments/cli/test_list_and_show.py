@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 from experiments.cli import listing, show
-from experiments.config.pages import FACTS, groups, methods_table, option_files, options
+from experiments.config.pages import FACTS, Page, groups, option_files, options
 from experiments.run import main
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -166,6 +167,23 @@ def test_a_reader_that_goes_away_is_no_mistake() -> None:
     done = subprocess.run(["bash", "-c", first], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] in ("0", "141")
+
+
+def methods_table(pages: Mapping[str, Page], order: Iterable[str]) -> str:
+    """Return the table of ``docs/methods.md``: a row a method, from the head of its file.
+
+    Args:
+        pages: Every method's page.
+        order: Their names, from the first row to the last.
+    """
+    head = "| bundle | goes up | the server computes | comes down | personal | kB up / down "
+    lines = [f"{head}| source | verified |", "|---" * 8 + "|"]
+    for name in order:
+        facts = {"personal": "-", **pages[name].facts}
+        cells = [facts.get(fact, "").removesuffix(" kB") for fact in FACTS]
+        link = f"[`{name}`](../experiments/conf/method/{name}.yaml)"
+        lines.append("| " + " | ".join([link, *cells]).replace("|  ", "| ") + " |")
+    return "\n".join(lines)
 
 
 def test_the_table_of_methods_is_made_from_their_files() -> None:

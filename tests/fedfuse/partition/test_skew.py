@@ -7,10 +7,11 @@ import pytest
 
 from fedfuse import partition as P
 from fedfuse.errors import PartitionError
-from fedfuse.partition import RepairWarning, partition_stats
+from fedfuse.partition import RepairWarning
 from fedfuse.partition.dirichlet_balanced import round_to_margins, sinkhorn
 from fedfuse.partition.dirichlet_inner import inner_counts
 from fedfuse.partition.pathological import assign_classes
+from tests.fedfuse.partition.test_stats import partition_stats
 
 LABELS = np.random.default_rng(5).permutation(np.repeat(np.arange(10), 1000))
 DIRICHLETS = [P.Dirichlet, P.DirichletCapped, P.DirichletInner, P.DirichletBalanced]
