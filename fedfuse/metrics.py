@@ -100,9 +100,22 @@ class Judged:
             parts.append((told, confidence.exp(), predicted == theirs))
         return cls(*map(torch.cat, zip(*parts, strict=True)))
 
-    def at(self, rows: Int[Tensor, " M"]) -> Judged:
-        """Return what is known of some of the answers; repeats count."""
-        return Judged(self.log_probs[rows], self.confidence[rows], self.right[rows])
+    def at(
+        self, rows: Int[Tensor, " M"], logits: Float[Tensor, "M C"], labels: Int[Tensor, " M"]
+    ) -> Judged:
+        """Return what is known of some of the answers; repeats count, and those at -1 are judged.
+
+        Args:
+            rows: Which they are, -1 for others.
+            logits: The answers themselves; only those of others are looked at.
+            labels: Their labels.
+        """
+        found = Judged(self.log_probs[rows], self.confidence[rows], self.right[rows])
+        if (others := rows < 0).any():
+            judged = Judged.of(logits[others], labels[others])
+            for name in ("log_probs", "confidence", "right"):
+                getattr(found, name)[others] = getattr(judged, name)
+        return found
 
     def told(self, sizes: Sequence[int], num_bins: int = 15) -> dict[str, list[float]]:
         """Return of each of k models, whose answers are joined, what metrics there are.

@@ -50,7 +50,8 @@ class Answers:
         validation_balanced: The same read like ``balanced``.
         plain: The balanced test set's as the model was trained.
         post_hoc: The balanced test set's without the prior; None unless that is told beside.
-        own_at: Where the answers of ``own`` stand in ``balanced``; None if some do not.
+        own_at: Where each answer of ``own`` stands in ``balanced``, -1 if nowhere; None if they are
+            read another way.
     """
 
     balanced: Joined

@@ -67,12 +67,9 @@ class Evaluation:
         """Return how good each client's answers are."""
         data, clients = self.inputs.data, [self.inputs.data.clients[i] for i in client_ids]
         balanced = Judged.of(answers.balanced.logits, answers.balanced.labels)
-        own = balanced
-        if answers.own_at is None:
-            own = Judged.of(answers.own.logits, answers.own.labels).cpu()
-        balanced = balanced.cpu()
-        if answers.own_at is not None:
-            own = balanced.at(answers.own_at.cpu())
+        theirs = answers.own.logits, answers.own.labels
+        own = Judged.of(*theirs) if answers.own_at is None else balanced.at(answers.own_at, *theirs)
+        balanced, own = balanced.cpu(), own.cpu()
         table: dict[str, Sequence[float | None]] = {}
         for test, judged, sizes in (
             ("own", own, answers.own.sizes),
@@ -141,18 +138,19 @@ class Evaluation:
         balanced = Joined(pool.flatten(0, 1), labels.repeat(len(clients)), [size] * len(clients))
         sizes = [len(client.test) for client in clients]
         at, owners = in_test(data, clients), np.repeat(everybody, sizes)
-        places = torch.from_numpy(owners * size + np.maximum(at, 0)).to(device)
+        outside = at < 0
+        places = torch.from_numpy(np.where(outside, -1, owners * size + at)).to(device)
         logits, truth = balanced.logits[places], balanced.labels[places]
-        if (outside := at < 0).any():
+        if outside.any():
             others = np.concatenate([client.test for client in clients])[outside]
             counts = np.bincount(owners[outside], minlength=len(clients))
             index = np.split(others, np.cumsum(counts)[:-1])
             wanted = [(row, data.own_pool, index[row]) for row in everybody if counts[row]]
             beside = self._ask(students, wanted, device)
-            where = torch.from_numpy(outside).to(device)
+            where = places < 0
             logits[where], truth[where] = beside.logits, beside.labels
         val = self._ask(students, self._held_back(clients), device)
-        return self._read(clients, pool, balanced, Joined(logits, truth, sizes), val, places, at)
+        return self._read(clients, pool, balanced, Joined(logits, truth, sizes), val, places)
 
     def _ask(
         self,
@@ -199,7 +197,6 @@ class Evaluation:
         own: Joined,
         validation: Joined,
         places: torch.Tensor,
-        at: IntArray,
     ) -> Answers:
         """Return logits as the clients' tests read them: with their label priors, or without."""
         priors = self._prior_rows(clients)
@@ -221,7 +218,7 @@ class Evaluation:
             read(self.prior.balanced, validation),
             plain,
             post_hoc,
-            places if alike and not (at < 0).any() else None,
+            places if alike else None,
         )
 
     def validation(self, students: Sequence[Student]) -> list[float | None]:

@@ -107,7 +107,8 @@ def test_evaluate_logits_agrees_with_the_single_functions():
 
 def test_many_models_at_once_by_hand():
     judged = Judged.of(LOGITS[[0, 1, 3]], LABELS[[0, 1, 3]])
-    own = judged.at(torch.tensor([0, 1, 1]))  # repeats count
+    where, answers = torch.tensor([0, 1, -1]), (LOGITS[[0, 2, 1]], LABELS[[0, 2, 1]])
+    own = judged.at(where, *answers)  # the second is known, the third is not
     joined = Judged.of(LOGITS[[0, 1, 1, 0, 1, 3]], LABELS[[0, 1, 1, 0, 1, 3]])
     assert joined.told([3, 3], num_bins=1) == {
         "accuracy": [1 / 3, 2 / 3],

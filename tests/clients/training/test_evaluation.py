@@ -1,5 +1,7 @@
 """Every client's own test is answered in full, however it overlaps with the balanced one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,9 +19,16 @@ from fedfuse.select import All, PublicRounds
 from fedfuse.train.trainer import LoopTrainer, Student
 
 
-@pytest.mark.parametrize("partitioner", [Dirichlet(alpha=0.3, min_samples=9), FeatureRotation(40)])
-@pytest.mark.parametrize("limit", [None, 30])
-def test_own_accuracy_is_that_of_the_own_samples(partitioner, limit):
+@pytest.mark.parametrize(
+    ("partitioner", "limit", "overlap"),
+    [
+        (Dirichlet(alpha=0.3, min_samples=9), None, {"in"}),
+        (Dirichlet(alpha=0.3, min_samples=9), 30, {"in", "out"}),
+        (FeatureRotation(40), None, {"out"}),
+        (FeatureRotation(40), 30, {"out"}),
+    ],
+)
+def test_own_accuracy_is_that_of_the_own_samples(partitioner, limit, overlap):
     raw = synthetic(num_train=400, num_test=150, noise=0.6)
     data = federate(
         raw,
@@ -37,9 +46,15 @@ def test_own_accuracy_is_that_of_the_own_samples(partitioner, limit):
         for c in data.clients
     ]
     inputs = ModelInputs(data, PublicRounds(All(), data.public, Streams(0)))
-    for client, tested in zip(
-        data.clients, Evaluation(inputs, LoopTrainer(), 16)(students), strict=True
-    ):
+    evaluate = Evaluation(inputs, LoopTrainer(), 16)
+    answers = evaluate.answers(students)
+    # In no balanced test, in part or all: what is known of that one is what is judged apart.
+    assert {"in" if at >= 0 else "out" for at in answers.own_at.tolist()} == overlap
+    known, apart = (
+        evaluate.judged(range(3), told) for told in (answers, replace(answers, own_at=None))
+    )
+    assert [tested.metrics for tested in known] == [tested.metrics for tested in apart]
+    for client, tested in zip(data.clients, evaluate(students), strict=True):
         samples, labels = gather(data.own_pool, client.test, data.mean, data.std, client.transform)
         right = (model(samples).argmax(dim=1) == labels).numpy()
         assert 0.05 < right.mean() < 0.95
