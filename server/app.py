@@ -180,7 +180,7 @@ class Checkpointer:
         return {
             "combine": self.setup.combines[self.arm],
             "plan": self.setup.plan,
-            "clients": self.clients,
+            "clients": None if self.clients is self.owing else self.clients,
             "owed": self.owing,
         }
 

@@ -146,7 +146,7 @@ def test_who_rests_is_tested_only_if_it_is_to_be(tmp_path):
 
 @pytest.mark.parametrize("faults", ["none", "dropout"])
 def test_a_killed_run_remembers_what_it_owes(tmp_path, monkeypatch, faults):
-    lines = [*TWELVE, "method=fedavg", "evaluation.resting=sample", f"faults={faults}"]
+    lines = [*TWELVE, "method=fedavg", "evaluation.resting=none", f"faults={faults}"]
     assert main([*lines, f"hydra.run.dir={tmp_path / 'whole'}"]) == 0
     broken = tmp_path / "broken"
     killed(broken, monkeypatch, 6 + 4, base=lines)
