@@ -131,7 +131,11 @@ class Owing:
             owed = SharedModels(num_examples=torch.zeros_like(ids), **state)
             self._owed |= zip(ids.tolist(), owed.vectors(), strict=True)
         except (TypeError, LookupError, RuntimeError, ValueError, KnowledgeError) as error:
-            raise FedfuseError("What clients are owed does not fit", got=sorted(state)) from error
+            raise FedfuseError(
+                "What clients are owed does not fit",
+                got=sorted(state),
+                next_step="Resume with the version that wrote it, or start the run anew.",
+            ) from error
 
     def _settle(self, client_ids: Iterable[int], answer: Answer) -> None:
         """Note who has taken over something newer than it was owed, or that very thing."""

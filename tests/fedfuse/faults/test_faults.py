@@ -37,7 +37,7 @@ class Inner:
         logits = (10 * header.round + ids).float().reshape(-1, 1, 1).expand(-1, 3, 2).contiguous()
         return Answer(KnowledgeBank(ids, logits, torch.ones_like(ids)), None, (), 0)
 
-    def distil(self, header, client_ids, teachers):
+    def distil(self, header, client_ids, teachers, now=None):
         self.taught.append(list(client_ids))
         assert teachers is None or teachers.client_ids.tolist() == list(client_ids)
         return Answer(None, None, (), 0)
