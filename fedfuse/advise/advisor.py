@@ -23,8 +23,8 @@ from fedfuse.files import confined
 
 FORMAT = 2
 SHIPPED = Path(__file__).with_name("fitted.json")
-_FIT = "Fit it again: fedfuse-advise fit MAP... -o FILE."
 """The coefficients that come with fedfuse."""
+_FIT = "Fit it again: fedfuse-advise fit MAP... -o FILE."
 
 TESTS = ("accuracy_own", "accuracy_global")
 MIN_FEDERATIONS = 4

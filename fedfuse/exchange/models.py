@@ -8,22 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fedfuse.declarations import declared
 from fedfuse.errors import KnowledgeError
+from fedfuse.fusion.weights import DENSE_BYTES
 from fedfuse.layout import Layout
 from fedfuse.merge import Base, Mean, Merge, Vectors, merged
 from fedfuse.payload import COUNTS, NOT_NEGATIVE, ArrayField, Payload
 from fedfuse.rng import Streams
 from fedfuse.types import Fusion
-
-DENSE_BYTES = 2**28
-"""The largest matrix of all pairs of clients that is held whole, as in a pipeline of predictions:
-K = 8,192."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +120,11 @@ class SharedModels(ModelBank):
             like=torch.tensor(like, dtype=torch.int64),
         )
 
-    def num_bytes(self) -> int:
+    @classmethod
+    def exchanged_bytes(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> int:
         """Return the bytes of the models, one for each client, and of their samples."""
-        models = self.values.element_size() * int(self.sizes[self.like].sum())
-        return models + self.num_examples.nbytes
+        models = arrays["values"].itemsize * int(arrays["sizes"][arrays["like"]].sum())
+        return models + arrays["num_examples"].nbytes
 
 
 @dataclass(frozen=True, slots=True)

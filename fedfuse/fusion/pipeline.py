@@ -30,7 +30,7 @@ from fedfuse.fusion.returned import (
 )
 from fedfuse.fusion.rules import answered
 from fedfuse.fusion.streaming import Streams, at_least_float32, fuse_streaming
-from fedfuse.fusion.weights import masked_softmax, square
+from fedfuse.fusion.weights import DENSE_BYTES, masked_softmax, square
 from fedfuse.protocols import (
     ClassScores,
     DrawsAnew,
@@ -102,7 +102,7 @@ class Pipeline:
     rule: Rule
     sharpen: Sharpen | None = None
     filter: TargetFilter | None = None
-    dense_bytes: int = 2**28
+    dense_bytes: int = DENSE_BYTES
     temperature: float = 1.0
 
     def __post_init__(self) -> None:

@@ -150,7 +150,7 @@ def sharpened(sharpen: Sharpen, probs: Float[Tensor, "K P C"]) -> Float[Tensor, 
     what = f"The sharpening {part_name(sharpen)} did not return probabilities"
     tensor_of(sharp, what, tuple(probs.shape))
     off = float((sharp.sum(dim=-1) - 1).abs().max())
-    if not (off < 1e-3 and bool((sharp >= 0).all())):
+    if not (off < SIMPLEX_TOLERANCE and bool((sharp >= 0).all())):
         raise KnowledgeError(
             what,
             got=f"a smallest value of {float(sharp.min()):g} and a sum {off:g} away from 1",

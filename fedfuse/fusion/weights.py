@@ -7,6 +7,9 @@ from torch import Tensor
 
 from fedfuse.shapes import Bool, Float, Int
 
+DENSE_BYTES = 2**28
+"""The largest matrix [K, K] of float32 weights that is held whole: K = 8,192."""
+
 
 def masked_softmax(
     scores: Float[Tensor, "K J"], neighbours: Bool[Tensor, "K J"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Self, TypeVar
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -68,6 +69,15 @@ class Payload:
                 parts.append(self.split(name) if name in flat else value)
         for row in range(self.num_clients):
             yield b"".join(part[row].contiguous().numpy().tobytes() for part in parts)
+
+    @classmethod
+    def exchanged_bytes(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> int:
+        """Return the bytes of the exchanged knowledge: all but what addresses and names it.
+
+        Those are per message, and results must not depend on how many clients share one.
+        """
+        fields = schema(cls)
+        return sum(array.nbytes for name, array in arrays.items() if not fields[name].addresses)
 
     @classmethod
     def stack(cls, parts: Sequence[Self]) -> Self:

@@ -30,7 +30,7 @@ from fedfuse.wire.schema import (
     numpy_type,
 )
 
-__all__ = ["Expectation", "decode", "encode", "exchanged_bytes", "once", "spread", "without"]
+__all__ = ["Expectation", "decode", "encode", "once", "spread", "without"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Read = TypeVar("Read", bound=Payload)
@@ -178,15 +178,6 @@ def without(cls: type[Payload], arrays: Arrays, client_ids: Sequence[int]) -> Ar
             raise _inseparable()
         left[name] = array[rows]
     return left
-
-
-def exchanged_bytes(cls: type[Payload], arrays: Arrays) -> int:
-    """Return the bytes of the exchanged knowledge: all but what addresses and names it.
-
-    Those are per message, and results must not depend on how many clients share one.
-    """
-    fields = schema(cls)
-    return sum(array.nbytes for name, array in arrays.items() if not fields[name].addresses)
 
 
 def _inseparable() -> KnowledgeError:

@@ -10,9 +10,8 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedfuse.codec.parcel import Parcel
-from fedfuse.exchange.models import SharedModels
 from fedfuse.payload import Payload
-from fedfuse.wire.encode import Arrays, encode, exchanged_bytes, once
+from fedfuse.wire.encode import Arrays, encode, once
 from fedfuse.wire.messages import (
     ACKNOWLEDGED,
     AUGMENT,
@@ -96,10 +95,7 @@ def compose(
         if sent is not None:
             theirs = sent.rows(torch.searchsorted(sent.client_ids, torch.tensor(ids)))
             arrays = theirs.arrays() if isinstance(theirs, Parcel) else encode(theirs)
-            if isinstance(theirs, SharedModels):  # of which arrays hold each once
-                num_bytes += theirs.num_bytes()
-            else:
-                num_bytes += knowledge_bytes(type(theirs), arrays)
+            num_bytes += knowledge_bytes(type(theirs), arrays)
             content[TEACHERS] = array_record(once(arrays))
         asked[node_id] = ids
         messages.append(Message(content, node_id, message_type, group_id=str(header.round)))
@@ -108,9 +104,7 @@ def compose(
 
 def knowledge_bytes(cls: type[Payload | Parcel], arrays: Arrays) -> int:
     """Return the bytes of the exchanged knowledge: all but what addresses and names it."""
-    if issubclass(cls, Parcel) or Parcel.is_in(arrays):
-        return Parcel.exchanged_bytes(arrays)
-    return exchanged_bytes(cls, arrays)
+    return (Parcel if Parcel.is_in(arrays) else cls).exchanged_bytes(arrays)
 
 
 def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:

@@ -23,7 +23,7 @@ from fedfuse.payload import (
 )
 from fedfuse.payload.fields import schema
 from fedfuse.types import Space
-from fedfuse.wire.encode import decode, encode, exchanged_bytes, once, spread, without
+from fedfuse.wire.encode import decode, encode, once, spread, without
 from server.transport.replies import odd_ones_out
 
 IDS, P, C, W = (1, 4, 6), 5, 3, 2
@@ -89,7 +89,7 @@ def test_what_addresses_and_names_does_not_count_as_bytes():
     arrays = encode(mixed())
     framing = ("client_ids", "sizes", "space", "words")
     counted = [array.nbytes for name, array in arrays.items() if name not in framing]
-    assert exchanged_bytes(Mixed, arrays) == sum(counted)
+    assert Mixed.exchanged_bytes(arrays) == sum(counted)
     # Sent to several at once, what is the client's own is left out.
     a, b, _ = mixed().messages()
     assert len(a) - len(b) == 2 * 4  # two tokens
@@ -106,7 +106,7 @@ def test_what_is_one_row_for_all_is_carried_once_and_counted_for_each():
     copied = replace(sent, **{name: value.clone() for name, value in alike.items()})
     same(swapped, copied.rows(torch.tensor([2, 0, 1])))
     arrays = encode(sent)
-    assert exchanged_bytes(Mixed, arrays) == exchanged_bytes(Mixed, encode(copied))
+    assert Mixed.exchanged_bytes(arrays) == Mixed.exchanged_bytes(encode(copied))
     assert list(sent.messages()) == list(copied.messages())
     short = once(arrays)
     assert {name for name, array in short.items() if len(array) == 1} == {*alike}

@@ -60,7 +60,7 @@ def test_a_model_of_several_clients_travels_once_and_counts_for_each():
     assert len(arrays["values"]) == 3 + 1
     got = decode(SharedModels, arrays, SHARED)
     assert [vector.tolist() for vector in got.vectors()] == [[0, 1, 2], [7], [0, 1, 2]]
-    assert got.num_bytes() == 4 * (3 + 1 + 3) + 3 * 8
+    assert SharedModels.exchanged_bytes(encode(got)) == 4 * (3 + 1 + 3) + 3 * 8
     last = got.rows(slice(2, 3))
     assert (last.client_ids.tolist(), last.values.tolist()) == ([6], [0, 1, 2])
 

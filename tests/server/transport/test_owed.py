@@ -11,6 +11,7 @@ from torch import Tensor
 from fedfuse.errors import FedfuseError
 from fedfuse.exchange.models import SharedModels
 from fedfuse.failure import Failure
+from fedfuse.wire.encode import encode
 from fedfuse.wire.messages import Header
 from server.transport.answer import Answer
 from server.transport.owed import Owing
@@ -37,7 +38,8 @@ class Clients:
             assert teachers.client_ids.tolist() == list(ids)
             models = zip(ids, teachers.vectors(), strict=True)
             self.models |= {i: m.tolist() for i, m in models if i not in self.fails}
-        return self._answer("distil", header, ids, 0 if teachers is None else teachers.num_bytes())
+        size = 0 if teachers is None else SharedModels.exchanged_bytes(encode(teachers))
+        return self._answer("distil", header, ids, size)
 
     def _answer(self, what: str, header: Header, ids: Sequence[int], size: int = 0) -> Answer:
         self.asked.append((what, list(ids), header))
