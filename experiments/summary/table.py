@@ -43,15 +43,23 @@ def render(summary: Summary, console: Console, folder: Path | None = None) -> No
     if summary.last is None:
         console.print("The run ended before its first evaluation.")
     else:
-        console.print(_arms(summary))
+        console.print(_fitting(_arms(summary), console))
         console.print(literal(_legend(summary), style="dim"))
         console.print(_costs(summary))
         if summary.num_clients <= MOST_CLIENTS:
-            console.print(_clients(summary, summary.clients, console))
+            console.print(_fitting(_clients(summary, summary.clients, console), console))
         elif summary.extremes:
-            console.print(_clients(summary, summary.extremes, console))
+            console.print(_fitting(_clients(summary, summary.extremes, console), console))
     if folder is not None:
         console.print(literal(f"run folder: {folder}"), soft_wrap=True)
+
+
+def _fitting(table: Table, console: Console) -> Table:
+    """Return a table, its columns closer together where words or numbers would else be cut."""
+    wide = console.options.update(width=10 * console.width)
+    if console.measure(table, options=wide).maximum > console.width:
+        table.padding = 0
+    return table
 
 
 def _legend(summary: Summary) -> str:
@@ -213,10 +221,8 @@ def _clients(summary: Summary, shown: Sequence[ClientLine], console: Console) ->
     if bars:
         table.add_column("labels", no_wrap=True)
     controls = [control.name for control in summary.controls[1:]]
-    if controls:  # there is no room for everything
-        table.padding = 0
     table.add_column("sam-\nples" if controls else "samples", justify="right")
-    if not controls:
+    if not controls:  # there is no room for everything
         table.add_column("classes", justify="right")
     for name in ("own", "balanced"):
         first = literal(f"{name}\n{short(summary.baseline or summary.method)}")

@@ -16,10 +16,10 @@ from server.reporters.protocol import RunInfo
 
 def shown(
     num_clients: int = 10, *, baseline: bool = True, color: bool = False, no_color: bool = False,
-    own_tests: Sequence[int] = (), held_back: int | None = None,
+    own_tests: Sequence[int] = (), held_back: int | None = None, method: str = "knfu",
 ) -> str:  # fmt: skip
     info = RunInfo(
-        "knfu", ("local", "knfu"), num_clients, 10, "mnist5k", "dirichlet(alpha=0.1)", "lenet5"
+        method, ("local", method), num_clients, 10, "mnist5k", "dirichlet(alpha=0.1)", "lenet5"
     )
     after, before = [], []
     for client in range(num_clients):
@@ -73,8 +73,9 @@ def lines_with(text: str, word: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if word in line]
 
 
-def test_it_fits_80_columns_and_cuts_nothing() -> None:
-    text = shown()
+@pytest.mark.parametrize(("method", "clients"), [("knfu", 10), ("fedprox", 10), ("fedprox", 2000)])
+def test_it_fits_80_columns_and_cuts_nothing(method: str, clients: int) -> None:
+    text = shown(clients, method=method)
     body = text.splitlines()[:-1]
     assert max(len(line.rstrip()) for line in body) <= 80
     assert "…" not in text
