@@ -11,6 +11,7 @@ from experiments.config.paths import settled
 from experiments.config.plain import plain
 from experiments.map.grid import Cell
 from experiments.results import Run, flatten, read_run, text, varying
+from experiments.results.folders import says_finished
 from experiments.runs.resumable_keys import May, may
 from experiments.runs.sweep import Sweep
 from experiments.runs.sweep_plan import Planned
@@ -41,7 +42,7 @@ def finished(
         try:
             run = read_run(path)
         except ConfigError:
-            if _says_finished(path):
+            if says_finished(path):
                 raise  # a newer format, or damage: not ours to remove
             continue
         if not run.finished:
@@ -65,13 +66,6 @@ def finished(
             )
         done[cell] = run
     return done
-
-
-def _says_finished(path: Path) -> bool:
-    try:
-        return '"status": "finished"' in (path / "run.json").read_text(encoding="utf-8")
-    except OSError:
-        return False
 
 
 def check_data(configs: Mapping[Cell, DictConfig]) -> None:

@@ -111,7 +111,20 @@ def _bytes(file: Path) -> bytes | None:
 _NEXT = "Name the folder that fedfuse printed at the end of a run, a sweep or a map."
 
 
+def says_finished(path: Path) -> bool:
+    """Tell whether a run folder says that its run has finished, whatever else is wrong with it."""
+    try:
+        return b'"status": "finished"' in (path / "run.json").read_bytes()
+    except OSError:
+        return False
+
+
 def _run_folders(path: Path) -> Sequence[Path]:
+    """Return the folder itself if it is a run's, or those below it.
+
+    A run that was ended before its configuration was written, an instant after its folder was made,
+    has not begun: nothing is there to be read.
+    """
     if (path / "run.json").is_file():
         return [path]
     folders: list[Path] = []
@@ -120,6 +133,7 @@ def _run_folders(path: Path) -> Sequence[Path]:
         below = [child for folder in level for child in _folders(folder, path)]
         folders += [child for child in below if (child / "run.json").is_file()]
         level = [child for child in below if not (child / "run.json").is_file()]
+    folders = [run for run in folders if (run / "config.yaml").is_file() or says_finished(run)]
     return sorted(folders, key=lambda folder: natural(str(folder.relative_to(path))))
 
 

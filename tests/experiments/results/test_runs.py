@@ -152,6 +152,19 @@ def test_sites_that_hide_their_data_tell_how_many_samples_they_test_on(tmp_path:
     np.testing.assert_array_equal(read_run(path).test_sizes("accuracy_own"), [7, 8])
 
 
+def test_a_run_that_never_began_hides_no_other(tmp_path: Path) -> None:
+    done, ended = write(tmp_path / "a"), write(tmp_path / "b", alpha=0.1)
+    (ended / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"config\.yaml is missing"):  # it has finished
+        load(tmp_path)
+    (ended / "run.json").write_text('{"status": "running"}')
+    assert [run.path for run in load(tmp_path).runs] == [done]
+    (ended / "run.json").write_text("")
+    assert [run.path for run in load(tmp_path).runs] == [done]
+    with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
+        load(ended)
+
+
 def test_other_federations_are_kept_apart(tmp_path: Path) -> None:
     for alpha in (0.1, 0.5):
         write(tmp_path / f"a{alpha}", alpha=alpha)
